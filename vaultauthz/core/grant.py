@@ -1,0 +1,90 @@
+"""What a call to Vault came to, in the words the lease machine understands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from math import inf
+from typing import Any
+
+from vaultauthz.core.credential import NO_LOGIN, Login
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Which edition of a static secret this is.
+
+    ``number`` is KV v2's version; ``created`` orders editions when the numbers
+    begin again, because the secret was deleted and written anew. Both are zero
+    or empty where the engine keeps none.
+    """
+
+    number: int = 0
+    created: str = ""  # RFC 3339 in UTC, so that text order is time order
+
+    def older_than(self, other: Version) -> bool:
+        """Whether this came before ``other``: the answer of a standby that lags."""
+        return self.number < other.number and self.created <= other.created
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Grant:
+    """A credential as Vault gave it.
+
+    ``payload`` is what the caller made of the secret's fields and is only
+    compared here. ``ttl`` is in seconds from the moment the call was sent;
+    ``read_again`` is set for a static secret, which is read on a schedule
+    instead of renewed. ``request_id`` joins it with Vault's audit log.
+    """
+
+    payload: Any
+    ttl: float = inf
+    lease_id: str = ""
+    renewable: bool = False
+    read_again: float | None = None
+    version: Version = Version()
+    credential_id: str = ""
+    login: Login = NO_LOGIN
+    request_id: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Grant {self.credential_id or self.lease_id or 'static'}>"
+
+    def same_as(self, other: Grant) -> bool:
+        """Whether both are the same credential, so that nothing need be replaced."""
+        if self.lease_id or other.lease_id:
+            return self.lease_id == other.lease_id
+        return self.version == other.version and bool(self.payload == other.payload)
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """Vault's answer to a renewal: the new ``ttl`` in seconds, from sending."""
+
+    ttl: float
+    renewable: bool = True
+    request_id: str = ""
+
+
+class Verdict(Enum):
+    """What a failed call says about trying again."""
+
+    RETRY = "retry"  # passes by itself: unreachable, sealed, overloaded
+    REFUSED = "refused"  # Vault said no, and will until somebody changes something
+    LOCKED = "locked"  # another try does harm: only a change or a command may cause one
+    LEASE_GONE = "lease gone"  # the lease does not exist any more
+    SECRET_GONE = "secret gone"  # nothing is stored at the path (any more)
+    TOKEN_DEAD = "token dead"  # the login token does not exist any more
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A call that did not work.
+
+    ``reason`` is a phrase of ours for logs and audit, without Vault's text;
+    ``retry_after`` is the server's wish in seconds, 0 when it has none.
+    """
+
+    verdict: Verdict
+    reason: str
+    retry_after: float = 0.0

@@ -1,0 +1,394 @@
+"""The life of one credential: a machine without clock, I/O, threads or randomness.
+
+Theory of operation. A machine holds at most one credential and has at most one
+call to Vault out for it. Whoever drives it hands it an event with the time and a
+jitter in [0, 1) and gets commands back; ``wake_at`` says when it wants a ``Tick``.
+Login tokens are leases too and run on the same machine: Issue logs in, Renew is
+renew-self, Revoke is revoke-self.
+
+    state      holds  call out  what ends it
+    EMPTY      no     none      Tick at `due` → ISSUING
+    ISSUING    no     issue     Issued → HELD · Failed → EMPTY
+    HELD       yes    none      Tick at `due` → RENEWING or REPLACING · at its end → EMPTY
+    RENEWING   yes    renew     Renewed → HELD · Failed → HELD or EMPTY · its end → LAPSED
+    REPLACING  yes    issue     Issued → HELD · Failed → HELD or EMPTY · its end → ISSUING
+    LAPSED     no     renew     Renewed or Failed → EMPTY
+    STOPPED    no     any       nothing; a lease that still arrives is revoked
+
+Replaced leases live on in ``Retired`` until requests in flight are done, and are
+then revoked by calls of their own.
+
+Times are seconds on a clock that counts through sleep, and TTLs count from before
+the call was sent, so an answer that was long on its way is believed for less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+from math import inf
+from typing import Any
+
+from vaultauthz.core import events
+from vaultauthz.core.grant import Failure, Grant, Verdict, Version
+from vaultauthz.core.lease_messages import (
+    CallIssue,
+    CallRenew,
+    CallRevoke,
+    Command,
+    Failed,
+    Issued,
+    LoginLost,
+    NotRevoked,
+    Note,
+    Publish,
+    Rejected,
+    Release,
+    Renewed,
+    Revoke,
+    Revoked,
+    Rotate,
+    Stop,
+    Tick,
+    Unusable,
+    Withdraw,
+)
+from vaultauthz.core.pace import Pace
+from vaultauthz.core.retired import Old, Retired
+
+
+class State(Enum):
+    """Where a machine stands; see the table above."""
+
+    EMPTY = "empty"
+    ISSUING = "issuing"
+    HELD = "held"
+    RENEWING = "renewing"
+    REPLACING = "replacing"
+    LAPSED = "lapsed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The credential in use and what is known of its time."""
+
+    grant: Grant
+    ttl: float  # as last granted; infinity for none
+    ends_at: float
+    renewable: bool
+    since: float  # when this credential came into use
+
+    @property
+    def lease_id(self) -> str:
+        return self.grant.lease_id
+
+
+class LeaseMachine:
+    """Runs one credential by the rules at the top of this file.
+
+    Not safe for threads: the keeper calls it under its lock.
+    """
+
+    def __init__(self, pace: Pace = Pace(), start_at: float = 0.0) -> None:
+        self.pace = pace
+        self.state = State.EMPTY
+        self.held: Held | None = None
+        self.retired = Retired(pace)
+        self.failures = 0
+        self.last_failure: Failure | None = None
+        self.due: float = start_at  # when to make the next call; infinity: when told to
+        self._not_before = -inf  # whoever asks, failed calls keep the backoff's floor apart
+        self._rhythm = inf  # how often the last credential was to be renewed or read
+        self._wanted = False  # a replacement was asked for and has not come yet
+        self._again = False  # … and was asked for while another was on its way
+        self._replace_failed = False  # the last call that failed was an issue
+        self._limbo: Old | None = None  # withdrawn while its renewal was out
+        self._seen = Version()  # the newest edition of a static secret there was
+        self._out: list[Command] = []
+
+    @property
+    def wake_at(self) -> float:
+        """When it next wants a ``Tick``; infinity for never."""
+        waiting = self.state in (State.EMPTY, State.HELD)
+        due = max(self.due, self._not_before) if waiting else inf
+        end = self.held.ends_at if self.held else inf
+        return min(due, end, self.retired.wake_at)
+
+    def handle(self, event: Any, now: float, jitter: float) -> list[Command]:
+        """Take one event in; return the commands it leads to, in order."""
+        self._out = []
+        _HANDLERS[type(event)](self, event, now, jitter)
+        if self.state is not State.STOPPED:
+            self._act(now, jitter)
+        for old in self.retired.due(now):
+            self._say(CallRevoke(old.lease_id))
+        return self._out
+
+    # --- time ---
+
+    def _act(self, now: float, jitter: float) -> None:
+        """Do what the time asks for: drop what has ended, make the call that is due."""
+        if self.held and now >= self.held.ends_at:
+            self._drop(events.EXPIRED, "its time is over", now)
+            self.due = now
+        if now < max(self.due, self._not_before):
+            return
+        if self.state is State.EMPTY:
+            self._go(State.ISSUING, CallIssue())
+        elif self.state is State.HELD and self.held:
+            if self._renews(self.held, now):
+                asked = self.pace.asked(self.held.grant.ttl)
+                self._go(State.RENEWING, CallRenew(self.held.lease_id, asked))
+            else:
+                self._go(State.REPLACING, CallIssue())
+
+    def _renews(self, held: Held, now: float) -> bool:
+        """Whether the next call renews what is held instead of replacing it.
+
+        A renewal that fails may lead to a replacement only in the last share of
+        the lease; there the two take turns, as either may be what still works.
+        A replacement that fails does not keep the held lease from its renewal.
+        """
+        if not held.renewable:
+            return False
+        if self._wanted:
+            in_window = held.ends_at - now <= held.ttl * (1 - self.pace.renew_from)
+            return self._replace_failed and in_window
+        if not self.failures or held.ends_at - now > held.ttl * self.pace.last_share:
+            return True
+        return self._replace_failed
+
+    def _go(self, state: State, call: CallIssue | CallRenew) -> None:
+        self.state = state
+        self._say(call)
+
+    def _say(self, command: Command) -> None:
+        self._out.append(command)
+
+    # --- answers ---
+
+    def _on_tick(self, _event: Tick, now: float, jitter: float) -> None:
+        """Nothing of its own: ``handle`` acts on the time after every event."""
+
+    def _on_issued(self, event: Issued, now: float, jitter: float) -> None:
+        grant, ends_at = event.grant, event.sent_at + event.grant.ttl
+        if self.state is State.STOPPED:
+            self._discard(grant, ends_at, now)
+        elif now >= min(ends_at, grant.login.ends_at):
+            self._fail(Failure(Verdict.RETRY, "it had ended when it arrived"), now, jitter)
+        elif grant.version.older_than(self._seen):
+            self._fail(Failure(Verdict.RETRY, "Vault answered an older version"), now, jitter)
+        else:
+            self._adopt(grant, event.sent_at, now, jitter)
+
+    def _adopt(self, grant: Grant, sent_at: float, now: float, jitter: float) -> None:
+        before, ends_at = self.held, sent_at + grant.ttl
+        self._seen = grant.version
+        if before and before.grant.same_as(grant):
+            grant = replace(grant, credential_id=before.grant.credential_id)
+            since = before.since
+        else:
+            since = now
+            self._announce(before, grant)
+            if before:
+                self._retire(before, now, now + self.pace.drain)
+        self.held = Held(grant, grant.ttl, ends_at, grant.renewable, since)
+        self.state = State.HELD
+        self._succeeded()
+        self._wanted, self._again = self._again, False
+        self.due = now if self._wanted else self._next_call(grant, sent_at, jitter)
+        self._say(Publish(grant, ends_at))
+
+    def _announce(self, before: Held | None, grant: Grant) -> None:
+        name = events.ROTATED if before else events.ISSUED
+        self._say(Note(name, grant.lease_id, grant.credential_id, grant.request_id))
+
+    def _next_call(self, grant: Grant, sent_at: float, jitter: float) -> float:
+        if grant.read_again is not None:
+            return sent_at + self.pace.read_in(grant.read_again, jitter)
+        return sent_at + self.pace.renew_in(grant.ttl, jitter)
+
+    def _on_renewed(self, event: Renewed, now: float, jitter: float) -> None:
+        renewal, ends_at = event.renewal, event.sent_at + event.renewal.ttl
+        if self.held is None or self.state is not State.RENEWING:
+            self._leave_limbo(ends_at, now)
+            return
+        held, asked = self.held, self.pace.asked(self.held.grant.ttl)
+        lasting = renewal.renewable and not self.pace.shorter(renewal.ttl, asked)
+        self.held = replace(held, ttl=renewal.ttl, ends_at=ends_at, renewable=lasting)
+        self.state = State.HELD
+        self._succeeded()
+        self._say(
+            Note(
+                events.RENEWED,
+                held.lease_id,
+                held.grant.credential_id,
+                request_id=renewal.request_id,
+            )
+        )
+        self._say(Publish(held.grant, ends_at))
+        again = now if self._wanted else event.sent_at + self.pace.renew_in(renewal.ttl, jitter)
+        self.due = again
+
+    def _leave_limbo(self, ends_at: float, now: float) -> None:
+        """A renewal came back for a lease that was withdrawn meanwhile: revoke it."""
+        if self._limbo:
+            self._limbo.ends_at = ends_at
+            self._limbo.revoke_at = now
+            self.retired.add(self._limbo)
+            self._limbo = None
+        if self.state is State.LAPSED:
+            self.state = State.EMPTY
+
+    def _succeeded(self) -> None:
+        if self.held:
+            again = self.held.grant.read_again
+            self._rhythm = self.held.ttl / 3 if again is None else again
+        self.failures, self.last_failure, self._replace_failed = 0, None, False
+        self._not_before = -inf
+
+    def _on_failed(self, event: Failed, now: float, jitter: float) -> None:
+        if self.state is State.RENEWING and event.failure.verdict is Verdict.LEASE_GONE:
+            self._drop(events.LOST, event.failure.reason, now)
+        if self._limbo:
+            if event.failure.verdict is Verdict.LEASE_GONE:
+                self._limbo = None
+            self._leave_limbo(self._limbo.ends_at if self._limbo else now, now)
+        if self.state is not State.STOPPED:
+            self._fail(event.failure, now, jitter)
+
+    def _on_unusable(self, event: Unusable, now: float, jitter: float) -> None:
+        self._discard(event.grant, event.sent_at + event.grant.ttl, now)
+        if self.state is not State.STOPPED:
+            self._fail(event.failure, now, jitter)
+
+    def _fail(self, failure: Failure, now: float, jitter: float) -> None:
+        """Back to waiting, with the time of the next try."""
+        self.failures += 1
+        self.last_failure = failure
+        self._not_before = now + self.pace.backoff_floor
+        self._replace_failed = self.state in (State.ISSUING, State.REPLACING)
+        gone = failure.verdict is Verdict.SECRET_GONE and self.state is State.REPLACING
+        if gone and self.held and not self.held.lease_id:
+            # A static secret that somebody deleted must not be served on. A leased
+            # one stays good at its service although its role is gone.
+            self._drop(events.LOST, failure.reason, now)
+        self._say(Note(events.FAILED, reason=failure.reason))
+        self.due = self._retry_at(failure, now, jitter)
+        if self.held and self.state is State.RENEWING and failure.verdict is Verdict.REFUSED:
+            # No more renewals: use what is left, and replace it in its last share.
+            self.held = replace(self.held, renewable=False)
+            last = self.held.ends_at - self.held.ttl * self.pace.last_share
+            self.due = max(self.due, last)
+        self.state = State.HELD if self.held else State.EMPTY
+
+    def _retry_at(self, failure: Failure, now: float, jitter: float) -> float:
+        if failure.verdict is Verdict.LOCKED:
+            return inf
+        wait = self.pace.retry_in(self.failures, self._rhythm, jitter)
+        return now + max(wait, min(failure.retry_after, self.pace.retry_after_cap))
+
+    # --- wishes and losses ---
+
+    def _on_rotate(self, event: Rotate, now: float, jitter: float) -> None:
+        if self.state is State.STOPPED:
+            return
+        if self.state is State.REPLACING:
+            self._again = True  # what is on its way may have been read before the wish
+        if self.held:
+            self._wanted = True
+        if self.state is State.EMPTY or self.held:
+            self.due = min(self.due, now + event.within * jitter) if event.within else now
+
+    def _on_rejected(self, event: Rejected, now: float, jitter: float) -> None:
+        held = self.held
+        if self.state is not State.HELD or held is None or self.failures:
+            return
+        if held.grant.credential_id != event.credential_id:
+            return  # a request that was in flight with the credential before this one
+        if now - held.since >= self.pace.rejected_gap:
+            self._on_rotate(Rotate(), now, jitter)
+
+    def _on_revoke(self, _event: Revoke, now: float, jitter: float) -> None:
+        if self.state is State.STOPPED:
+            return
+        if self.held:
+            self._drop(events.LOST, "revoked by an operator", now, revoke=True)
+        self.retired.hurry(now)
+        self.due = now
+
+    def _on_login_lost(self, event: LoginLost, now: float, jitter: float) -> None:
+        if self.held and self.held.grant.login.ends_at <= now:
+            self._drop(events.LOST, "its login token is gone", now)
+            self.due = now + event.within * jitter
+
+    def _on_release(self, event: Release, now: float, jitter: float) -> None:
+        self.retired.hurry(now, event.lease_id)
+
+    def _on_revoked(self, event: Revoked, now: float, jitter: float) -> None:
+        self.retired.forget(event.lease_id)
+        self._say(Note(events.REVOKED, event.lease_id))
+
+    def _on_not_revoked(self, event: NotRevoked, now: float, jitter: float) -> None:
+        self.retired.failed(event.lease_id, event.failure, now, jitter)
+
+    def _on_stop(self, event: Stop, now: float, jitter: float) -> None:
+        if self.held:
+            self._say(Withdraw())
+        if self.held and event.revoke and self.state is State.RENEWING:
+            self._limbo = self._old(self.held, now)  # revoked when its renewal is back
+        elif self.held and event.revoke:
+            self._retire(self.held, now, now)
+        if event.revoke:
+            self.retired.hurry(now)
+        self.held, self.due, self.state = None, inf, State.STOPPED
+
+    # --- leaving a credential ---
+
+    def _drop(self, name: str, reason: str, now: float, *, revoke: bool = False) -> None:
+        """Stop using what is held; with ``revoke``, see that Vault ends it too."""
+        held = self.held
+        if held is None:
+            return
+        self.held = None
+        self._say(Withdraw())
+        self._say(Note(name, held.lease_id, held.grant.credential_id, reason=reason))
+        if self.state is State.RENEWING:
+            self.state = State.LAPSED
+            self._limbo = self._old(held, now) if held.lease_id else None
+            return
+        self.state = State.ISSUING if self.state is State.REPLACING else State.EMPTY
+        if revoke:
+            self._retire(held, now, now)
+
+    def _old(self, held: Held, revoke_at: float) -> Old:
+        login = held.grant.login
+        return Old(held.lease_id, held.ends_at, min(revoke_at, held.ends_at), held.ttl, login)
+
+    def _retire(self, held: Held, now: float, revoke_at: float) -> None:
+        if held.lease_id and held.grant.login.ends_at > now:
+            self.retired.add(self._old(held, revoke_at))
+
+    def _discard(self, grant: Grant, ends_at: float, now: float) -> None:
+        """A lease that was issued and will not be used: revoke it."""
+        if grant.lease_id:
+            self.retired.add(Old(grant.lease_id, ends_at, now, grant.ttl, grant.login))
+
+
+_HANDLERS: dict[type, Callable[[LeaseMachine, Any, float, float], None]] = {
+    Tick: LeaseMachine._on_tick,
+    Issued: LeaseMachine._on_issued,
+    Unusable: LeaseMachine._on_unusable,
+    Renewed: LeaseMachine._on_renewed,
+    Failed: LeaseMachine._on_failed,
+    Rotate: LeaseMachine._on_rotate,
+    Rejected: LeaseMachine._on_rejected,
+    Revoke: LeaseMachine._on_revoke,
+    LoginLost: LeaseMachine._on_login_lost,
+    Release: LeaseMachine._on_release,
+    Revoked: LeaseMachine._on_revoked,
+    NotRevoked: LeaseMachine._on_not_revoked,
+    Stop: LeaseMachine._on_stop,
+}

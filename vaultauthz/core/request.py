@@ -1,0 +1,48 @@
+"""One proxied request, as the gateway describes it to us."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+NO_CLAIMS: Mapping[str, Any] = {}
+
+
+@dataclass(slots=True)
+class Request:
+    """What a decision is made from.
+
+    Everything here comes from the gateway itself: ``upstream`` and ``stage``
+    from its route configuration, the identity from its authentication. No
+    field is filled from a header that a client can set, ``cookie`` apart,
+    which is only ever passed on.
+
+    Not frozen, though nobody changes it: a frozen dataclass costs a microsecond
+    more to make, and one is made for each request.
+    """
+
+    gateway: str  # "envoy", "kong", or an embedding program's own name
+    method: str = ""
+    host: str = ""  # as sent; may carry a port
+    path: str = "/"  # as sent, with the query string
+    upstream: str = ""  # named by the gateway's route; "" when it names none
+    stage: str = ""
+    principal: str = ""  # the client certificate's URI or DNS name
+    consumer: str = ""  # Kong's authenticated consumer
+    groups: tuple[str, ...] = ()
+    # One mapping for each verified token; a rule must be met by one of them.
+    claims: tuple[Mapping[str, Any], ...] = field(default=())
+    cookie: str = ""
+    request_id: str = ""
+
+    @property
+    def caller(self) -> str:
+        """Who sent it, for the audit log; "" when the gateway did not say."""
+        if self.principal or self.consumer:
+            return self.principal or self.consumer
+        for claims in self.claims:
+            subject = claims.get("sub")
+            if isinstance(subject, str):
+                return subject
+        return ""

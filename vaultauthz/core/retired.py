@@ -1,0 +1,87 @@
+"""Leases that were replaced and have yet to be revoked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf
+
+from vaultauthz.core.credential import Login
+from vaultauthz.core.grant import Failure, Verdict
+from vaultauthz.core.pace import Pace
+
+
+@dataclass(slots=True)
+class Old:
+    """A lease out of use: revoked at ``revoke_at``, dead by itself at ``ends_at``."""
+
+    lease_id: str
+    ends_at: float
+    revoke_at: float
+    ttl: float
+    login: Login
+    failures: int = 0
+    in_call: bool = False
+
+
+class Retired:
+    """The old leases of one credential.
+
+    A revocation that fails is tried again until the lease would have ended by
+    itself. Never two calls for one lease at the same time.
+    """
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._old: dict[str, Old] = {}
+
+    def __len__(self) -> int:
+        return len(self._old)
+
+    def __iter__(self) -> Iterator[Old]:
+        return iter(tuple(self._old.values()))
+
+    def add(self, old: Old) -> None:
+        """Take a lease that is not used for new requests any more."""
+        self._old[old.lease_id] = old
+
+    def hurry(self, now: float, lease_id: str | None = None) -> None:
+        """Revoke now what was to be revoked later: one lease, or all of them."""
+        for old in self:
+            if lease_id in (None, old.lease_id) and not old.failures:
+                old.revoke_at = min(old.revoke_at, now)
+
+    def forget(self, lease_id: str) -> None:
+        """The lease is gone: revoked, or dead with its token."""
+        self._old.pop(lease_id, None)
+
+    def failed(self, lease_id: str, failure: Failure, now: float, jitter: float) -> None:
+        """A revocation did not work; plan the next, unless the lease is gone."""
+        old = self._old.get(lease_id)
+        if old is None:
+            return
+        if failure.verdict in (Verdict.LEASE_GONE, Verdict.TOKEN_DEAD):
+            self.forget(lease_id)
+            return
+        old.failures += 1
+        old.in_call = False
+        wait = self._pace.retry_in(old.failures, old.ttl / 3, jitter)
+        old.revoke_at = now + max(wait, min(failure.retry_after, self._pace.retry_after_cap))
+
+    def due(self, now: float) -> list[Old]:
+        """The leases to revoke now, marked as in a call; ended ones are dropped."""
+        found = []
+        for old in self:
+            if old.in_call:
+                continue
+            if now >= min(old.ends_at, old.login.ends_at):
+                self.forget(old.lease_id)
+            elif now >= old.revoke_at:
+                old.in_call = True
+                found.append(old)
+        return found
+
+    @property
+    def wake_at(self) -> float:
+        """When ``due`` has something to do next; infinity for never."""
+        return min((min(o.revoke_at, o.ends_at) for o in self if not o.in_call), default=inf)
