@@ -1,0 +1,107 @@
+"""THE STORY: a request comes in; may it have the upstream's credential, and is there one?
+
+The request path. It reads a table and a slot, and calls nobody: no lock is held,
+no socket opened, whatever Vault does at that moment.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from vaultauthz.core.callers import Callers
+from vaultauthz.core.credential import Slot
+from vaultauthz.core.decision import Allowed, Decision, Denied
+from vaultauthz.core.events import CheckRecorder
+from vaultauthz.core.reasons import Reason
+from vaultauthz.core.request import Request
+from vaultauthz.core.routing import Routes, ambiguous, path_of
+
+_RETRY_AFTER_MAX = 60  # seconds; what a client is told at most
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """An upstream in a stage: who may use it, and where its credential lies."""
+
+    upstream: str
+    stage: str
+    callers: Callers
+    slot: Slot
+
+
+class Table:
+    """What one configuration says about requests; replaced whole when it changes."""
+
+    __slots__ = ("bindings", "pass_unmatched", "routes", "sole_stage")
+
+    def __init__(
+        self, bindings: Iterable[Binding], routes: Routes, *, pass_unmatched: bool = False
+    ) -> None:
+        self.bindings = {(b.upstream, b.stage): b for b in bindings}
+        self.routes = routes
+        self.pass_unmatched = pass_unmatched
+        stages: dict[str, set[str]] = {}
+        for upstream, stage in self.bindings:
+            stages.setdefault(upstream, set()).add(stage)
+        # A gateway may leave the stage out for an upstream that has only one.
+        self.sole_stage = {name: next(iter(s)) for name, s in stages.items() if len(s) == 1}
+
+    def named(self, upstream: str, stage: str) -> Binding | None:
+        """The binding that the gateway's own route names."""
+        return self.bindings.get((upstream, stage or self.sole_stage.get(upstream, "")))
+
+    def routed(self, host: str, path: str) -> Binding | None:
+        """The binding that our ``routes`` find."""
+        route = self.routes.find(host, path)
+        return self.bindings.get((route.upstream, route.stage)) if route else None
+
+
+class Broker:
+    """Answers checks from whatever table it has at the moment.
+
+    ``record`` is told of every check before its answer; when it returns False the
+    access cannot be recorded, and then it does not happen.
+    """
+
+    def __init__(self, table: Table, record: CheckRecorder, clock: Callable[[], float]) -> None:
+        self.table = table
+        self._record = record
+        self._clock = clock
+
+    def check(self, request: Request) -> Decision:
+        """Whether the request may go on, and with which credential. Safe for threads."""
+        decision = self._decide(request)
+        if not self._record(request, decision) and decision.allowed:
+            return Denied(Reason.OVERLOADED, decision.upstream, decision.stage, retry_after=1)
+        return decision
+
+    def _decide(self, request: Request) -> Decision:
+        table = self.table  # read once: the whole check sees one configuration
+        if request.upstream:
+            binding = table.named(request.upstream, request.stage)
+            if binding is None:
+                return Denied(Reason.NO_UPSTREAM, request.upstream, request.stage)
+            path_decides = binding.callers.reads_path
+        else:
+            binding = table.routed(request.host, path_of(request.path))
+            path_decides = table.routes.reads_path
+        if path_decides and ambiguous(path_of(request.path)):
+            return Denied(Reason.BAD_REQUEST)
+        if binding is None:
+            return Allowed("", "", None) if table.pass_unmatched else Denied(Reason.NO_UPSTREAM)
+        if not binding.callers.permits(request):
+            return Denied(Reason.CALLER_DENIED, binding.upstream, binding.stage)
+        return self._credential(binding)
+
+    def _credential(self, binding: Binding) -> Decision:
+        slot, now = binding.slot, self._clock()
+        credential = slot.credential
+        if credential is None or not credential.usable(now):
+            wait = min(max(slot.retry_at - now, 1.0), _RETRY_AFTER_MAX)
+            return Denied(
+                Reason.NO_CREDENTIAL, binding.upstream, binding.stage, retry_after=math.ceil(wait)
+            )
+        slot.uses += 1  # may miss one under threads: it only orders who is fetched first
+        return Allowed(binding.upstream, binding.stage, credential)

@@ -1,0 +1,1 @@
+"""The keeper: the threads that run the lease machines and publish credentials."""

@@ -1,0 +1,309 @@
+"""The one place that runs all machines: their time, their calls, their outcome.
+
+One lock guards every machine, queue and heap; no call to Vault is made under it.
+A machine's commands are carried out under the lock, calls by the stages' workers
+without it. Requests never come here: they read their upstream's ``Slot``.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import os
+import random
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any, Final
+
+from vaultauthz.config.values import Upstream
+from vaultauthz.core.credential import Slot
+from vaultauthz.core.events import Event, Listener
+from vaultauthz.core.lease import LeaseMachine
+from vaultauthz.core.lease_messages import Rejected, Release, Revoke, Rotate, Stop, Tick
+from vaultauthz.core.pace import Pace
+from vaultauthz.core.secret import Secret
+from vaultauthz.leases.clock import boottime
+from vaultauthz.leases.runner import LeaseRunner, LoginRunner, Runner, fingerprint
+from vaultauthz.leases.stage import Stage
+from vaultauthz.vault.session import Session
+
+log = logging.getLogger(__name__)
+
+WORKERS: Final = 4  # calls to Vault at once, for each stage
+_LOOK_ROUND: Final = 1.0  # seconds between looks at files, old tokens and a clock that jumped
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One lease as the admin page shows it; times are seconds from now."""
+
+    stage: str
+    upstream: str  # "" for the login itself
+    state: str
+    lease_id: str
+    credential_id: str
+    seconds_left: float | None  # None: no credential, or one without an end
+    next_call_in: float | None
+    failures: int
+    last_error: str
+    optional: bool
+
+
+class Keeper:
+    """Holds the credentials of all stages; ``start`` it, read the slots, ``stop`` it.
+
+    ``clock`` counts through sleep; ``draw`` gives jitter in [0, 1). ``listener``
+    is called under the lock: it must be quick and must not call back.
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        pace: Pace = Pace(),
+        clock: Callable[[], float] = boottime,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.lock = threading.RLock()
+        self.clock = clock
+        self._listener = listener
+        self._pace = pace
+        self._draw = draw
+        self._key = os.urandom(32)
+        self._due = threading.Condition(self.lock)
+        self._heap: list[tuple[float, int, Runner]] = []
+        self._order = itertools.count()
+        self._stages: dict[str, Stage] = {}
+        self._threads: list[threading.Thread] = []
+        self._ready = False
+        self._stopping = False
+        self._closed = False
+
+    # --- putting together ---
+
+    def add_stage(self, name: str, session: Session) -> None:
+        """Before ``start``: a stage, which logs in by ``session``."""
+        stage = Stage(name, session, self.lock)
+        # A token is revoked when its last lease has left it, not after a time.
+        pace = replace(self._pace, drain=inf)
+        stage.login = LoginRunner(self, stage, LeaseMachine(pace, self.clock()))
+        self._stages[name] = stage
+
+    def add(self, stage: str, upstream: Upstream) -> Slot:
+        """Before ``start``: an upstream; its credential will be in the slot returned."""
+        slot = Slot()
+        machine = LeaseMachine(self._pace, self.clock())
+        home = self._stages[stage]
+        home.leases[upstream.name] = LeaseRunner(self, home, upstream, machine, slot)
+        return slot
+
+    def start(self) -> None:
+        """Log in and fetch, in threads of the keeper's own."""
+        with self.lock:
+            for stage in self._stages.values():
+                self._threads += stage.threads(min(WORKERS, max(1, len(stage.leases))))
+            self._threads.append(
+                threading.Thread(target=self._keep_time, name="lease-clock", daemon=True)
+            )
+            for runner in self._runners():
+                self.deliver(runner, Tick())
+            for thread in self._threads:
+                thread.start()
+
+    def _runners(self) -> Iterable[Runner]:
+        for stage in self._stages.values():
+            yield stage.login
+            yield from stage.leases.values()
+
+    # --- running ---
+
+    def deliver(self, runner: Runner, event: Any) -> None:
+        """Hand an event to a machine and carry out what it says."""
+        with self.lock:
+            for command in runner.machine.handle(event, self.clock(), self._draw()):
+                runner.do(command)
+            if isinstance(runner, LeaseRunner):
+                runner.slot.retry_at = runner.machine.due
+            self._schedule(runner)
+
+    def _schedule(self, runner: Runner) -> None:
+        at = runner.machine.wake_at
+        if at == runner.scheduled:
+            return
+        runner.scheduled = at
+        if at == inf:
+            return
+        heapq.heappush(self._heap, (at, next(self._order), runner))
+        if self._heap[0][2] is runner:
+            self._due.notify()
+
+    def _keep_time(self) -> None:
+        """The clock thread: wakes the machines whose time has come."""
+        look_at = self.clock() + _LOOK_ROUND
+        with self.lock:
+            while not self._closed:
+                now = self.clock()
+                self._wake(now)
+                if now >= look_at:
+                    look_at = now + _LOOK_ROUND
+                    self._look_round(now)
+                # Never longer than a look round: the wait's own clock may stand
+                # still while the machine sleeps.
+                first = self._heap[0][0] if self._heap else inf
+                self._due.wait(max(0.0, min(first, look_at) - self.clock()))
+
+    def _wake(self, now: float) -> None:
+        while self._heap and self._heap[0][0] <= now:
+            at, _, runner = heapq.heappop(self._heap)
+            if at == runner.scheduled:  # else it was planned anew meanwhile
+                runner.scheduled = inf
+                self.deliver(runner, Tick())
+
+    def _look_round(self, now: float) -> None:
+        for stage in self._stages.values():
+            if stage.file_changed() and not self._stopping:
+                self.deliver(stage.login, Rotate())
+            for old in stage.login.machine.retired:
+                if not self._in_use(stage, old.lease_id):
+                    self.deliver(stage.login, Release(old.lease_id))
+
+    def _in_use(self, stage: Stage, accessor: str) -> bool:
+        """Whether a lease, or one that still drains, hangs on this replaced token."""
+        token = stage.login.token(accessor)
+        if token is None:
+            return False
+        return any(runner.hangs_on(token.login) for runner in stage.leases.values())
+
+    def announce(self, event: Event) -> None:
+        """Tell the listener; its failure is not the lease's."""
+        try:
+            self._listener(event)
+        except Exception:
+            log.exception("a listener failed on %s", event.name)
+
+    def fingerprint(self, place: str, lease_id: str, fields: dict[str, Secret]) -> str:
+        """The ``credential_id``: a keyed hash, with a key of this process."""
+        return fingerprint(self._key, place, lease_id, fields)
+
+    # --- asking ---
+
+    def check_ready(self) -> None:
+        """Called when a credential arrives; readiness, once reached, stays."""
+        if not self._ready and not self.missing():
+            self._ready = True
+
+    @property
+    def ready(self) -> bool:
+        """Whether every upstream that is not optional has had its credential."""
+        return self._ready and not self._stopping
+
+    def missing(self) -> list[Row]:
+        """The leases that are not there now and not optional."""
+        return [
+            row
+            for row in self.rows()
+            if row.upstream and not row.optional and row.state in _WITHOUT
+        ]
+
+    def rows(self) -> list[Row]:
+        """Every login and lease."""
+        with self.lock:
+            now = self.clock()
+            return [_row(runner, now) for runner in self._runners()]
+
+    def rotate(self, upstream: str, stage: str | None = None) -> bool:
+        """Ask for a replacement; the present one is used until then. False: unknown."""
+        return self._tell(upstream, stage, Rotate())
+
+    def revoke(self, upstream: str, stage: str | None = None) -> bool:
+        """End the present credential now and get another. False: unknown."""
+        return self._tell(upstream, stage, Revoke())
+
+    def rejected(self, upstream: str, stage: str, credential_id: str) -> bool:
+        """The upstream answered 401 to this credential."""
+        return self._tell(upstream, stage, Rejected(credential_id))
+
+    def _tell(self, upstream: str, stage: str | None, event: Any) -> bool:
+        with self.lock:
+            found = [
+                home.leases[upstream]
+                for name, home in self._stages.items()
+                if upstream in home.leases and stage in (None, name)
+            ]
+            for runner in found:
+                self.deliver(runner, event)
+            return bool(found)
+
+    # --- the end ---
+
+    def stop(self, timeout: float = 5.0) -> bool:
+        """Revoke everything and end the threads; whether all was revoked in ``timeout`` s.
+
+        A token of our own is revoked and takes its leases along; under somebody
+        else's each lease is revoked by itself.
+        """
+        deadline = self.clock() + timeout
+        with self.lock:
+            self._stopping, self._ready = True, False
+            for stage in self._stages.values():
+                stage.forget_calls()
+                owned = stage.session.owns_token
+                for runner in stage.leases.values():
+                    self.deliver(runner, Stop(revoke=not owned))
+                if owned:
+                    self.deliver(stage.login, Stop(revoke=True))
+        done = all([self._settled(s, deadline) for s in self._stages.values()])
+        self._close()
+        return done
+
+    def _settled(self, stage: Stage, deadline: float) -> bool:
+        """Wait until nothing of the stage is left to revoke."""
+        with stage.todo:
+            while self._left(stage):
+                wait = deadline - self.clock()
+                if wait <= 0:
+                    return False
+                stage.todo.wait(min(wait, 0.1))
+        return True
+
+    @staticmethod
+    def _left(stage: Stage) -> bool:
+        owned = stage.session.owns_token
+        runners = [stage.login] if owned else list(stage.leases.values())
+        return not stage.idle or any(len(runner.machine.retired) for runner in runners)
+
+    def _close(self) -> None:
+        with self.lock:
+            self._closed = True
+            self._due.notify_all()
+            for stage in self._stages.values():
+                stage.closed = True
+                stage.todo.notify_all()
+        for thread in self._threads:
+            # A worker may be in a call that has its own time limit; it is a daemon.
+            thread.join(timeout=0.2)
+
+
+_WITHOUT: Final = ("empty", "issuing", "lapsed", "stopped")
+
+
+def _row(runner: Runner, now: float) -> Row:
+    machine = runner.machine
+    held, failure = machine.held, machine.last_failure
+    lease = runner if isinstance(runner, LeaseRunner) else None
+    left = min(held.ends_at, held.grant.login.ends_at) - now if held else inf
+    due = machine.wake_at - now
+    return Row(
+        stage=runner.stage.name,
+        upstream=lease.upstream.name if lease else "",
+        state=machine.state.value,
+        lease_id=held.lease_id if held else "",
+        credential_id=held.grant.credential_id if held else "",
+        seconds_left=left if left < inf else None,
+        next_call_in=due if due < inf else None,
+        failures=machine.failures,
+        last_error=failure.reason if failure else "",
+        optional=lease.upstream.optional if lease else False,
+    )

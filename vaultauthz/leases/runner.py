@@ -1,0 +1,309 @@
+"""A machine at work: its commands done, its calls made, its answers handed in."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from math import inf
+from typing import TYPE_CHECKING, Any, Final
+
+from vaultauthz.config.values import Upstream
+from vaultauthz.core import events
+from vaultauthz.core.credential import Credential, Login, Slot
+from vaultauthz.core.grant import Failure, Grant, Verdict
+from vaultauthz.core.injection import InjectionError, render
+from vaultauthz.core.lease import LeaseMachine
+from vaultauthz.core.lease_messages import (
+    CallIssue,
+    CallRenew,
+    CallRevoke,
+    Command,
+    Failed,
+    Issued,
+    LoginLost,
+    Note,
+    NotRevoked,
+    Publish,
+    Renewed,
+    Revoked,
+    Rotate,
+    Unusable,
+    Withdraw,
+)
+from vaultauthz.core.secret import Secret
+from vaultauthz.core.template import MissingFieldError
+from vaultauthz.leases.stage import Call, Stage, Token
+from vaultauthz.vault.errors import VaultError
+
+if TYPE_CHECKING:
+    from vaultauthz.leases.keeper import Keeper
+
+log = logging.getLogger(__name__)
+
+_OUR_FAULT = Failure(Verdict.RETRY, "an error of our own; see the log")
+
+Answer = Any  # an event for the machine
+
+
+class Runner:
+    """What the login's and the leases' runners share; guarded by the keeper's lock."""
+
+    label: str
+
+    def __init__(self, keeper: Keeper, stage: Stage, machine: LeaseMachine) -> None:
+        self.keeper = keeper
+        self.stage = stage
+        self.machine = machine
+        self.scheduled = inf  # the wake-up that stands in the keeper's heap
+
+    def answered(self, answer: Answer) -> None:
+        """Hand a call's outcome to the machine."""
+        self.keeper.deliver(self, answer)
+
+    def do(self, command: Command) -> None:
+        """Carry one of the machine's commands out. Never blocks."""
+        if isinstance(command, (CallIssue, CallRenew, CallRevoke)):
+            self.stage.enqueue(self, command)
+        elif isinstance(command, Publish):
+            self.publish(command)
+        elif isinstance(command, Withdraw):
+            self.withdraw()
+        else:
+            self.note(command)
+
+    def exchange(self, call: Call) -> Callable[[], Answer]:
+        """The call as a function to run without the lock; it returns the answer."""
+        token = self.stage.token
+
+        def run() -> Answer:
+            try:
+                return self.make(call, token)
+            except VaultError as exc:
+                return self.failed(call, exc, token)
+            except Exception:
+                # A bug of ours must not end the worker: the lease would be stuck for ever.
+                log.exception("%s: a call to Vault failed inside vaultauthz", self.label)
+                return _as_event(call, _OUR_FAULT)
+
+        return run
+
+    def failed(self, call: Call, error: VaultError, token: Token | None) -> Answer:
+        """The event for a call that did not work; says so in the log."""
+        log.warning(
+            "%s: %s%s",
+            self.label,
+            error.failure.reason,
+            f" ({error.detail})" if error.detail else "",
+        )
+        return _as_event(call, error.failure)
+
+    def make(self, call: Call, token: Token | None) -> Answer:
+        raise NotImplementedError
+
+    def publish(self, command: Publish) -> None:
+        raise NotImplementedError
+
+    def withdraw(self) -> None:
+        raise NotImplementedError
+
+    def note(self, note: Note) -> None:
+        raise NotImplementedError
+
+
+def _as_event(call: Call, failure: Failure) -> Answer:
+    if isinstance(call, CallRevoke):
+        return NotRevoked(call.lease_id, failure)
+    return Failed(failure)
+
+
+class LeaseRunner(Runner):
+    """One upstream's credential in one stage."""
+
+    def __init__(
+        self, keeper: Keeper, stage: Stage, upstream: Upstream, machine: LeaseMachine, slot: Slot
+    ) -> None:
+        super().__init__(keeper, stage, machine)
+        self.upstream = upstream
+        self.slot = slot
+        self.label = f"upstream {upstream.name}, stage {stage.name}"
+
+    def make(self, call: Call, token: Token | None) -> Answer:
+        session, sent_at = self.stage.session, self.keeper.clock()
+        if token is None:
+            return _as_event(call, Failure(Verdict.RETRY, "there is no login to Vault"))
+        if isinstance(call, CallRenew):
+            renewal = session.renew(token.secret, call.lease_id, call.increment)
+            return Renewed(renewal, sent_at)
+        if isinstance(call, CallRevoke):
+            session.revoke(token.secret, call.lease_id)
+            return Revoked(call.lease_id)
+        source = self.upstream.secrets[self.stage.name]
+        return self._rendered(session.fetch(token.secret, token.login, source), sent_at)
+
+    def _rendered(self, grant: Grant, sent_at: float) -> Answer:
+        """The grant with the ready mutation in place of the secret's fields."""
+        fields: dict[str, Secret] = dict(grant.payload)
+        try:
+            mutation = render(self.upstream.inject, fields, self.upstream.strip)
+        except (MissingFieldError, InjectionError) as exc:
+            log.error("%s: %s", self.label, exc)
+            failure = Failure(Verdict.REFUSED, f"the secret does not fit: {exc}")
+            return Unusable(replace(grant, payload=None), sent_at, failure)
+        credential_id = self.keeper.fingerprint(self.label, grant.lease_id, fields)
+        return Issued(replace(grant, payload=mutation, credential_id=credential_id), sent_at)
+
+    def failed(self, call: Call, error: VaultError, token: Token | None) -> Answer:
+        if error.failure.verdict is Verdict.TOKEN_DEAD:
+            self.stage.login.found_dead(token)
+        return super().failed(call, error, token)
+
+    def hangs_on(self, login: Login) -> bool:
+        """Whether what it holds, or a lease that still drains, is of this login."""
+        held = self.machine.held
+        if held and held.grant.login is login:
+            return True
+        return any(old.login is login for old in self.machine.retired)
+
+    def publish(self, command: Publish) -> None:
+        grant = command.grant
+        self.slot.credential = Credential(
+            grant.payload, grant.credential_id, grant.lease_id, command.ends_at, grant.login
+        )
+        self.keeper.check_ready()
+
+    def withdraw(self) -> None:
+        self.slot.credential = None
+
+    def note(self, note: Note) -> None:
+        self.keeper.announce(
+            events.Event(
+                note.name,
+                self.stage.name,
+                self.upstream.name,
+                note.lease_id,
+                note.credential_id,
+                note.request_id,
+                note.reason,
+            )
+        )
+
+
+_LOGIN_EVENTS: Final = {
+    events.ISSUED: events.LOGIN,
+    events.ROTATED: events.LOGIN,
+    events.RENEWED: events.TOKEN_RENEWED,
+    events.REVOKED: events.TOKEN_REVOKED,
+    events.EXPIRED: events.TOKEN_LOST,
+    events.LOST: events.TOKEN_LOST,
+}
+
+# How long the leases of a token may take to move to the next: a share of what is
+# left of it, and never more than this.
+_MOVE_SHARE: Final = 0.5
+_MOVE_MAX: Final = 60.0
+
+
+class LoginRunner(Runner):
+    """The stage's login token, a lease like the others, on which the others hang."""
+
+    def __init__(self, keeper: Keeper, stage: Stage, machine: LeaseMachine) -> None:
+        super().__init__(keeper, stage, machine)
+        self.label = f"login of stage {stage.name}"
+        self._tokens: dict[str, Token] = {}  # by accessor, until revoked or ended
+
+    def make(self, call: Call, token: Token | None) -> Answer:
+        session, sent_at = self.stage.session, self.keeper.clock()
+        if isinstance(call, CallIssue):
+            return Issued(session.login(), sent_at)
+        of_call = self._tokens.get(call.lease_id)
+        if of_call is None:
+            return _as_event(call, Failure(Verdict.LEASE_GONE, "the token is gone"))
+        if isinstance(call, CallRevoke):
+            session.revoke_token(of_call.secret)
+            return Revoked(call.lease_id)
+        return Renewed(session.renew_token(of_call.secret, call.increment), sent_at)
+
+    def failed(self, call: Call, error: VaultError, token: Token | None) -> Answer:
+        if error.failure.verdict is Verdict.TOKEN_DEAD:
+            gone = Failure(Verdict.LEASE_GONE, error.failure.reason)
+            error = VaultError(gone, error.status, error.detail)
+        return super().failed(call, error, token)
+
+    def token(self, accessor: str) -> Token | None:
+        """The token with this accessor, while it is known."""
+        return self._tokens.get(accessor)
+
+    def found_dead(self, token: Token | None) -> None:
+        """A lease's call found that Vault knows this token no more."""
+        with self.keeper.lock:
+            held = self.machine.held
+            if token is None or held is None or self.stage.token is not token:
+                return  # it has been replaced meanwhile
+            held.grant.login.ends_at = -inf
+            self.keeper.deliver(self, LoginLost())
+
+    def publish(self, command: Publish) -> None:
+        """Put the token to use; the leases of the one before move over, spread out."""
+        grant, before = command.grant, self.stage.token
+        if before and before.accessor == grant.lease_id:
+            before.login.ends_at = command.ends_at
+            return
+        grant.login.ends_at = command.ends_at
+        token = Token(grant.payload, grant.lease_id, grant.login)
+        self._tokens[grant.lease_id] = token
+        self.stage.token = token
+        self.stage.todo.notify_all()
+        if before:
+            left = before.login.ends_at - self.keeper.clock()
+            within = max(0.0, min(_MOVE_MAX, left * _MOVE_SHARE))
+            for runner in self.leases_of(before):
+                self.keeper.deliver(runner, Rotate(within))
+
+    def leases_of(self, token: Token) -> list[LeaseRunner]:
+        """The leases that hang on ``token``, the busiest upstreams first."""
+        found = [
+            runner
+            for runner in self.stage.leases.values()
+            if runner.machine.held and runner.machine.held.grant.login is token.login
+        ]
+        return sorted(found, key=lambda runner: runner.slot.uses, reverse=True)
+
+    def withdraw(self) -> None:
+        """The token is out of use, and its leases have died with it."""
+        token, self.stage.token = self.stage.token, None
+        if token is None:
+            return
+        token.login.ends_at = -inf
+        for runner in self.leases_of(token):
+            self.keeper.deliver(runner, LoginLost())
+
+    def note(self, note: Note) -> None:
+        if note.name == events.REVOKED:
+            self._tokens.pop(note.lease_id, None)
+        self.keeper.announce(
+            events.Event(
+                _LOGIN_EVENTS.get(note.name, note.name),
+                self.stage.name,
+                lease_id=note.lease_id,
+                vault_request_id=note.request_id,
+                reason=note.reason,
+            )
+        )
+
+
+def fingerprint(key: bytes, place: str, lease_id: str, fields: dict[str, Secret]) -> str:
+    """A name for a credential that tells nothing about it without ``key``.
+
+    The same credential has the same name for as long as the process lives.
+    """
+    mac = hmac.new(key, digestmod=hashlib.sha256)
+    parts = [place, lease_id]
+    for name in sorted(fields):
+        parts += [name, fields[name].reveal()]
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        mac.update(len(data).to_bytes(8, "big") + data)
+    return mac.hexdigest()[:16]

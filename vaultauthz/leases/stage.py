@@ -1,0 +1,112 @@
+"""One stage: its login and the queue of calls to its Vault."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vaultauthz.core.credential import Login
+from vaultauthz.core.lease_messages import CallIssue, CallRenew, CallRevoke
+from vaultauthz.core.secret import Secret
+from vaultauthz.vault.session import Session
+
+if TYPE_CHECKING:
+    from vaultauthz.leases.runner import LeaseRunner, LoginRunner, Runner
+
+Call = CallIssue | CallRenew | CallRevoke
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A login token in use, with the life that its leases share."""
+
+    secret: Secret
+    accessor: str
+    login: Login
+
+
+class Stage:
+    """The login, the leases taken with it, and the calls that wait to be made.
+
+    Everything here is guarded by the keeper's lock, which ``todo`` shares.
+    Calls for leases wait until there is a token; those for the login itself have a
+    queue and a thread of their own, so that they never stand behind a lease.
+    """
+
+    def __init__(self, name: str, session: Session, lock: threading.RLock) -> None:
+        self.name = name
+        self.session = session
+        self.token: Token | None = None
+        self.login: LoginRunner
+        self.leases: dict[str, LeaseRunner] = {}
+        self.todo = threading.Condition(lock)
+        self.lease_calls: deque[tuple[Runner, Call]] = deque()
+        self.login_calls: deque[tuple[Runner, Call]] = deque()
+        self.in_flight = 0
+        self.closed = False
+        self._seen_file: tuple[int, int] | None = None
+
+    def enqueue(self, runner: Runner, call: Call) -> None:
+        """Have the call made as soon as a worker is free (and a token is there)."""
+        queue = self.login_calls if runner is self.login else self.lease_calls
+        queue.append((runner, call))
+        self.todo.notify_all()
+
+    def forget_calls(self) -> None:
+        """At the end: nothing is issued or renewed any more, only revoked."""
+        for queue in (self.lease_calls, self.login_calls):
+            kept = [(r, c) for r, c in queue if isinstance(c, CallRevoke)]
+            queue.clear()
+            queue.extend(kept)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no call is out or waiting that could be made."""
+        waiting = bool(self.login_calls) or (bool(self.lease_calls) and self.token is not None)
+        return not self.in_flight and not waiting
+
+    def work(self, queue: deque[tuple[Runner, Call]], *, needs_token: bool) -> None:
+        """A worker's life: take a call, make it without the lock, hand the answer in."""
+        while True:
+            with self.todo:
+                while not self.closed and not (queue and (self.token or not needs_token)):
+                    self.todo.wait()
+                if self.closed:
+                    return
+                runner, call = queue.popleft()
+                exchange = runner.exchange(call)
+                self.in_flight += 1
+            answer = exchange()
+            with self.todo:
+                self.in_flight -= 1
+                runner.answered(answer)
+                self.todo.notify_all()
+
+    def threads(self, workers: int) -> list[threading.Thread]:
+        """``workers`` threads for the leases' calls and one for the login's."""
+
+        def thread(name: str, target: Callable[[], None]) -> threading.Thread:
+            return threading.Thread(target=target, name=f"{self.name}-{name}", daemon=True)
+
+        lease = [
+            thread(f"vault-{n}", lambda: self.work(self.lease_calls, needs_token=True))
+            for n in range(workers)
+        ]
+        return [*lease, thread("login", lambda: self.work(self.login_calls, needs_token=False))]
+
+    def file_changed(self) -> bool:
+        """Whether the file that logins read has changed since the last look."""
+        path: Path | None = self.session.watched
+        if path is None:
+            return False
+        try:
+            stat = path.stat()
+            seen = (stat.st_mtime_ns, stat.st_ino)
+        except OSError:
+            return False
+        before, self._seen_file = self._seen_file, seen
+        return before is not None and before != seen

@@ -1,0 +1,121 @@
+"""Vault's JSON answers as our values; a field that is not as documented is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from math import inf
+from typing import Any
+
+from vaultauthz.config.values import KvSecret
+from vaultauthz.core.credential import NO_LOGIN, Login
+from vaultauthz.core.grant import Failure, Grant, Renewal, Verdict, Version
+from vaultauthz.core.secret import Secret
+from vaultauthz.vault.errors import NOT_VAULT, VaultError
+from vaultauthz.vault.transport import Answer
+
+# What a path without a lease is taken for: a static secret, read again and again.
+_READ_AGAIN = 300.0
+_MAX_STALE = 3600.0
+
+Fields = Mapping[str, Secret]
+
+
+def token(answer: Answer, sent_at: float) -> Grant:
+    """A login's answer: the payload is the token, the lease id its accessor."""
+    auth = answer.get("auth")
+    if not isinstance(auth, dict) or not isinstance(auth.get("client_token"), str):
+        raise VaultError(NOT_VAULT)
+    ttl = _seconds(auth, "lease_duration") or inf
+    accessor = _text(auth, "accessor")
+    return Grant(
+        payload=Secret(auth["client_token"]),
+        ttl=ttl,
+        # A batch token has no accessor; two of them must not be taken for one.
+        lease_id=accessor or f"batch token of {_text(answer, 'request_id')}",
+        renewable=auth.get("renewable") is True,
+        login=Login(sent_at + ttl, accessor),
+        request_id=_text(answer, "request_id"),
+    )
+
+
+def renewal(answer: Answer) -> Renewal:
+    """The answer to renewing a lease, or (under ``auth``) a token."""
+    part = answer.get("auth") if isinstance(answer.get("auth"), dict) else answer
+    if not isinstance(part, dict):
+        raise VaultError(NOT_VAULT)
+    return Renewal(
+        _seconds(part, "lease_duration"),
+        part.get("renewable") is True,
+        _text(answer, "request_id"),
+    )
+
+
+def path_secret(answer: Answer, login: Login) -> Grant:
+    """A read of any engine; the payload is the fields."""
+    fields = _fields(answer.get("data"))
+    lease_id, ttl = _text(answer, "lease_id"), _seconds(answer, "lease_duration")
+    request_id = _text(answer, "request_id")
+    if not lease_id:
+        return Grant(fields, _MAX_STALE, read_again=_READ_AGAIN, request_id=request_id)
+    return Grant(
+        fields,
+        ttl,
+        lease_id,
+        renewable=answer.get("renewable") is True,
+        login=login,
+        request_id=request_id,
+    )
+
+
+def kv(answer: Answer, source: KvSecret, version: int) -> Grant:
+    """A KV read; version 2 has ``metadata`` beside ``data``, version 1 does not."""
+    data, edition = answer.get("data"), Version()
+    if version == 2:
+        data, edition = _kv2(data)
+    return Grant(
+        _fields(data),
+        source.max_stale,
+        read_again=source.refresh,
+        version=edition,
+        login=NO_LOGIN,
+        request_id=_text(answer, "request_id"),
+    )
+
+
+def _kv2(outer: Any) -> tuple[Any, Version]:
+    metadata = outer.get("metadata") if isinstance(outer, dict) else None
+    if not isinstance(metadata, dict):
+        raise VaultError(NOT_VAULT)
+    if metadata.get("destroyed") or metadata.get("deletion_time") or outer.get("data") is None:
+        failure = Failure(Verdict.SECRET_GONE, "the secret's current version is deleted")
+        raise VaultError(failure)
+    number = metadata.get("version")
+    if not isinstance(number, int):
+        raise VaultError(NOT_VAULT)
+    return outer["data"], Version(number, _text(metadata, "created_time"))
+
+
+def _fields(data: Any) -> Fields:
+    """Text and numbers as they are; null and nested values cannot go on a request."""
+    if not isinstance(data, dict):
+        raise VaultError(NOT_VAULT)
+    fields: dict[str, Secret] = {}
+    for name, value in data.items():
+        if isinstance(value, str):
+            fields[name] = Secret(value)
+        elif isinstance(value, (bool, int, float)):
+            fields[name] = Secret(json.dumps(value))
+    return fields
+
+
+def _seconds(part: dict[str, Any], key: str) -> float:
+    value = part.get(key, 0)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+        raise VaultError(NOT_VAULT)
+    return float(value)
+
+
+def _text(part: dict[str, Any], key: str) -> str:
+    value = part.get(key)
+    return value if isinstance(value, str) else ""

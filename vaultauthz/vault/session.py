@@ -1,0 +1,141 @@
+"""What one stage asks of Vault. Safe for threads; keeps no token itself."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from hvac.api.auth_methods import Token as TokenApi
+from hvac.api.secrets_engines import KvV1, KvV2
+from hvac.api.system_backend import Lease as LeaseApi
+
+from vaultauthz.config.values import AppRole, Auth, KvSecret, SecretSource, TokenFile, Vault
+from vaultauthz.core.credential import Login
+from vaultauthz.core.grant import Failure, Grant, Renewal, Verdict
+from vaultauthz.core.secret import Secret
+from vaultauthz.vault import answers, auth, errors
+from vaultauthz.vault.errors import Call, VaultError
+from vaultauthz.vault.transport import Transport
+
+
+class Session:
+    """The calls of one stage, each bounded by ``vault.timeout``.
+
+    ``clock`` gives the seconds that ``sent_at`` and token ends are counted in.
+    Every method raises ``VaultError`` and nothing else.
+    """
+
+    def __init__(self, vault: Vault, method: Auth, clock: Callable[[], float]) -> None:
+        self._vault = vault
+        self._method = method
+        self._clock = clock
+        self._local = threading.local()
+        self._kv_mounts: dict[str, tuple[str, int]] = {}  # KV path → mount, version
+
+    @property
+    def owns_token(self) -> bool:
+        """Whether the token is ours to renew and revoke, or another program's."""
+        return not isinstance(self._method, TokenFile)
+
+    @property
+    def watched(self) -> Path | None:
+        """The file that a login reads: when it changes, a login is worth a try."""
+        if isinstance(self._method, TokenFile):
+            return self._method.path
+        return self._method.secret_id_file if isinstance(self._method, AppRole) else None
+
+    def login(self) -> Grant:
+        """A new token. Its payload is the token as a ``Secret``."""
+        transport = self._transport(Call.LOGIN)
+        sent_at = self._clock()
+        return answers.token(auth.login(transport, self._method), sent_at)
+
+    def renew_token(self, token: Secret, increment: float) -> Renewal:
+        """Renew the token itself by ``increment`` seconds."""
+        with self._as(token, Call.RENEW) as transport:
+            return answers.renewal(TokenApi(transport).renew_self(increment=f"{int(increment)}s"))
+
+    def revoke_token(self, token: Secret) -> None:
+        """End the token; Vault ends every lease taken with it."""
+        with self._as(token, Call.REVOKE) as transport:
+            TokenApi(transport).revoke_self()
+
+    def fetch(self, token: Secret, login: Login, source: SecretSource) -> Grant:
+        """Read a secret. The grant's payload is its fields."""
+        with self._as(token, Call.READ) as transport:
+            if isinstance(source, KvSecret):
+                return self._kv(transport, source)
+            return answers.path_secret(transport.get(f"/v1/{source.path}"), login)
+
+    def _kv(self, transport: Transport, source: KvSecret) -> Grant:
+        mount, version = self._kv_mount(transport, source.path)
+        path = source.path[len(mount) + 1 :]
+        if version == 2:
+            answer = KvV2(transport).read_secret_version(
+                path, mount_point=mount, raise_on_deleted_version=True
+            )
+        else:
+            answer = KvV1(transport).read_secret(path, mount_point=mount)
+        return answers.kv(answer, source, version)
+
+    def _kv_mount(self, transport: Transport, path: str) -> tuple[str, int]:
+        """Where the KV engine of ``path`` is mounted and which version it has."""
+        known = self._kv_mounts.get(path)
+        if known:
+            return known
+        data = transport.get(f"/v1/sys/internal/ui/mounts/{path}").get("data")
+        if not isinstance(data, dict) or data.get("type") not in ("kv", "generic"):
+            raise VaultError(Failure(Verdict.REFUSED, "no KV engine is mounted at this path"))
+        mount = str(data.get("path", "")).strip("/")
+        if not mount or not path.startswith(mount + "/"):
+            raise VaultError(errors.NOT_VAULT)
+        found = (mount, 2 if (data.get("options") or {}).get("version") == "2" else 1)
+        self._kv_mounts[path] = found
+        return found
+
+    def renew(self, token: Secret, lease_id: str, increment: float) -> Renewal:
+        """Renew a lease by ``increment`` seconds."""
+        with self._as(token, Call.RENEW) as transport:
+            return answers.renewal(LeaseApi(transport).renew_lease(lease_id, int(increment)))
+
+    def revoke(self, token: Secret, lease_id: str) -> None:
+        """End a lease now."""
+        with self._as(token, Call.REVOKE) as transport:
+            LeaseApi(transport).revoke_lease(lease_id)
+
+    @contextlib.contextmanager
+    def _as(self, token: Secret, call: Call) -> Iterator[Transport]:
+        """A transport that carries ``token``; a 403 is looked into.
+
+        "permission denied" may mean that the policy says no or that the token is
+        dead; only ``lookup-self`` tells the two apart.
+        """
+        transport = self._transport(call)
+        transport.credential = token
+        try:
+            yield transport
+        except VaultError as exc:
+            if exc.status == 403 and not self._alive(token):
+                raise VaultError(errors.TOKEN_DEAD, exc.status, exc.detail) from exc
+            raise
+
+    def _alive(self, token: Secret) -> bool:
+        transport = self._transport(Call.OTHER)
+        transport.credential = token
+        try:
+            TokenApi(transport).lookup_self()
+        except VaultError as exc:
+            # Any other failure proves nothing; the token is taken for alive.
+            return exc.status != 403
+        return True
+
+    def _transport(self, call: Call) -> Transport:
+        """This thread's transport, reset: a requests session is for one thread."""
+        transport: Transport | None = getattr(self._local, "transport", None)
+        if transport is None:
+            transport = Transport(self._vault, self._clock)
+            self._local.transport = transport
+        transport.call, transport.credential = call, None
+        return transport
