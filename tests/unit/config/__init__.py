@@ -1,0 +1,1 @@
+"""The configuration: what loads, what is refused, and in which words."""

@@ -1,0 +1,83 @@
+"""A folder with the files that the configurations of these tests name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from vaultauthz.config import Config, ConfigError, parse
+
+SECRET = "s3cr3t-0f-the-role"
+VALID = """\
+vault:
+  address: https://vault.test:8200
+stages:
+  prod:
+    auth: {method: approle, role_id: gateway, secret_id_file: secret_id}
+  test:
+    auth: {method: token_file, path: token}
+upstreams:
+  pay:
+    secret: {path: "database/creds/pay-{stage}"}
+    inject: [{basic: {username: "{username}", password: "{password}"}}]
+    callers: any
+  geo:
+    stages: [prod]
+    secret: {kv: secret/geo}
+    inject:
+      - {header: {name: X-Api-Key, value: "{key}"}}
+    callers:
+      - {principal: spiffe://corp/shop}
+routes:
+  - {host: pay.test, path_prefix: /v1, upstream: pay, stage: prod}
+listen:
+  grpc: 127.0.0.1:9000
+"""
+
+
+class Folder:
+    """Writes files, and reads configurations that name them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        for name in ("ca.pem", "cert.pem", "key.pem", "token"):
+            self.write(name, "anything")
+        self.write("secret_id", SECRET)
+
+    def write(self, name: str, text: str, mode: int = 0o600) -> Path:
+        """A file in this folder."""
+        path = self.path / name
+        path.write_text(text)
+        path.chmod(mode)
+        return path
+
+    def parse(self, text: str, environ: Mapping[str, str] | None = None) -> Config:
+        """What ``text`` says."""
+        return parse(text, "c.yaml", self.path, environ or {})
+
+    def problems(self, text: str, environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+        """Why ``text`` is refused, with this folder written as DIR; () when it is not."""
+        try:
+            self.parse(text, environ)
+        except ConfigError as exc:
+            return tuple(str(exc).replace(str(self.path), "DIR").split("\n"))
+        return ()
+
+    def warnings(self, text: str, environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+        """The warnings about ``text``, with this folder written as DIR."""
+        found = self.parse(text, environ).warnings
+        return tuple(line.replace(str(self.path), "DIR") for line in found)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    """An own folder for each test."""
+    return Folder(tmp_path)
+
+
+def edited(old: str, new: str) -> str:
+    """The valid configuration with its one ``old`` replaced."""
+    assert VALID.count(old) == 1, old
+    return VALID.replace(old, new)

@@ -1,0 +1,180 @@
+"""Files that are no configuration at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vaultauthz.config import ConfigError, document, load
+
+from .conftest import VALID, Folder
+
+LOADERS = [yaml.SafeLoader, document.LOADER]
+
+
+def refusal(path: Path) -> str:
+    """Why the file is refused."""
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    return str(caught.value).replace(str(path), "FILE")
+
+
+def test_missing(tmp_path: Path) -> None:
+    """A file that is not there is named."""
+    found = refusal(tmp_path / "no.yaml")
+    wanted = "FILE: cannot be read: no such file or directory; name the configuration's file"
+    assert found == wanted
+
+
+def test_folder(tmp_path: Path) -> None:
+    """A folder is not a file."""
+    assert (
+        refusal(tmp_path) == "FILE: cannot be read: is a directory; name the configuration's file"
+    )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_unreadable(folder: Folder) -> None:
+    """A file without the right to read it is named."""
+    path = folder.write("c.yaml", VALID, 0)
+    assert refusal(path).startswith("FILE: cannot be read: permission denied")
+
+
+def test_nul_in_path() -> None:
+    """A path that no system takes is refused like the others."""
+    assert refusal(Path("a\0b")).endswith("is no path; name the configuration's file")
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# only\n# comments\n", "---\n", "--- \n...\n"])
+def test_empty(folder: Folder, text: str) -> None:
+    """An empty file says what a configuration needs."""
+    wanted = "FILE:1: the file is empty; it needs vault, stages and upstreams"
+    assert refusal(folder.write("c.yaml", text)) == wanted
+
+
+@pytest.mark.parametrize("size", [1_000_001, 50_000_000])
+def test_too_large(tmp_path: Path, size: int) -> None:
+    """A file beyond the limit is refused without being read as a whole."""
+    path = tmp_path / "large.yaml"
+    with path.open("wb") as file:
+        file.truncate(size)
+    assert refusal(path) == "FILE: is larger than 1 MB, the limit; is this the right file?"
+
+
+def test_too_large_text(folder: Folder) -> None:
+    """The limit holds for a text, too."""
+    assert folder.problems("#" * 1_000_001) == (
+        "c.yaml: is larger than 1 MB, the limit; is this the right file?",
+    )
+
+
+@pytest.mark.parametrize("data", [b"vault:\n  address: \xff\n", "vault:\n\n".encode("utf-16")])
+def test_not_utf8(tmp_path: Path, data: bytes) -> None:
+    """The line with the first byte that is no UTF-8 is named."""
+    path = tmp_path / "c.yaml"
+    path.write_bytes(data)
+    assert refusal(path) in [f"FILE:{line}: is not UTF-8 text; save it as UTF-8" for line in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("- a\n- b", "1: the file wants a mapping, found a list; begin with vault:"),
+        ("just words", "1: the file wants a mapping, found text; begin with vault:"),
+        ("vault: {}\n---\nvault: {}", "2: a second document begins here; a configuration is one"),
+        (
+            "a\x00b",
+            "1: not YAML: the character U+0000 has no place in text; is this the right file?",
+        ),
+        (
+            "a:\n  b\ud800",
+            "2: not YAML: the character U+D800 has no place in text; is this the right file?",
+        ),
+        ("vault:\n\taddress: a", "2: not YAML: a tab where only spaces may indent; use spaces"),
+        ("[" * 500_000, "1: nested deeper than 32 levels; is this the right file?"),
+        ("- " * 400_000, "1: nested deeper than 32 levels; is this the right file?"),
+        (
+            "a: &x [*x]",
+            "1: an alias (*) without its anchor before it; quote a text that begins with *",
+        ),
+        (
+            "a: !!python/object/apply:os.system [ls]",
+            "1: a YAML tag (!) is not accepted; quote a text that begins so",
+        ),
+        ("a:\n  b: !secret x", "2: a YAML tag (!) is not accepted; quote a text that begins so"),
+        ('a: !!binary "aGk="', "1: a YAML tag (!) is not accepted; quote a text that begins so"),
+    ],
+    ids=range(12),
+)
+def test_not_a_configuration(folder: Folder, text: str, wanted: str) -> None:
+    """What YAML allows and a configuration does not is refused with its line."""
+    assert folder.problems(text) == (f"c.yaml:{wanted}",)
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("vault:\n  address: [", 2),
+        ("vault:\n  address: a: b", 2),
+        ("vault:\n  address: 'a", 2),
+        ("vault:\n address: a\n  b: c", 3),
+        ("vault: @a", 1),
+        ("vault: {a: b", 1),
+        ("vault: !x!y z", 1),
+        ('vault: "\\UFFFFFFFF"', 1),
+        ("%YAML 9.9\n---\na: b", 1),
+    ],
+)
+def test_syntax_errors(loader: object, text: str, line: int) -> None:
+    """Both of PyYAML's parsers name the line, or the one after it where the text ends."""
+    with pytest.raises(document.DocumentError) as caught:
+        document.read(text, loader)
+    assert caught.value.line in (line, line + 1)
+    assert caught.value.text.startswith("not YAML")
+    assert "\n" not in caught.value.text
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_syntax_error_hides_text(loader: object) -> None:
+    """A password that YAML stumbles over is not repeated."""
+    with pytest.raises(document.DocumentError) as caught:
+        document.read("password: !hunter2!x y", loader)
+    assert "hunter2" not in caught.value.text
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_both_parsers_agree(loader: object) -> None:
+    """The fallback parser gives the same tree."""
+    assert document.read(VALID, loader) == document.read(VALID)
+
+
+def test_alias_bomb(folder: Folder) -> None:
+    """Nine levels of nine aliases are refused before they are anything."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [
+        f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, 10)
+    ]
+    assert folder.problems("\n".join(lines)) == (
+        "c.yaml:6: more than 250,000 values, aliases counted as what they stand for",
+    )
+
+
+def test_many_problems_end_early(folder: Folder) -> None:
+    """A wrong file of many keys gives a bounded answer."""
+    problems = folder.problems("".join(f"key{n}: 1\n" for n in range(5000)))
+    assert len(problems) == 101
+    assert problems[-1] == "c.yaml: and more; mend these 100 problems first"
+
+
+def test_ten_thousand_upstreams(folder: Folder) -> None:
+    """The size limit leaves room for ten thousand upstreams."""
+    head = VALID.split("upstreams:")[0]
+    body = "".join(
+        f'  u{n}: {{secret: {{path: db/creds/u{n}}}, inject: [bearer: "{{t}}"], callers: any}}\n'
+        for n in range(10_000)
+    )
+    assert len(folder.parse(f"{head}upstreams:\n{body}").upstreams) == 10_000

@@ -1,0 +1,46 @@
+"""The configuration: one YAML file → frozen, validated values.
+
+``load`` reads a file, ``parse`` a text; both raise ``ConfigError``, whose text
+tells the user every problem there is, each with its file, line and key.
+"""
+
+from vaultauthz.config.load import load, parse
+from vaultauthz.config.report import ConfigError
+from vaultauthz.config.values import (
+    AppRole,
+    Audit,
+    Auth,
+    Config,
+    Kubernetes,
+    KvSecret,
+    Listen,
+    PathSecret,
+    SecretSource,
+    ServerTls,
+    Stage,
+    Tls,
+    TokenFile,
+    Upstream,
+    Vault,
+)
+
+__all__ = [
+    "AppRole",
+    "Audit",
+    "Auth",
+    "Config",
+    "ConfigError",
+    "Kubernetes",
+    "KvSecret",
+    "Listen",
+    "PathSecret",
+    "SecretSource",
+    "ServerTls",
+    "Stage",
+    "Tls",
+    "TokenFile",
+    "Upstream",
+    "Vault",
+    "load",
+    "parse",
+]

@@ -1,0 +1,94 @@
+"""``callers`` and ``deny`` of an upstream: who may use its credential."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from vaultauthz.config import names
+from vaultauthz.config.document import Items, Scalar
+from vaultauthz.config.reader import Value
+from vaultauthz.core.callers import Claim, Pattern, Rule
+from vaultauthz.core.routing import ambiguous
+
+ANY: Final = "any"
+KEYS: Final = ("claims", "consumer", "group", "methods", "path_prefix", "principal")
+HINT: Final = "say who may use this credential: callers: any, or a list of rules"
+# YAML 1.1 also reads 010, 0x1f, 1_000 and 12:30 as numbers, and not as the ones they look like.
+_WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,18})\Z")
+
+
+def read_callers(value: Value) -> tuple[Rule, ...] | None:
+    """The rules, None for ``any``."""
+    if isinstance(value.node, Scalar) and value.node.text == ANY:
+        return None
+    if not isinstance(value.node, Items):
+        raise value.wrong(f"wants any or a list of rules, found {_found(value)}; {HINT}")
+    rules = read_rules(value)
+    if not value.items():
+        raise value.wrong(f"is an empty list, so that nobody may; {HINT}")
+    return rules
+
+
+def _found(value: Value) -> str:
+    return "other text" if value.node.kind == "text" else value.node.kind
+
+
+def read_rules(value: Value) -> tuple[Rule, ...]:
+    """A list of rules."""
+    return value.each(_read_rule)
+
+
+def _read_rule(value: Value) -> Rule:
+    if not value.entries():
+        raise value.wrong(f"is empty and would match everybody; add one of {', '.join(KEYS)}")
+    table = value.table(KEYS)
+    return Rule(
+        principal=table.get("principal", _pattern, None),
+        claims=table.get("claims", _read_claims, ()),
+        consumer=table.get("consumer", _pattern, None),
+        group=table.get("group", Value.text, None),
+        methods=table.get("methods", _methods, None),
+        path_prefix=table.get("path_prefix", path_prefix, None),
+    )
+
+
+def _pattern(value: Value) -> Pattern:
+    return Pattern.parse(value.text())
+
+
+def _read_claims(value: Value) -> tuple[Claim, ...]:
+    claims = value.each_entry(lambda name, item: Claim(tuple(name.split(".")), _wanted(item)))
+    if not value.entries():
+        raise value.wrong("is empty; add NAME: VALUE, or remove it")
+    return tuple(claims.values())
+
+
+def _wanted(value: Value) -> str | int | bool:
+    node = value.node
+    if isinstance(node, Scalar) and node.kind == "a boolean":
+        if node.text.lower() in ("true", "false"):
+            return node.text.lower() == "true"
+        raise value.wrong("may be a word or a boolean; write true or false, or put it in quotes")
+    if isinstance(node, Scalar) and node.kind == "a number":
+        if _WHOLE.match(node.text):
+            return int(node.text)
+        raise value.wrong("is no plain whole number; put it in quotes to mean the text")
+    return value.text()
+
+
+def _methods(value: Value) -> frozenset[str]:
+    methods = value.each(lambda item: names.token(item).upper())
+    if not value.items():
+        raise value.wrong("is an empty list, so that nothing matches; name a method or remove it")
+    return frozenset(methods)
+
+
+def path_prefix(value: Value) -> str:
+    """A path to which requests are compared; ``/v1`` is ``/v1`` and what is below it."""
+    text = value.text()
+    if not text.startswith("/"):
+        raise value.wrong("does not begin with /; add it")
+    if "?" in text or "#" in text or ambiguous(text):
+        raise value.wrong("is no plain path; leave out ?, #, \\ and the segments . and ..")
+    return text

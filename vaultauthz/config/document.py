@@ -1,0 +1,221 @@
+"""YAML text → a tree whose every node knows its line.
+
+Built from PyYAML's events rather than by its composer: events come one at a
+time from a parser that does not recurse, so that a hostile file (a million
+brackets, a bomb of aliases) is refused at a stated bound before it costs
+anything, and a refused tag is never looked up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import yaml
+
+# A configuration nests seven levels deep, and a megabyte of real upstreams makes
+# 150,000 nodes; aliases count as what they stand for.
+DEEPEST: Final = 32
+MOST_NODES: Final = 250_000
+
+# The C parser takes a megabyte in a fraction of a second where the Python one
+# takes ten, which a reload would steal from the request path.
+LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_UNPRINTABLE = re.compile(
+    "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"  # YAML 1.1, 5.1
+)
+_YAML = "tag:yaml.org,2002:"
+_PLAIN_TAGS = (None, f"{_YAML}str", f"{_YAML}map", f"{_YAML}seq")
+_KINDS = {
+    f"{_YAML}bool": "a boolean",
+    f"{_YAML}float": "a number",
+    f"{_YAML}int": "a number",
+    f"{_YAML}null": "nothing",
+}
+_RESOLVER: Any = yaml.resolver.Resolver()
+
+
+class DocumentError(Exception):
+    """The text is not one YAML document that a configuration could be."""
+
+    def __init__(self, line: int, text: str) -> None:
+        self.line = line
+        self.text = text
+        super().__init__(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """``text`` as written (``010`` stays ``010``); ``kind`` is what YAML takes it for."""
+
+    line: int
+    text: str
+    kind: str = "text"  # or "a boolean", "a number", "nothing"
+    size: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """A list."""
+
+    line: int
+    items: tuple[Node, ...]
+    size: int = 1
+    kind: str = "a list"
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """A mapping, in the file's order and with its duplicate keys."""
+
+    line: int
+    pairs: tuple[tuple[Node, Node], ...]
+    size: int = 1
+    kind: str = "a mapping"
+
+
+Node = Scalar | Items | Pairs
+
+
+def read(text: str, loader: Any = LOADER) -> Node | None:
+    """The document in ``text``, None when there is nothing in it.
+
+    Raises:
+        DocumentError: not YAML, several documents, or beyond the bounds above.
+    """
+    _check_characters(text)
+    try:
+        return _build(yaml.parse(text, Loader=loader))
+    except yaml.MarkedYAMLError as exc:
+        raise _syntax_error(text, exc) from None
+    except (yaml.YAMLError, ValueError, OverflowError):
+        # The Python parser lets chr() fail on "\UFFFFFFFF".
+        raise DocumentError(1, "not YAML; is this the right file?") from None
+
+
+def _check_characters(text: str) -> None:
+    bad = _UNPRINTABLE.search(text)
+    if bad:
+        line = text.count("\n", 0, bad.start()) + 1
+        what = f"the character U+{ord(bad.group()):04X}"
+        raise DocumentError(line, f"not YAML: {what} has no place in text; is this the right file?")
+
+
+def _syntax_error(text: str, exc: yaml.MarkedYAMLError) -> DocumentError:
+    mark = exc.problem_mark or exc.context_mark
+    line = mark.line + 1 if mark else 1
+    if mark and _rest(text, mark.line, mark.column).startswith("\t"):
+        return DocumentError(line, "not YAML: a tab where only spaces may indent; use spaces")
+    problem = re.sub("'([^']*)'", _harmless, exc.problem or "it cannot be read")
+    return DocumentError(
+        line, f"not YAML: {problem}; check the indentation, and quote special characters"
+    )
+
+
+def _harmless(quote: re.Match[str]) -> str:
+    # It may be a piece of a password that needed quotes itself; a single character
+    # or the name of a token ('<scalar>') tells nothing.
+    tells_nothing = len(quote[1]) <= len("\\t") or quote[1].startswith("<")
+    return quote[0] if tells_nothing else "'…'"
+
+
+def _rest(text: str, line: int, column: int) -> str:
+    lines = text.split("\n")
+    return lines[line][column:] if line < len(lines) else ""
+
+
+@dataclass(slots=True)
+class _Open:
+    """A collection whose end has not come yet."""
+
+    line: int
+    anchor: str | None
+    is_list: bool
+    nodes: list[Node] = field(default_factory=list)
+
+    def close(self) -> Node:
+        size = 1 + sum(node.size for node in self.nodes)
+        if self.is_list:
+            return Items(self.line, tuple(self.nodes), size)
+        pairs = zip(self.nodes[::2], self.nodes[1::2], strict=True)
+        return Pairs(self.line, tuple(pairs), size)
+
+
+def _build(events: Iterable[Any]) -> Node | None:
+    builder = _Builder()
+    for event in events:
+        builder.take(event)
+    return builder.root
+
+
+class _Builder:
+    """Puts events together; holds the bounds."""
+
+    def __init__(self) -> None:
+        self.root: Node | None = None
+        self._open: list[_Open] = []
+        self._anchors: dict[str, Node] = {}
+        self._size = 0
+
+    def take(self, event: Any) -> None:
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent):
+            self._add(self._aliased(event.anchor, line), line)
+        elif isinstance(event, yaml.ScalarEvent):
+            self._check_tag(event.tag, line)
+            self._finish(_scalar(event, line), event.anchor, line)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            self._check_tag(event.tag, line)
+            self._begin(_Open(line, event.anchor, isinstance(event, yaml.SequenceStartEvent)))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            closed = self._open.pop()
+            self._size -= sum(node.size for node in closed.nodes)  # counted again as one
+            self._finish(closed.close(), closed.anchor, line)
+        elif isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
+            raise DocumentError(line, "a second document begins here; a configuration is one")
+
+    def _aliased(self, anchor: str | None, line: int) -> Node:
+        # A collection's anchor is known from its end on, so none can hold itself.
+        node = self._anchors.get(anchor or "")
+        if node is None:
+            raise DocumentError(
+                line, "an alias (*) without its anchor before it; quote a text that begins with *"
+            )
+        return node
+
+    def _check_tag(self, tag: str | None, line: int) -> None:
+        if tag not in _PLAIN_TAGS:
+            raise DocumentError(line, "a YAML tag (!) is not accepted; quote a text that begins so")
+
+    def _begin(self, collection: _Open) -> None:
+        if len(self._open) >= DEEPEST:
+            raise DocumentError(
+                collection.line, f"nested deeper than {DEEPEST} levels; is this the right file?"
+            )
+        self._open.append(collection)
+
+    def _finish(self, node: Node, anchor: str | None, line: int) -> None:
+        if anchor is not None:
+            self._anchors[anchor] = node
+        self._add(node, line)
+
+    def _add(self, node: Node, line: int) -> None:
+        self._size += node.size
+        if self._size > MOST_NODES:
+            raise DocumentError(
+                line, f"more than {MOST_NODES:,} values, aliases counted as what they stand for"
+            )
+        if self._open:
+            self._open[-1].nodes.append(node)
+        else:
+            self.root = node
+
+
+def _scalar(event: yaml.ScalarEvent, line: int) -> Scalar:
+    if not event.implicit[0]:  # quoted, or tagged as text
+        return Scalar(line, event.value)
+    tag = _RESOLVER.resolve(yaml.ScalarNode, event.value, (True, False))
+    return Scalar(line, event.value, _KINDS.get(tag, "text"))

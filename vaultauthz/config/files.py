@@ -1,0 +1,97 @@
+"""Files that the configuration names: there, readable, and not open to everybody.
+
+Relative paths start at the folder of the configuration file. What is in a file
+never becomes part of a message.
+"""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from vaultauthz.config.reader import Value
+from vaultauthz.config.report import Refused
+
+_LARGEST_SECRET = 65_536  # bytes; a secret id has 36
+
+
+def path(value: Value) -> Path:
+    """An absolute path, of a file that may not be there."""
+    return value.report.folder / value.text()
+
+
+def readable(value: Value) -> Path:
+    """The path of a file that is there and can be read."""
+    found = path(value)
+    _first_bytes(value, found, 1)
+    return found
+
+
+def private(value: Value) -> Path:
+    """A readable file with a secret in it; a warning when everybody can read it."""
+    found = path(value)
+    if not _first_bytes(value, found, _LARGEST_SECRET).strip():
+        raise value.wrong(f"{found} is empty; write the secret into it")
+    _warn_if_open(value, found)
+    return found
+
+
+def awaited(value: Value) -> Path:
+    """A secret file that something else writes, perhaps later: a warning when absent."""
+    found = path(value)
+    mode = _mode(value, found)
+    if mode is None:
+        value.warn(f"{found} is not there yet; no login before it is")
+    elif stat.S_ISDIR(mode):
+        raise value.wrong(f"{found} is a folder; name the file in it")
+    else:
+        _first_bytes(value, found, 1)
+    return found
+
+
+def awaited_private(value: Value) -> Path:
+    """Like ``awaited``, with a warning when everybody can read it."""
+    found = awaited(value)
+    _warn_if_open(value, found)
+    return found
+
+
+def to_write(value: Value) -> Path:
+    """The path of a file to write, which need not be there."""
+    found = path(value)
+    mode = _mode(value, found)
+    if mode is not None and stat.S_ISDIR(mode):
+        raise value.wrong(f"{found} is a folder; name a file in it")
+    return found
+
+
+def _mode(value: Value, found: Path) -> int | None:
+    try:
+        return found.stat().st_mode
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise _unreadable(value, found, exc) from None
+
+
+def _first_bytes(value: Value, found: Path, count: int) -> bytes:
+    try:
+        # Asked before it is opened: opening a pipe waits for a writer.
+        if not stat.S_ISREG(found.stat().st_mode):
+            raise value.wrong(f"{found} is not a regular file; name one")
+        with found.open("rb") as file:
+            return file.read(count)
+    except OSError as exc:
+        raise _unreadable(value, found, exc) from None
+
+
+def _unreadable(value: Value, found: Path, exc: OSError) -> Refused:
+    why = (exc.strerror or "it does not open").lower()
+    return value.wrong(f"{found} cannot be read: {why}; check the path and its rights")
+
+
+def _warn_if_open(value: Value, found: Path) -> None:
+    mode = _mode(value, found)
+    if mode is not None and mode & stat.S_IROTH:
+        shown = stat.S_IMODE(mode)
+        value.warn(f"everybody on this machine can read it (mode {shown:04o}); chmod 600 {found}")

@@ -1,0 +1,77 @@
+"""``listen``: where the gateway and the operator reach us."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from vaultauthz.config import addresses, files
+from vaultauthz.config.reader import Table, Value
+from vaultauthz.config.values import Listen, ServerTls
+
+KEYS: Final = ("admin", "admin_tls", "admin_token_file", "grpc", "grpc_tls", "transport")
+TLS_KEYS: Final = ("cert", "client_ca", "key")
+TRANSPORTS: Final = ("auto", "native", "grpcio")
+_USUAL = Listen()
+
+
+def read_listen(value: Value) -> Listen:
+    """Both listeners; what other machines can reach is protected."""
+    table = value.table(KEYS)
+    listen = Listen(
+        grpc=_address(table, "grpc", ("grpc_tls",), _USUAL.grpc),
+        grpc_tls=table.get("grpc_tls", _server_tls, None),
+        admin=_address(table, "admin", ("admin_tls", "admin_token_file"), _USUAL.admin),
+        admin_tls=table.get("admin_tls", _server_tls, None),
+        admin_token_file=table.get("admin_token_file", files.private, None),
+        transport=table.get("transport", lambda item: _transport(item, table), _USUAL.transport),
+    )
+    if listen.admin == listen.grpc and not listen.admin.endswith(":0"):
+        raise table.entries.get("admin", value).wrong("is the address of grpc; use another")
+    _warn_if_open_to_all(table, listen)
+    return listen
+
+
+def _address(table: Table, name: str, needs: Sequence[str], usual: str) -> str:
+    tls = f"{name}_tls"
+    if tls in table and name not in table:
+        table.missing(name, f"{tls} is for HOST:PORT")
+    return table.get(name, lambda item: _protected(item, table, tls, needs), usual)
+
+
+def _protected(value: Value, table: Table, tls: str, needs: Sequence[str]) -> str:
+    address = addresses.listen(value)
+    if address.startswith(addresses.UNIX) and tls in table:
+        raise value.wrong(f"is a unix socket, which has no TLS; remove {tls}")
+    lacking = [name for name in needs if name not in table]
+    if lacking and not addresses.is_local(address):
+        raise value.wrong(
+            f"{address} can be reached from other machines; add {' and '.join(lacking)}, "
+            "or listen on 127.0.0.1 or a unix socket"
+        )
+    return address
+
+
+def _server_tls(value: Value) -> ServerTls:
+    table = value.table(TLS_KEYS)
+    nowhere = value.report.folder
+    return ServerTls(
+        cert=table.require("cert", files.readable, nowhere, "add the certificate's file"),
+        key=table.require("key", files.private, nowhere, "add the private key's file"),
+        client_ca=table.get("client_ca", files.readable, None),
+    )
+
+
+def _transport(value: Value, table: Table) -> str:
+    transport = value.choice(TRANSPORTS)
+    if transport == "native" and "grpc_tls" in table:
+        raise value.wrong("native has no TLS; use auto, or remove grpc_tls")
+    return transport
+
+
+def _warn_if_open_to_all(table: Table, listen: Listen) -> None:
+    tls = listen.grpc_tls
+    if tls and tls.client_ca is None and not addresses.is_local(listen.grpc):
+        table.entries["grpc_tls"].warn(
+            "without client_ca, whoever reaches this port is answered as a gateway; add client_ca"
+        )

@@ -1,0 +1,132 @@
+"""A file → a ``Config``, or all that is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from vaultauthz.config import document, files
+from vaultauthz.config.listen import read_listen
+from vaultauthz.config.reader import Table, Value
+from vaultauthz.config.report import ConfigError, Refused, Report
+from vaultauthz.config.routes import Declared, read_routes
+from vaultauthz.config.stages import read_stages
+from vaultauthz.config.upstreams import read_upstreams
+from vaultauthz.config.values import Audit, Config, Listen, Stage, Upstream, Vault
+from vaultauthz.config.vault import read_vault
+
+LARGEST_FILE: Final = 1_000_000  # bytes; ten thousand upstreams fit
+KEYS: Final = ("audit", "listen", "routes", "stages", "unmatched", "upstreams", "vault")
+AUDIT_KEYS: Final = ("file",)
+UNMATCHED: Final = ("deny", "pass")
+
+
+def load(path: Path, environ: Mapping[str, str]) -> Config:
+    """The configuration in the file at ``path``.
+
+    Raises:
+        ConfigError: the file cannot be read, or something in it is wrong.
+    """
+    return parse(_text(path), str(path), path.parent, environ)
+
+
+def parse(text: str, name: str, folder: Path, environ: Mapping[str, str]) -> Config:
+    """The configuration in ``text``.
+
+    ``name`` stands for the file in messages, relative paths start at ``folder``,
+    ``environ`` may give ``VAULT_ADDR``.
+
+    Raises:
+        ConfigError: something in it is wrong.
+    """
+    if len(text) > LARGEST_FILE:
+        raise _too_large(name)
+    report = Report(name, folder.absolute())
+    try:
+        config = _read(_root(text, report), environ)
+    except Refused as refusal:
+        report.refused(refusal)
+    report.raise_problems()
+    return config
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+    except OSError as exc:
+        why = (exc.strerror or "it does not open").lower()
+        raise ConfigError(
+            (f"{path}: cannot be read: {why}; name the configuration's file",)
+        ) from None
+    except ValueError:  # a NUL in the path
+        raise ConfigError((f"{str(path)!r}: is no path; name the configuration's file",)) from None
+    if len(data) > LARGEST_FILE:
+        raise _too_large(str(path))
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = data.count(b"\n", 0, exc.start) + 1
+        raise ConfigError((f"{path}:{line}: is not UTF-8 text; save it as UTF-8",)) from None
+
+
+def _too_large(name: str) -> ConfigError:
+    return ConfigError((f"{name}: is larger than 1 MB, the limit; is this the right file?",))
+
+
+def _root(text: str, report: Report) -> Value:
+    try:
+        node = document.read(text)
+    except document.DocumentError as exc:
+        raise Refused(exc.line, "", exc.text) from None
+    if node is None or (isinstance(node, document.Scalar) and not node.text):
+        raise Refused(1, "", "the file is empty; it needs vault, stages and upstreams")
+    if not isinstance(node, document.Pairs):
+        raise Refused(
+            node.line, "", f"the file wants a mapping, found {node.kind}; begin with vault:"
+        )
+    return Value(node, 1, "", report)
+
+
+def _read(root: Value, environ: Mapping[str, str]) -> Config:
+    table = root.table(KEYS)
+    stages = table.require("stages", read_stages, dict[str, Stage](), "add a stage with its auth")
+    declared = _names(table, "stages")
+    upstreams = table.require(
+        "upstreams",
+        partial(read_upstreams, stages=declared),
+        dict[str, Upstream](),
+        "add the services behind the gateway",
+    )
+    return Config(
+        vault=table.read_section("vault", partial(read_vault, environ=environ), Vault("")),
+        stages=MappingProxyType(stages),
+        upstreams=MappingProxyType(upstreams),
+        routes=table.get("routes", partial(read_routes, declared=_routable(table, upstreams)), ()),
+        listen=table.get("listen", read_listen, Listen()),
+        audit=table.get("audit", _read_audit, Audit()),
+        unmatched=table.get("unmatched", partial(Value.choice, allowed=UNMATCHED), "deny"),
+        warnings=root.report.warnings,
+    )
+
+
+def _names(table: Table, name: str) -> tuple[str, ...]:
+    """The keys of a section, also of those entries that have a problem."""
+    section = table.entries.get(name)
+    if section is None or not isinstance(section.node, document.Pairs):
+        return ()
+    return tuple(section.entries())
+
+
+def _routable(table: Table, upstreams: Mapping[str, Upstream]) -> Declared:
+    names = _names(table, "upstreams")
+    if not names:
+        return Declared(None)
+    return Declared({n: upstreams[n].stages if n in upstreams else () for n in names})
+
+
+def _read_audit(value: Value) -> Audit:
+    return Audit(file=value.table(AUDIT_KEYS).get("file", files.to_write, None))

@@ -1,0 +1,73 @@
+"""What the names in a configuration may look like."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from vaultauthz.config.reader import Value, quoted
+
+# RFC 9110, 5.6.2.
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*\Z")
+_LONGEST = 100
+_VAULT_PATH = re.compile(r"[^/\s?#\\]+(?:/[^/\s?#\\]+)*\Z")
+
+# RFC 9110, 7.6.1, and what frames a message: a proxy makes these anew for each hop.
+_HOP_BY_HOP: Final = frozenset(
+    (
+        "connection",
+        "content-length",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    )
+)
+
+
+def check_name(value: Value, name: str, what: str) -> None:
+    """``name`` is fit to name a stage or an upstream: in paths, metrics and commands."""
+    if not _NAME.match(name) or len(name) > _LONGEST:
+        raise value.wrong(
+            f"{quoted(name)} cannot name {what}; use letters, digits, '_', '.' and '-', "
+            f"the first a letter or digit, at most {_LONGEST}"
+        )
+
+
+def token(value: Value) -> str:
+    """A token as HTTP defines it: the name of a cookie, a method."""
+    text = value.text()
+    if not _TOKEN.match(text):
+        raise value.wrong("holds a character that HTTP keeps out of names; use letters and '-'")
+    return text
+
+
+def header(value: Value) -> str:
+    """A header's name in lower case, one that may be set and removed."""
+    text = value.text().lower()
+    if text.startswith(":"):
+        raise value.wrong(f"{quoted(text)} is a pseudo header, which cannot be set; name another")
+    name = token(value).lower()
+    if name == "host":
+        raise value.wrong("host says where a request goes and cannot be set; name another header")
+    if name in _HOP_BY_HOP:
+        raise value.wrong(f"{name} belongs to one connection and cannot be set; name another")
+    return name
+
+
+def is_vault_path(text: str) -> bool:
+    """Whether Vault could have something at ``text``."""
+    return bool(_VAULT_PATH.match(text)) and not {".", ".."} & set(text.split("/"))
+
+
+def vault_path(value: Value) -> str:
+    """``mount/more`` as Vault's command line takes it."""
+    text = value.text()
+    if not is_vault_path(text):
+        raise value.wrong("is no path in Vault; write mount/name, without / at its ends")
+    if text.startswith("v1/"):
+        raise value.wrong("begins with v1/, which is of the HTTP API; leave it out")
+    return text

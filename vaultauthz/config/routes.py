@@ -1,0 +1,99 @@
+"""``routes``: which upstream a request is for, when the gateway does not say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from vaultauthz.config.addresses import valid_host
+from vaultauthz.config.callers import path_prefix
+from vaultauthz.config.reader import Table, Value, quoted
+from vaultauthz.config.upstreams import stage_name
+from vaultauthz.core.routing import Route
+
+KEYS: Final = ("host", "path_prefix", "stage", "upstream")
+_BROKEN: Final = "?"  # neither a host nor a path: it compares to nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """The upstreams that a route may name, each with its stages.
+
+    A stage list is () and the whole mapping None where a problem hides them: one
+    mistake is then told once, and not again for every route.
+    """
+
+    stages_of: Mapping[str, Sequence[str]] | None
+
+
+def read_routes(value: Value, declared: Declared) -> tuple[Route, ...]:
+    """Every route; no two of them are for the same requests."""
+    found = value.each(lambda item: (item, _read_route(item, declared)))
+    first: dict[tuple[str, str], Value] = {}
+    for item, route in found:
+        same = route.host, route.path_prefix
+        if _BROKEN in same:
+            continue
+        if same in first:
+            text = f"is for the same requests as line {first[same].line}; remove one of them"
+            value.report.refused(item.wrong(text))
+        first.setdefault(same, item)
+    return tuple(route for _, route in found)
+
+
+def _read_route(value: Value, declared: Declared) -> Route:
+    table = value.table(KEYS)
+    if not {"host", "path_prefix"} & set(value.entries()):
+        raise value.wrong("matches everything; add host or path_prefix (path_prefix: / for all)")
+    upstream = table.require(
+        "upstream", lambda item: _upstream_name(item, declared), "", "name the upstream"
+    )
+    return Route(
+        upstream=upstream,
+        stage=_stage(table, upstream, (declared.stages_of or {}).get(upstream, ())),
+        host=table.get("host", _host, _BROKEN if "host" in table else ""),
+        path_prefix=table.get(
+            "path_prefix", path_prefix, _BROKEN if "path_prefix" in table else "/"
+        ),
+    )
+
+
+def _upstream_name(value: Value, declared: Declared) -> str:
+    name = value.text()
+    known = declared.stages_of
+    if known is not None and name not in known:
+        raise value.wrong(f"{quoted(name)} is no upstream; upstreams: {', '.join(known)}")
+    return name
+
+
+def _stage(table: Table, upstream: str, stages: Sequence[str]) -> str:
+    if "stage" not in table:
+        if len(stages) > 1:
+            table.missing("stage", f"{upstream} is in {', '.join(stages)}: say which")
+        return stages[0] if stages else ""
+    return table.get("stage", lambda item: _stage_of(item, upstream, stages), "")
+
+
+def _stage_of(value: Value, upstream: str, stages: Sequence[str]) -> str:
+    name = stage_name(value, ())
+    if stages and name not in stages:
+        raise value.wrong(
+            f"{quoted(name)} is no stage of upstream {upstream}; its stages: {', '.join(stages)}"
+        )
+    return name
+
+
+def _host(value: Value) -> str:
+    host = value.text().lower().removesuffix(".")
+    if "*" in host:
+        raise value.wrong(f"{quoted(host)} has a wildcard; name each host, or leave host out")
+    if "/" in host:
+        raise value.wrong(f"{quoted(host)} is more than a host; leave out the scheme and path")
+    if ":" in host and not host.startswith("["):
+        raise value.wrong(f"{quoted(host)} has a port, or is IPv6 without [ ]; every port matches")
+    if not host.isascii():
+        raise value.wrong(f"{quoted(host)} is not ASCII; write it as requests have it, xn--…")
+    if not valid_host(host):
+        raise value.wrong(f"{quoted(host)} is no host; write a name, as in pay.example.com")
+    return host

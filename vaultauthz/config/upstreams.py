@@ -1,0 +1,64 @@
+"""``upstreams``: the services behind the gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import Final
+
+from vaultauthz.config import later, names
+from vaultauthz.config.callers import HINT, read_callers, read_rules
+from vaultauthz.config.inject import read_inject, read_strip
+from vaultauthz.config.reader import Value, quoted
+from vaultauthz.config.secret_source import read_secret
+from vaultauthz.config.values import Upstream
+from vaultauthz.core.callers import Callers
+from vaultauthz.core.injection import Injection
+
+KEYS: Final = ("callers", "deny", "inject", "optional", "per", "secret", "stages", "strip")
+PER: Final = ("instance",)
+
+
+def read_upstreams(value: Value, stages: Sequence[str]) -> dict[str, Upstream]:
+    """Every upstream by its name; ``stages`` are those of the file, () when unknown."""
+    upstreams = value.each_entry(partial(_read_upstream, stages=stages))
+    if not value.entries():
+        raise value.wrong("has no upstream; add one")
+    return upstreams
+
+
+def _read_upstream(name: str, value: Value, *, stages: Sequence[str]) -> Upstream:
+    names.check_name(value, name, "an upstream")
+    table = value.table(KEYS, later.UPSTREAM)
+    own = table.get("stages", partial(_own_stages, known=stages), tuple(stages))
+    inject = table.require(
+        "inject", read_inject, tuple[Injection, ...](), "say where the credential goes"
+    )
+    table.get("per", partial(Value.choice, allowed=PER, planned=later.PER), "")
+    return Upstream(
+        name=name,
+        stages=own,
+        secrets=table.require("secret", partial(read_secret, stages=own), MappingProxyType({})),
+        inject=inject,
+        callers=Callers(
+            table.require("callers", read_callers, None, HINT), table.get("deny", read_rules, ())
+        ),
+        strip=table.get("strip", partial(read_strip, inject=inject), ()),
+        optional=table.get("optional", Value.flag, default=False),
+    )
+
+
+def _own_stages(value: Value, *, known: Sequence[str]) -> tuple[str, ...]:
+    own = value.each(lambda item: stage_name(item, known))
+    if not value.items():
+        raise value.wrong("is an empty list; name a stage, or remove it for every stage")
+    return tuple(dict.fromkeys(own))
+
+
+def stage_name(value: Value, known: Sequence[str]) -> str:
+    """The name of a stage that there is; any when ``known`` is empty."""
+    name = value.text()
+    if known and name not in known:
+        raise value.wrong(f"{quoted(name)} is no stage; stages: {', '.join(known)}")
+    return name
