@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
@@ -20,7 +20,7 @@ from vaultauthz.vault.session import Session
 class Engine:
     """``check`` requests from ``start`` to ``close``.
 
-    ``record`` is asked to write each check down before its answer goes out;
+    ``recorders`` are asked to write each check down before its answer goes out;
     ``listeners`` hear of everything that happens to logins and leases. Both must
     be quick, and listeners must not call back into the engine.
     """
@@ -28,11 +28,11 @@ class Engine:
     def __init__(
         self,
         config: Config,
-        record: Sequence[CheckRecorder] = (),
+        recorders: Iterable[CheckRecorder] = (),
         listeners: Iterable[Listener] = (),
     ) -> None:
         self._listeners = tuple(listeners)
-        self._recorders = tuple(record)
+        self._recorders = tuple(recorders)
         self.keeper = Keeper(self._announce)
         for name, stage in config.stages.items():
             self.keeper.add_stage(name, Session(config.vault, stage.auth, boottime))
@@ -52,8 +52,10 @@ class Engine:
             listener(event)
 
     def _record(self, request: Request, decision: Decision) -> bool:
-        # All are told, also when one says no.
-        return all([record(request, decision) for record in self._recorders])
+        recorded = True
+        for record in self._recorders:  # all are told, also when one says no
+            recorded = record(request, decision) and recorded
+        return recorded
 
     def start(self) -> None:
         """Log in and fetch, in the background; ``ready`` tells when that is done."""

@@ -105,15 +105,9 @@ class Callers:
 
     def permits(self, request: Request) -> bool:
         """Whether this caller may use the credential."""
-        for rule in self.deny:
-            if rule.matches(request):
-                return False
-        if self.allow is None:
-            return True
-        for rule in self.allow:
-            if rule.matches(request):
-                return True
-        return False
+        if self.deny and any(rule.matches(request) for rule in self.deny):
+            return False
+        return self.allow is None or any(rule.matches(request) for rule in self.allow)
 
     @property
     def rules(self) -> tuple[Rule, ...]:

@@ -40,8 +40,8 @@ from vaultauthz.core.lease_messages import (
     Failed,
     Issued,
     LoginLost,
-    NotRevoked,
     Note,
+    NotRevoked,
     Publish,
     Rejected,
     Release,
@@ -122,6 +122,8 @@ class LeaseMachine:
         _HANDLERS[type(event)](self, event, now, jitter)
         if self.state is not State.STOPPED:
             self._act(now, jitter)
+        for old in self.retired.ended(now):
+            self._say(self._obituary(old, now))
         for old in self.retired.due(now):
             self._say(CallRevoke(old.lease_id))
         return self._out
@@ -328,8 +330,8 @@ class LeaseMachine:
         self.retired.hurry(now, event.lease_id)
 
     def _on_revoked(self, event: Revoked, now: float, jitter: float) -> None:
-        self.retired.forget(event.lease_id)
-        self._say(Note(events.REVOKED, event.lease_id))
+        old = self.retired.forget(event.lease_id)
+        self._say(Note(events.REVOKED, event.lease_id, old.credential_id if old else ""))
 
     def _on_not_revoked(self, event: NotRevoked, now: float, jitter: float) -> None:
         self.retired.failed(event.lease_id, event.failure, now, jitter)
@@ -341,6 +343,8 @@ class LeaseMachine:
             self._limbo = self._old(self.held, now)  # revoked when its renewal is back
         elif self.held and event.revoke:
             self._retire(self.held, now, now)
+        elif self.held:
+            self._retire(self.held, now, inf)  # ends with its token
         if event.revoke:
             self.retired.hurry(now)
         self.held, self.due, self.state = None, inf, State.STOPPED
@@ -365,7 +369,17 @@ class LeaseMachine:
 
     def _old(self, held: Held, revoke_at: float) -> Old:
         login = held.grant.login
-        return Old(held.lease_id, held.ends_at, min(revoke_at, held.ends_at), held.ttl, login)
+        return Old(
+            held.lease_id, held.ends_at, revoke_at, held.ttl, login, held.grant.credential_id
+        )
+
+    def _obituary(self, old: Old, now: float) -> Note:
+        """What the audit log is told of a replaced lease that needed no revocation."""
+        if now >= old.ends_at:
+            return Note(events.EXPIRED, old.lease_id, old.credential_id, reason="its time is over")
+        if self.state is State.STOPPED:
+            return Note(events.REVOKED, old.lease_id, old.credential_id, reason="with its token")
+        return Note(events.LOST, old.lease_id, old.credential_id, reason="its login token is gone")
 
     def _retire(self, held: Held, now: float, revoke_at: float) -> None:
         if held.lease_id and held.grant.login.ends_at > now:

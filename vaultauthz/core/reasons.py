@@ -7,11 +7,11 @@ docs/architecture.md.
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import Final, NamedTuple
 
 
-class Reason(str, Enum):
+class Reason(StrEnum):
     """The machine-readable reason in a denied answer's body."""
 
     NO_UPSTREAM = "no_upstream"

@@ -20,6 +20,7 @@ class Old:
     revoke_at: float
     ttl: float
     login: Login
+    credential_id: str = ""
     failures: int = 0
     in_call: bool = False
 
@@ -51,9 +52,9 @@ class Retired:
             if lease_id in (None, old.lease_id) and not old.failures:
                 old.revoke_at = min(old.revoke_at, now)
 
-    def forget(self, lease_id: str) -> None:
-        """The lease is gone: revoked, or dead with its token."""
-        self._old.pop(lease_id, None)
+    def forget(self, lease_id: str) -> Old | None:
+        """The lease is gone; what was known of it."""
+        return self._old.pop(lease_id, None)
 
     def failed(self, lease_id: str, failure: Failure, now: float, jitter: float) -> None:
         """A revocation did not work; plan the next, unless the lease is gone."""
@@ -68,20 +69,21 @@ class Retired:
         wait = self._pace.retry_in(old.failures, old.ttl / 3, jitter)
         old.revoke_at = now + max(wait, min(failure.retry_after, self._pace.retry_after_cap))
 
+    def ended(self, now: float) -> list[Old]:
+        """The leases that have ended by themselves or with their token; forgets them."""
+        over = [o for o in self if not o.in_call and now >= min(o.ends_at, o.login.ends_at)]
+        for old in over:
+            self.forget(old.lease_id)
+        return over
+
     def due(self, now: float) -> list[Old]:
-        """The leases to revoke now, marked as in a call; ended ones are dropped."""
-        found = []
-        for old in self:
-            if old.in_call:
-                continue
-            if now >= min(old.ends_at, old.login.ends_at):
-                self.forget(old.lease_id)
-            elif now >= old.revoke_at:
-                old.in_call = True
-                found.append(old)
+        """The leases to revoke now, marked as in a call. Ask ``ended`` first."""
+        found = [old for old in self if not old.in_call and now >= old.revoke_at]
+        for old in found:
+            old.in_call = True
         return found
 
     @property
     def wake_at(self) -> float:
-        """When ``due`` has something to do next; infinity for never."""
+        """When ``ended`` or ``due`` has something to tell next; infinity for never."""
         return min((min(o.revoke_at, o.ends_at) for o in self if not o.in_call), default=inf)

@@ -77,6 +77,7 @@ class Keeper:
         self._order = itertools.count()
         self._stages: dict[str, Stage] = {}
         self._threads: list[threading.Thread] = []
+        self._awaited: set[LeaseRunner] = set()  # not optional, and has had no credential yet
         self._ready = False
         self._stopping = False
         self._closed = False
@@ -96,7 +97,10 @@ class Keeper:
         slot = Slot()
         machine = LeaseMachine(self._pace, self.clock())
         home = self._stages[stage]
-        home.leases[upstream.name] = LeaseRunner(self, home, upstream, machine, slot)
+        runner = LeaseRunner(self, home, upstream, machine, slot)
+        home.leases[upstream.name] = runner
+        if not upstream.optional:
+            self._awaited.add(runner)
         return slot
 
     def start(self) -> None:
@@ -107,6 +111,7 @@ class Keeper:
             self._threads.append(
                 threading.Thread(target=self._keep_time, name="lease-clock", daemon=True)
             )
+            self._ready = not self._awaited
             for runner in self._runners():
                 self.deliver(runner, Tick())
             for thread in self._threads:
@@ -148,7 +153,7 @@ class Keeper:
                 self._wake(now)
                 if now >= look_at:
                     look_at = now + _LOOK_ROUND
-                    self._look_round(now)
+                    self._look_round()
                 # Never longer than a look round: the wait's own clock may stand
                 # still while the machine sleeps.
                 first = self._heap[0][0] if self._heap else inf
@@ -161,7 +166,7 @@ class Keeper:
                 runner.scheduled = inf
                 self.deliver(runner, Tick())
 
-    def _look_round(self, now: float) -> None:
+    def _look_round(self) -> None:
         for stage in self._stages.values():
             if stage.file_changed() and not self._stopping:
                 self.deliver(stage.login, Rotate())
@@ -189,23 +194,19 @@ class Keeper:
 
     # --- asking ---
 
-    def check_ready(self) -> None:
+    def arrived(self, runner: LeaseRunner) -> None:
         """Called when a credential arrives; readiness, once reached, stays."""
-        if not self._ready and not self.missing():
-            self._ready = True
+        self._awaited.discard(runner)
+        self._ready = not self._awaited
 
     @property
     def ready(self) -> bool:
         """Whether every upstream that is not optional has had its credential."""
         return self._ready and not self._stopping
 
-    def missing(self) -> list[Row]:
-        """The leases that are not there now and not optional."""
-        return [
-            row
-            for row in self.rows()
-            if row.upstream and not row.optional and row.state in _WITHOUT
-        ]
+    def waiting(self) -> list[Row]:
+        """The leases that hold no credential now, optional ones too."""
+        return [row for row in self.rows() if row.upstream and row.state in WITHOUT]
 
     def rows(self) -> list[Row]:
         """Every login and lease."""
@@ -213,28 +214,31 @@ class Keeper:
             now = self.clock()
             return [_row(runner, now) for runner in self._runners()]
 
-    def rotate(self, upstream: str, stage: str | None = None) -> bool:
-        """Ask for a replacement; the present one is used until then. False: unknown."""
+    def rotate(self, upstream: str, stage: str | None = None) -> tuple[str, ...]:
+        """Ask for a replacement; the present one is used until then.
+
+        ``stage`` is None for all. Returns the stages where that was asked.
+        """
         return self._tell(upstream, stage, Rotate())
 
-    def revoke(self, upstream: str, stage: str | None = None) -> bool:
-        """End the present credential now and get another. False: unknown."""
+    def revoke(self, upstream: str, stage: str | None = None) -> tuple[str, ...]:
+        """End the present credential now and get another; returns as ``rotate`` does."""
         return self._tell(upstream, stage, Revoke())
 
-    def rejected(self, upstream: str, stage: str, credential_id: str) -> bool:
+    def rejected(self, upstream: str, stage: str, credential_id: str) -> None:
         """The upstream answered 401 to this credential."""
-        return self._tell(upstream, stage, Rejected(credential_id))
+        self._tell(upstream, stage, Rejected(credential_id))
 
-    def _tell(self, upstream: str, stage: str | None, event: Any) -> bool:
+    def _tell(self, upstream: str, stage: str | None, event: Any) -> tuple[str, ...]:
         with self.lock:
             found = [
-                home.leases[upstream]
+                name
                 for name, home in self._stages.items()
                 if upstream in home.leases and stage in (None, name)
             ]
-            for runner in found:
-                self.deliver(runner, event)
-            return bool(found)
+            for name in found:
+                self.deliver(self._stages[name].leases[upstream], event)
+            return tuple(found)
 
     # --- the end ---
 
@@ -254,9 +258,9 @@ class Keeper:
                     self.deliver(runner, Stop(revoke=not owned))
                 if owned:
                     self.deliver(stage.login, Stop(revoke=True))
-        done = all([self._settled(s, deadline) for s in self._stages.values()])
+        left = [s for s in self._stages.values() if not self._settled(s, deadline)]
         self._close()
-        return done
+        return not left
 
     def _settled(self, stage: Stage, deadline: float) -> bool:
         """Wait until nothing of the stage is left to revoke."""
@@ -286,7 +290,7 @@ class Keeper:
             thread.join(timeout=0.2)
 
 
-_WITHOUT: Final = ("empty", "issuing", "lapsed", "stopped")
+WITHOUT: Final = ("empty", "issuing", "lapsed", "stopped")
 
 
 def _row(runner: Runner, now: float) -> Row:

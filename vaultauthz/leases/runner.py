@@ -15,7 +15,7 @@ from vaultauthz.core import events
 from vaultauthz.core.credential import Credential, Login, Slot
 from vaultauthz.core.grant import Failure, Grant, Verdict
 from vaultauthz.core.injection import InjectionError, render
-from vaultauthz.core.lease import LeaseMachine
+from vaultauthz.core.lease import LeaseMachine, State
 from vaultauthz.core.lease_messages import (
     CallIssue,
     CallRenew,
@@ -30,6 +30,7 @@ from vaultauthz.core.lease_messages import (
     Renewed,
     Revoked,
     Rotate,
+    Tick,
     Unusable,
     Withdraw,
 )
@@ -149,7 +150,7 @@ class LeaseRunner(Runner):
         try:
             mutation = render(self.upstream.inject, fields, self.upstream.strip)
         except (MissingFieldError, InjectionError) as exc:
-            log.error("%s: %s", self.label, exc)
+            log.error("%s: %s", self.label, exc)  # noqa: TRY400  the text says it all
             failure = Failure(Verdict.REFUSED, f"the secret does not fit: {exc}")
             return Unusable(replace(grant, payload=None), sent_at, failure)
         credential_id = self.keeper.fingerprint(self.label, grant.lease_id, fields)
@@ -172,7 +173,7 @@ class LeaseRunner(Runner):
         self.slot.credential = Credential(
             grant.payload, grant.credential_id, grant.lease_id, command.ends_at, grant.login
         )
-        self.keeper.check_ready()
+        self.keeper.arrived(self)
 
     def withdraw(self) -> None:
         self.slot.credential = None
@@ -274,15 +275,24 @@ class LoginRunner(Runner):
     def withdraw(self) -> None:
         """The token is out of use, and its leases have died with it."""
         token, self.stage.token = self.stage.token, None
-        if token is None:
-            return
+        if token is None or self.machine.state is State.STOPPED:
+            return  # at the end it is revoked, and dies when that has worked
         token.login.ends_at = -inf
         for runner in self.leases_of(token):
             self.keeper.deliver(runner, LoginLost())
 
+    def _took_along(self, token: Token | None) -> None:
+        """A token has been revoked; what still hung on it has ended with it."""
+        if token is None:
+            return
+        token.login.ends_at = -inf
+        for runner in self.stage.leases.values():
+            if runner.hangs_on(token.login):
+                self.keeper.deliver(runner, Tick())
+
     def note(self, note: Note) -> None:
         if note.name == events.REVOKED:
-            self._tokens.pop(note.lease_id, None)
+            self._took_along(self._tokens.pop(note.lease_id, None))
         self.keeper.announce(
             events.Event(
                 _LOGIN_EVENTS.get(note.name, note.name),

@@ -55,7 +55,7 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
         method: str,
         url: str,
         headers: dict[str, str] | None = None,
-        raise_exception: bool = True,
+        raise_exception: bool = True,  # noqa: FBT001, FBT002  hvac's signature
         **kwargs: Any,
     ) -> Answer:
         """Send it and return the answer's JSON object; {} for an empty 204.

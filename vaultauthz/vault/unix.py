@@ -45,7 +45,7 @@ class UnixAdapter(HTTPAdapter):
         super().__init__()
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> _Pool:
-        """requests asks here which pool to use."""
+        """Where requests asks which pool to use."""
         return self._pool
 
     def close(self) -> None:

@@ -7,8 +7,7 @@ from typing import cast
 from hvac.api.auth_methods import Kubernetes as Api
 
 from vaultauthz.config.values import Kubernetes
-from vaultauthz.core.grant import Verdict
-from vaultauthz.core.grant import Failure
+from vaultauthz.core.grant import Failure, Verdict
 from vaultauthz.vault.auth.files import read_secret
 from vaultauthz.vault.errors import Call, VaultError
 from vaultauthz.vault.transport import Answer, Transport
