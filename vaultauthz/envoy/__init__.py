@@ -1,0 +1,6 @@
+"""Envoy's door: its messages to ours and back, and the gRPC server that carries them.
+
+No rule lives here. ``request`` and ``response`` translate, ``ext_authz`` is the one check
+between them, ``health`` tells Envoy whether to ask us, and ``server`` serves both over one of
+two transports.
+"""

@@ -1,0 +1,62 @@
+"""``envoy.service.auth.v3.Authorization/Check``: bytes in, one decision, bytes out."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from typing import Final
+
+from vaultauthz.core.decision import Decision, Denied
+from vaultauthz.core.reasons import Reason
+from vaultauthz.core.request import Request
+from vaultauthz.envoy.request import UnreadableError, read
+from vaultauthz.envoy.response import Answers
+
+SERVICE: Final = "envoy.service.auth.v3.Authorization"
+METHOD: Final = f"/{SERVICE}/Check"
+# An overloaded server asks for a second; what a client does with it is the client's business.
+_OVERLOADED: Final = Denied(Reason.OVERLOADED, retry_after=1)
+
+log = logging.getLogger(__name__)
+
+
+class Check:
+    """Answers each check; never raises, and never answers with anything but a decision.
+
+    An error of ours is a denial, so that Envoy's failure mode, which may be set to allow,
+    comes into play only when nobody could be asked.
+    """
+
+    def __init__(self, check: Callable[[Request], Decision]) -> None:
+        self._check = check
+        self._answers = Answers()
+
+    def answer(self, data: bytes) -> bytes:
+        """The CheckResponse for the CheckRequest in ``data``. Safe for threads."""
+        request = _UNKNOWN
+        try:
+            request = read(data)
+            return self._answers.encode(request, self._check(request))
+        except UnreadableError:
+            return self._answers.encode(request, Denied(Reason.BAD_REQUEST))
+        except Exception as exc:  # noqa: BLE001 - see the class
+            _log(exc)
+            return self._answers.encode(request, Denied(Reason.INTERNAL))
+
+    def refuse(self, data: bytes) -> bytes:
+        """The answer for a check that there is no room for: denied ``overloaded``."""
+        try:
+            return self._answers.encode(read(data), _OVERLOADED)
+        except UnreadableError:
+            return self._answers.encode(_UNKNOWN, Denied(Reason.BAD_REQUEST))
+
+
+_UNKNOWN: Final = Request("envoy")
+
+
+def _log(exc: Exception) -> None:
+    # Where it happened and its type, not its text: an exception may quote the value that it
+    # choked on.
+    where = "".join(traceback.format_tb(exc.__traceback__))
+    log.error("a check failed with %s; denied as internal\n%s", type(exc).__name__, where)

@@ -1,0 +1,104 @@
+"""Envoy's CheckRequest → the core's Request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from google.protobuf.message import DecodeError
+from google.protobuf.struct_pb2 import Struct, Value
+
+from vaultauthz._pb.ext_authz_pb2 import AttributeContext, CheckRequest
+from vaultauthz.core.request import Request
+
+# Where Envoy's jwt_authn filter puts the claims of the tokens that it has verified. It
+# arrives only if the ext_authz filter lists it in `metadata_context_namespaces`.
+JWT_NAMESPACE: Final = "envoy.filters.http.jwt_authn"
+# A request id goes into each audit line and into the answer; Envoy's own has 36 characters,
+# but a trusted hop in front may send its own.
+REQUEST_ID_LIMIT: Final = 128
+
+
+class UnreadableError(ValueError):
+    """The bytes are not the CheckRequest of an HTTP request."""
+
+
+def read(data: bytes) -> Request:
+    """The request that Envoy asks about.
+
+    Raises:
+        UnreadableError: ``data`` does not parse, or describes no HTTP request. The latter
+            matters for bytes that happen to parse (an empty message does), which
+            ``unmatched: pass`` would otherwise let through.
+    """
+    try:
+        attributes = CheckRequest.FromString(data).attributes
+    except DecodeError:
+        raise UnreadableError("not a CheckRequest") from None
+    http = attributes.request.http
+    if not http.method:
+        raise UnreadableError("not an HTTP request")
+    extensions = attributes.context_extensions
+    request = Request(
+        "envoy",
+        _text(http.method),
+        _text(http.host),
+        _text(http.path),
+        extensions.get("upstream", ""),
+        extensions.get("stage", ""),
+        attributes.source.principal,
+    )
+    if attributes.HasField("metadata_context"):
+        request.claims = _claims(attributes.metadata_context.filter_metadata)
+    _take_headers(http, request)
+    return request
+
+
+def _text(value: bytes) -> str:
+    # U+FFFD for what is not UTF-8: no route or rule can match by accident.
+    return value.decode("utf-8", "replace")
+
+
+def _take_headers(http: AttributeContext.HttpRequest, request: Request) -> None:
+    """Fill in the two headers that are read: the request's id and the cookies."""
+    headers = http.headers
+    request_id = headers.get("x-request-id", b"")
+    cookies = [headers["cookie"]] if "cookie" in headers else []
+    # Present under `encode_raw_headers`; there one header may have several entries.
+    for entry in http.header_map.headers:
+        name = entry.key.lower()
+        if name == "x-request-id":
+            request_id = entry.raw_value or entry.value
+        elif name == "cookie":
+            cookies.append(entry.raw_value or entry.value)
+    request.request_id = (_text(request_id) or http.id)[:REQUEST_ID_LIMIT]
+    if cookies:
+        request.cookie = _text(b"; ".join(cookies))
+
+
+def _claims(namespaces: Mapping[str, Struct]) -> tuple[Mapping[str, Any], ...]:
+    """The claims of each verified token: one struct under each name the filter was given."""
+    if JWT_NAMESPACE not in namespaces:
+        return ()
+    tokens = namespaces[JWT_NAMESPACE].fields.values()
+    return tuple(_mapping(t.struct_value) for t in tokens if t.WhichOneof("kind") == "struct_value")
+
+
+def _mapping(struct: Struct) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in struct.fields.items()}
+
+
+def _plain(value: Value) -> Any:
+    """A Struct's value in Python's own types; every number is a float, as JSON has it."""
+    match value.WhichOneof("kind"):
+        case "struct_value":
+            return _mapping(value.struct_value)
+        case "list_value":
+            return [_plain(item) for item in value.list_value.values]
+        case "string_value":
+            return value.string_value
+        case "number_value":
+            return value.number_value
+        case "bool_value":
+            return value.bool_value
+    return None

@@ -1,0 +1,145 @@
+"""The core's Decision → Envoy's CheckResponse.
+
+Most of an answer is the same for every request that gets the credential (or the denial),
+so it is encoded once. What differs (the request's id, merged cookies) is encoded as a second
+CheckResponse and its bytes appended: protobuf defines that reading two messages one after
+the other merges them, fields within fields, lists one behind the other.
+https://protobuf.dev/programming-guides/encoding/#last-one-wins
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import lru_cache
+from urllib.parse import unquote_plus
+
+from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf.wrappers_pb2 import BoolValue
+
+from vaultauthz._pb.ext_authz_pb2 import (
+    CheckResponse,
+    DeniedHttpResponse,
+    HeaderValue,
+    HeaderValueOption,
+    HttpStatus,
+    OkHttpResponse,
+    QueryParameter,
+    Status,
+)
+from vaultauthz.core.credential import Credential
+from vaultauthz.core.decision import Allowed, Decision, Denied
+from vaultauthz.core.injection import Mutation, merge_cookies
+from vaultauthz.core.reasons import ANSWERS, Reason
+from vaultauthz.core.request import Request
+
+
+class Answers:
+    """Encodes decisions; keeps the encoded part of each upstream's current credential.
+
+    Safe for threads: two that miss at once both encode, and either result is right.
+    """
+
+    def __init__(self) -> None:
+        # One entry for each upstream and stage, so it cannot grow with requests. The entry
+        # holds the credential itself: `is` then means that nothing at all has changed.
+        self._encoded: dict[tuple[str, str], tuple[Credential | None, bytes]] = {}
+
+    def encode(self, request: Request, decision: Decision) -> bytes:
+        """The CheckResponse for ``request``."""
+        if isinstance(decision, Denied):
+            return _denied(request, decision)
+        return self._common(decision) + _particular(request, decision.credential)
+
+    def _common(self, allowed: Allowed) -> bytes:
+        key = (allowed.upstream, allowed.stage)
+        known = self._encoded.get(key)
+        if known is None or known[0] is not allowed.credential:
+            known = (allowed.credential, _allowed(allowed))
+            self._encoded[key] = known
+        return known[1]
+
+
+def _allowed(allowed: Allowed) -> bytes:
+    credential = allowed.credential
+    noted = {"upstream": allowed.upstream, "stage": allowed.stage}
+    ok = OkHttpResponse()
+    if credential is not None:
+        noted |= {"credential_id": credential.credential_id, "lease_id": credential.lease_id}
+        ok = _mutated(credential.mutation)
+    answer = CheckResponse(status=Status(), ok_response=ok, dynamic_metadata=_metadata(noted))
+    return answer.SerializeToString()
+
+
+def _mutated(mutation: Mutation) -> OkHttpResponse:
+    # Envoy removes after it has set, so a name in both would lose the credential.
+    ours = {name for name, _ in mutation.headers} | ({"cookie"} if mutation.cookies else set())
+    return OkHttpResponse(
+        headers=[_set(name, value) for name, value in mutation.headers],
+        headers_to_remove=[name for name in mutation.remove if name not in ours],
+        query_parameters_to_set=[QueryParameter(key=k, value=v) for k, v in mutation.query],
+    )
+
+
+def _particular(request: Request, credential: Credential | None) -> bytes:
+    answer = CheckResponse()
+    answer.dynamic_metadata.fields["request_id"].string_value = request.request_id
+    if credential is not None:
+        mutation = credential.mutation
+        if mutation.cookies:
+            merged = merge_cookies(request.cookie, mutation.cookies)
+            answer.ok_response.headers.append(_set("cookie", merged))
+        if mutation.query:
+            copies = _disguised(request.path, [name for name, _ in mutation.query])
+            answer.ok_response.query_parameters_to_remove.extend(copies)
+    return answer.SerializeToString()
+
+
+def _disguised(path: str, ours: Iterable[str]) -> list[str]:
+    """Names in the client's query that only spell one of ours in another encoding.
+
+    Envoy compares names as they are written, so `%6bey` would survive beside `key`, and the
+    upstream reads both as the same parameter.
+    """
+    encoded = frozenset(ours)
+    decoded = {unquote_plus(name) for name in encoded}
+    sent = {pair.partition("=")[0] for pair in path.partition("?")[2].split("&")}
+    return sorted(n for n in sent - encoded if unquote_plus(n) in decoded)
+
+
+def _denied(request: Request, denied: Denied) -> bytes:
+    common = _denial(denied.reason, denied.upstream, denied.stage, denied.retry_after)
+    answer = CheckResponse()
+    answer.denied_response.body = json.dumps(
+        {"error": denied.reason.value, "request_id": request.request_id}
+    )
+    answer.dynamic_metadata.fields["request_id"].string_value = request.request_id
+    return common + answer.SerializeToString()
+
+
+@lru_cache(maxsize=1024)  # of names from the gateway's configuration, for a flood of denials
+def _denial(reason: Reason, upstream: str, stage: str, retry_after: int) -> bytes:
+    status = ANSWERS[reason]
+    headers = [_set("content-type", "application/json")]
+    if retry_after:
+        headers.append(_set("retry-after", str(retry_after)))
+    return CheckResponse(
+        status=Status(code=status.grpc),
+        denied_response=DeniedHttpResponse(status=HttpStatus(code=status.http), headers=headers),
+        dynamic_metadata=_metadata({"upstream": upstream, "stage": stage, "reason": reason.value}),
+    ).SerializeToString()
+
+
+def _set(name: str, value: str) -> HeaderValueOption:
+    """Overwrite, said twice: left unset, `append` means one thing in some versions of Envoy
+    and another in others; once it is set, it wins over `append_action`."""
+    return HeaderValueOption(
+        header=HeaderValue(key=name, value=value.encode()),
+        append=BoolValue(value=False),
+        append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
+    )
+
+
+def _metadata(noted: dict[str, str]) -> Struct:
+    """What Envoy's access log can show, under the name that its ext_authz filter has."""
+    return Struct(fields={name: Value(string_value=text) for name, text in noted.items()})

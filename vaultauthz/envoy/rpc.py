@@ -1,0 +1,67 @@
+"""What a transport carries: unary methods from bytes to bytes.
+
+Bytes, not messages, so that what does not parse is answered by the method (a denial) and
+not by the gRPC library (a failed call, on which Envoy applies its failure mode).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+# gRPC's status codes, https://grpc.io/docs/guides/status-codes/
+INVALID_ARGUMENT: Final = 3
+NOT_FOUND: Final = 5
+RESOURCE_EXHAUSTED: Final = 8
+INTERNAL: Final = 13
+
+# Bytes of one request. gRPC's own default, and far above what Envoy sends, unless it sends
+# bodies along (`with_request_body`), which nothing here reads.
+MESSAGE_LIMIT: Final = 4 * 1024 * 1024
+# Calls that may wait for their turn; the next is refused at once. At some 30 µs each, the
+# last of them waits about 120 ms, which is inside Envoy's 200 ms for a check: a longer
+# queue would only hold calls that nobody waits for any more.
+BACKLOG: Final = 4096
+# HTTP/2 streams of one connection, the default of the native transport. Each of Envoy's
+# workers has a connection of its own.
+STREAMS: Final = 1024
+# A gateway that vanished without closing is noticed after a minute and ten seconds.
+KEEPALIVE_TIME_MS: Final = 60_000
+KEEPALIVE_TIMEOUT_MS: Final = 10_000
+
+
+class RpcError(Exception):
+    """The call fails with gRPC status ``code``; ``message`` goes to the client."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A unary method.
+
+    ``answer`` must not block: a transport may run all calls on one thread. ``refuse``
+    answers a call that there is no room for, and must be cheaper still. Either may raise
+    RpcError.
+    """
+
+    answer: Callable[[bytes], bytes]
+    refuse: Callable[[bytes], bytes]
+
+
+class Transport(Protocol):
+    """A gRPC server for some methods on one address. ``start`` before ``stop``, once each."""
+
+    @property
+    def port(self) -> int:
+        """The TCP port, once started; for a unix socket its value means nothing."""
+
+    def start(self) -> None:
+        """Bind and serve. Raises OSError or RuntimeError when the address is not to be had."""
+
+    def stop(self, grace: float) -> None:
+        """Take no new calls, finish those in flight within ``grace`` seconds, close."""

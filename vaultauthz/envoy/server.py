@@ -1,0 +1,102 @@
+"""Envoy's server: ext_authz and health on one address."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+from vaultauthz.config.values import Listen, ServerTls
+from vaultauthz.core.decision import Decision
+from vaultauthz.core.request import Request
+from vaultauthz.envoy import ext_authz, health
+from vaultauthz.envoy.place import ListenError, Place
+from vaultauthz.envoy.rpc import BACKLOG, Method, Transport
+
+__all__ = ["ListenError", "Server"]
+
+
+class Server:
+    """Answers Envoy with what ``check`` decides, from ``start`` to ``stop``.
+
+    ``check`` must be safe for threads and must not block. ``ready`` is asked by each
+    health check.
+    """
+
+    def __init__(
+        self,
+        listen: Listen,
+        check: Callable[[Request], Decision],
+        ready: Callable[[], bool],
+        *,
+        backlog: int = BACKLOG,
+    ) -> None:
+        self._place = Place(listen.grpc)
+        authz = ext_authz.Check(check)
+        self._health = health.Health(ready)
+        methods = {
+            ext_authz.METHOD: Method(authz.answer, authz.refuse),
+            # Never refused: a busy server is not a sick one.
+            health.METHOD: Method(self._health.check, self._health.check),
+        }
+        self._transport = _transport(self._place, listen, methods, backlog)
+        self._socket: tuple[int, int] | None = None
+
+    @property
+    def port(self) -> int:
+        """The TCP port that it listens on, 0 for a unix socket; known after ``start``."""
+        return 0 if self._place.path is not None else self._transport.port
+
+    def start(self) -> None:
+        """Listen and answer.
+
+        Raises:
+            ListenError: the address is in use or not to be had; says which and why.
+        """
+        self._place.claim()
+        try:
+            self._transport.start()
+        except (OSError, RuntimeError) as exc:
+            raise self._place.error(exc) from exc
+        self._place.admit_group()
+        self._socket = self._place.identity()
+
+    def drain(self) -> None:
+        """Say NOT_SERVING to health checks and go on answering, so that gateways turn away."""
+        self._health.drain()
+
+    def stop(self, grace: float = 1.0) -> None:
+        """Take no new checks, finish those in flight within ``grace`` seconds, close."""
+        self.drain()
+        self._transport.stop(grace)
+        self._place.release(self._socket)
+
+
+def _transport(
+    place: Place, listen: Listen, methods: dict[str, Method], backlog: int
+) -> Transport:
+    tls = listen.grpc_tls
+    wheel = importlib.util.find_spec("pygrpc_native") is not None
+    if listen.transport == "native" and tls is not None:
+        raise place.error("transport native serves plaintext only; use auto, or remove grpc_tls")
+    if listen.transport == "native" and not wheel:
+        raise place.error("transport native needs the package pygrpc-native; install it or use auto")
+    # Imported here, because either library may be absent and each costs time to load.
+    if listen.transport != "grpcio" and tls is None and wheel:
+        from vaultauthz.envoy.transport.native import NativeTransport
+
+        return NativeTransport(place.target, methods, backlog)
+    from vaultauthz.envoy.transport.grpcio import GrpcioTransport, Identity
+
+    identity = None
+    if tls is not None:
+        client_ca = None if tls.client_ca is None else _pem(place, tls.client_ca)
+        identity = Identity(_pem(place, tls.key), _pem(place, tls.cert), client_ca)
+    return GrpcioTransport(place.target, methods, identity, backlog)
+
+
+def _pem(place: Place, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise place.error(f"cannot read {path}: {exc.strerror}") from exc

@@ -1,0 +1,171 @@
+"""gRPC by grpcio: for TLS, and where pygrpc-native has no wheel."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+
+from vaultauthz.envoy.rpc import (
+    BACKLOG,
+    INTERNAL,
+    KEEPALIVE_TIME_MS,
+    KEEPALIVE_TIMEOUT_MS,
+    MESSAGE_LIMIT,
+    STREAMS,
+    Method,
+    RpcError,
+)
+
+# Answers do not block, so more threads only fight for the GIL: 1, 4 and 8 came out alike
+# within the noise, and a few keep one slow check from holding up all.
+THREADS: Final = 4
+_OPTIONS: Final = (
+    # On by default, and then a second server on the port gets half of the checks.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT),
+    ("grpc.max_concurrent_streams", STREAMS),
+    ("grpc.keepalive_time_ms", KEEPALIVE_TIME_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    # A gateway may ping an idle connection; by default grpcio closes it for that.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+)
+_STATUS: Final = {code.value[0]: code for code in grpc.StatusCode}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Identity:
+    """PEM texts; with ``client_ca`` a client must show a certificate that it signed."""
+
+    key: bytes
+    cert: bytes
+    client_ca: bytes | None = None
+
+
+class GrpcioTransport:
+    """Serves ``methods`` (by path) on ``target``: ``unix:/path`` or ``host:port``."""
+
+    def __init__(
+        self,
+        target: str,
+        methods: Mapping[str, Method],
+        identity: Identity | None = None,
+        backlog: int = BACKLOG,
+    ) -> None:
+        self._target = target
+        self._methods = methods
+        self._identity = identity
+        self._desk = _Desk(backlog)
+        self._backlog = backlog
+        self._server: grpc.Server | None = None
+        self._port = 0
+
+    @property
+    def port(self) -> int:
+        """See ``rpc.Transport``."""
+        return self._port
+
+    def start(self) -> None:
+        """See ``rpc.Transport``."""
+        # The hard limit behind the soft one: refusing takes its time too.
+        limit = 2 * self._backlog
+        server = grpc.server(
+            self._desk,  # type: ignore[arg-type] # any Executor will do; the stubs ask for one kind
+            options=_OPTIONS,
+            maximum_concurrent_rpcs=limit,
+        )
+        for path, method in self._methods.items():
+            service, name = path[1:].split("/")
+            handlers = {name: grpc.unary_unary_rpc_method_handler(self._handler(method))}
+            server.add_generic_rpc_handlers(
+                (grpc.method_handlers_generic_handler(service, handlers),)
+            )
+        self._port = self._bind(server)
+        server.start()
+        self._server = server
+
+    def stop(self, grace: float) -> None:
+        """See ``rpc.Transport``."""
+        if self._server is not None:
+            # grpcio ends what is late by itself; the extra second is for its own threads.
+            self._server.stop(grace).wait(grace + 1.0)
+        self._desk.shutdown(wait=False)
+
+    def _bind(self, server: grpc.Server) -> int:
+        identity = self._identity
+        if identity is None:
+            return server.add_insecure_port(self._target)
+        credentials = grpc.ssl_server_credentials(
+            [(identity.key, identity.cert)],
+            root_certificates=identity.client_ca,
+            require_client_auth=identity.client_ca is not None,
+        )
+        return server.add_secure_port(self._target, credentials)
+
+    def _handler(self, method: Method) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+        desk = self._desk
+
+        def handle(data: bytes, context: grpc.ServicerContext) -> bytes:
+            try:
+                return method.refuse(data) if desk.refusing else method.answer(data)
+            except RpcError as exc:
+                code, message = exc.code, exc.message
+            except Exception as exc:  # noqa: BLE001 - grpcio would log and send its text
+                log.error("a call failed with %s", type(exc).__name__)
+                code, message = INTERNAL, "internal"
+            context.set_code(_STATUS[code])
+            context.set_details(message)
+            return b""
+
+        return handle
+
+
+class _Desk(Executor):
+    """Runs calls on a few threads; the calls that too many wait before, on one that refuses.
+
+    Not in place: grpcio holds a lock while it hands a call over, and the call needs it.
+    """
+
+    def __init__(self, backlog: int) -> None:
+        self._room = backlog
+        self._lock = threading.Lock()
+        self._here = threading.local()
+        self._answering = ThreadPoolExecutor(THREADS, thread_name_prefix="grpc-answer")
+        self._refusing = ThreadPoolExecutor(
+            1, thread_name_prefix="grpc-refuse", initializer=self._mark
+        )
+
+    def _mark(self) -> None:
+        self._here.refusing = True
+
+    @property
+    def refusing(self) -> bool:
+        """Whether the thread that asks is the one that refuses."""
+        return getattr(self._here, "refusing", False)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Queue a call, or have it refused."""
+        with self._lock:
+            taken = self._room > 0
+            self._room -= taken
+        if not taken:
+            return self._refusing.submit(fn, *args, **kwargs)
+        return self._answering.submit(self._run, fn, *args, **kwargs)
+
+    def _run(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        with self._lock:
+            self._room += 1  # it waits no longer
+        return fn(*args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the threads once their queues are empty."""
+        self._answering.shutdown(wait=wait, cancel_futures=cancel_futures)
+        self._refusing.shutdown(wait=wait, cancel_futures=cancel_futures)
