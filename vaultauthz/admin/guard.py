@@ -1,0 +1,87 @@
+"""Who may ask: the bearer token, and what keeps a browser's other pages out.
+
+A page from elsewhere, open in an operator's browser, can send requests to the
+loopback address. It cannot set X-Vaultauthz on them without a preflight, which
+is never granted; and when its own name resolves to 127.0.0.1 (DNS rebinding),
+the Host header still carries that name.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from pathlib import Path
+from typing import Final
+
+from vaultauthz.admin.place import AdminError, Place
+from vaultauthz.core.routing import bare_host
+
+MARK: Final = "X-Vaultauthz"
+
+_log = logging.getLogger(__name__)
+_Stamp = tuple[int, int, int]
+
+
+def stamp(path: Path) -> _Stamp:
+    """Changes whenever the file does, also when another is moved into its place."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+class TokenFile:
+    """A bearer token in a file, read again when the file changes.
+
+    Raises:
+        AdminError: at the start the file cannot be read or is empty.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._stamp, self._token = self._read()
+        except OSError as exc:
+            raise AdminError(f"listen.admin_token_file: {path}: {exc.strerror}") from exc
+        if not self._token:
+            raise AdminError(f"listen.admin_token_file: {path} is empty")
+
+    def matches(self, authorization: str) -> bool:
+        """Whether this ``Authorization`` header carries the token."""
+        scheme, _, given = authorization.strip().partition(" ")
+        self._follow()
+        token = self._token
+        # An empty file lets nobody in: the empty token would match itself.
+        same = hmac.compare_digest(given.strip().encode("latin-1", "replace"), token)
+        return scheme.lower() == "bearer" and bool(token) and same
+
+    def _follow(self) -> None:
+        try:
+            if stamp(self._path) != self._stamp:
+                self._stamp, self._token = self._read()
+        except OSError as exc:
+            # A file that is gone was perhaps removed to lock everybody out.
+            self._stamp, self._token = (0, 0, 0), b""
+            _log.warning("%s: %s; the admin server lets nobody in", self._path, exc.strerror)
+
+    def _read(self) -> tuple[_Stamp, bytes]:
+        return stamp(self._path), self._path.read_bytes().strip()
+
+
+class Guard:
+    """The rules for one listening place."""
+
+    def __init__(self, place: Place, token_file: Path | None) -> None:
+        if place.path is None and not place.loopback and token_file is None:
+            raise AdminError(f"listen.admin: {place} is not loopback and needs admin_token_file")
+        self._token = TokenFile(token_file) if token_file else None
+        self._hosts = None
+        if place.loopback:
+            # Whatever the port: a forwarded one (ssh -L, kubectl) has another number.
+            self._hosts = {"localhost", "127.0.0.1", "[::1]", bare_host(str(place))}
+
+    def knows_host(self, host: str) -> bool:
+        """Whether a request with this ``Host`` was meant for us."""
+        return self._hosts is None or bare_host(host) in self._hosts
+
+    def admits(self, authorization: str) -> bool:
+        """Whether the request may see and do what needs the token."""
+        return self._token is None or self._token.matches(authorization)

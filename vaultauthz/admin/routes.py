@@ -1,0 +1,124 @@
+"""From a request to its answer: which paths there are, and who may ask for which."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Final
+from urllib.parse import parse_qs, unquote
+
+from vaultauthz.admin import page
+from vaultauthz.admin.answer import METRICS, Answer, as_json, error, seconds
+from vaultauthz.admin.guard import MARK, Guard
+from vaultauthz.admin.view import AdminView, LeaseRow
+
+_log = logging.getLogger(__name__)
+
+_UPSTREAM_PATH_PARTS: Final = 4  # "", "upstreams", NAME, "rotate"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What of an HTTP request matters here; absent headers are ""."""
+
+    method: str
+    path: str
+    query: str = ""
+    host: str = ""
+    authorization: str = ""
+    mark: str = ""  # of X-Vaultauthz
+
+
+class Routes:
+    """Answers calls; any thread may ask."""
+
+    def __init__(self, view: AdminView, guard: Guard) -> None:
+        self._view = view
+        self._guard = guard
+        self._open: dict[str, Callable[[Call], Answer]] = {
+            "/": lambda _: page.answer(),
+            "/healthz": lambda _: as_json(200, {"alive": True}),
+            "/readyz": self._readyz,
+        }
+        self._guarded: dict[str, Callable[[], Answer]] = {
+            "/leases": lambda: as_json(200, [_row(row) for row in self._view.leases()]),
+            "/metrics": lambda: Answer(200, self._view.metrics().encode(), METRICS),
+        }
+
+    def answer(self, call: Call) -> Answer:
+        """The answer to any request whatever; a HEAD's has the body that a GET's would."""
+        if not self._guard.knows_host(call.host):
+            return error(421, "wrong_host")
+        try:
+            return self._routed(call)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the server goes on
+            # Only its type: the text of a foreign exception is not ours to show.
+            _log.error("admin: %r failed: %s", call.path, type(exc).__name__)
+            return error(500, "internal")
+
+    def _routed(self, call: Call) -> Answer:
+        action = self._action(call.path)
+        if action:
+            return self._post(call, *action)
+        if call.path not in self._open and call.path not in self._guarded:
+            return error(404, "not_found")
+        if call.method not in ("GET", "HEAD"):
+            return error(405, "method_not_allowed", ("Allow", "GET, HEAD"))
+        if call.path in self._open:
+            return self._open[call.path](call)
+        if not self._guard.admits(call.authorization):
+            return _unauthorized()
+        return self._guarded[call.path]()
+
+    def _action(self, path: str) -> tuple[Callable[[str, str | None], tuple[str, ...]], str] | None:
+        parts = path.split("/")
+        if len(parts) != _UPSTREAM_PATH_PARTS or parts[1] != "upstreams":
+            return None
+        actions = {"rotate": self._view.rotate, "revoke": self._view.revoke}
+        action = actions.get(parts[3])
+        return (action, unquote(parts[2])) if action else None
+
+    def _post(
+        self, call: Call, action: Callable[[str, str | None], tuple[str, ...]], upstream: str
+    ) -> Answer:
+        if call.method != "POST":
+            return error(405, "method_not_allowed", ("Allow", "POST"))
+        if not self._guard.admits(call.authorization):
+            return _unauthorized()
+        if not call.mark:
+            return as_json(403, {"error": "mark_missing", "hint": f"send the header {MARK}: 1"})
+        try:
+            stage = _stage(call.query)
+        except ValueError:
+            return error(400, "bad_query")
+        stages = action(upstream, stage)
+        if not stages:
+            return error(404, "unknown_upstream")
+        name = call.path.rpartition("/")[2]
+        return as_json(202, {"asked": name, "upstream": upstream, "stages": stages})
+
+    def _readyz(self, call: Call) -> Answer:
+        readiness = self._view.ready()
+        shown: dict[str, object] = {"ready": readiness.ready}
+        # Probes carry no token; then the names of upstreams stay inside.
+        if readiness.waiting and self._guard.admits(call.authorization):
+            shown["waiting"] = [asdict(waiting) for waiting in readiness.waiting]
+        return as_json(200 if readiness.ready else 503, shown)
+
+
+def _stage(query: str) -> str | None:
+    fields = parse_qs(query, keep_blank_values=True, strict_parsing=bool(query), max_num_fields=2)
+    values = fields.pop("stage", [])
+    if fields or len(values) > 1:
+        raise ValueError(query)
+    return values[0] if values else None
+
+
+def _row(row: LeaseRow) -> dict[str, object]:
+    times = {"seconds_left": seconds(row.seconds_left), "renew_in": seconds(row.renew_in)}
+    return asdict(row) | times
+
+
+def _unauthorized() -> Answer:
+    return error(401, "token_needed", ("WWW-Authenticate", 'Bearer realm="vaultauthz"'))

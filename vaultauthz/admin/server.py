@@ -1,0 +1,168 @@
+"""The admin server: sockets and threads, both bounded."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import time
+from socketserver import TCPServer, ThreadingMixIn
+from threading import BoundedSemaphore, Lock, Thread
+from typing import Any, Final
+
+from vaultauthz.admin.guard import Guard
+from vaultauthz.admin.handler import Handler
+from vaultauthz.admin.place import Place, bind, identity, remove
+from vaultauthz.admin.routes import Routes
+from vaultauthz.admin.tls import Terminator
+from vaultauthz.admin.view import AdminView
+from vaultauthz.config.values import Listen
+
+CONNECTIONS: Final = 32  # at once; each has a thread
+QUIET: Final = 5.0  # seconds without a byte
+WHOLE: Final = 10.0  # seconds for one request, from waiting for it to its answer
+_POLL: Final = 0.1
+
+_log = logging.getLogger(__name__)
+_BUSY: Final = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class Admin:
+    """Serves ``view`` at ``listen.admin`` between ``start`` and ``stop``.
+
+    ``quiet`` and ``whole`` are the patience with a client, in seconds: without
+    a byte, and for one request.
+    """
+
+    def __init__(
+        self, listen: Listen, view: AdminView, *, quiet: float = QUIET, whole: float = WHOLE
+    ) -> None:
+        self._listen = listen
+        self._view = view
+        self._patience = quiet, whole
+        self._server: Server | None = None
+        self._thread: Thread | None = None
+        self._socket_file: tuple[int, int] = (0, 0)
+        self._place = Place()
+
+    @property
+    def address(self) -> str:
+        """Where it listens, with the port that the system chose if it was to choose."""
+        return str(self._place)
+
+    def start(self) -> None:
+        """Listen, and serve from threads of its own.
+
+        Raises:
+            AdminError: the address, token file or certificates are not usable.
+        """
+        place = Place.parse(self._listen.admin)
+        routes = Routes(self._view, Guard(place, self._listen.admin_token_file))
+        tls = Terminator(self._listen.admin_tls) if self._listen.admin_tls else None
+        sock = bind(place)
+        if place.path:
+            self._socket_file = identity(place.path)
+        elif not place.port:
+            place = Place(host=place.host, port=sock.getsockname()[1])
+        self._place = place
+        self._server = Server(sock, routes, tls, self._patience)
+        self._thread = Thread(
+            target=self._server.serve_forever, args=(_POLL,), name="admin", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Hang up on everybody and remove the socket file; takes less than a second."""
+        if self._server is None or self._thread is None:
+            return
+        if self._place.path:
+            remove(self._place.path, self._socket_file)
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        self._server = self._thread = None
+
+
+class Server(ThreadingMixIn, TCPServer):
+    """A thread for each connection; those over the limit get 503."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        routes: Routes,
+        tls: Terminator | None,
+        patience: tuple[float, float],
+    ) -> None:
+        super().__init__(("", 0), Handler, bind_and_activate=False)
+        self.socket.close()  # the base class has made one that nobody asked for
+        self.socket = sock
+        self.routes = routes
+        self._tls = tls
+        self._quiet, self._whole = patience
+        self._seats = BoundedSemaphore(CONNECTIONS)
+        self._lock = Lock()
+        self._deadlines: dict[socket.socket, float] = {}
+        self.server_activate()
+
+    def begin(self, connection: socket.socket) -> None:
+        """A connection waits for its next request: its time runs from now."""
+        with self._lock:
+            self._deadlines[connection] = time.monotonic() + self._whole
+
+    def service_actions(self) -> None:
+        """Hang up on clients that take too long; runs every ``_POLL`` seconds."""
+        self._hang_up(time.monotonic())
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Give the connection a thread, if there is one left."""
+        if self._seats.acquire(blocking=False):
+            try:
+                super().process_request(request, client_address)
+            except RuntimeError:  # the system has no thread left
+                self._seats.release()
+                self.shutdown_request(request)
+            return
+        with contextlib.suppress(OSError):
+            request.settimeout(0)
+            if self._tls is None:
+                request.send(_BUSY)
+        self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve one connection to its end."""
+        connection = request
+        try:
+            connection.settimeout(self._quiet)
+            if self._tls:
+                connection = self._tls.wrap(request)
+                self.begin(connection)
+                connection.do_handshake()
+            self.finish_request(connection, client_address)
+        except OSError:
+            pass  # slow, gone, or no TLS: nobody to tell
+        except Exception as exc:  # noqa: BLE001 - one connection must not end the server
+            _log.error("admin: a connection failed: %s", type(exc).__name__)
+        finally:
+            with self._lock:
+                self._deadlines.pop(connection, None)
+            self.shutdown_request(connection)
+            self._seats.release()
+
+    def server_close(self) -> None:
+        """Stop listening and hang up on everybody."""
+        super().server_close()
+        self._hang_up(float("inf"))
+
+    def _hang_up(self, now: float) -> None:
+        with self._lock:
+            late = [connection for connection, end in self._deadlines.items() if end <= now]
+        for connection in late:
+            with contextlib.suppress(OSError):
+                # Not close(): its thread still holds it, and wakes from this.
+                # Not SSLSocket.shutdown() either: it drops the encryption first, and an
+                # answer that goes out just then would go in clear.
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)

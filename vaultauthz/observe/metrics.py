@@ -1,0 +1,202 @@
+"""Counters and gauges for Prometheus, in its text format 0.0.4.
+
+They live in a registry of our own, so that a program that embeds us keeps its
+default registry to itself. Label values are names from the configuration and
+words of ours, never text that a client sends: the number of series is bounded.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    Info,
+    Metric,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from vaultauthz.core import events
+from vaultauthz.core.decision import Decision
+from vaultauthz.core.events import Event
+
+
+class Described(NamedTuple):
+    """A metric as dashboards know it; ``name`` of a counter is without ``_total``."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+CHECKS: Final = Described(
+    "vaultauthz_checks",
+    "Checks answered, by decision; reason is empty for allowed ones.",
+    ("stage", "upstream", "decision", "reason"),
+)
+CHECK_SECONDS: Final = Described(
+    "vaultauthz_check_duration_seconds", "Seconds from a decoded check to its decision."
+)
+LEASE_EVENTS: Final = Described(
+    "vaultauthz_lease_events",
+    "What happened to logins and leases; the events of the audit log.",
+    ("stage", "upstream", "event"),
+)
+VAULT_FAILURES: Final = Described(
+    "vaultauthz_vault_failures", "Calls to Vault that did not work.", ("stage", "reason")
+)
+LEASE_SECONDS: Final = Described(
+    "vaultauthz_lease_seconds_left",
+    "Seconds for which the credential in use stays usable; 0 without one.",
+    ("stage", "upstream"),
+)
+LOGIN_SECONDS: Final = Described(
+    "vaultauthz_login_seconds_left",
+    "Seconds until the login to Vault ends; 0 without one.",
+    ("stage",),
+)
+READY: Final = Described(
+    "vaultauthz_ready", "1 when every upstream that is not optional has its credential."
+)
+AUDIT_DROPPED: Final = Described(
+    "vaultauthz_audit_dropped",
+    "Checks and events that the audit log could not take; such checks are refused.",
+)
+BUILD: Final = Described("vaultauthz_build", "The version that runs.", ("version", "python"))
+
+LISTED: Final = (
+    CHECKS,
+    CHECK_SECONDS,
+    LEASE_EVENTS,
+    VAULT_FAILURES,
+    LEASE_SECONDS,
+    LOGIN_SECONDS,
+    READY,
+    AUDIT_DROPPED,
+    BUILD,
+)
+
+# A check takes tens of microseconds; what takes longer is worth seeing apart.
+_BUCKETS: Final = (25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 5e-3, 25e-3, 0.1)
+# The keeper's phrases are few. Should one ever carry a number, series stay bounded.
+_MAX_REASONS: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """What a scrape asks for. Each runs on the thread that scrapes, and must not wait."""
+
+    leases: Callable[[], Iterable[tuple[str, str, float]]]  # stage, upstream, seconds
+    logins: Callable[[], Iterable[tuple[str, float]]]  # stage, seconds
+    ready: Callable[[], bool]
+    audit_dropped: Callable[[], int]
+
+
+class Metrics:
+    """Counts from any thread. ``known`` are the (stage, upstream) pairs of the configuration."""
+
+    def __init__(self, known: Iterable[tuple[str, str]], version: str) -> None:
+        self._registry = CollectorRegistry()
+        self._checks = _counter(CHECKS, self._registry)
+        self._lease_events = _counter(LEASE_EVENTS, self._registry)
+        self._failures = _counter(VAULT_FAILURES, self._registry)
+        self._durations = Histogram(*CHECK_SECONDS[:2], buckets=_BUCKETS, registry=self._registry)
+        build = Info(*BUILD[:2], registry=self._registry)
+        build.info({"version": version, "python": platform.python_version()})
+        ProcessCollector(registry=self._registry)
+        self._children: dict[tuple[str, str, str], Counter] = {}
+        self._reasons: set[str] = set()
+        self.configured(known)
+
+    def configured(self, known: Iterable[tuple[str, str]]) -> None:
+        """Take over the pairs of a new configuration; the counts go on."""
+        self._known = frozenset(known)
+        self._stages = frozenset(stage for stage, _ in self._known)
+
+    def watch(self, gauges: Gauges) -> None:
+        """Show these values at each scrape from now on; once for each Metrics."""
+        self._registry.register(_Scraped(gauges))
+
+    def count(self, decision: Decision, seconds: float) -> None:
+        """Count a check that took ``seconds``, by its final answer. Costs about a microsecond."""
+        child = self._children.get((decision.stage, decision.upstream, decision.reason))
+        if child is None:
+            child = self._child(decision)
+        child.inc()
+        self._durations.observe(seconds)
+
+    def record_event(self, event: Event) -> None:
+        """Count an event of the keeper; a Listener."""
+        stage, upstream = self._labels(event.stage, event.upstream)
+        self._lease_events.labels(stage, upstream, event.name).inc()
+        if event.name == events.FAILED:
+            self._failures.labels(stage, self._reason(event.reason)).inc()
+
+    def text(self) -> str:
+        """Everything in the text format 0.0.4."""
+        return generate_latest(_WithoutCreated(self._registry)).decode()
+
+    def _child(self, decision: Decision) -> Counter:
+        stage, upstream = self._labels(decision.stage, decision.upstream)
+        answer = "allowed" if decision.allowed else "denied"
+        child = self._checks.labels(stage, upstream, answer, str.__str__(decision.reason))
+        if (stage, upstream) == (decision.stage, decision.upstream):
+            self._children[stage, upstream, decision.reason] = child
+        return child
+
+    def _labels(self, stage: str, upstream: str) -> tuple[str, str]:
+        if (stage, upstream) in self._known:
+            return stage, upstream
+        return (stage if stage in self._stages else ""), ""
+
+    def _reason(self, reason: str) -> str:
+        if reason not in self._reasons and len(self._reasons) >= _MAX_REASONS:
+            return "other"
+        self._reasons.add(reason)
+        return reason
+
+
+def _counter(metric: Described, registry: CollectorRegistry) -> Counter:
+    return Counter(metric.name, metric.help, metric.labels, registry=registry)
+
+
+class _Scraped(Collector):
+    """The values that are asked for at each scrape."""
+
+    def __init__(self, gauges: Gauges) -> None:
+        self._gauges = gauges
+
+    def collect(self) -> Iterator[Metric]:
+        leases = GaugeMetricFamily(*LEASE_SECONDS[:2], labels=LEASE_SECONDS.labels)
+        for stage, upstream, left in self._gauges.leases():
+            leases.add_metric((stage, upstream), max(left, 0.0))
+        logins = GaugeMetricFamily(*LOGIN_SECONDS[:2], labels=LOGIN_SECONDS.labels)
+        for stage, left in self._gauges.logins():
+            logins.add_metric((stage,), max(left, 0.0))
+        yield leases
+        yield logins
+        yield GaugeMetricFamily(*READY[:2], value=int(self._gauges.ready()))
+        yield CounterMetricFamily(*AUDIT_DROPPED[:2], value=self._gauges.audit_dropped())
+
+
+class _WithoutCreated(Collector):
+    """Drops the ``_created`` series, which double the number of counters.
+
+    The library can be told not to make them, but only for the whole process.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [s for s in metric.samples if not s.name.endswith("_created")]
+            yield metric
