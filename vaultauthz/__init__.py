@@ -5,4 +5,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vaultauthz.core.request import Request
+    from vaultauthz.embedding import OpenBroker, open_broker
+
 __version__ = "0.1.0"
+__all__ = ["OpenBroker", "Request", "open_broker"]
+
+
+def __getattr__(name: str) -> object:
+    """Load what is asked for when it is: the command line should not wait for it all."""
+    if name == "Request":
+        from vaultauthz.core.request import Request
+
+        return Request
+    if name in ("OpenBroker", "open_broker"):
+        from vaultauthz import embedding
+
+        return getattr(embedding, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

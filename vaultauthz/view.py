@@ -1,0 +1,52 @@
+"""What the admin endpoint sees and asks of a running engine."""
+
+from __future__ import annotations
+
+from vaultauthz.admin.view import LeaseRow, Readiness, Waiting
+from vaultauthz.engine import Engine
+from vaultauthz.observe.metrics import Metrics
+
+
+class View:
+    """An ``AdminView`` over an engine and its metrics."""
+
+    def __init__(self, engine: Engine, metrics: Metrics) -> None:
+        self._engine = engine
+        self._metrics = metrics
+
+    def ready(self) -> Readiness:
+        """The engine's readiness, with every upstream that has no credential now."""
+        waiting = tuple(
+            Waiting(row.stage, row.upstream, row.last_error or row.state)
+            for row in self._engine.keeper.waiting()
+        )
+        return Readiness(self._engine.ready, waiting)
+
+    def leases(self) -> list[LeaseRow]:
+        """Every login (its upstream is "") and every lease."""
+        return [
+            LeaseRow(
+                row.stage,
+                row.upstream,
+                row.state,
+                row.lease_id,
+                row.credential_id,
+                row.seconds_left,
+                row.next_call_in,
+                row.failures,
+                row.last_error,
+            )
+            for row in self._engine.keeper.rows()
+        ]
+
+    def metrics(self) -> str:
+        """The metrics in Prometheus's text format."""
+        return self._metrics.text()
+
+    def rotate(self, upstream: str, stage: str | None) -> tuple[str, ...]:
+        """Ask for a replacement; the stages in which it was asked."""
+        return self._engine.keeper.rotate(upstream, stage)
+
+    def revoke(self, upstream: str, stage: str | None) -> tuple[str, ...]:
+        """End the credential now and get another; the stages in which it was asked."""
+        return self._engine.keeper.revoke(upstream, stage)
