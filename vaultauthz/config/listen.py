@@ -28,7 +28,7 @@ def read_listen(value: Value) -> Listen:
     )
     if listen.admin == listen.grpc and not listen.admin.endswith(":0"):
         raise table.entries.get("admin", value).wrong("is the address of grpc; use another")
-    _warn_if_open_to_all(table, listen)
+    _refuse_if_open_to_all(table, listen)
     return listen
 
 
@@ -69,9 +69,11 @@ def _transport(value: Value, table: Table) -> str:
     return transport
 
 
-def _warn_if_open_to_all(table: Table, listen: Listen) -> None:
+def _refuse_if_open_to_all(table: Table, listen: Listen) -> None:
+    """TLS alone hides the credentials from listeners, and hands them to whoever asks."""
     tls = listen.grpc_tls
     if tls and tls.client_ca is None and not addresses.is_local(listen.grpc):
-        table.entries["grpc_tls"].warn(
-            "without client_ca, whoever reaches this port is answered as a gateway; add client_ca"
+        raise table.entries["grpc_tls"].wrong(
+            "whoever reaches this port would be given credentials; add client_ca, so that only "
+            "a gateway with a certificate is answered, or listen on 127.0.0.1"
         )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from vaultauthz.config import Config, ConfigError, parse
 
+_NOBODY = 65534
 SECRET = "s3cr3t-0f-the-role"
 VALID = """\
 vault:
@@ -75,6 +78,22 @@ class Folder:
 def folder(tmp_path: Path) -> Folder:
     """An own folder for each test."""
     return Folder(tmp_path)
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[Path]:
+    """A folder of a user who is not root, as whom the test runs: root reads everything."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name)
+        if os.geteuid() != 0:
+            yield path
+            return
+        os.chown(path, _NOBODY, _NOBODY)
+        os.seteuid(_NOBODY)
+        try:
+            yield path
+        finally:
+            os.seteuid(0)
 
 
 def edited(old: str, new: str) -> str:

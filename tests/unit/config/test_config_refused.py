@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -84,9 +85,9 @@ def test_address_from_environment(folder: Folder) -> None:
     )
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_unreadable_secret_id(folder: Folder) -> None:
+def test_unreadable_secret_id(unprivileged: Path) -> None:
     """A secret id that we have no right to read is named with its path."""
+    folder = Folder(unprivileged)
     folder.write("secret_id", SECRET, 0)
     assert folder.problems(VALID) == (
         (
@@ -101,3 +102,12 @@ def test_long_names_are_shortened(folder: Folder) -> None:
     problems = folder.problems(edited("routes:", f"{'r' * 10_000}: 1\nroutes:"))
     assert len(problems) == 1
     assert len(problems[0]) < 250
+
+
+def test_an_open_port_wants_mutual_tls(folder: Folder) -> None:
+    """TLS alone would hand credentials to whoever reaches the port."""
+    tls = "{cert: cert.pem, key: key.pem}"
+    text = edited("grpc: 127.0.0.1:9000", f"grpc: 0.0.0.0:9000\n  grpc_tls: {tls}")
+    (problem,) = folder.problems(text)
+    assert problem.startswith("c.yaml:24: listen.grpc_tls: whoever reaches this port")
+    assert "add client_ca" in problem

@@ -73,17 +73,6 @@ def test_clear_text(folder: Folder) -> None:
     )
 
 
-def test_no_mutual_tls(folder: Folder) -> None:
-    """On an open port, TLS alone lets everybody ask for credentials."""
-    text = edited("grpc: 127.0.0.1:9000", f"grpc: 0.0.0.0:9000\n  grpc_tls: {TLS}")
-    assert folder.warnings(text) == (
-        (
-            "c.yaml:24: listen.grpc_tls: without client_ca, whoever reaches this port "
-            "is answered as a gateway; add client_ca"
-        ),
-    )
-
-
 @pytest.mark.parametrize(
     ("form", "place"),
     [

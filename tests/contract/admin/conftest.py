@@ -1,0 +1,160 @@
+"""A server over a fake application, and ways to talk to it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vaultauthz.admin import Admin, LeaseRow, Readiness
+from vaultauthz.config.values import Listen
+
+TOKEN = "open-sesame"
+MARKED = {"X-Vaultauthz": "1"}
+GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"  # its headers may go on
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+class FakeView:
+    """An application with one upstream in two stages, and setters."""
+
+    def __init__(self) -> None:
+        self.readiness = Readiness(ready=True)
+        self.rows = [LeaseRow("production", "pay ments", "active", "database/1", "c_1", 90.04, 60)]
+        self.asked: list[tuple[str, str, str | None]] = []
+        self.error: Exception | None = None
+
+    def ready(self) -> Readiness:
+        """What it was set to."""
+        return self.readiness
+
+    def leases(self) -> list[LeaseRow]:
+        """What it was set to, or the error."""
+        if self.error:
+            raise self.error
+        return self.rows
+
+    def metrics(self) -> str:
+        """One gauge."""
+        return "# TYPE up gauge\nup 1\n"
+
+    def rotate(self, upstream: str, stage: str | None) -> tuple[str, ...]:
+        """Remember what was asked."""
+        return self._asked("rotate", upstream, stage)
+
+    def revoke(self, upstream: str, stage: str | None) -> tuple[str, ...]:
+        """Remember what was asked."""
+        return self._asked("revoke", upstream, stage)
+
+    def _asked(self, what: str, upstream: str, stage: str | None) -> tuple[str, ...]:
+        stages = ("production", "staging")
+        if upstream != "pay ments" or stage not in (None, *stages):
+            return ()
+        self.asked.append((what, upstream, stage))
+        return (stage,) if stage else stages
+
+
+@pytest.fixture
+def view() -> FakeView:
+    """What the server shows."""
+    return FakeView()
+
+
+@contextmanager
+def serving(listen: Listen, view: FakeView, **patience: float) -> Iterator[Admin]:
+    """A server that is stopped at the end, and leaves no thread behind."""
+    admin = Admin(listen, view, **patience)
+    admin.start()
+    try:
+        yield admin
+    finally:
+        admin.stop()
+        wait_until(lambda: not [t for t in threading.enumerate() if "process_request" in t.name])
+
+
+def wait_until(met: Callable[[], object], seconds: float = 5.0) -> None:
+    """Wait for what another thread brings about."""
+    end = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def admin(view: FakeView) -> Iterator[Admin]:
+    """A server on loopback TCP, quick to lose patience."""
+    with serving(Listen(admin="127.0.0.1:0"), view, quiet=0.5, whole=0.8) as server:
+        yield server
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    """A file with the admin token and, as editors leave it, a newline."""
+    file = tmp_path / "token"
+    file.write_text(TOKEN + "\n")
+    return file
+
+
+@pytest.fixture
+def guarded(view: FakeView, token_file: Path) -> Iterator[Admin]:
+    """A server that wants a token."""
+    listen = Listen(admin="127.0.0.1:0", admin_token_file=token_file)
+    with serving(listen, view) as server:
+        yield server
+
+
+class Reply:
+    """A whole answer."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        self.body = response.read()
+
+    @property
+    def json(self) -> Any:
+        """The body, parsed."""
+        return json.loads(self.body)
+
+
+def port(admin: Admin) -> int:
+    """The port that the system chose."""
+    return int(admin.address.rpartition(":")[2])
+
+
+def ask(
+    admin: Admin, target: str, method: str = "GET", headers: dict[str, str] | None = None
+) -> Reply:
+    """One request on a connection of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", port(admin), timeout=5)
+    try:
+        connection.request(method, target, headers=headers or {})
+        return Reply(connection.getresponse())
+    finally:
+        connection.close()
+
+
+def raw(admin: Admin, data: bytes) -> bytes:
+    """Whatever the server says to these bytes until it hangs up."""
+    with socket.create_connection(("127.0.0.1", port(admin)), timeout=5) as connection:
+        connection.sendall(data)
+        return received(connection)
+
+
+def received(connection: socket.socket) -> bytes:
+    """Everything until the server hangs up."""
+    answer = b""
+    try:
+        while part := connection.recv(65536):
+            answer += part
+    except ConnectionResetError:
+        pass  # it hung up with bytes of ours unread
+    return answer

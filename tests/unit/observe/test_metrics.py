@@ -1,0 +1,143 @@
+"""The metrics as Prometheus reads them."""
+
+from __future__ import annotations
+
+import math
+import platform
+from threading import Thread
+
+import pytest
+from prometheus_client import REGISTRY
+from prometheus_client.parser import text_string_to_metric_families
+
+from vaultauthz.core.decision import Allowed, Denied
+from vaultauthz.core.events import FAILED, ISSUED, LOGIN, Event
+from vaultauthz.core.reasons import Reason
+from vaultauthz.observe.metrics import LISTED, Gauges, Metrics
+
+PAIRS = [("production", "payments"), ("staging", "payments")]
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    """Metrics of a small configuration, with gauges."""
+    made = Metrics(PAIRS, "1.2.3")
+    made.watch(
+        Gauges(
+            leases=lambda: [("production", "payments", 12.5), ("staging", "payments", -math.inf)],
+            logins=lambda: [("production", math.inf)],
+            ready=lambda: True,
+            audit_dropped=lambda: 3,
+        )
+    )
+    return made
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
+    """Each sample under its name and label values (labels in the order of their names)."""
+    return {
+        (sample.name, *(sample.labels[key] for key in sorted(sample.labels))): sample.value
+        for family in text_string_to_metric_families(metrics.text())
+        for sample in family.samples
+    }
+
+
+def test_every_listed_metric_is_there(metrics: Metrics) -> None:
+    """What the list promises is in the text, with its help, and nothing else of ours is."""
+    families = {f.name: f for f in text_string_to_metric_families(metrics.text())}
+    ours = {name for name in families if name.startswith("vaultauthz_")}
+    assert ours == {m.name + ("_info" if m.name == "vaultauthz_build" else "") for m in LISTED}
+    for metric in LISTED:
+        assert f" {metric.help}\n" in metrics.text()
+    assert "process_start_time_seconds" in families
+    assert "_created" not in metrics.text()
+
+
+def test_checks(metrics: Metrics) -> None:
+    """Checks are counted by stage, upstream, decision and reason, and timed."""
+    metrics.count(Allowed("payments", "production", None), 3e-5)
+    metrics.count(Allowed("payments", "production", None), 3e-5)
+    metrics.count(Denied(Reason.NO_CREDENTIAL, "payments", "staging"), 2.0)
+    found = samples(metrics)
+    name = "vaultauthz_checks_total"
+    assert found[name, "allowed", "", "production", "payments"] == 2
+    assert found[name, "denied", "no_credential", "staging", "payments"] == 1
+    assert found["vaultauthz_check_duration_seconds_bucket", "5e-05"] == 2
+    assert found["vaultauthz_check_duration_seconds_count",] == 3
+
+
+def test_unknown_names_make_no_series(metrics: Metrics) -> None:
+    """An upstream or stage that the configuration lacks is counted under an empty name."""
+    for number in range(100):
+        metrics.count(Denied(Reason.NO_UPSTREAM, f"u{number}", "production"), 0.0)
+        metrics.count(Denied(Reason.NO_UPSTREAM, "payments", f"s{number}"), 0.0)
+    found = {key: value for key, value in samples(metrics).items() if "checks_total" in key[0]}
+    assert found == {
+        ("vaultauthz_checks_total", "denied", "no_upstream", "production", ""): 100,
+        ("vaultauthz_checks_total", "denied", "no_upstream", "", ""): 100,
+    }
+
+
+def test_events(metrics: Metrics) -> None:
+    """Events of leases and logins are counted; a failed call also by its reason."""
+    metrics.record_event(Event(ISSUED, "production", "payments"))
+    metrics.record_event(Event(LOGIN, "production"))
+    metrics.record_event(Event(FAILED, "staging", "payments", reason="sealed"))
+    found = samples(metrics)
+    assert found["vaultauthz_lease_events_total", "lease.issued", "production", "payments"] == 1
+    assert found["vaultauthz_lease_events_total", "login", "production", ""] == 1
+    assert found["vaultauthz_vault_failures_total", "sealed", "staging"] == 1
+
+
+def test_reasons_are_bounded(metrics: Metrics) -> None:
+    """Should reasons ever vary without end, the series don't."""
+    for number in range(1000):
+        metrics.record_event(Event(FAILED, "staging", "payments", reason=f"try {number}"))
+    found = {k: v for k, v in samples(metrics).items() if "failures_total" in k[0]}
+    assert len(found) == 33
+    assert found["vaultauthz_vault_failures_total", "other", "staging"] == 968
+
+
+def test_gauges(metrics: Metrics) -> None:
+    """Gauges are asked for at the scrape; what is over has 0 seconds, not fewer."""
+    found = samples(metrics)
+    assert found["vaultauthz_lease_seconds_left", "production", "payments"] == 12.5
+    assert found["vaultauthz_lease_seconds_left", "staging", "payments"] == 0
+    assert found["vaultauthz_login_seconds_left", "production"] == math.inf
+    assert found["vaultauthz_ready",] == 1
+    assert found["vaultauthz_audit_dropped_total",] == 3
+    assert found["vaultauthz_build_info", platform.python_version(), "1.2.3"] == 1
+
+
+def test_new_configuration(metrics: Metrics) -> None:
+    """After a reload new upstreams have names and the counts go on."""
+    metrics.count(Allowed("payments", "production", None), 0.0)
+    metrics.configured([*PAIRS, ("production", "geocoder")])
+    metrics.count(Allowed("payments", "production", None), 0.0)
+    metrics.count(Allowed("geocoder", "production", None), 0.0)
+    found = samples(metrics)
+    assert found["vaultauthz_checks_total", "allowed", "", "production", "payments"] == 2
+    assert found["vaultauthz_checks_total", "allowed", "", "production", "geocoder"] == 1
+
+
+def test_no_count_is_lost_between_threads(metrics: Metrics) -> None:
+    """Counts from several threads add up, the first ones of a series too."""
+
+    def work() -> None:
+        for _ in range(2000):
+            metrics.count(Denied(Reason.CALLER_DENIED, "payments", "staging"), 0.0)
+
+    threads = [Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    key = ("vaultauthz_checks_total", "denied", "caller_denied", "staging", "payments")
+    assert samples(metrics)[key] == 8000
+
+
+def test_default_registry_is_left_alone(metrics: Metrics) -> None:
+    """An embedding program's own registry has nothing of ours, and two of us can live together."""
+    Metrics(PAIRS, "1.2.3")
+    assert metrics.text()
+    assert not any(family.name.startswith("vaultauthz") for family in REGISTRY.collect())
