@@ -24,6 +24,8 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
+import pygrpc_native
 from check_micro import check_request
 
 from vaultauthz.config.values import Listen
@@ -51,9 +53,6 @@ def serve(way: str) -> None:
     mutation = Mutation(headers=(("authorization", "Basic cGF5bWVudHM6c2VjcmV0"),))
     allowed = Allowed("payments", "production", Credential(mutation, "c-1", "lease/1", 9e9))
     if way.startswith("server"):
-        import grpc
-        import pygrpc_native
-
         check = Check(lambda _: allowed)
         executor = InPlace() if way == "server-inline" else ThreadPoolExecutor(4)
         native = pygrpc_native.server(executor)
@@ -72,7 +71,8 @@ def serve(way: str) -> None:
 
 def asked(server: subprocess.Popen[str]) -> float:
     """The CPU seconds that the server has used."""
-    assert server.stdin and server.stdout
+    assert server.stdin is not None
+    assert server.stdout is not None
     server.stdin.write("\n")
     server.stdin.flush()
     return float(server.stdout.readline())
@@ -84,7 +84,7 @@ def measure(way: str, calls: int, body: Path) -> tuple[float, float]:
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
     ) as server:
-        assert server.stdout
+        assert server.stdout is not None
         url = f"http://127.0.0.1:{int(server.stdout.readline())}{METHOD}"
         load = ["h2load", "-c4", "-m4", "-d", str(body), "-Hcontent-type: application/grpc"]
         subprocess.run([*load, "-n2000", "-Hte: trailers", url], check=True, capture_output=True)
@@ -95,7 +95,8 @@ def measure(way: str, calls: int, body: Path) -> tuple[float, float]:
         cpu = asked(server) - before
         server.kill()
     found = re.search(r"([\d.]+) req/s", done.stdout)
-    assert found and f"{calls} 2xx" in done.stdout, done.stdout
+    assert found is not None, done.stdout
+    assert f"{calls} 2xx" in done.stdout, done.stdout
     return cpu / calls * 1e6, float(found.group(1))
 
 

@@ -7,6 +7,8 @@ The output depends on grpcio-tools alone, which is pinned to one version, so the
 sources give the same bytes on every machine.
 """
 
+# ruff: noqa: INP001 - a script, not a package
+
 from __future__ import annotations
 
 import argparse
@@ -71,7 +73,9 @@ def main() -> int:
         return 0
     stale = differences()
     for name in stale:
-        print(f"{PACKAGE}/{name} is not what proto/ gives: run python proto/build.py", file=sys.stderr)
+        print(
+            f"{PACKAGE}/{name} is not what proto/ gives: run python proto/build.py", file=sys.stderr
+        )
     return 1 if stale else 0
 
 

@@ -25,9 +25,10 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRow:
-    """One upstream's lease in one stage, or that stage's login. Everything in it is safe to show.
+    """One upstream's lease in one stage, or that stage's login. All of it is safe to show.
 
-    ``upstream`` is "" for a login, ``lease_id`` then its token's accessor. Times are in seconds from now; None where there is no such moment.
+    For a login ``upstream`` is "" and ``lease_id`` is its token's accessor.
+    Times are in seconds from now; None where there is no such moment.
     """
 
     stage: str

@@ -129,7 +129,9 @@ def render(
         else:
             headers.append((_header_name(injection), _header_value(injection, fields)))
     taken = {name for name, _ in headers} | ({"cookie"} if cookies else set())
-    remove = tuple(name for name in dict.fromkeys(n.lower() for n in strip) if name not in taken)
+    # CGI and WSGI servers read X_Api_Key as X-Api-Key: the client's must not stand beside ours.
+    unwanted = [*(name.lower() for name in strip), *(name.replace("-", "_") for name in taken)]
+    remove = tuple(name for name in dict.fromkeys(unwanted) if name not in taken)
     return Mutation(tuple(headers), tuple(query), tuple(cookies), remove)
 
 

@@ -14,7 +14,7 @@ import psycopg
 from hvac.exceptions import VaultError
 
 from vaultauthz.demo.parts import PartError
-from vaultauthz.demo.stage import PREFERRED_PORT, Stage
+from vaultauthz.demo.stage import Stage
 from vaultauthz.demo.story import ENDING, STEPS, Step
 from vaultauthz.demo.tell import Teller
 
@@ -49,8 +49,6 @@ def run(*, keep: bool, out: TextIO) -> int:
 
 def _tell(stage: Stage, tell: Teller, *, keep: bool) -> None:
     tell.title("vaultauthz: credentials from Vault, added at the gateway")
-    if stage.port != PREFERRED_PORT:
-        tell.say(f"Port {PREFERRED_PORT} is taken, so the gateway listens on {stage.port}.")
     tell.say("Starting the parts, all on this machine:")
     stage.set_up(tell.fact)
     _walk(STEPS, stage, tell)
@@ -77,7 +75,7 @@ def _walk(steps: Iterable[Step], stage: Stage, tell: Teller) -> None:
 def _show_commands(stage: Stage, tell: Teller) -> None:
     tell.step("Your turn", "Everything keeps running until Ctrl-C. To try:")
     tell.command(f"cd {stage.folder}")
-    curl = f"curl --cacert ca.pem --resolve '*:{stage.port}:127.0.0.1'"
+    curl = f"curl -s --cacert ca.pem --resolve '*:{stage.port}:127.0.0.1'"
     tell.command(
         f"{curl} --cert dashboard.pem --key dashboard.key https://reports.demo:{stage.port}/"
     )
@@ -86,17 +84,19 @@ def _show_commands(stage: Stage, tell: Teller) -> None:
     )
     tell.command(f"{curl} -H 'X-Api-Key: mine' https://geocoder.demo:{stage.port}/")
     tell.command(f"export VAULT_ADDR={stage.bao.address} VAULT_TOKEN=$(cat root_token)")
-    tell.command("curl --unix-socket admin.sock http://localhost/leases")
+    tell.command("curl -s --unix-socket admin.sock http://localhost/leases")
     tell.command("tail -f audit.jsonl")
 
 
 def _tear_down(stage: Stage) -> None:
     # A second Ctrl-C must not stop the clean-up half way.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    asked = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.SIG_IGN) for number in asked]
     try:
         stage.tear_down()
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in zip(asked, before, strict=True):
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

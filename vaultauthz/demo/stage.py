@@ -52,7 +52,7 @@ class Stage:
             folder / "vaultauthz.log",
         )
         self.serve.name = "vaultauthz serve"
-        self.port = PREFERRED_PORT if port_is_free(PREFERRED_PORT) else free_port()
+        self.port = PREFERRED_PORT
         self._parts = contextlib.ExitStack()
 
     def set_up(self, started: Callable[[str, str], object]) -> None:
@@ -70,6 +70,9 @@ class Stage:
         self.serve.start()
         self.serve.wait_until(self.ready)
         started("vaultauthz", "vaultauthz serve -c vaultauthz.yaml, a process of its own")
+        if not port_is_free(PREFERRED_PORT):
+            self.port = free_port()
+            started("", f"Port {PREFERRED_PORT} is taken, so the gateway listens on {self.port}.")
         self._start_envoy()
         started("Envoy", f"the gateway, at https://127.0.0.1:{self.port}, from envoy/demo.yaml")
 

@@ -34,23 +34,32 @@ class Place:
         return Path(self.address.removeprefix(_UNIX))
 
     @property
+    def _passing(self) -> Path | None:
+        """Where the socket is bound before it is moved to its name.
+
+        Both gRPC libraries delete the name that they bound when they close, even when
+        it is another server's by then. So they get a name that is gone by that time.
+        """
+        return None if self.path is None else self.path.with_name(f".{os.getpid()}")
+
+    @property
     def target(self) -> str:
-        """The address as both gRPC libraries take it."""
-        return self.address if self.path is None else f"unix:{self.path}"
+        """The address to bind, as both gRPC libraries take it."""
+        return self.address if self.path is None else f"unix:{self._passing}"
 
     def error(self, why: object) -> ListenError:
         """An error about this place."""
         return ListenError(f"listen.grpc: {self.address}: {why}")
 
     def claim(self) -> None:
-        """See that nobody serves there, and clear away a socket that a killed server left.
+        """See that nobody serves there; the socket of a killed server may be replaced.
 
         Raises:
             ListenError: somebody does, or the system refuses.
         """
         try:
             if self.path is not None:
-                self._clear(self.path)
+                self._see_that_nobody_answers(self.path)
             else:
                 self._try_to_bind()
         except ListenError:
@@ -58,24 +67,34 @@ class Place:
         except OSError as exc:
             raise self.error(exc.strerror or exc) from exc
 
-    def admit_group(self) -> None:
-        """Let the group in, once the socket's file is there."""
-        if self.path is not None:
-            self.path.chmod(_SOCKET_MODE)
+    def publish(self) -> tuple[int, int] | None:
+        """Give the bound socket its name and mode; returns what ``release`` needs.
 
-    def identity(self) -> tuple[int, int] | None:
+        Raises:
+            ListenError: the system refuses.
+        """
+        if self.path is None or self._passing is None:
+            return None
+        try:
+            self._passing.chmod(_SOCKET_MODE)
+            self._passing.replace(self.path)
+        except OSError as exc:
+            raise self.error(exc.strerror or exc) from exc
+        return self._identity()
+
+    def release(self, published: tuple[int, int] | None) -> None:
+        """Remove the socket's file, unless it is by now another server's."""
+        if self.path is not None and published is not None and self._identity() == published:
+            self.path.unlink(missing_ok=True)
+
+    def _identity(self) -> tuple[int, int] | None:
         """What tells the socket's file from another of the same name."""
         if self.path is None or not self.path.exists():
             return None
         found = self.path.stat()
         return found.st_dev, found.st_ino
 
-    def release(self, identity: tuple[int, int] | None) -> None:
-        """Remove the socket's file, unless it is by now another server's."""
-        if self.path is not None and identity is not None and self.identity() == identity:
-            self.path.unlink(missing_ok=True)
-
-    def _clear(self, path: Path) -> None:
+    def _see_that_nobody_answers(self, path: Path) -> None:
         if not path.parent.is_dir():
             raise self.error(f"the folder {path.parent} does not exist; create it")
         if not os.access(path.parent, os.W_OK):
@@ -88,7 +107,6 @@ class Place:
             probe.settimeout(_PROBE)
             probe.connect(str(path))
             raise self.error("another server answers on it; stop it first, or listen elsewhere")
-        path.unlink()
 
     def _try_to_bind(self) -> None:
         """Bind once for the system's own words: grpcio only says that it failed."""

@@ -131,8 +131,11 @@ def _denial(reason: Reason, upstream: str, stage: str, retry_after: int) -> byte
 
 
 def _set(name: str, value: str) -> HeaderValueOption:
-    """Overwrite, said twice: left unset, `append` means one thing in some versions of Envoy
-    and another in others; once it is set, it wins over `append_action`."""
+    """Overwrite, said twice.
+
+    Left unset, `append` means one thing in some versions of Envoy and another in others;
+    once it is set, it wins over `append_action`.
+    """
     return HeaderValueOption(
         header=HeaderValue(key=name, value=value.encode()),
         append=BoolValue(value=False),
@@ -141,5 +144,8 @@ def _set(name: str, value: str) -> HeaderValueOption:
 
 
 def _metadata(noted: dict[str, str]) -> Struct:
-    """What Envoy's access log can show, under the name that its ext_authz filter has."""
+    """What Envoy's access log can show: `%DYNAMIC_METADATA(envoy.filters.http.ext_authz:stage)%`.
+
+    That namespace is Envoy's choice (1.40), whatever the filter is called in its configuration.
+    """
     return Struct(fields={name: Value(string_value=text) for name, text in noted.items()})

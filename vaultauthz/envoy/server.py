@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
-from vaultauthz.config.values import Listen, ServerTls
+from vaultauthz.config.values import Listen
 from vaultauthz.core.decision import Decision
 from vaultauthz.core.request import Request
 from vaultauthz.envoy import ext_authz, health
@@ -58,8 +58,11 @@ class Server:
             self._transport.start()
         except (OSError, RuntimeError) as exc:
             raise self._place.error(exc) from exc
-        self._place.admit_group()
-        self._socket = self._place.identity()
+        try:
+            self._socket = self._place.publish()
+        except ListenError:
+            self._transport.stop(0)
+            raise
 
     def drain(self) -> None:
         """Say NOT_SERVING to health checks and go on answering, so that gateways turn away."""
@@ -72,21 +75,21 @@ class Server:
         self._place.release(self._socket)
 
 
-def _transport(
-    place: Place, listen: Listen, methods: dict[str, Method], backlog: int
-) -> Transport:
+def _transport(place: Place, listen: Listen, methods: dict[str, Method], backlog: int) -> Transport:
     tls = listen.grpc_tls
     wheel = importlib.util.find_spec("pygrpc_native") is not None
     if listen.transport == "native" and tls is not None:
         raise place.error("transport native serves plaintext only; use auto, or remove grpc_tls")
     if listen.transport == "native" and not wheel:
-        raise place.error("transport native needs the package pygrpc-native; install it or use auto")
+        raise place.error(
+            "transport native needs the package pygrpc-native; install it or use auto"
+        )
     # Imported here, because either library may be absent and each costs time to load.
     if listen.transport != "grpcio" and tls is None and wheel:
-        from vaultauthz.envoy.transport.native import NativeTransport
+        from vaultauthz.envoy.transport.native import NativeTransport  # noqa: PLC0415
 
         return NativeTransport(place.target, methods, backlog)
-    from vaultauthz.envoy.transport.grpcio import GrpcioTransport, Identity
+    from vaultauthz.envoy.transport.grpcio import GrpcioTransport, Identity  # noqa: PLC0415
 
     identity = None
     if tls is not None:

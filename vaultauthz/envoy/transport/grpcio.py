@@ -119,7 +119,7 @@ class GrpcioTransport:
             except RpcError as exc:
                 code, message = exc.code, exc.message
             except Exception as exc:  # noqa: BLE001 - grpcio would log and send its text
-                log.error("a call failed with %s", type(exc).__name__)
+                log.error("a call failed with %s", type(exc).__name__)  # noqa: TRY400 - its text may quote a value
                 code, message = INTERNAL, "internal"
             context.set_code(_STATUS[code])
             context.set_details(message)
@@ -165,7 +165,7 @@ class _Desk(Executor):
             self._room += 1  # it waits no longer
         return fn(*args, **kwargs)
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - Executor's own
         """End the threads once their queues are empty."""
         self._answering.shutdown(wait=wait, cancel_futures=cancel_futures)
         self._refusing.shutdown(wait=wait, cancel_futures=cancel_futures)

@@ -100,12 +100,13 @@ class NativeTransport:
 
     def _answer(self, call_id: int, answer: Callable[[bytes], bytes], data: bytes | None) -> None:
         front = self._bound
+        if data is None or len(data) > MESSAGE_LIMIT:
+            front.fail(call_id, RESOURCE_EXHAUSTED, "the message is too large")
+            return
         try:
-            if data is None or len(data) > MESSAGE_LIMIT:
-                raise RpcError(RESOURCE_EXHAUSTED, "the message is too large")
             front.respond(call_id, answer(data))
         except RpcError as exc:
             front.fail(call_id, exc.code, exc.message)
         except Exception as exc:  # noqa: BLE001 - one call must not end the thread of all
-            log.error("a call failed with %s", type(exc).__name__)
+            log.error("a call failed with %s", type(exc).__name__)  # noqa: TRY400 - its text may quote a value
             front.fail(call_id, INTERNAL, "internal")

@@ -1,0 +1,82 @@
+"""Certificates for the tests: an authority, servers by name, clients."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+
+@dataclass(frozen=True)
+class Pair:
+    """PEM files: a certificate and its key."""
+
+    cert: Path
+    key: Path
+
+
+class Authority:
+    """Signs certificates; its own is ``ca``."""
+
+    def __init__(self, folder: Path, name: str = "test CA") -> None:
+        self._folder = folder
+        self._name = name
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        builder = self._builder(name, self._key).add_extension(
+            x509.BasicConstraints(ca=True, path_length=None), critical=True
+        )
+        self._cert = builder.sign(self._key, hashes.SHA256())
+        self.ca = folder / f"{name}.pem"
+        self.ca.write_bytes(self._cert.public_bytes(serialization.Encoding.PEM))
+
+    def _builder(self, subject: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+        now = dt.datetime.now(dt.UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
+            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self._name)]))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(hours=1))
+            .not_valid_after(now + dt.timedelta(hours=1))
+        )
+
+    def issue(self, name: str) -> Pair:
+        """A certificate for this DNS name or IP address, good for servers and clients."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        try:
+            place: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))
+        except ValueError:
+            place = x509.DNSName(name)
+        cert = (
+            self._builder(name, key)
+            .add_extension(x509.SubjectAlternativeName([place]), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        pair = Pair(self._folder / f"{name}.crt", self._folder / f"{name}.key")
+        pair.cert.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
+        pair.key.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return pair
+
+
+def server_context(pair: Pair, client_ca: Path | None = None) -> ssl.SSLContext:
+    """What a server with this certificate talks TLS with; ``client_ca`` makes it mutual."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+    if client_ca:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(client_ca)
+    return context
