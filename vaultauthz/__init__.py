@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vaultauthz.version import __version__
+
 if TYPE_CHECKING:
     from vaultauthz.core.request import Request
     from vaultauthz.embedding import OpenBroker, open_broker
 
-__version__ = "0.1.0"
-__all__ = ["OpenBroker", "Request", "open_broker"]
+__all__ = ["OpenBroker", "Request", "__version__", "open_broker"]
 
 
 def __getattr__(name: str) -> object:

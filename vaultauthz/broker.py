@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vaultauthz.core.callers import Callers
 from vaultauthz.core.credential import Slot
@@ -16,7 +16,7 @@ from vaultauthz.core.decision import Allowed, Decision, Denied
 from vaultauthz.core.events import CheckRecorder
 from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import Request
-from vaultauthz.core.routing import Routes, ambiguous, path_of
+from vaultauthz.core.routing import Routes, ambiguous, other_reading, path_of
 
 _RETRY_AFTER_MAX = 60  # seconds; what a client is told at most
 
@@ -79,21 +79,17 @@ class Broker:
 
     def _decide(self, request: Request) -> Decision:
         table = self.table  # read once: the whole check sees one configuration
-        if request.upstream:
-            binding = table.named(request.upstream, request.stage)
-            if binding is None:
-                return Denied(Reason.NO_UPSTREAM, request.upstream, request.stage)
-            path_decides = binding.callers.reads_path
-        else:
-            binding = table.routed(request.host, path_of(request.path))
-            path_decides = table.routes.reads_path
-        if path_decides and ambiguous(path_of(request.path)):
-            return Denied(Reason.BAD_REQUEST)
-        if binding is None:
-            return Allowed("", "", None) if table.pass_unmatched else Denied(Reason.NO_UPSTREAM)
-        if not binding.callers.permits(request):
-            return Denied(Reason.CALLER_DENIED, binding.upstream, binding.stage)
-        return self._credential(binding)
+        verdict = _verdict(table, request)
+        # Servers differ in what they make of some paths. Where the path decides, both
+        # readings must come to the same, or nobody knows what is being asked for.
+        if _path_decides(table, request, verdict):
+            path = path_of(request.path)
+            other = other_reading(path)
+            if ambiguous(path):
+                return Denied(Reason.BAD_REQUEST)
+            if other != path and _verdict(table, replace(request, path=other)) != verdict:
+                return Denied(Reason.BAD_REQUEST)
+        return verdict if isinstance(verdict, (Allowed, Denied)) else self._credential(verdict)
 
     def _credential(self, binding: Binding) -> Decision:
         slot, now = binding.slot, self._clock()
@@ -105,3 +101,25 @@ class Broker:
             )
         slot.uses += 1  # may miss one under threads: it only orders who is fetched first
         return Allowed(binding.upstream, binding.stage, credential)
+
+
+def _verdict(table: Table, request: Request) -> Binding | Decision:
+    """The binding whose credential the request may have, or the answer without one."""
+    if request.upstream:
+        binding = table.named(request.upstream, request.stage)
+        if binding is None:  # also under `unmatched: pass`: the gateway's route claims it
+            return Denied(Reason.NO_UPSTREAM, request.upstream, request.stage)
+    else:
+        binding = table.routed(request.host, path_of(request.path))
+        if binding is None:
+            return Allowed("", "", None) if table.pass_unmatched else Denied(Reason.NO_UPSTREAM)
+    if not binding.callers.permits(request):
+        return Denied(Reason.CALLER_DENIED, binding.upstream, binding.stage)
+    return binding
+
+
+def _path_decides(table: Table, request: Request, verdict: Binding | Decision) -> bool:
+    if not request.upstream and table.routes.reads_path:
+        return True
+    binding = table.bindings.get((verdict.upstream, verdict.stage))
+    return binding is not None and binding.callers.reads_path

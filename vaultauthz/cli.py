@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         status: int = options.run(options)
+        sys.stdout.flush()  # at exit it would be too late to do without the reader
     except ConfigError as exc:
         print(exc, file=sys.stderr)
         return 2
@@ -116,8 +117,8 @@ def _serve(options: argparse.Namespace) -> int:
     # Their debug lines would show Vault's paths and lease ids.
     logging.getLogger("urllib3").setLevel(logging.WARNING)
     try:
-        return serve.run(_load(options))
-    except OSError as exc:
+        return serve.run(options.config, _load(options))
+    except serve.StartError as exc:
         print(f"vaultauthz: {exc}", file=sys.stderr)
         return 2
 

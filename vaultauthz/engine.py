@@ -1,4 +1,4 @@
-"""Everything but the gateways' doors: keeper, broker and audit log from one config."""
+"""Everything but the gateways' doors: keeper and broker from one configuration."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from types import TracebackType
 from typing import Self
 
 from vaultauthz.broker import Binding, Broker, Table
+from vaultauthz.changes import Changes, Place, compare
 from vaultauthz.config.values import Config
+from vaultauthz.core import events
+from vaultauthz.core.credential import Slot
 from vaultauthz.core.decision import Decision
 from vaultauthz.core.events import CheckRecorder, Event, Listener
 from vaultauthz.core.request import Request
@@ -33,16 +36,19 @@ class Engine:
     ) -> None:
         self._listeners = tuple(listeners)
         self._recorders = tuple(recorders)
+        self._config = config
+        self._slots: dict[Place, Slot] = {}
         self.keeper = Keeper(self._announce)
-        for name, stage in config.stages.items():
-            self.keeper.add_stage(name, Session(config.vault, stage.auth, boottime))
+        for name in config.stages:
+            self.keeper.add_stage(name, _session(config, name))
+        for stage, name in _places(config):
+            self._slots[stage, name] = self.keeper.add(stage, config.upstreams[name])
         self.broker = Broker(self._table(config), self._record, boottime)
 
     def _table(self, config: Config) -> Table:
         bindings = [
-            Binding(upstream.name, stage, upstream.callers, self.keeper.add(stage, upstream))
-            for upstream in config.upstreams.values()
-            for stage in upstream.stages
+            Binding(name, stage, config.upstreams[name].callers, self._slots[stage, name])
+            for stage, name in _places(config)
         ]
         passes = config.unmatched == "pass"
         return Table(bindings, Routes.of(config.routes), pass_unmatched=passes)
@@ -70,6 +76,36 @@ class Engine:
         """Whether the request may go on, and with which credential. Safe for threads."""
         return self.broker.check(request)
 
+    def reload(self, config: Config) -> Changes:
+        """Take over another configuration; what it leaves unchanged keeps its lease.
+
+        No request is lost: a changed upstream's credential stays in use until the
+        new one is there, and a dropped one's lease drains before it is revoked.
+        ``listen`` and ``audit`` are not ours; ``Changes`` says if they differ.
+        """
+        changes = compare(self._config, config)
+        keeper = self.keeper
+        with keeper.lock:
+            for name in changes.stages_added:
+                keeper.add_stage(name, _session(config, name))
+            for name in changes.stages_changed:
+                keeper.change_stage(name, _session(config, name))
+            for stage, name in changes.added:
+                self._slots[stage, name] = keeper.add(stage, config.upstreams[name])
+            for stage, name in changes.kept:
+                anew = (stage, name) in changes.changed
+                keeper.change(stage, config.upstreams[name], anew=anew)
+            self.broker.table = self._table(config)
+            for stage, name in changes.dropped:
+                keeper.drop(stage, name)
+                del self._slots[stage, name]
+            for name in changes.stages_dropped:
+                keeper.drop_stage(name)
+            self._config = config
+        if changes:
+            self._announce(Event(events.RELOADED, "", reason=str(changes)))
+        return changes
+
     def close(self, timeout: float = 5.0) -> bool:
         """Revoke what was leased; True when all of it was, within ``timeout`` seconds."""
         self.broker.table = Table((), Routes())
@@ -86,3 +122,11 @@ class Engine:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _session(config: Config, stage: str) -> Session:
+    return Session(config.vault, config.stages[stage].auth, boottime)
+
+
+def _places(config: Config) -> list[Place]:
+    return [(stage, u.name) for u in config.upstreams.values() for stage in u.stages]

@@ -1,4 +1,4 @@
-"""``vaultauthz serve``: the engine and its doors, from start to SIGTERM."""
+"""``vaultauthz serve``: a server's life, from its start to SIGTERM."""
 
 from __future__ import annotations
 
@@ -7,93 +7,40 @@ import logging
 import resource
 import signal
 import threading
-import time
 from collections.abc import Iterator
-from math import inf
+from pathlib import Path
 from typing import Final
 
-from vaultauthz import __version__
-from vaultauthz.admin import Admin
+from vaultauthz.admin import AdminError
 from vaultauthz.config.values import Config
-from vaultauthz.core.decision import Decision
-from vaultauthz.core.request import Request
-from vaultauthz.engine import Engine
-from vaultauthz.envoy.server import Server
-from vaultauthz.leases.keeper import WITHOUT, Row
-from vaultauthz.observe.audit import AuditLog
-from vaultauthz.observe.metrics import Gauges, Metrics
-from vaultauthz.view import View
+from vaultauthz.observe.sink import AuditError
+from vaultauthz.service import Service
 
 log = logging.getLogger(__name__)
 
-# The whole stop stays within five seconds, which is half of what Kubernetes' and
-# systemd's users tend to give a process.
-_FINISH_CHECKS: Final = 1.0  # seconds for checks in flight
-_FINISH_REQUESTS: Final = 0.5  # … and for requests that just got their credential
-_REVOKE: Final = 3.0
+_LOOK: Final = 0.2  # seconds between looks at signals and at the file
 
 
-class Service:
-    """A running server; the engine and what listens for its gateways."""
-
-    def __init__(self, config: Config) -> None:
-        known = [(stage, u.name) for u in config.upstreams.values() for stage in u.stages]
-        self.metrics = Metrics(known, __version__)
-        self.audit = AuditLog(config.audit)
-        self.engine = Engine(
-            config,
-            recorders=[self.audit.record_check],
-            listeners=[self.metrics.record_event, self.audit.record_event],
-        )
-        self.metrics.watch(self._gauges())
-        self.server = Server(config.listen, self.check, lambda: self.engine.ready)
-        view = View(self.engine, self.metrics)
-        self.admin = Admin(config.listen, view) if config.listen.admin else None
-
-    def _gauges(self) -> Gauges:
-        rows = self.engine.keeper.rows
-        return Gauges(
-            leases=lambda: [(r.stage, r.upstream, _left(r)) for r in rows() if r.upstream],
-            logins=lambda: [(r.stage, _left(r)) for r in rows() if not r.upstream],
-            ready=lambda: self.engine.ready,
-            audit_dropped=lambda: self.audit.dropped,
-        )
-
-    def check(self, request: Request) -> Decision:
-        """The engine's check, counted and timed."""
-        began = time.perf_counter()
-        decision = self.engine.check(request)
-        self.metrics.count(decision, time.perf_counter() - began)
-        return decision
-
-    def start(self) -> None:
-        """Open the doors, then log in: a gateway that asks early is answered 503."""
-        self.server.start()
-        if self.admin:
-            self.admin.start()
-        self.engine.start()
-
-    def stop(self) -> bool:
-        """Refuse new checks, let what is in flight end, revoke; whether all was revoked."""
-        self.server.stop(_FINISH_CHECKS)
-        time.sleep(_FINISH_REQUESTS)
-        revoked = self.engine.close(_REVOKE)
-        if self.admin:
-            self.admin.stop()
-        self.audit.close(timeout=1.0)
-        return revoked
+class StartError(Exception):
+    """It cannot serve; the message says which key of the configuration is at fault, and why."""
 
 
-def run(config: Config) -> int:
-    """Serve until SIGTERM or SIGINT. The exit status: 0, or 1 when a lease was left."""
+def run(path: Path, config: Config) -> int:
+    """Serve ``config`` until SIGTERM or SIGINT; the exit status, 1 when a lease was left.
+
+    ``path``, where it was read from, is read again on SIGHUP and when the file changes.
+
+    Raises:
+        StartError: an address or the audit log is not to be had.
+    """
     # A core file would hold every credential in clear.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with _asked_to_stop() as stop:
-        service = Service(config)
+    watch = Watch(path)
+    with _signals() as asked:
+        service = _started(config)
+        log.info("serving Envoy's checks on %s", config.listen.grpc)
         try:
-            service.start()
-            log.info("serving Envoy's checks on %s", config.listen.grpc)
-            _wait(service, stop)
+            _serve(service, asked, watch)
         finally:
             log.info("stopping: no new checks, then everything leased is revoked")
             revoked = service.stop()
@@ -104,37 +51,78 @@ def run(config: Config) -> int:
     return 1
 
 
-def _left(row: Row) -> float:
-    if row.state in WITHOUT:
-        return 0.0
-    return inf if row.seconds_left is None else max(0.0, row.seconds_left)
+def _started(config: Config) -> Service:
+    try:
+        service = Service(config)
+        service.start()
+    except AuditError as exc:
+        raise StartError(f"audit.file: {exc}") from exc
+    except (OSError, AdminError) as exc:
+        raise StartError(str(exc)) from exc
+    return service
 
 
-def _wait(service: Service, stop: threading.Event) -> None:
+class Asked:
+    """What signals have asked for."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.reload = threading.Event()
+
+
+def _serve(service: Service, asked: Asked, watch: Watch) -> None:
     was_ready = False
-    while not stop.wait(0.2):
+    while not asked.stop.wait(_LOOK):
+        changed = watch.changed()
+        if asked.reload.is_set() or changed:
+            asked.reload.clear()
+            service.reload(watch.path)
         if service.engine.ready and not was_ready:
             was_ready = True
             log.info("ready: every upstream has its credential")
 
 
+class Watch:
+    """Tells once when a file has changed and is not being written any more."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known = self._last = self._stat()
+
+    def changed(self) -> bool:
+        """Whether it has changed since this last said so, and is the same as at the last look."""
+        before, self._last = self._last, self._stat()
+        # Gone for a moment: some programs write another file and move it into place.
+        if self._last in (None, self._known) or self._last != before:
+            return False
+        self._known = self._last
+        return True
+
+    def _stat(self) -> tuple[int, int, int] | None:
+        # Through links: Kubernetes replaces a mounted ConfigMap by moving one.
+        with contextlib.suppress(OSError):
+            stat = self.path.stat()
+            return stat.st_mtime_ns, stat.st_ino, stat.st_size
+        return None
+
+
 @contextlib.contextmanager
-def _asked_to_stop() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set; a second signal ends the process at once."""
-    stop = threading.Event()
+def _signals() -> Iterator[Asked]:
+    """SIGTERM and SIGINT ask to stop, a second of either ends at once; SIGHUP to reload."""
+    asked = Asked()
     before = {}
+    ending = (signal.SIGTERM, signal.SIGINT)
 
-    def ask(number: int, _frame: object) -> None:
-        stop.set()
-        signal.signal(number, signal.SIG_DFL)
+    def stop(_number: int, _frame: object) -> None:
+        asked.stop.set()
+        for number in ending:
+            signal.signal(number, signal.SIG_DFL)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        before[number] = signal.signal(number, ask)
-    before[signal.SIGHUP] = signal.signal(
-        signal.SIGHUP, lambda *_: log.warning("SIGHUP: reloading is not supported; restart instead")
-    )
+    for number in ending:
+        before[number] = signal.signal(number, stop)
+    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: asked.reload.set())
     try:
-        yield stop
+        yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

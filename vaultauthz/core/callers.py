@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vaultauthz.core.request import Request
-from vaultauthz.core.routing import path_of, under
+from vaultauthz.core.routing import bare_path, path_of, under
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +81,24 @@ class Rule:
     methods: frozenset[str] | None = None
     path_prefix: str | None = None
 
-    def matches(self, request: Request) -> bool:
-        """Whether every key that this rule has fits the request."""
+    def matches(self, request: Request, *, widely: bool = False) -> bool:
+        """Whether every key that this rule has fits the request.
+
+        ``widely``, for a rule that denies: another spelling of a path under its
+        prefix (``//admin``, ``/admin;x``), which the upstream may take for it, fits too.
+        """
         return (
             (self.principal is None or self.principal.matches(request.principal))
             and (self.consumer is None or self.consumer.matches(request.consumer))
             and (self.group is None or self.group in request.groups)
             and (self.methods is None or request.method in self.methods)
-            and (self.path_prefix is None or under(self.path_prefix, path_of(request.path)))
+            and (self.path_prefix is None or self._path_fits(request, widely=widely))
             and (not self.claims or self._claims_met(request))
         )
+
+    def _path_fits(self, request: Request, *, widely: bool) -> bool:
+        prefix, path = self.path_prefix or "", path_of(request.path)
+        return under(prefix, path) or (widely and under(prefix, bare_path(path)))
 
     def _claims_met(self, request: Request) -> bool:
         return any(all(c.met_by(claims) for c in self.claims) for claims in request.claims)
@@ -105,7 +113,7 @@ class Callers:
 
     def permits(self, request: Request) -> bool:
         """Whether this caller may use the credential."""
-        if self.deny and any(rule.matches(request) for rule in self.deny):
+        if self.deny and any(rule.matches(request, widely=True) for rule in self.deny):
             return False
         return self.allow is None or any(rule.matches(request) for rule in self.allow)
 

@@ -20,11 +20,13 @@ class Version:
     """
 
     number: int = 0
-    created: str = ""  # RFC 3339 in UTC, so that text order is time order
+    created: str = ""  # RFC 3339 in UTC
 
     def older_than(self, other: Version) -> bool:
         """Whether this came before ``other``: the answer of a standby that lags."""
-        return self.number < other.number and self.created <= other.created
+        # Without the Z text order is time order, also where zeros of a fraction are cut.
+        mine, its = self.created.rstrip("Z"), other.created.rstrip("Z")
+        return self != other and self.number <= other.number and mine <= its
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -15,9 +15,9 @@ from urllib.parse import quote_plus
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.template import Template
 
-# What RFC 9110 keeps out of a field value, tab excepted. A CR or LF would let a
-# secret's writer add headers of their own.
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+# What RFC 9110 keeps out of a field value, tab excepted: a CR or LF would let a
+# secret's writer add headers of their own. And what UTF-8 has no bytes for.
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
 class InjectionError(ValueError):

@@ -15,6 +15,9 @@ renew-self, Revoke is revoke-self.
     LAPSED     no     renew     Renewed or Failed → EMPTY
     STOPPED    no     any       nothing; a lease that still arrives is revoked
 
+Time comes before the event: an answer that arrives after the end of what is held
+finds it gone, whether or not a Tick has said so first.
+
 Replaced leases live on in ``Retired`` until requests in flight are done, and are
 then revoked by calls of their own.
 
@@ -31,6 +34,7 @@ from math import inf
 from typing import Any
 
 from vaultauthz.core import events
+from vaultauthz.core.credential import Login
 from vaultauthz.core.grant import Failure, Grant, Verdict, Version
 from vaultauthz.core.lease_messages import (
     CallIssue,
@@ -103,25 +107,35 @@ class LeaseMachine:
         self._rhythm = inf  # how often the last credential was to be renewed or read
         self._wanted = False  # a replacement was asked for and has not come yet
         self._again = False  # … and was asked for while another was on its way
+        self._locked = False  # another issue would do harm, until somebody asks for it
         self._replace_failed = False  # the last call that failed was an issue
+        self._rejected_at = -inf  # when the upstream's 401 last led to a replacement
         self._limbo: Old | None = None  # withdrawn while its renewal was out
         self._seen = Version()  # the newest edition of a static secret there was
+        self._anew = False  # the next issue comes from another place
+        self._gone_at = -inf  # when Vault last said that nothing is stored there
         self._out: list[Command] = []
+
+    def login_of(self, lease_id: str) -> Login | None:
+        """The login that a lease of this machine was taken with."""
+        held = [self.held.grant.login] if self.held and self.held.lease_id == lease_id else []
+        return next(iter(held + [o.login for o in self.retired if o.lease_id == lease_id]), None)
 
     @property
     def wake_at(self) -> float:
         """When it next wants a ``Tick``; infinity for never."""
         waiting = self.state in (State.EMPTY, State.HELD)
         due = max(self.due, self._not_before) if waiting else inf
-        end = self.held.ends_at if self.held else inf
+        end = min(self.held.ends_at, self.held.grant.login.ends_at) if self.held else inf
         return min(due, end, self.retired.wake_at)
 
     def handle(self, event: Any, now: float, jitter: float) -> list[Command]:
         """Take one event in; return the commands it leads to, in order."""
         self._out = []
+        self._end_lease(now)
         _HANDLERS[type(event)](self, event, now, jitter)
         if self.state is not State.STOPPED:
-            self._act(now, jitter)
+            self._act(now)
         for old in self.retired.ended(now):
             self._say(self._obituary(old, now))
         for old in self.retired.due(now):
@@ -130,21 +144,30 @@ class LeaseMachine:
 
     # --- time ---
 
-    def _act(self, now: float, jitter: float) -> None:
-        """Do what the time asks for: drop what has ended, make the call that is due."""
+    def _end_lease(self, now: float) -> None:
         if self.held and now >= self.held.ends_at:
             self._drop(events.EXPIRED, "its time is over", now)
             self.due = now
-        if now < max(self.due, self._not_before):
+
+    def _act(self, now: float) -> None:
+        """Do what the time asks for: drop what has ended, make the call that is due."""
+        self._end_lease(now)
+        if self.held and now >= self.held.grant.login.ends_at:
+            self._drop(events.LOST, "its login token has ended", now)
+            self.due = now
+        if now < max(self.due, self._not_before) or self.state not in (State.EMPTY, State.HELD):
             return
-        if self.state is State.EMPTY:
-            self._go(State.ISSUING, CallIssue())
-        elif self.state is State.HELD and self.held:
-            if self._renews(self.held, now):
-                asked = self.pace.asked(self.held.grant.ttl)
-                self._go(State.RENEWING, CallRenew(self.held.lease_id, asked))
-            else:
-                self._go(State.REPLACING, CallIssue())
+        if self.held and self._renews(self.held, now):
+            self.state = State.RENEWING
+            self._say(CallRenew(self.held.lease_id, self.pace.asked(self.held.grant.ttl)))
+        elif self._locked:
+            self.due = inf
+        else:
+            self.state = State.REPLACING if self.held else State.ISSUING
+            self._again = False
+            if self._anew:
+                self._anew, self._seen, self._gone_at = False, Version(), -inf
+            self._say(CallIssue())
 
     def _renews(self, held: Held, now: float) -> bool:
         """Whether the next call renews what is held instead of replacing it.
@@ -155,16 +178,14 @@ class LeaseMachine:
         """
         if not held.renewable:
             return False
+        if self._locked:
+            return True
         if self._wanted:
             in_window = held.ends_at - now <= held.ttl * (1 - self.pace.renew_from)
             return self._replace_failed and in_window
         if not self.failures or held.ends_at - now > held.ttl * self.pace.last_share:
             return True
         return self._replace_failed
-
-    def _go(self, state: State, call: CallIssue | CallRenew) -> None:
-        self.state = state
-        self._say(call)
 
     def _say(self, command: Command) -> None:
         self._out.append(command)
@@ -182,22 +203,32 @@ class LeaseMachine:
             self._fail(Failure(Verdict.RETRY, "it had ended when it arrived"), now, jitter)
         elif grant.version.older_than(self._seen):
             self._fail(Failure(Verdict.RETRY, "Vault answered an older version"), now, jitter)
+        elif self._deleted(grant.version, now):
+            self._fail(Failure(Verdict.RETRY, "Vault answered a deleted version"), now, jitter)
         else:
             self._adopt(grant, event.sent_at, now, jitter)
+
+    def _deleted(self, version: Version, now: float) -> bool:
+        """Whether this is a node that lags; later, somebody has undeleted the version."""
+        known = bool(version.number) and version == self._seen
+        return known and now - self._gone_at < self.pace.standby_lag
 
     def _adopt(self, grant: Grant, sent_at: float, now: float, jitter: float) -> None:
         before, ends_at = self.held, sent_at + grant.ttl
         self._seen = grant.version
         if before and before.grant.same_as(grant):
-            grant = replace(grant, credential_id=before.grant.credential_id)
-            since = before.since
+            # What hangs on this login keeps pointing at it.
+            named, login = before.grant.credential_id, before.grant.login
+            grant, since = replace(grant, credential_id=named, login=login), before.since
         else:
             since = now
             self._announce(before, grant)
             if before:
                 self._retire(before, now, now + self.pace.drain)
-        self.held = Held(grant, grant.ttl, ends_at, grant.renewable, since)
-        self.state = State.HELD
+        self.retired.forget(grant.lease_id)  # a token file may bring an earlier token back
+        renewable = grant.renewable and grant.ttl < inf
+        self.held = Held(grant, grant.ttl, ends_at, renewable, since)
+        self.state, self._locked = State.HELD, False
         self._succeeded()
         self._wanted, self._again = self._again, False
         self.due = now if self._wanted else self._next_call(grant, sent_at, jitter)
@@ -238,7 +269,7 @@ class LeaseMachine:
         """A renewal came back for a lease that was withdrawn meanwhile: revoke it."""
         if self._limbo:
             self._limbo.ends_at = ends_at
-            self._limbo.revoke_at = now
+            self._limbo.revoke_at = max(now, self._limbo.revoke_at)
             self.retired.add(self._limbo)
             self._limbo = None
         if self.state is State.LAPSED:
@@ -271,33 +302,45 @@ class LeaseMachine:
         self.failures += 1
         self.last_failure = failure
         self._not_before = now + self.pace.backoff_floor
-        self._replace_failed = self.state in (State.ISSUING, State.REPLACING)
-        gone = failure.verdict is Verdict.SECRET_GONE and self.state is State.REPLACING
-        if gone and self.held and not self.held.lease_id:
-            # A static secret that somebody deleted must not be served on. A leased
-            # one stays good at its service although its role is gone.
-            self._drop(events.LOST, failure.reason, now)
+        wait = self.pace.retry_in(self.failures, self._rhythm, jitter)
+        self.due = now + max(wait, min(failure.retry_after, self.pace.retry_after_cap))
         self._say(Note(events.FAILED, reason=failure.reason))
-        self.due = self._retry_at(failure, now, jitter)
-        if self.held and self.state is State.RENEWING and failure.verdict is Verdict.REFUSED:
-            # No more renewals: use what is left, and replace it in its last share.
-            self.held = replace(self.held, renewable=False)
-            last = self.held.ends_at - self.held.ttl * self.pace.last_share
-            self.due = max(self.due, last)
+        self._replace_failed = self.state in (State.ISSUING, State.REPLACING)
+        if self._replace_failed:
+            self._issue_failed(failure, now, jitter)
+        elif self.held:
+            self._renewal_failed(self.held, failure)
         self.state = State.HELD if self.held else State.EMPTY
 
-    def _retry_at(self, failure: Failure, now: float, jitter: float) -> float:
-        if failure.verdict is Verdict.LOCKED:
-            return inf
-        wait = self.pace.retry_in(self.failures, self._rhythm, jitter)
-        return now + max(wait, min(failure.retry_after, self.pace.retry_after_cap))
+    def _issue_failed(self, failure: Failure, now: float, jitter: float) -> None:
+        held = self.held
+        if failure.verdict is Verdict.SECRET_GONE:
+            self._gone_at = now
+            if held and not held.lease_id:
+                # A static secret that somebody deleted must not be served on. A leased
+                # one stays good at its service although its role is gone.
+                self._drop(events.LOST, failure.reason, now)
+        elif failure.verdict is Verdict.LOCKED and not self._again:
+            self._locked, self._wanted = True, False
+            if held and held.renewable:  # what is held lives on meanwhile
+                sent_at = held.ends_at - held.ttl
+                self.due = max(self.due, sent_at + self.pace.renew_in(held.ttl, jitter))
+
+    def _renewal_failed(self, held: Held, failure: Failure) -> None:
+        if failure.verdict not in (Verdict.REFUSED, Verdict.LOCKED):
+            return
+        self.held = replace(held, renewable=False)
+        if not self._wanted:  # use what is left, and replace it in its last share
+            self.due = max(self.due, held.ends_at - held.ttl * self.pace.last_share)
 
     # --- wishes and losses ---
 
     def _on_rotate(self, event: Rotate, now: float, jitter: float) -> None:
         if self.state is State.STOPPED:
             return
-        if self.state is State.REPLACING:
+        self._locked = False
+        self._anew |= event.anew
+        if self.state in (State.ISSUING, State.REPLACING):
             self._again = True  # what is on its way may have been read before the wish
         if self.held:
             self._wanted = True
@@ -306,11 +349,12 @@ class LeaseMachine:
 
     def _on_rejected(self, event: Rejected, now: float, jitter: float) -> None:
         held = self.held
-        if self.state is not State.HELD or held is None or self.failures:
+        if self.state is not State.HELD or held is None or self.failures or self._locked:
             return
         if held.grant.credential_id != event.credential_id:
             return  # a request that was in flight with the credential before this one
-        if now - held.since >= self.pace.rejected_gap:
+        if now - max(held.since, self._rejected_at) >= self.pace.rejected_gap:
+            self._rejected_at = now
             self._on_rotate(Rotate(), now, jitter)
 
     def _on_revoke(self, _event: Revoke, now: float, jitter: float) -> None:
@@ -319,7 +363,7 @@ class LeaseMachine:
         if self.held:
             self._drop(events.LOST, "revoked by an operator", now, revoke=True)
         self.retired.hurry(now)
-        self.due = now
+        self._locked, self.due = False, now
 
     def _on_login_lost(self, event: LoginLost, now: float, jitter: float) -> None:
         if self.held and self.held.grant.login.ends_at <= now:
@@ -327,7 +371,8 @@ class LeaseMachine:
             self.due = now + event.within * jitter
 
     def _on_release(self, event: Release, now: float, jitter: float) -> None:
-        self.retired.hurry(now, event.lease_id)
+        if self.state is not State.STOPPED:  # its end is decided then
+            self.retired.hurry(now, event.lease_id)
 
     def _on_revoked(self, event: Revoked, now: float, jitter: float) -> None:
         old = self.retired.forget(event.lease_id)
@@ -337,16 +382,17 @@ class LeaseMachine:
         self.retired.failed(event.lease_id, event.failure, now, jitter)
 
     def _on_stop(self, event: Stop, now: float, jitter: float) -> None:
-        if self.held:
+        revoke_at = now + event.drain
+        if self.held and not event.drain:
             self._say(Withdraw())
         if self.held and event.revoke and self.state is State.RENEWING:
-            self._limbo = self._old(self.held, now)  # revoked when its renewal is back
+            self._limbo = self._old(self.held, revoke_at)  # revoked when its renewal is back
         elif self.held and event.revoke:
-            self._retire(self.held, now, now)
+            self._retire(self.held, now, revoke_at)
         elif self.held:
             self._retire(self.held, now, inf)  # ends with its token
         if event.revoke:
-            self.retired.hurry(now)
+            self.retired.hurry(revoke_at)
         self.held, self.due, self.state = None, inf, State.STOPPED
 
     # --- leaving a credential ---

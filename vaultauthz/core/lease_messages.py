@@ -65,10 +65,12 @@ class NotRevoked:
 class Rotate:
     """Somebody wants a replacement; the present credential is good until then.
 
-    ``within``: spread it over so many seconds.
+    ``within``: spread it over so many seconds. ``anew``: it comes from another
+    place, whose versions have nothing to do with those of the present one.
     """
 
     within: float = 0.0
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +101,13 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The end. ``revoke`` unless revoking the token takes the leases along."""
+    """The end. ``revoke`` unless revoking the token takes the leases along.
+
+    ``drain`` seconds are left to requests that have the credential already.
+    """
 
     revoke: bool
+    drain: float = 0.0
 
 
 # --- commands: what to do ----------------------------------------------------

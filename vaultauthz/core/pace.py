@@ -21,6 +21,7 @@ class Pace:
     retry_after_cap: float = 300.0
     drain: float = 30.0  # how long a replaced lease lives on for requests in flight
     rejected_gap: float = 30.0  # between two rotations that the upstream's 401s ask for
+    standby_lag: float = 60.0  # how long a node may still answer what was deleted
     increment: float | None = None  # asked for at renewal; None: what the lease had at first
 
     def renew_in(self, ttl: float, jitter: float) -> float:

@@ -9,7 +9,17 @@ from urllib.parse import unquote
 
 # A path with these may mean one thing to us and another to the upstream: "/a/../b"
 # is under "/a/" for us, while a server that resolves it serves "/b".
-_AMBIGUOUS = re.compile(r"(?:\A|[/\\])\.\.?(?:[/\\;]|\Z)|[\\\x00]")
+_AMBIGUOUS = re.compile(r"(?:\A|[/\\])\.\.?(?:[/\\;?#]|\Z)|[\\\x00]")
+# Nobody but who wants to slip past a rule encodes these (RFC 3986, 2.3) or writes
+# them in more bytes than UTF-8 has for them: letters, digits, "-", "." and "_".
+_DISGUISED = re.compile(
+    r"%(?:2[de]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9a]|c[01]|e0%[89]|f0%8)", re.IGNORECASE
+)
+_ENCODED_TWICE = 2  # how often a path is decoded; what can be decoded further is ambiguous
+
+
+_PARAMETERS = re.compile(r";[^/]*")
+_SLASHES = re.compile(r"//+")
 
 
 def path_of(target: str) -> str:
@@ -18,10 +28,33 @@ def path_of(target: str) -> str:
 
 
 def ambiguous(path: str) -> bool:
-    """Whether ``path`` has dot segments or backslashes, also percent-encoded ones."""
-    if "." not in path and "%" not in path and "\\" not in path and "\0" not in path:
+    """Whether servers may read ``path`` in more than one way.
+
+    That is so with dot segments, backslashes and NUL, also when percent-encoded
+    (even twice), and with letters that are percent-encoded without need.
+    """
+    if "%" in path:
+        if _DISGUISED.search(path):
+            return True
+        for _ in range(_ENCODED_TWICE):
+            path = unquote(path)
+        if unquote(path) != path:
+            return True
+    elif "." not in path and "\\" not in path and "\0" not in path:
         return False
-    return _AMBIGUOUS.search(unquote(path)) is not None
+    return _AMBIGUOUS.search(path) is not None
+
+
+def bare_path(path: str) -> str:
+    """``path`` for servers that merge slashes and know path parameters (``/a;v=1``)."""
+    return _SLASHES.sub("/", _PARAMETERS.sub("", path))
+
+
+def other_reading(path: str) -> str:
+    """The path as a server may read it that decodes it and then takes ``bare_path``."""
+    if "%" not in path and "//" not in path and ";" not in path:
+        return path
+    return bare_path(unquote(path))
 
 
 def under(prefix: str, path: str) -> bool:

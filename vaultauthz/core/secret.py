@@ -38,7 +38,9 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        return hmac.compare_digest(self._value.encode(), other._value.encode())
+        # JSON can hold lone surrogates, which plain UTF-8 refuses.
+        mine = self._value.encode("utf-8", "surrogatepass")
+        return hmac.compare_digest(mine, other._value.encode("utf-8", "surrogatepass"))
 
     # Unhashable: a dict or set keyed by it would compare in variable time.
     __hash__ = None  # type: ignore[assignment]

@@ -13,6 +13,7 @@ import logging
 import os
 import random
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from math import inf
@@ -21,7 +22,7 @@ from typing import Any, Final
 from vaultauthz.config.values import Upstream
 from vaultauthz.core.credential import Slot
 from vaultauthz.core.events import Event, Listener
-from vaultauthz.core.lease import LeaseMachine
+from vaultauthz.core.lease import LeaseMachine, State
 from vaultauthz.core.lease_messages import Rejected, Release, Revoke, Rotate, Stop, Tick
 from vaultauthz.core.pace import Pace
 from vaultauthz.core.secret import Secret
@@ -32,8 +33,11 @@ from vaultauthz.vault.session import Session
 
 log = logging.getLogger(__name__)
 
-WORKERS: Final = 4  # calls to Vault at once, for each stage
+WORKERS: Final = 4  # calls to Vault at once, for each stage: the login's and the leases'
+_SWEEP_AFTER: Final = 1000  # plans, at least, between two sweeps of the heap
 _LOOK_ROUND: Final = 1.0  # seconds between looks at files, old tokens and a clock that jumped
+
+_JOIN_FOR: Final = 0.5  # seconds, for all threads together
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,25 +79,43 @@ class Keeper:
         self._due = threading.Condition(self.lock)
         self._heap: list[tuple[float, int, Runner]] = []
         self._order = itertools.count()
+        self._planned = 0  # since the heap was last swept
         self._stages: dict[str, Stage] = {}
         self._threads: list[threading.Thread] = []
+        self._started = False
         self._awaited: set[LeaseRunner] = set()  # not optional, and has had no credential yet
         self._ready = False
         self._stopping = False
         self._closed = False
 
-    # --- putting together ---
+    # --- putting together, before ``start`` and at a reload ---
 
     def add_stage(self, name: str, session: Session) -> None:
-        """Before ``start``: a stage, which logs in by ``session``."""
+        """A stage, which logs in by ``session``."""
         stage = Stage(name, session, self.lock)
         # A token is revoked when its last lease has left it, not after a time.
         pace = replace(self._pace, drain=inf)
         stage.login = LoginRunner(self, stage, LeaseMachine(pace, self.clock()))
         self._stages[name] = stage
+        if self._started:
+            self._start_stage(stage)
+
+    def change_stage(self, name: str, session: Session) -> None:
+        """Log in by another ``session``; the leases move over as after any new login."""
+        with self.lock:
+            self._stages[name].change(session)
+            self.deliver(self._stages[name].login, Rotate())
+
+    def drop_stage(self, name: str) -> None:
+        """Let a stage go, with all its leases, when those have drained."""
+        with self.lock:
+            stage = self._stages[name]
+            for upstream in tuple(stage.leases):
+                self.drop(name, upstream)
+            stage.dropped = True
 
     def add(self, stage: str, upstream: Upstream) -> Slot:
-        """Before ``start``: an upstream; its credential will be in the slot returned."""
+        """An upstream; its credential will be in the slot returned."""
         slot = Slot()
         machine = LeaseMachine(self._pace, self.clock())
         home = self._stages[stage]
@@ -101,21 +123,52 @@ class Keeper:
         home.leases[upstream.name] = runner
         if not upstream.optional:
             self._awaited.add(runner)
+        if self._started:
+            self.deliver(runner, Tick())
         return slot
+
+    def change(self, stage: str, upstream: Upstream, *, anew: bool) -> Slot:
+        """An upstream's new configuration; with ``anew`` its credential is fetched anew.
+
+        The credential in use stays so until the new one is there.
+        """
+        with self.lock:
+            runner = self._stages[stage].leases[upstream.name]
+            if anew:
+                runner.change(upstream)
+            else:
+                runner.upstream = upstream
+            return runner.slot
+
+    def drop(self, stage: str, upstream: str) -> None:
+        """Let an upstream go: its lease drains and is revoked."""
+        with self.lock:
+            home = self._stages[stage]
+            runner = home.leases.pop(upstream)
+            home.leaving.append(runner)
+            self._awaited.discard(runner)
+            home.forget_calls(runner)
+            self.deliver(runner, Stop(revoke=True, drain=self._pace.drain))
 
     def start(self) -> None:
         """Log in and fetch, in threads of the keeper's own."""
         with self.lock:
-            for stage in self._stages.values():
-                self._threads += stage.threads(min(WORKERS, max(1, len(stage.leases))))
-            self._threads.append(
-                threading.Thread(target=self._keep_time, name="lease-clock", daemon=True)
-            )
+            self._started = True
             self._ready = not self._awaited
-            for runner in self._runners():
-                self.deliver(runner, Tick())
-            for thread in self._threads:
-                thread.start()
+            clock = threading.Thread(target=self._keep_time, name="lease-clock", daemon=True)
+            self._threads.append(clock)
+            clock.start()
+            for stage in self._stages.values():
+                self._start_stage(stage)
+
+    def _start_stage(self, stage: Stage) -> None:
+        # One of the calls at once is the login's.
+        threads = stage.threads(WORKERS - 1)
+        self._threads += threads
+        for runner in (stage.login, *stage.leases.values()):
+            self.deliver(runner, Tick())
+        for thread in threads:
+            thread.start()
 
     def _runners(self) -> Iterable[Runner]:
         for stage in self._stages.values():
@@ -127,11 +180,18 @@ class Keeper:
     def deliver(self, runner: Runner, event: Any) -> None:
         """Hand an event to a machine and carry out what it says."""
         with self.lock:
-            for command in runner.machine.handle(event, self.clock(), self._draw()):
-                runner.do(command)
-            if isinstance(runner, LeaseRunner):
-                runner.slot.retry_at = runner.machine.due
-            self._schedule(runner)
+            try:
+                self._handle(runner, event)
+            except Exception:
+                # A bug of ours must not end the thread that all the others live by.
+                log.exception("%s: %s went wrong", runner.label, type(event).__name__)
+
+    def _handle(self, runner: Runner, event: Any) -> None:
+        for command in runner.machine.handle(event, self.clock(), self._draw()):
+            runner.do(command)
+        if isinstance(runner, LeaseRunner):
+            runner.slot.retry_at = runner.machine.due
+        self._schedule(runner)
 
     def _schedule(self, runner: Runner) -> None:
         at = runner.machine.wake_at
@@ -141,8 +201,21 @@ class Keeper:
         if at == inf:
             return
         heapq.heappush(self._heap, (at, next(self._order), runner))
+        self._sweep()
         if self._heap[0][2] is runner:
             self._due.notify()
+
+    def _sweep(self) -> None:
+        """Drop the plans that were changed, now and then.
+
+        They would stand in the heap until their time, which may be an hour: one for
+        each read of a static secret.
+        """
+        self._planned += 1
+        if self._planned > _SWEEP_AFTER + len(self._heap) // 2:
+            self._planned = 0
+            self._heap = [entry for entry in self._heap if entry[0] == entry[2].scheduled]
+            heapq.heapify(self._heap)
 
     def _keep_time(self) -> None:
         """The clock thread: wakes the machines whose time has come."""
@@ -167,19 +240,39 @@ class Keeper:
                 self.deliver(runner, Tick())
 
     def _look_round(self) -> None:
-        for stage in self._stages.values():
-            if stage.file_changed() and not self._stopping:
+        for stage in tuple(self._stages.values()):
+            self._see_off(stage)
+            stage.look_at_file()
+            machine = stage.login.machine
+            # While a login is out, it may have read the old file: then this waits for it.
+            takes_it = machine.held is not None or machine.state is State.EMPTY
+            if stage.wants_login and takes_it and not self._stopping:
+                stage.wants_login = False
                 self.deliver(stage.login, Rotate())
-            for old in stage.login.machine.retired:
+            for old in machine.retired:
                 if not self._in_use(stage, old.lease_id):
                     self.deliver(stage.login, Release(old.lease_id))
+            stage.login.forget_tokens()
+
+    def _see_off(self, stage: Stage) -> None:
+        """Forget what has left, and a dropped stage when nothing of it is left."""
+        stage.leaving = [r for r in stage.leaving if len(r.machine.retired) or r.calls]
+        if not stage.dropped or stage.leaving or self._stopping:
+            return
+        if stage.login.machine.state is not State.STOPPED:
+            self.deliver(stage.login, Stop(revoke=stage.session.owns_token))
+        elif stage.idle and not len(stage.login.machine.retired):
+            stage.close()
+            del self._stages[stage.name]
 
     def _in_use(self, stage: Stage, accessor: str) -> bool:
-        """Whether a lease, or one that still drains, hangs on this replaced token."""
+        """Whether a lease, one that still drains, or a call hangs on this replaced token."""
+        if stage.in_flight[accessor]:
+            return True
         token = stage.login.token(accessor)
         if token is None:
             return False
-        return any(runner.hangs_on(token.login) for runner in stage.leases.values())
+        return any(runner.hangs_on(token.login) for runner in stage.runners)
 
     def announce(self, event: Event) -> None:
         """Tell the listener; its failure is not the lease's."""
@@ -197,7 +290,7 @@ class Keeper:
     def arrived(self, runner: LeaseRunner) -> None:
         """Called when a credential arrives; readiness, once reached, stays."""
         self._awaited.discard(runner)
-        self._ready = not self._awaited
+        self._ready = self._ready or not self._awaited
 
     @property
     def ready(self) -> bool:
@@ -254,7 +347,7 @@ class Keeper:
             for stage in self._stages.values():
                 stage.forget_calls()
                 owned = stage.session.owns_token
-                for runner in stage.leases.values():
+                for runner in stage.runners:
                     self.deliver(runner, Stop(revoke=not owned))
                 if owned:
                     self.deliver(stage.login, Stop(revoke=True))
@@ -275,7 +368,7 @@ class Keeper:
     @staticmethod
     def _left(stage: Stage) -> bool:
         owned = stage.session.owns_token
-        runners = [stage.login] if owned else list(stage.leases.values())
+        runners = [stage.login] if owned else list(stage.runners)
         return not stage.idle or any(len(runner.machine.retired) for runner in runners)
 
     def _close(self) -> None:
@@ -283,11 +376,11 @@ class Keeper:
             self._closed = True
             self._due.notify_all()
             for stage in self._stages.values():
-                stage.closed = True
-                stage.todo.notify_all()
+                stage.close()
+        until = time.monotonic() + _JOIN_FOR
         for thread in self._threads:
             # A worker may be in a call that has its own time limit; it is a daemon.
-            thread.join(timeout=0.2)
+            thread.join(timeout=max(0.0, until - time.monotonic()))
 
 
 WITHOUT: Final = ("empty", "issuing", "lapsed", "stopped")

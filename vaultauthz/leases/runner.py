@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vaultauthz.config.values import Upstream
 from vaultauthz.core import events
-from vaultauthz.core.credential import Credential, Login, Slot
+from vaultauthz.core.credential import NO_LOGIN, Credential, Login, Slot
 from vaultauthz.core.grant import Failure, Grant, Verdict
 from vaultauthz.core.injection import InjectionError, render
 from vaultauthz.core.lease import LeaseMachine, State
@@ -58,6 +58,7 @@ class Runner:
         self.keeper = keeper
         self.stage = stage
         self.machine = machine
+        self.calls = 0  # that are out, or wait to be made
         self.scheduled = inf  # the wake-up that stands in the keeper's heap
 
     def answered(self, answer: Answer) -> None:
@@ -75,9 +76,8 @@ class Runner:
         else:
             self.note(command)
 
-    def exchange(self, call: Call) -> Callable[[], Answer]:
+    def exchange(self, call: Call, token: Token | None) -> Callable[[], Answer]:
         """The call as a function to run without the lock; it returns the answer."""
-        token = self.stage.token
 
         def run() -> Answer:
             try:
@@ -100,6 +100,10 @@ class Runner:
             f" ({error.detail})" if error.detail else "",
         )
         return _as_event(call, error.failure)
+
+    def token_for(self, call: Call) -> Token | None:
+        """The token to make the call with."""
+        return self.stage.token
 
     def make(self, call: Call, token: Token | None) -> Answer:
         raise NotImplementedError
@@ -131,10 +135,17 @@ class LeaseRunner(Runner):
         self.slot = slot
         self.label = f"upstream {upstream.name}, stage {stage.name}"
 
+    def token_for(self, call: Call) -> Token | None:
+        """The token that a lease was taken with, while it lives: it may be another Vault's."""
+        if isinstance(call, CallIssue):
+            return self.stage.token
+        login = self.machine.login_of(call.lease_id)
+        return self.stage.login.token_of(login) or self.stage.token
+
     def make(self, call: Call, token: Token | None) -> Answer:
-        session, sent_at = self.stage.session, self.keeper.clock()
         if token is None:
             return _as_event(call, Failure(Verdict.RETRY, "there is no login to Vault"))
+        session, sent_at = token.session, self.keeper.clock()
         if isinstance(call, CallRenew):
             renewal = session.renew(token.secret, call.lease_id, call.increment)
             return Renewed(renewal, sent_at)
@@ -153,8 +164,29 @@ class LeaseRunner(Runner):
             log.error("%s: %s", self.label, exc)  # noqa: TRY400  the text says it all
             failure = Failure(Verdict.REFUSED, f"the secret does not fit: {exc}")
             return Unusable(replace(grant, payload=None), sent_at, failure)
+        except Exception:
+            # The lease is there and must be revoked, whatever we could not do with it.
+            log.exception("%s: the secret could not be put into place", self.label)
+            return Unusable(replace(grant, payload=None), sent_at, _OUR_FAULT)
         credential_id = self.keeper.fingerprint(self.label, grant.lease_id, fields)
         return Issued(replace(grant, payload=mutation, credential_id=credential_id), sent_at)
+
+    def answered(self, answer: Answer) -> None:
+        super().answered(answer)
+        self._leave_old_login()
+
+    def _leave_old_login(self) -> None:
+        """Rotate what was fetched with a token that was replaced while the call was out.
+
+        Nobody else would: ``LoginRunner.publish`` moved only what was held then.
+        """
+        machine, current = self.machine, self.stage.token
+        if machine.state is not State.HELD or machine.held is None or current is None:
+            return
+        login = machine.held.grant.login
+        if login in (NO_LOGIN, current.login) or machine.due <= self.keeper.clock():
+            return
+        self.keeper.deliver(self, Rotate())
 
     def failed(self, call: Call, error: VaultError, token: Token | None) -> Answer:
         if error.failure.verdict is Verdict.TOKEN_DEAD:
@@ -167,6 +199,11 @@ class LeaseRunner(Runner):
         if held and held.grant.login is login:
             return True
         return any(old.login is login for old in self.machine.retired)
+
+    def change(self, upstream: Upstream) -> None:
+        """Take over a new configuration: what is held is used until its replacement is there."""
+        self.upstream = upstream
+        self.keeper.deliver(self, Rotate(anew=True))
 
     def publish(self, command: Publish) -> None:
         grant = command.grant
@@ -213,19 +250,26 @@ class LoginRunner(Runner):
     def __init__(self, keeper: Keeper, stage: Stage, machine: LeaseMachine) -> None:
         super().__init__(keeper, stage, machine)
         self.label = f"login of stage {stage.name}"
-        self._tokens: dict[str, Token] = {}  # by accessor, until revoked or ended
+        self._tokens: dict[str, Token] = {}  # by accessor, until `forget_tokens`
 
     def make(self, call: Call, token: Token | None) -> Answer:
         session, sent_at = self.stage.session, self.keeper.clock()
         if isinstance(call, CallIssue):
-            return Issued(session.login(), sent_at)
+            grant = session.login()
+            token = Token(grant.payload, grant.lease_id, grant.login, session)
+            with self.keeper.lock:  # known before the machine decides: it may be revoked at once
+                self._tokens.setdefault(grant.lease_id, token)
+            return Issued(grant, sent_at)
         of_call = self._tokens.get(call.lease_id)
         if of_call is None:
             return _as_event(call, Failure(Verdict.LEASE_GONE, "the token is gone"))
         if isinstance(call, CallRevoke):
-            session.revoke_token(of_call.secret)
+            if not of_call.session.owns_token:
+                return _as_event(call, Failure(Verdict.LEASE_GONE, "the token is not ours"))
+            of_call.session.revoke_token(of_call.secret)
             return Revoked(call.lease_id)
-        return Renewed(session.renew_token(of_call.secret, call.increment), sent_at)
+        renewal = of_call.session.renew_token(of_call.secret, call.increment)
+        return Renewed(renewal, sent_at)
 
     def failed(self, call: Call, error: VaultError, token: Token | None) -> Answer:
         if error.failure.verdict is Verdict.TOKEN_DEAD:
@@ -233,16 +277,33 @@ class LoginRunner(Runner):
             error = VaultError(gone, error.status, error.detail)
         return super().failed(call, error, token)
 
+    def forget_tokens(self) -> None:
+        """Drop the tokens that will not be used, renewed or revoked any more."""
+        if self.machine.state in (State.LAPSED, State.STOPPED):
+            return  # one may be about to come back, to be revoked
+        known = {old.lease_id for old in self.machine.retired}
+        if self.machine.held:
+            known.add(self.machine.held.lease_id)
+        for accessor in self._tokens.keys() - known:
+            del self._tokens[accessor]
+
     def token(self, accessor: str) -> Token | None:
         """The token with this accessor, while it is known."""
         return self._tokens.get(accessor)
+
+    def token_of(self, login: Login | None) -> Token | None:
+        """The token whose life this is, while it is known."""
+        return next((t for t in self._tokens.values() if t.login is login), None)
 
     def found_dead(self, token: Token | None) -> None:
         """A lease's call found that Vault knows this token no more."""
         with self.keeper.lock:
             held = self.machine.held
-            if token is None or held is None or self.stage.token is not token:
-                return  # it has been replaced meanwhile
+            if token is None or held is None:
+                return
+            if self.stage.token is not token:  # it has been replaced meanwhile
+                token.login.ends_at = -inf
+                return
             held.grant.login.ends_at = -inf
             self.keeper.deliver(self, LoginLost())
 
@@ -253,9 +314,7 @@ class LoginRunner(Runner):
             before.login.ends_at = command.ends_at
             return
         grant.login.ends_at = command.ends_at
-        token = Token(grant.payload, grant.lease_id, grant.login)
-        self._tokens[grant.lease_id] = token
-        self.stage.token = token
+        self.stage.token = self._tokens[grant.lease_id]
         self.stage.todo.notify_all()
         if before:
             left = before.login.ends_at - self.keeper.clock()
@@ -267,7 +326,7 @@ class LoginRunner(Runner):
         """The leases that hang on ``token``, the busiest upstreams first."""
         found = [
             runner
-            for runner in self.stage.leases.values()
+            for runner in self.stage.runners
             if runner.machine.held and runner.machine.held.grant.login is token.login
         ]
         return sorted(found, key=lambda runner: runner.slot.uses, reverse=True)
@@ -286,7 +345,7 @@ class LoginRunner(Runner):
         if token is None:
             return
         token.login.ends_at = -inf
-        for runner in self.stage.leases.values():
+        for runner in list(self.stage.runners):
             if runner.hangs_on(token.login):
                 self.keeper.deliver(runner, Tick())
 

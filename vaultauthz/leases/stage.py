@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ class Token:
     secret: Secret
     accessor: str
     login: Login
+    session: Session  # which logged in with it; a reload may have brought another since
 
 
 class Stage:
@@ -43,31 +44,42 @@ class Stage:
         self.token: Token | None = None
         self.login: LoginRunner
         self.leases: dict[str, LeaseRunner] = {}
+        self.leaving: list[LeaseRunner] = []  # stopped, with leases that drain
         self.todo = threading.Condition(lock)
         self.lease_calls: deque[tuple[Runner, Call]] = deque()
         self.login_calls: deque[tuple[Runner, Call]] = deque()
-        self.in_flight = 0
+        self.in_flight: Counter[str] = Counter()  # calls that are out, by their token's accessor
         self.closed = False
-        self._seen_file: tuple[int, int] | None = None
+        self.dropped = False  # a reload let it go; it ends when its leases have drained
+        self.wants_login = False  # the file that logins read has changed
+        self._seen_file = self._stat_file()
 
     def enqueue(self, runner: Runner, call: Call) -> None:
         """Have the call made as soon as a worker is free (and a token is there)."""
         queue = self.login_calls if runner is self.login else self.lease_calls
         queue.append((runner, call))
+        runner.calls += 1
         self.todo.notify_all()
 
-    def forget_calls(self) -> None:
-        """At the end: nothing is issued or renewed any more, only revoked."""
+    def forget_calls(self, of: Runner | None = None) -> None:
+        """At the end, ``of`` one runner or of all: from now on there are only revocations."""
         for queue in (self.lease_calls, self.login_calls):
-            kept = [(r, c) for r, c in queue if isinstance(c, CallRevoke)]
-            queue.clear()
-            queue.extend(kept)
+            for runner, call in tuple(queue):
+                if of in (None, runner) and not isinstance(call, CallRevoke):
+                    queue.remove((runner, call))
+                    runner.calls -= 1
+
+    @property
+    def runners(self) -> Iterator[LeaseRunner]:
+        """Every lease's runner, those that leave too."""
+        yield from self.leases.values()
+        yield from self.leaving
 
     @property
     def idle(self) -> bool:
         """Whether no call is out or waiting that could be made."""
         waiting = bool(self.login_calls) or (bool(self.lease_calls) and self.token is not None)
-        return not self.in_flight and not waiting
+        return not self.in_flight.total() and not waiting
 
     def work(self, queue: deque[tuple[Runner, Call]], *, needs_token: bool) -> None:
         """A worker's life: take a call, make it without the lock, hand the answer in."""
@@ -78,11 +90,14 @@ class Stage:
                 if self.closed:
                     return
                 runner, call = queue.popleft()
-                exchange = runner.exchange(call)
-                self.in_flight += 1
+                token = runner.token_for(call)
+                exchange = runner.exchange(call, token)
+                accessor = token.accessor if token else ""
+                self.in_flight[accessor] += 1
             answer = exchange()
             with self.todo:
-                self.in_flight -= 1
+                self.in_flight -= Counter([accessor])  # which drops what comes to nothing
+                runner.calls -= 1
                 runner.answered(answer)
                 self.todo.notify_all()
 
@@ -98,15 +113,28 @@ class Stage:
         ]
         return [*lease, thread("login", lambda: self.work(self.login_calls, needs_token=False))]
 
-    def file_changed(self) -> bool:
-        """Whether the file that logins read has changed since the last look."""
+    def change(self, session: Session) -> None:
+        """Log in by ``session`` from now on."""
+        self.session = session
+        self._seen_file = self._stat_file()
+
+    def close(self) -> None:
+        """End the workers, each after the call that it is in."""
+        self.closed = True
+        self.todo.notify_all()
+
+    def look_at_file(self) -> None:
+        """Set ``wants_login`` if the file that logins read has changed, or come to be."""
+        before, self._seen_file = self._seen_file, self._stat_file()
+        if self._seen_file not in (None, before):
+            self.wants_login = True
+
+    def _stat_file(self) -> tuple[int, int] | None:
         path: Path | None = self.session.watched
         if path is None:
-            return False
+            return None
         try:
             stat = path.stat()
-            seen = (stat.st_mtime_ns, stat.st_ino)
         except OSError:
-            return False
-        before, self._seen_file = self._seen_file, seen
-        return before is not None and before != seen
+            return None
+        return stat.st_mtime_ns, stat.st_ino

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from math import inf
+from math import inf, isfinite
 from typing import Any
 
 from vaultauthz.config.values import KvSecret
@@ -18,13 +19,17 @@ from vaultauthz.vault.transport import Answer
 _READ_AGAIN = 300.0
 _MAX_STALE = 3600.0
 
+_LONGEST = 1e10  # seconds; Go's durations, in which Vault counts, hold no more
+# What JSON can say as an escape and no HTTP message can carry.
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
 Fields = Mapping[str, Secret]
 
 
 def token(answer: Answer, sent_at: float) -> Grant:
     """A login's answer: the payload is the token, the lease id its accessor."""
     auth = answer.get("auth")
-    if not isinstance(auth, dict) or not isinstance(auth.get("client_token"), str):
+    if not isinstance(auth, dict) or not is_token(auth.get("client_token")):
         raise VaultError(NOT_VAULT)
     ttl = _seconds(auth, "lease_duration") or inf
     accessor = _text(auth, "accessor")
@@ -37,6 +42,11 @@ def token(answer: Answer, sent_at: float) -> Grant:
         login=Login(sent_at + ttl, accessor),
         request_id=_text(answer, "request_id"),
     )
+
+
+def is_token(value: object) -> bool:
+    """Whether this can be a login token: it must travel in a header."""
+    return isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]+", value) is not None
 
 
 def renewal(answer: Answer) -> Renewal:
@@ -54,13 +64,12 @@ def renewal(answer: Answer) -> Renewal:
 def path_secret(answer: Answer, login: Login) -> Grant:
     """A read of any engine; the payload is the fields."""
     fields = _fields(answer.get("data"))
-    lease_id, ttl = _text(answer, "lease_id"), _seconds(answer, "lease_duration")
-    request_id = _text(answer, "request_id")
+    lease_id, request_id = _text(answer, "lease_id"), _text(answer, "request_id")
     if not lease_id:
         return Grant(fields, _MAX_STALE, read_again=_READ_AGAIN, request_id=request_id)
     return Grant(
         fields,
-        ttl,
+        _seconds(answer, "lease_duration"),
         lease_id,
         renewable=answer.get("renewable") is True,
         login=login,
@@ -87,31 +96,42 @@ def _kv2(outer: Any) -> tuple[Any, Version]:
     metadata = outer.get("metadata") if isinstance(outer, dict) else None
     if not isinstance(metadata, dict):
         raise VaultError(NOT_VAULT)
-    if metadata.get("destroyed") or metadata.get("deletion_time") or outer.get("data") is None:
+    # Not by deletion_time: with delete_version_after it is set for versions that still live.
+    if outer.get("data") is None:
         failure = Failure(Verdict.SECRET_GONE, "the secret's current version is deleted")
         raise VaultError(failure)
     number = metadata.get("version")
-    if not isinstance(number, int):
+    if isinstance(number, bool) or not isinstance(number, int):
         raise VaultError(NOT_VAULT)
-    return outer["data"], Version(number, _text(metadata, "created_time"))
+    return outer["data"], Version(number, _sortable(_text(metadata, "created_time")))
+
+
+def _sortable(created: str) -> str:
+    """RFC 3339 with nine decimals: Go leaves trailing zeros out, and then text order lies."""
+    whole, _, decimals = created.removesuffix("Z").partition(".")
+    return f"{whole}.{decimals:0<9}" if created else ""
 
 
 def _fields(data: Any) -> Fields:
-    """Text and numbers as they are; null and nested values cannot go on a request."""
+    """Text and numbers as they are; what else there is cannot go on a request."""
     if not isinstance(data, dict):
         raise VaultError(NOT_VAULT)
     fields: dict[str, Secret] = {}
     for name, value in data.items():
         if isinstance(value, str):
-            fields[name] = Secret(value)
+            if not _LONE_SURROGATE.search(value):
+                fields[name] = Secret(value)
         elif isinstance(value, (bool, int, float)):
             fields[name] = Secret(json.dumps(value))
     return fields
 
 
 def _seconds(part: dict[str, Any], key: str) -> float:
-    value = part.get(key, 0)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+    """A duration, which must be there: a proxy's 200 with ``{}`` must not end a lease."""
+    value = part.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise VaultError(NOT_VAULT)
+    if not 0 <= value <= _LONGEST or not isfinite(value):
         raise VaultError(NOT_VAULT)
     return float(value)
 

@@ -6,9 +6,11 @@ and what OpenBao 2.7 answered to each case in our tests.
 
 from __future__ import annotations
 
+import ssl
 from enum import Enum
 
 import requests
+import urllib3
 
 from vaultauthz.core.grant import Failure, Verdict
 
@@ -84,16 +86,25 @@ def _of_400(call: Call, text: str) -> Failure:
     return Failure(Verdict.REFUSED, "Vault refused the request")
 
 
-def of_exception(exc: requests.RequestException) -> Failure:
-    """The meaning of a call that brought no answer."""
+def of_exception(exc: Exception) -> Failure:
+    """The meaning of a call that brought no answer; of requests' errors and urllib3's."""
     # SSLError is a ConnectionError for requests, so it must be asked for first.
-    if isinstance(exc, requests.exceptions.SSLError):
+    if isinstance(exc, requests.exceptions.SSLError) and not _hung_up(exc):
         return Failure(Verdict.REFUSED, "the TLS handshake with Vault failed")
-    if isinstance(exc, requests.Timeout):
-        return Failure(Verdict.RETRY, "Vault did not answer in time")
+    if isinstance(exc, (requests.Timeout, urllib3.exceptions.TimeoutError)):
+        return TOO_SLOW
     if isinstance(exc, requests.ConnectionError):
         return Failure(Verdict.RETRY, "Vault cannot be reached")
     return Failure(Verdict.RETRY, "the exchange with Vault broke off")
+
+
+def _hung_up(exc: BaseException | None) -> bool:
+    """Whether the other side closed within the handshake, as a server that stops does."""
+    while exc is not None:
+        if isinstance(exc, (ssl.SSLEOFError, ConnectionError)):
+            return True
+        exc = exc.__context__
+    return False
 
 
 NOT_VAULT = Failure(Verdict.RETRY, "the answer is not Vault's (no JSON object)")

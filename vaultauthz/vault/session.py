@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from hvac.api.auth_methods import Token as TokenApi
 from hvac.api.secrets_engines import KvV1, KvV2
@@ -32,7 +32,7 @@ class Session:
         self._method = method
         self._clock = clock
         self._local = threading.local()
-        self._kv_mounts: dict[str, tuple[str, int]] = {}  # KV path → mount, version
+        self._kv_mounts: dict[str, int] = {}  # mount → version of its engine
 
     @property
     def owns_token(self) -> bool:
@@ -72,28 +72,36 @@ class Session:
     def _kv(self, transport: Transport, source: KvSecret) -> Grant:
         mount, version = self._kv_mount(transport, source.path)
         path = source.path[len(mount) + 1 :]
-        if version == 2:
-            answer = KvV2(transport).read_secret_version(
-                path, mount_point=mount, raise_on_deleted_version=True
-            )
-        else:
-            answer = KvV1(transport).read_secret(path, mount_point=mount)
-        return answers.kv(answer, source, version)
+        try:
+            if version == 2:
+                answer = KvV2(transport).read_secret_version(
+                    path, mount_point=mount, raise_on_deleted_version=True
+                )
+            else:
+                answer = KvV1(transport).read_secret(path, mount_point=mount)
+            return answers.kv(answer, source, version)
+        except VaultError as exc:
+            if exc.failure.verdict is not Verdict.RETRY or exc.status == 200:
+                self._kv_mounts.pop(mount, None)  # it may have been upgraded or moved
+            raise
 
     def _kv_mount(self, transport: Transport, path: str) -> tuple[str, int]:
         """Where the KV engine of ``path`` is mounted and which version it has."""
-        known = self._kv_mounts.get(path)
-        if known:
-            return known
+        # Vault mounts nothing below a mount, so one that fits is the one.
+        for parent in PurePosixPath(path).parents:
+            known = self._kv_mounts.get(str(parent))
+            if known:
+                return str(parent), known
         data = transport.get(f"/v1/sys/internal/ui/mounts/{path}").get("data")
         if not isinstance(data, dict) or data.get("type") not in ("kv", "generic"):
             raise VaultError(Failure(Verdict.REFUSED, "no KV engine is mounted at this path"))
         mount = str(data.get("path", "")).strip("/")
         if not mount or not path.startswith(mount + "/"):
             raise VaultError(errors.NOT_VAULT)
-        found = (mount, 2 if (data.get("options") or {}).get("version") == "2" else 1)
-        self._kv_mounts[path] = found
-        return found
+        options = data.get("options")
+        version = 2 if isinstance(options, dict) and options.get("version") == "2" else 1
+        self._kv_mounts[mount] = version
+        return mount, version
 
     def renew(self, token: Secret, lease_id: str, increment: float) -> Renewal:
         """Renew a lease by ``increment`` seconds."""

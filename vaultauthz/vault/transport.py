@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 import requests
+import urllib3
 from hvac.adapters import RawAdapter
 from requests.adapters import HTTPAdapter
 
@@ -67,22 +68,23 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
         token = self.credential.reveal() if self.credential else ""
         sent = self._headers(headers or {}, token)
         until = self._clock() + self._timeout
+        limit: Any = urllib3.Timeout(total=self._timeout)  # connecting and the first byte together
         try:
             with self.session.request(
                 method=method,
                 url=self.urljoin(self.base_uri, quote(url, safe="/%-._~:@!$&'()*+,;=")),
                 headers=sent,
                 allow_redirects=False,
-                timeout=self._timeout,
+                timeout=limit,
                 stream=True,
                 json=kwargs.get("json"),
                 params=kwargs.get("params"),
             ) as response:
                 return self._answer(response, self._body(response, until), token)
-        except requests.RequestException as exc:
+        # requests' own are OSErrors, as is a file of `tls` that is gone; urllib3's come while the
+        # body is read; a ValueError is a text that HTTP cannot carry.
+        except (OSError, urllib3.exceptions.HTTPError, ValueError) as exc:
             raise VaultError(errors.of_exception(exc), detail=type(exc).__name__) from exc
-        except OSError as exc:  # urllib3's own, while the body is read
-            raise VaultError(errors.TOO_SLOW, detail=type(exc).__name__) from exc
 
     def _headers(self, given: dict[str, str], token: str) -> dict[str, str]:
         headers = {**given, "X-Vault-Request": "true", "X-Correlation-Id": uuid.uuid4().hex}

@@ -1,0 +1,356 @@
+"""The command line as a shell sees it: arguments in; exit status and two streams out."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from vaultauthz import __version__
+
+SECRET = "s3cr3t-0f-the-role"
+VALID = """\
+vault:
+  address: http://127.0.0.1:1
+stages:
+  prod:
+    auth: {method: approle, role_id: gateway, secret_id_file: secret_id}
+  test:
+    auth: {method: approle, role_id: gateway, secret_id_file: secret_id}
+upstreams:
+  pay:
+    secret: {path: "database/creds/pay-{stage}"}
+    inject: [{basic: {username: "{username}", password: "{password}"}}]
+    callers: any
+  geo:
+    stages: [prod]
+    secret: {kv: secret/geo, refresh: 5m}
+    inject: [{header: {name: X-Api-Key, value: "{key}"}}]
+    callers: [{principal: spiffe://corp/shop}]
+routes:
+  - {host: pay.test, path_prefix: /v1, upstream: pay, stage: prod}
+listen:
+  grpc: unix://FOLDER/grpc.sock
+audit:
+  file: audit.jsonl
+"""
+ROUTE = "  - {host: pay.test, path_prefix: /v1, upstream: pay, stage: prod}\n"
+
+# What issue 2 names: the mistake, where it is told, and a word of what is told.
+REFUSED = {
+    "unknown key": ("stages: [prod]", "stage: [prod]", 14, "upstreams.geo.stage", "mean stages?"),
+    "wrong type": ("{kv: secret/geo, refresh: 5m}", "[5]", 15, "upstreams.geo.secret", "a mapping"),
+    "no callers": ("    callers: any\n", "", 9, "upstreams.pay.callers", "is missing"),
+    "unknown upstream": ("upstream: pay,", "upstream: pya,", 19, "routes[0].upstream", "'pya'"),
+    "unknown stage": ("[prod]", "[live]", 14, "upstreams.geo.stages[0]", "'live'"),
+    "bad duration": ("refresh: 5m", "refresh: 5 min", 15, "upstreams.geo.secret.refresh", "5 min"),
+    "http:// elsewhere": ("127.0.0.1:1", "vault.test:8200", 2, "vault.address", "clear text"),
+    "same routes": (ROUTE, ROUTE + ROUTE, 20, "routes[1]", "line 19"),
+    "secret_id not there": (
+        "role_id: gateway, secret_id_file: secret_id}\n  test",
+        "role_id: gateway, secret_id_file: nowhere}\n  test",
+        5,
+        "stages.prod.auth.secret_id_file",
+        "cannot be read",
+    ),
+}
+COMMANDS = [(), ("serve",), ("demo",), ("config",), ("config", "check")]
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    def refuses(self) -> str:
+        """The one line for which it ended with status 2, before anything was printed."""
+        assert (self.status, self.out) == (2, "")
+        assert "Traceback" not in self.err
+        assert SECRET not in self.err
+        (line,) = self.err.splitlines()
+        return line
+
+
+@dataclass(frozen=True)
+class Shell:
+    """Runs `vaultauthz` in a folder with a configuration."""
+
+    folder: Path
+
+    def configure(self, old: str = "", new: str = "") -> Path:
+        """Write the valid configuration with ``old`` replaced, which it holds once."""
+        assert not old or VALID.count(old) == 1, old
+        text = VALID.replace(old, new) if old else VALID
+        path = self.folder / "c.yaml"
+        path.write_text(text.replace("FOLDER", str(self.folder)))
+        return path
+
+    def run(self, *arguments: str, **environment: str) -> Done:
+        """The command's end; one that does not end in 20 s fails."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("VAULT")}
+        done = subprocess.run(
+            [sys.executable, "-m", "vaultauthz", *arguments],
+            cwd=self.folder,
+            env={**kept, "COLUMNS": "100", **environment},
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def check(self) -> Done:
+        """`config check` of what ``configure`` wrote."""
+        return self.run("config", "check", "-c", "c.yaml")
+
+    def serve(self) -> Done:
+        """`serve` of it, which must not get as far as serving."""
+        return self.run("serve", "-c", "c.yaml")
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    """A folder of its own for each test, with the files that the configuration names."""
+    path = tmp_path / "secret_id"
+    path.touch(0o600)
+    path.write_text(SECRET)
+    made = Shell(tmp_path)
+    made.configure()
+    return made
+
+
+class TestUsage:
+    @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+    def test_help(self, shell: Shell, command: tuple[str, ...]) -> None:
+        """Each command says on standard output what it does, and ends well."""
+        done = shell.run(*command, "--help")
+        assert (done.status, done.err) == (0, "")
+        assert done.out.startswith(" ".join(("usage: vaultauthz", *command)))
+
+    def test_help_names_every_command(self, shell: Shell) -> None:
+        """The first page lists them."""
+        listed = re.findall(r"^    (\w+) +\w", shell.run("--help").out, re.MULTILINE)
+        assert listed == ["serve", "demo", "config"]
+
+    def test_version(self, shell: Shell) -> None:
+        """--version is the package's."""
+        assert shell.run("--version") == Done(0, f"vaultauthz {__version__}\n", "")
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            (),
+            ("fly",),
+            ("config",),
+            ("config", "fly"),
+            ("serve", "-c"),
+            ("serve", "--fly"),
+            ("serve", "c.yaml"),
+            ("serve", "--log-level", "loud"),
+        ],
+        ids=" ".join,
+    )
+    def test_wrong_usage(self, shell: Shell, arguments: tuple[str, ...]) -> None:
+        """Status 2 and the usage on standard error."""
+        done = shell.run(*arguments)
+        assert (done.status, done.out) == (2, "")
+        assert done.err.startswith("usage: vaultauthz")
+        assert "Traceback" not in done.err
+
+    def test_a_reader_that_left(self, shell: Shell) -> None:
+        """`vaultauthz config check | head -0` ends without a traceback."""
+        reading, writing = os.pipe()
+        os.close(reading)
+        done = subprocess.run(
+            [sys.executable, "-m", "vaultauthz", "config", "check", "-c", "c.yaml"],
+            cwd=shell.folder,
+            # As in a terminal: with it set, the pipe breaks while the command still runs.
+            env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"},
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            timeout=20,
+            check=False,
+        )
+        os.close(writing)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+class TestConfigCheck:
+    def test_good(self, shell: Shell) -> None:
+        """A good configuration is counted."""
+        assert shell.check() == Done(0, "c.yaml: good: 2 stages, 2 upstreams, 1 route\n", "")
+
+    def test_the_file_may_come_from_the_environment(self, shell: Shell) -> None:
+        """$VAULTAUTHZ_CONFIG names the file, and -c wins over it."""
+        assert shell.run("config", "check", VAULTAUTHZ_CONFIG="c.yaml").status == 0
+        done = shell.run("config", "check", "-c", "c.yaml", VAULTAUTHZ_CONFIG="nowhere")
+        assert done.status == 0
+
+    def test_the_usual_name(self, shell: Shell) -> None:
+        """With neither, it is vaultauthz.yaml in the working directory."""
+        assert shell.run("config", "check").refuses().startswith("vaultauthz.yaml: cannot be read")
+        (shell.folder / "c.yaml").rename(shell.folder / "vaultauthz.yaml")
+        assert shell.run("config", "check").status == 0
+
+    @pytest.mark.parametrize("mistake", REFUSED)
+    def test_refused(self, shell: Shell, mistake: str) -> None:
+        """Each mistake is one line with the file, the line in it and the key."""
+        old, new, line, key, word = REFUSED[mistake]
+        shell.configure(old, new)
+        told = shell.check().refuses()
+        assert told.startswith(f"c.yaml:{line}: {key}: ")
+        assert word in told
+
+    @pytest.mark.parametrize(
+        ("content", "wanted"),
+        [
+            (b"", "c.yaml:1: the file is empty"),
+            (b"vault: [\n", "c.yaml:2: "),
+            (b"\x7fELF\x02\x01\x01\x00", "c.yaml:1: "),
+            (b"#" * 50_000_000, "c.yaml: is larger than 1 MB"),
+        ],
+        ids=["empty", "no YAML", "a program", "50 MB"],
+    )
+    def test_a_file_that_is_none(self, shell: Shell, content: bytes, wanted: str) -> None:
+        """What cannot be a configuration is told in one line, too."""
+        (shell.folder / "c.yaml").write_bytes(content)
+        assert shell.check().refuses().startswith(wanted)
+
+    def test_no_file(self, shell: Shell) -> None:
+        """A file that is not there is named."""
+        done = shell.run("config", "check", "-c", "/no/such.yaml")
+        assert done.refuses().startswith("/no/such.yaml: cannot be read: no such file")
+
+    def test_all_mistakes_at_once(self, shell: Shell) -> None:
+        """Several are told in one go, in the file's order."""
+        path = shell.configure("callers: any", "calers: any")
+        path.write_text(path.read_text().replace("refresh: 5m", "refresh: soon"))
+        done = shell.check()
+        places = [line.split(": ")[0] for line in done.err.splitlines()]
+        assert (done.status, places) == (2, ["c.yaml:9", "c.yaml:12", "c.yaml:15"])
+
+    def test_a_warning(self, shell: Shell) -> None:
+        """A secret_id that everybody can read is a finding: status 1, told on standard error."""
+        (shell.folder / "secret_id").chmod(0o644)
+        done = shell.check()
+        assert (done.status, done.out) == (1, "c.yaml: good: 2 stages, 2 upstreams, 1 route\n")
+        first, second = done.err.splitlines()
+        assert first.startswith("warning: c.yaml:5: stages.prod.auth.secret_id_file: everybody")
+        assert second.startswith("warning: c.yaml:7: stages.test.auth.secret_id_file: everybody")
+        assert SECRET not in done.err
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            ("http://127.0.0.1:1", f"https://admin:{SECRET}@vault.test"),
+            ("secret_id_file: secret_id}\n  test", f"secret_id: {SECRET}}}\n  test"),
+            ("path_prefix: /v1", f"password: {SECRET}"),
+            ('password: "{password}"', f"password: '{SECRET}'"),
+            ('value: "{key}"', f"value: '{SECRET}{{'"),
+            ('value: "{key}"', f"value: {{key: {SECRET}}}"),
+            ("method: approle, role_id: gateway, secret_id_file: secret_id}\n  test",
+             f"method: token, token: {SECRET}}}\n  test"),
+        ],
+    )  # fmt: skip
+    def test_secrets_are_not_shown(self, shell: Shell, old: str, new: str) -> None:
+        """A secret that somebody wrote into the file is not in what is said about it."""
+        shell.configure(old, new)
+        done = shell.check()
+        assert done.status in (1, 2)
+        assert done.err
+        assert SECRET not in done.out + done.err
+
+
+class TestServe:
+    def test_a_bad_configuration(self, shell: Shell) -> None:
+        """It is refused as by `config check`, before anything is opened."""
+        shell.configure("callers: any", "calers: any")
+        done = shell.serve()
+        assert done == shell.check()
+        assert done.status == 2
+        assert not (shell.folder / "audit.jsonl").exists()
+
+    @pytest.mark.parametrize(
+        ("place", "why"),
+        [
+            ("unix:///no/such/grpc.sock", "/no/such does not exist"),
+            ("unix://FOLDER/secret_id", "not a socket"),
+            ("localhost.invalid:7000", "can be reached from other machines"),
+        ],
+    )
+    def test_an_address_that_is_not_to_be_had(self, shell: Shell, place: str, why: str) -> None:
+        """The line names the key, the address and why; no traceback."""
+        shell.configure("unix://FOLDER/grpc.sock", place)
+        told = shell.serve().refuses()
+        assert "listen.grpc: " + place.replace("FOLDER", str(shell.folder)) in told
+        assert why in told
+
+    @pytest.mark.parametrize("transport", ["native", "grpcio"])
+    def test_a_port_in_use(self, shell: Shell, transport: str) -> None:
+        """A port that somebody listens on is named."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            place = f"127.0.0.1:{taken.getsockname()[1]}"
+            shell.configure("unix://FOLDER/grpc.sock", f"{place}\n  transport: {transport}")
+            assert f"listen.grpc: {place}: Address already in use" in shell.serve().refuses()
+
+    def test_a_live_socket(self, shell: Shell) -> None:
+        """A socket on which somebody answers is left alone."""
+        path = shell.folder / "grpc.sock"
+        with socket.socket(socket.AF_UNIX) as live:
+            live.bind(str(path))
+            live.listen()
+            told = shell.serve().refuses()
+            assert f"listen.grpc: unix://{path}: another server answers on it" in told
+        assert path.is_socket()
+
+    def test_the_admin_address(self, shell: Shell) -> None:
+        """An admin address that is not to be had closes the other door again."""
+        shell.configure("grpc.sock", "grpc.sock\n  admin: unix:///no/such/admin.sock")
+        told = shell.serve().refuses()
+        assert (
+            told
+            == "vaultauthz: listen.admin: unix:///no/such/admin.sock: No such file or directory"
+        )
+        assert not (shell.folder / "grpc.sock").exists()
+
+    @pytest.mark.parametrize(
+        ("file", "why"),
+        [
+            ("/no/such/audit.jsonl", "No such file or directory"),
+            ("c.yaml", "no audit records"),
+            ("audit.jsonl", "another process writes"),
+        ],
+        ids=["no folder", "not a log", "in use"],
+    )
+    def test_an_audit_log_that_cannot_be_written(self, shell: Shell, file: str, why: str) -> None:
+        """The line names the key and the file; what is in the file stays."""
+        config = shell.configure("file: audit.jsonl", f"file: {file}")
+        before = config.read_text()
+        with (shell.folder / "audit.jsonl").open("wb") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            told = shell.serve().refuses()
+        assert told.startswith("vaultauthz: audit.file: ")
+        assert file in told
+        assert why in told
+        assert config.read_text() == before
+
+    def test_a_key_that_does_not_fit(self, shell: Shell) -> None:
+        """TLS files that are no certificates are named with the address."""
+        (shell.folder / "cert.pem").write_text("no certificate")
+        tls = "{cert: cert.pem, key: secret_id}"
+        shell.configure("unix://FOLDER/grpc.sock", f"127.0.0.1:0\n  grpc_tls: {tls}")
+        done = shell.serve()
+        assert done.status == 2
+        assert "vaultauthz: listen.grpc: 127.0.0.1:0" in done.err
+        assert "Traceback" not in done.err
+        assert SECRET not in done.err

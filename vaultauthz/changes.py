@@ -1,0 +1,85 @@
+"""What differs between two configurations, for a reload."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vaultauthz.config.values import Config, Upstream
+
+Place = tuple[str, str]  # stage, upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a reload has to do; places are (stage, upstream).
+
+    ``kept`` ones are in both configurations; of these, the ``changed`` ones need
+    another credential, and of the rest only the rules may differ.
+    """
+
+    added: tuple[Place, ...]
+    changed: frozenset[Place]
+    kept: tuple[Place, ...]
+    dropped: tuple[Place, ...]
+    stages_added: tuple[str, ...]
+    stages_changed: tuple[str, ...]
+    stages_dropped: tuple[str, ...]
+    rules: bool  # callers, routes or what becomes of unmatched requests
+    at_restart: tuple[str, ...]  # sections that differ and are read at start only
+
+    def __bool__(self) -> bool:
+        return bool(str(self))
+
+    def __str__(self) -> str:
+        """In words, for the log; "" when nothing differs that a reload takes over."""
+        counted = [
+            (len(self.added), "upstream added"),
+            (len(self.changed), "upstream changed"),
+            (len(self.dropped), "upstream dropped"),
+            (len(self.stages_added), "stage added"),
+            (len(self.stages_changed), "stage with another login"),
+            (len(self.stages_dropped), "stage dropped"),
+        ]
+        words = [f"{number}x {what}" for number, what in counted if number]
+        return ", ".join([*words, *(["rules changed"] if self.rules else [])])
+
+
+def compare(old: Config, new: Config) -> Changes:
+    """What a reload from ``old`` to ``new`` has to do."""
+    before, after = _places(old), _places(new)
+    stages = [name for name in new.stages if name in old.stages]
+    other_vault = old.vault != new.vault
+    return Changes(
+        added=tuple(place for place in after if place not in before),
+        changed=frozenset(
+            place
+            for place in after
+            if place in before and _wants(after[place], place[0]) != _wants(before[place], place[0])
+        ),
+        kept=tuple(place for place in after if place in before),
+        dropped=tuple(place for place in before if place not in after and place[0] in new.stages),
+        stages_added=tuple(name for name in new.stages if name not in old.stages),
+        stages_changed=tuple(
+            name for name in stages if other_vault or old.stages[name] != new.stages[name]
+        ),
+        stages_dropped=tuple(name for name in old.stages if name not in new.stages),
+        rules=_rules(old) != _rules(new),
+        at_restart=tuple(
+            name for name in ("listen", "audit") if getattr(old, name) != getattr(new, name)
+        ),
+    )
+
+
+def _places(config: Config) -> dict[Place, Upstream]:
+    return {(stage, u.name): u for u in config.upstreams.values() for stage in u.stages}
+
+
+def _wants(upstream: Upstream, stage: str) -> object:
+    """What the credential is made from: when it differs, another must be fetched."""
+    return upstream.secrets[stage], upstream.inject, upstream.strip
+
+
+def _rules(config: Config) -> object:
+    callers = {name: upstream.callers for name, upstream in config.upstreams.items()}
+    optional = {name: upstream.optional for name, upstream in config.upstreams.items()}
+    return callers, optional, config.routes, config.unmatched
