@@ -1,7 +1,8 @@
 """THE STORY: a request comes in; may it have the upstream's credential, and is there one?
 
 The request path. It reads a table and a slot, and calls nobody: no lock is held,
-no socket opened, whatever Vault does at that moment.
+no socket opened, whatever Vault does at that moment. (The first request of a caller
+with a lease of its own waits for Vault, in a ``Later``, and holds nobody up.)
 """
 
 from __future__ import annotations
@@ -17,18 +18,24 @@ from vaultauthz.core.events import CheckRecorder
 from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import Request
 from vaultauthz.core.routing import Routes, ambiguous, other_reading, path_of
+from vaultauthz.leases.later import Later
+from vaultauthz.leases.scopes import Scope
 
 _RETRY_AFTER_MAX = 60  # seconds; what a client is told at most
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """An upstream in a stage: who may use it, and where its credential lies."""
+    """An upstream in a stage: who may use it, and where its credential comes from.
+
+    A ``Slot`` for one that all callers share; a ``Scope`` for one of each caller's
+    or each request's own.
+    """
 
     upstream: str
     stage: str
     callers: Callers
-    slot: Slot
+    source: Slot | Scope
 
 
 class Table:
@@ -71,13 +78,26 @@ class Broker:
         self._clock = clock
 
     def check(self, request: Request) -> Decision:
-        """Whether the request may go on, and with which credential. Safe for threads."""
+        """Whether the request may go on, and with which credential. Safe for threads.
+
+        Blocks, for ``request.wait`` seconds at most, where Vault must be asked first.
+        """
+        decision = self.start(request)
+        return decision.wait() if isinstance(decision, Later) else decision
+
+    def start(self, request: Request) -> Decision | Later[Decision]:
+        """As ``check``, but what would block is promised instead."""
         decision = self._decide(request)
+        if isinstance(decision, Later):
+            return decision.map(lambda answer: self._recorded(request, answer))
+        return self._recorded(request, decision)
+
+    def _recorded(self, request: Request, decision: Decision) -> Decision:
         if not self._record(request, decision) and decision.allowed:
             return Denied(Reason.OVERLOADED, decision.upstream, decision.stage, retry_after=1)
         return decision
 
-    def _decide(self, request: Request) -> Decision:
+    def _decide(self, request: Request) -> Decision | Later[Decision]:
         table = self.table  # read once: the whole check sees one configuration
         verdict = _verdict(table, request)
         # Servers differ in what they make of some paths. Where the path decides, both
@@ -89,10 +109,14 @@ class Broker:
                 return Denied(Reason.BAD_REQUEST)
             if other != path and _verdict(table, replace(request, path=other)) != verdict:
                 return Denied(Reason.BAD_REQUEST)
-        return verdict if isinstance(verdict, (Allowed, Denied)) else self._credential(verdict)
+        if isinstance(verdict, (Allowed, Denied)):
+            return verdict
+        if isinstance(verdict.source, Slot):
+            return self._credential(verdict, verdict.source)
+        return verdict.source.take(request, request.wait)
 
-    def _credential(self, binding: Binding) -> Decision:
-        slot, now = binding.slot, self._clock()
+    def _credential(self, binding: Binding, slot: Slot) -> Decision:
+        now = self._clock()
         credential = slot.credential
         if credential is None or not credential.usable(now):
             wait = min(max(slot.retry_at - now, 1.0), _RETRY_AFTER_MAX)

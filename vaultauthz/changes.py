@@ -21,6 +21,7 @@ class Changes:
     changed: frozenset[Place]
     kept: tuple[Place, ...]
     dropped: tuple[Place, ...]
+    replaced: tuple[Place, ...]  # in both, with leases of each caller's or request's own
     stages_added: tuple[str, ...]
     stages_changed: tuple[str, ...]
     stages_dropped: tuple[str, ...]
@@ -34,7 +35,7 @@ class Changes:
         """In words, for the log; "" when nothing differs that a reload takes over."""
         counted = [
             (len(self.added), "upstream added"),
-            (len(self.changed), "upstream changed"),
+            (len(self.changed) + len(self.replaced), "upstream changed"),
             (len(self.dropped), "upstream dropped"),
             (len(self.stages_added), "stage added"),
             (len(self.stages_changed), "stage with another login"),
@@ -48,15 +49,23 @@ def compare(old: Config, new: Config) -> Changes:
     """What a reload from ``old`` to ``new`` has to do."""
     before, after = _places(old), _places(new)
     stages = [name for name in new.stages if name in old.stages]
+    replaced = tuple(
+        place
+        for place in after
+        if place in before and _replaced(before[place], after[place], place[0])
+    )
     other_vault = old.vault != new.vault
     return Changes(
         added=tuple(place for place in after if place not in before),
         changed=frozenset(
             place
             for place in after
-            if place in before and _wants(after[place], place[0]) != _wants(before[place], place[0])
+            if place in before
+            and place not in replaced
+            and _wants(after[place], place[0]) != _wants(before[place], place[0])
         ),
-        kept=tuple(place for place in after if place in before),
+        kept=tuple(place for place in after if place in before and place not in replaced),
+        replaced=replaced,
         dropped=tuple(place for place in before if place not in after and place[0] in new.stages),
         stages_added=tuple(name for name in new.stages if name not in old.stages),
         stages_changed=tuple(
@@ -77,6 +86,14 @@ def _places(config: Config) -> dict[Place, Upstream]:
 def _wants(upstream: Upstream, stage: str) -> object:
     """What the credential is made from: when it differs, another must be fetched."""
     return upstream.secrets[stage], upstream.inject, upstream.strip
+
+
+def _replaced(before: Upstream, after: Upstream, stage: str) -> bool:
+    """Whether the leases of a scope must be given back, to begin another."""
+    if before.per == after.per == "instance":
+        return False
+    scopes = [(u.per, u.max_callers, u.idle, u.hold, _wants(u, stage)) for u in (before, after)]
+    return scopes[0] != scopes[1]
 
 
 def _rules(config: Config) -> object:

@@ -8,12 +8,18 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vaultauthz import __version__
 from vaultauthz.config import Config, ConfigError, load
+
+if TYPE_CHECKING:
+    from vaultauthz.admin.client import Client
+    from vaultauthz.admin.command import Told
 
 _DEFAULT_CONFIG = "vaultauthz.yaml"
 
@@ -43,6 +49,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_demo(commands)
     _add_config(commands)
+    _add_leases(commands)
+    _add_ask(
+        commands, "rotate", "replace an upstream's credential, without losing a request", _rotate
+    )
+    _add_ask(commands, "revoke", "end an upstream's credential now, and get another", _revoke)
     return parser
 
 
@@ -83,6 +94,48 @@ def _add_config(commands: _Commands[argparse.ArgumentParser]) -> None:
     )
     _takes_config(check)
     check.set_defaults(run=_check)
+
+
+def _add_leases(commands: _Commands[argparse.ArgumentParser]) -> None:
+    leases = commands.add_parser(
+        "leases",
+        help="show every login and lease of a running vaultauthz",
+        description=_leases.__doc__,
+    )
+    _takes_door(leases)
+    leases.set_defaults(run=_leases)
+
+
+def _add_ask(
+    commands: _Commands[argparse.ArgumentParser],
+    name: str,
+    summary: str,
+    run: Callable[[argparse.Namespace], int],
+) -> None:
+    parser = commands.add_parser(name, help=summary, description=run.__doc__)
+    parser.add_argument("upstream", metavar="UPSTREAM", help="its name in the configuration")
+    parser.add_argument("--stage", metavar="S", help="only there (default: in all its stages)")
+    _takes_door(parser)
+    parser.set_defaults(run=run)
+
+
+def _takes_door(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    _takes_config(parser)
+    parser.add_argument(
+        "--admin",
+        metavar="ADDRESS",
+        help="unix:///PATH, HOST:PORT or https://HOST:PORT (default: listen.admin in FILE)",
+    )
+    parser.add_argument(
+        "--token-file", metavar="FILE", type=Path, help="with --admin: where the admin token is"
+    )
+    parser.add_argument(
+        "--cert",
+        metavar="FILE",
+        type=Path,
+        help="with --admin: a client certificate and its key, in PEM",
+    )
 
 
 def _takes_config(parser: argparse.ArgumentParser) -> None:
@@ -144,6 +197,52 @@ def _check(options: argparse.Namespace) -> int:
         f"{_count(len(config.upstreams), 'upstream')}, {_count(len(config.routes), 'route')}"
     )
     return 1 if config.warnings else 0
+
+
+def _leases(options: argparse.Namespace) -> int:
+    """Show every login and lease of a running vaultauthz; status 1 when one has no credential."""
+    from vaultauthz.admin import command
+
+    return _asked(options, command.leases)
+
+
+def _rotate(options: argparse.Namespace) -> int:
+    """Have a credential replaced; the present one is used until the new one is there."""
+    return _tell(options, "rotate")
+
+
+def _revoke(options: argparse.Namespace) -> int:
+    """End a credential at once and get another; requests in between are answered 503."""
+    return _tell(options, "revoke")
+
+
+def _tell(options: argparse.Namespace, action: str) -> int:
+    from vaultauthz.admin import command
+
+    return _asked(
+        options,
+        lambda client, told: command.ask(client, action, options.upstream, options.stage, told),
+    )
+
+
+def _asked(options: argparse.Namespace, run: Callable[[Client, Told], int]) -> int:
+    """Ask a running server; status 2 and one line when it cannot be asked."""
+    from vaultauthz.admin.client import Client
+    from vaultauthz.admin.command import Told
+    from vaultauthz.admin.door import ClientError, Door
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    try:
+        if not options.admin and (options.token_file or options.cert):
+            raise ClientError("--token-file and --cert go with --admin; without it the file says")
+        if options.admin:
+            door = Door.at(options.admin, options.token_file, options.cert)
+        else:
+            door = Door.of(load(options.config, os.environ).listen, options.config)
+        return run(Client(door), Told(sys.stdout, as_json=options.json, width=width))
+    except ClientError as exc:
+        print(f"vaultauthz: {exc}", file=sys.stderr)
+        return 2
 
 
 def _count(number: int, noun: str) -> str:

@@ -8,7 +8,7 @@ from typing import Self
 
 from vaultauthz.broker import Binding, Broker, Table
 from vaultauthz.changes import Changes, Place, compare
-from vaultauthz.config.values import Config
+from vaultauthz.config.values import Config, Upstream
 from vaultauthz.core import events
 from vaultauthz.core.credential import Slot
 from vaultauthz.core.decision import Decision
@@ -17,6 +17,8 @@ from vaultauthz.core.request import Request
 from vaultauthz.core.routing import Routes
 from vaultauthz.leases.clock import boottime
 from vaultauthz.leases.keeper import Keeper
+from vaultauthz.leases.later import Later
+from vaultauthz.leases.scopes import Scope
 from vaultauthz.vault.session import Session
 
 
@@ -37,21 +39,26 @@ class Engine:
         self._listeners = tuple(listeners)
         self._recorders = tuple(recorders)
         self._config = config
-        self._slots: dict[Place, Slot] = {}
+        self._sources: dict[Place, Slot | Scope] = {}
         self.keeper = Keeper(self._announce)
         for name in config.stages:
             self.keeper.add_stage(name, _session(config, name))
         for stage, name in _places(config):
-            self._slots[stage, name] = self.keeper.add(stage, config.upstreams[name])
+            self._sources[stage, name] = self._source(stage, config.upstreams[name])
         self.broker = Broker(self._table(config), self._record, boottime)
 
     def _table(self, config: Config) -> Table:
         bindings = [
-            Binding(name, stage, config.upstreams[name].callers, self._slots[stage, name])
+            Binding(name, stage, config.upstreams[name].callers, self._sources[stage, name])
             for stage, name in _places(config)
         ]
         passes = config.unmatched == "pass"
         return Table(bindings, Routes.of(config.routes), pass_unmatched=passes)
+
+    def _source(self, stage: str, upstream: Upstream) -> Slot | Scope:
+        if upstream.per == "instance":
+            return self.keeper.add(stage, upstream)
+        return self.keeper.add_scope(stage, upstream)
 
     def _announce(self, event: Event) -> None:
         for listener in self._listeners:
@@ -76,6 +83,10 @@ class Engine:
         """Whether the request may go on, and with which credential. Safe for threads."""
         return self.broker.check(request)
 
+    def start_check(self, request: Request) -> Decision | Later[Decision]:
+        """As ``check``, but what would block is promised instead."""
+        return self.broker.start(request)
+
     def reload(self, config: Config) -> Changes:
         """Take over another configuration; what it leaves unchanged keeps its lease.
 
@@ -90,15 +101,21 @@ class Engine:
                 keeper.add_stage(name, _session(config, name))
             for name in changes.stages_changed:
                 keeper.change_stage(name, _session(config, name))
-            for stage, name in changes.added:
-                self._slots[stage, name] = keeper.add(stage, config.upstreams[name])
+            leaving = [
+                (place, self._sources.pop(place)) for place in (*changes.dropped, *changes.replaced)
+            ]
+            for stage, name in (*changes.added, *changes.replaced):
+                self._sources[stage, name] = self._source(stage, config.upstreams[name])
             for stage, name in changes.kept:
-                anew = (stage, name) in changes.changed
-                keeper.change(stage, config.upstreams[name], anew=anew)
+                if config.upstreams[name].per == "instance":
+                    anew = (stage, name) in changes.changed
+                    keeper.change(stage, config.upstreams[name], anew=anew)
             self.broker.table = self._table(config)
-            for stage, name in changes.dropped:
-                keeper.drop(stage, name)
-                del self._slots[stage, name]
+            for (stage, name), source in leaving:
+                if isinstance(source, Slot):
+                    keeper.drop(stage, name)
+                else:
+                    keeper.drop_scope(stage, source)
             for name in changes.stages_dropped:
                 keeper.drop_stage(name)
             self._config = config

@@ -17,6 +17,7 @@ from vaultauthz.core.request import Request
 from vaultauthz.engine import Engine
 from vaultauthz.envoy.server import Server
 from vaultauthz.leases.keeper import WITHOUT, Row
+from vaultauthz.leases.later import Later
 from vaultauthz.observe.audit import AuditLog
 from vaultauthz.observe.metrics import Gauges, Metrics
 from vaultauthz.version import __version__
@@ -43,23 +44,35 @@ class Service:
             listeners=[self.metrics.record_event, self.audit.record_event],
         )
         self.metrics.watch(self._gauges())
-        self.server = Server(config.listen, self.check, lambda: self.engine.ready)
+        self.server = Server(
+            config.listen,
+            self.check,
+            lambda: self.engine.ready,
+            deadlines=any(upstream.per != "instance" for upstream in config.upstreams.values()),
+        )
         view = View(self.engine, self.metrics)
         self.admin = Admin(config.listen, view) if config.listen.admin else None
 
     def _gauges(self) -> Gauges:
         rows = self.engine.keeper.rows
         return Gauges(
-            leases=lambda: [(r.stage, r.upstream, _left(r)) for r in rows() if r.upstream],
+            leases=lambda: [
+                (r.stage, r.upstream, _left(r)) for r in rows() if r.upstream and not r.caller
+            ],
             logins=lambda: [(r.stage, _left(r)) for r in rows() if not r.upstream],
             ready=lambda: self.engine.ready,
             audit_dropped=lambda: self.audit.dropped,
         )
 
-    def check(self, request: Request) -> Decision:
+    def check(self, request: Request) -> Decision | Later[Decision]:
         """The engine's check, counted and timed."""
         began = time.perf_counter()
-        decision = self.engine.check(request)
+        decision = self.engine.start_check(request)
+        if isinstance(decision, Later):
+            return decision.map(lambda late: self._counted(late, began))
+        return self._counted(decision, began)
+
+    def _counted(self, decision: Decision, began: float) -> Decision:
         self.metrics.count(decision, time.perf_counter() - began)
         return decision
 

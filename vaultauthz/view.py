@@ -35,6 +35,7 @@ class View:
                 row.next_call_in,
                 row.failures,
                 row.last_error,
+                optional=row.optional,
             )
             for row in self._engine.keeper.rows()
         ]

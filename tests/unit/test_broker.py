@@ -283,7 +283,7 @@ class TestCredential:
         made.check(named("pay"))
         for _ in range(3):
             made.check(named("pay", principal="spiffe://corp/shop"))
-        assert with_rule.slot.uses == 3
+        assert with_rule.source.uses == 3
 
 
 class FickleSlot(Slot):

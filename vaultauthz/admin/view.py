@@ -40,6 +40,7 @@ class LeaseRow:
     renew_in: float | None = None
     failures: int = 0  # in a row, until now
     last_error: str = ""  # a phrase of ours
+    optional: bool = False  # readiness does not wait for it
 
 
 class AdminView(Protocol):

@@ -11,8 +11,7 @@ from typing import Final
 
 AUTH: Final = ("secret_id_wrapped",)
 AUTH_METHODS: Final = ("aws", "azure", "cert", "gcp", "jwt", "ldap", "oidc", "userpass")
-UPSTREAM: Final = ("hold", "idle", "increment", "max_callers")
-PER: Final = ("caller", "request")
+UPSTREAM: Final = ("increment",)
 SECRET: Final = ("increment", "method", "params", "pki", "static_role", "version")
 INJECT: Final = ("hmac", "sigv4")
 

@@ -84,6 +84,13 @@ class Value:
             return _BOOLEANS[self.node.text.lower()]
         raise self.wrong(f"wants true or false, found {self.node.kind}")
 
+    def whole(self, *, least: int, most: int) -> int:
+        """A whole number within both bounds."""
+        text = self.text()
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not least <= int(text) <= most:
+            raise self.wrong(f"wants a whole number from {least} to {most}, found {quoted(text)}")
+        return int(text)
+
     def choice(self, allowed: Sequence[str], planned: Sequence[str] = ()) -> str:
         """One of the ``allowed`` words; ``planned`` ones are for a later version."""
         word = self.text()

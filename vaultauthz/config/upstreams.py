@@ -7,7 +7,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from vaultauthz.config import later, names
+from vaultauthz.config import durations, later, names
 from vaultauthz.config.callers import HINT, read_callers, read_rules
 from vaultauthz.config.inject import read_inject, read_strip
 from vaultauthz.config.reader import Value, quoted
@@ -16,8 +16,25 @@ from vaultauthz.config.values import Upstream
 from vaultauthz.core.callers import Callers
 from vaultauthz.core.injection import Injection
 
-KEYS: Final = ("callers", "deny", "inject", "optional", "per", "secret", "stages", "strip")
-PER: Final = ("instance",)
+KEYS: Final = (
+    "callers",
+    "deny",
+    "hold",
+    "idle",
+    "inject",
+    "max_callers",
+    "optional",
+    "per",
+    "secret",
+    "stages",
+    "strip",
+)
+PER: Final = ("instance", "caller", "request")
+# Which value of `per` a key is for.
+_OF_PER: Final = {"hold": "request", "idle": "caller", "max_callers": "caller"}
+_IDLE: Final = partial(durations.between, least=1.0, most=86_400.0)
+_HOLD: Final = partial(durations.between, least=1.0, most=3_600.0)
+_CALLERS: Final = partial(Value.whole, least=1, most=100_000)
 
 
 def read_upstreams(value: Value, stages: Sequence[str]) -> dict[str, Upstream]:
@@ -35,7 +52,10 @@ def _read_upstream(name: str, value: Value, *, stages: Sequence[str]) -> Upstrea
     inject = table.require(
         "inject", read_inject, tuple[Injection, ...](), "say where the credential goes"
     )
-    table.get("per", partial(Value.choice, allowed=PER, planned=later.PER), "")
+    per = table.get("per", partial(Value.choice, allowed=PER), "instance")
+    for key, wanted in _OF_PER.items():
+        if key in table and per != wanted:
+            raise table.entries[key].wrong(f"is for per: {wanted}; remove it, or set per")
     return Upstream(
         name=name,
         stages=own,
@@ -46,6 +66,10 @@ def _read_upstream(name: str, value: Value, *, stages: Sequence[str]) -> Upstrea
         ),
         strip=table.get("strip", partial(read_strip, inject=inject), ()),
         optional=table.get("optional", Value.flag, default=False),
+        per=per,
+        max_callers=table.get("max_callers", _CALLERS, 1000),
+        idle=table.get("idle", _IDLE, 600.0),
+        hold=table.get("hold", _HOLD, 30.0),
     )
 
 

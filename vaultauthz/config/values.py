@@ -110,6 +110,10 @@ class Upstream:
     callers: Callers
     strip: tuple[str, ...] = ()
     optional: bool = False
+    per: str = "instance"  # instance | caller | request: who shares a lease
+    max_callers: int = 1000  # per caller: leases at once
+    idle: float = 600.0  # per caller: seconds without use after which a lease is given back
+    hold: float = 30.0  # per request: seconds until its lease is revoked
 
 
 @dataclass(frozen=True, slots=True)

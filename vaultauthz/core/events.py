@@ -42,6 +42,7 @@ class Event:
     credential_id: str = ""
     vault_request_id: str = ""
     reason: str = ""
+    caller: str = ""  # whose lease it is, under `per: caller` and `per: request`
 
 
 Listener = Callable[[Event], None]

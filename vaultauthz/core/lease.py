@@ -393,6 +393,8 @@ class LeaseMachine:
             self._retire(self.held, now, inf)  # ends with its token
         if event.revoke:
             self.retired.hurry(revoke_at)
+            if self._limbo:
+                self._limbo.revoke_at = min(self._limbo.revoke_at, revoke_at)
         self.held, self.due, self.state = None, inf, State.STOPPED
 
     # --- leaving a credential ---

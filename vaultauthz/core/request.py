@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-NO_CLAIMS: Mapping[str, Any] = {}
+# Everything that the gateway has authenticated about a caller; () for nobody.
+Identity = tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -35,6 +37,22 @@ class Request:
     claims: tuple[Mapping[str, Any], ...] = field(default=())
     cookie: str = ""
     request_id: str = ""
+    wait: float = 0.4  # seconds that the gateway waits for the answer, where Vault must be asked
+
+    @property
+    def identity(self) -> Identity:
+        """Whose lease it is under ``per: caller``; () when nobody was authenticated.
+
+        All of it: two users behind one client certificate are two callers.
+        """
+        subjects = {
+            (str(claims.get("iss", "")), subject)
+            for claims in self.claims
+            if isinstance(subject := claims.get("sub"), str)
+        }
+        if not (self.principal or self.consumer or subjects):
+            return ()
+        return (self.principal, self.consumer, *itertools.chain(*sorted(subjects)))
 
     @property
     def caller(self) -> str:

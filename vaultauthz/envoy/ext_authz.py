@@ -12,10 +12,16 @@ from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import Request
 from vaultauthz.envoy.request import UnreadableError, read
 from vaultauthz.envoy.response import Answers
+from vaultauthz.leases.later import Later
 
 SERVICE: Final = "envoy.service.auth.v3.Authorization"
 METHOD: Final = f"/{SERVICE}/Check"
 # An overloaded server asks for a second; what a client does with it is the client's business.
+# Where Vault must be asked first: this much of Envoy's patience, in seconds at least and
+# at most, so that the client gets our answer and its reason instead of Envoy's.
+_SHARE: Final = 0.8
+_LEAST: Final = 0.05
+_MOST: Final = 10.0
 _OVERLOADED: Final = Denied(Reason.OVERLOADED, retry_after=1)
 
 log = logging.getLogger(__name__)
@@ -28,23 +34,38 @@ class Check:
     comes into play only when nobody could be asked.
     """
 
-    def __init__(self, check: Callable[[Request], Decision]) -> None:
+    def __init__(self, check: Callable[[Request], Decision | Later[Decision]]) -> None:
         self._check = check
         self._answers = Answers()
 
-    def answer(self, data: bytes) -> bytes:
-        """The CheckResponse for the CheckRequest in ``data``. Safe for threads."""
+    def answer(self, data: bytes, left: float | None = None) -> bytes | Later[bytes]:
+        """The CheckResponse for the CheckRequest in ``data``. Safe for threads.
+
+        ``left`` is how many seconds Envoy waits for it, None when that is not known.
+        """
         request = _UNKNOWN
         try:
             request = read(data)
-            return self._answers.encode(request, self._check(request))
+            if left is not None:
+                request.wait = min(max(left * _SHARE, _LEAST), _MOST)
+            decision = self._check(request)
+            if isinstance(decision, Later):
+                return decision.map(lambda late: self._encode(request, late))
+            return self._encode(request, decision)
         except UnreadableError:
             return self._answers.encode(request, Denied(Reason.BAD_REQUEST))
         except Exception as exc:  # noqa: BLE001 - see the class
             _log(exc)
             return self._answers.encode(request, Denied(Reason.INTERNAL))
 
-    def refuse(self, data: bytes) -> bytes:
+    def _encode(self, request: Request, decision: Decision) -> bytes:
+        try:
+            return self._answers.encode(request, decision)
+        except Exception as exc:  # noqa: BLE001 - see the class
+            _log(exc)
+            return self._answers.encode(request, Denied(Reason.INTERNAL))
+
+    def refuse(self, data: bytes, left: float | None = None) -> bytes:
         """The answer for a check that there is no room for: denied ``overloaded``."""
         try:
             return self._answers.encode(read(data), _OVERLOADED)

@@ -40,7 +40,7 @@ class Health:
         """Say NOT_SERVING from now on."""
         self._draining = True
 
-    def check(self, data: bytes) -> bytes:
+    def check(self, data: bytes, left: float | None = None) -> bytes:
         """The HealthCheckResponse for the HealthCheckRequest in ``data``.
 
         Raises:

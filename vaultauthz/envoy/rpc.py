@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from vaultauthz.leases.later import Later
+
 # gRPC's status codes, https://grpc.io/docs/guides/status-codes/
 INVALID_ARGUMENT: Final = 3
 NOT_FOUND: Final = 5
@@ -44,13 +46,14 @@ class RpcError(Exception):
 class Method:
     """A unary method.
 
-    ``answer`` must not block: a transport may run all calls on one thread. ``refuse``
-    answers a call that there is no room for, and must be cheaper still. Either may raise
-    RpcError.
+    ``answer`` must not block: a transport may run all calls on one thread. It takes the
+    message and the seconds that the client waits (None: not known), and may promise its
+    answer. ``refuse`` answers a call that there is no room for, and must be cheaper
+    still. Either may raise RpcError.
     """
 
-    answer: Callable[[bytes], bytes]
-    refuse: Callable[[bytes], bytes]
+    answer: Callable[[bytes, float | None], bytes | Later[bytes]]
+    refuse: Callable[[bytes, float | None], bytes]
 
 
 class Transport(Protocol):

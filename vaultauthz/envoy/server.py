@@ -12,6 +12,7 @@ from vaultauthz.core.request import Request
 from vaultauthz.envoy import ext_authz, health
 from vaultauthz.envoy.place import ListenError, Place
 from vaultauthz.envoy.rpc import BACKLOG, Method, Transport
+from vaultauthz.leases.later import Later
 
 __all__ = ["ListenError", "Server"]
 
@@ -19,17 +20,19 @@ __all__ = ["ListenError", "Server"]
 class Server:
     """Answers Envoy with what ``check`` decides, from ``start`` to ``stop``.
 
-    ``check`` must be safe for threads and must not block. ``ready`` is asked by each
-    health check.
+    ``check`` must be safe for threads and must not block: what takes time it promises.
+    ``ready`` is asked by each health check. ``deadlines``: read how long Envoy waits for
+    each check, which costs a little, for those that must wait for Vault.
     """
 
     def __init__(
         self,
         listen: Listen,
-        check: Callable[[Request], Decision],
+        check: Callable[[Request], Decision | Later[Decision]],
         ready: Callable[[], bool],
         *,
         backlog: int = BACKLOG,
+        deadlines: bool = False,
     ) -> None:
         self._place = Place(listen.grpc)
         authz = ext_authz.Check(check)
@@ -39,7 +42,7 @@ class Server:
             # Never refused: a busy server is not a sick one.
             health.METHOD: Method(self._health.check, self._health.check),
         }
-        self._transport = _transport(self._place, listen, methods, backlog)
+        self._transport = _transport(self._place, listen, methods, backlog, deadlines=deadlines)
         self._socket: tuple[int, int] | None = None
 
     @property
@@ -75,7 +78,9 @@ class Server:
         self._place.release(self._socket)
 
 
-def _transport(place: Place, listen: Listen, methods: dict[str, Method], backlog: int) -> Transport:
+def _transport(
+    place: Place, listen: Listen, methods: dict[str, Method], backlog: int, *, deadlines: bool
+) -> Transport:
     tls = listen.grpc_tls
     wheel = importlib.util.find_spec("pygrpc_native") is not None
     if listen.transport == "native" and tls is not None:
@@ -88,7 +93,7 @@ def _transport(place: Place, listen: Listen, methods: dict[str, Method], backlog
     if listen.transport != "grpcio" and tls is None and wheel:
         from vaultauthz.envoy.transport.native import NativeTransport  # noqa: PLC0415
 
-        return NativeTransport(place.target, methods, backlog)
+        return NativeTransport(place.target, methods, backlog, deadlines=deadlines)
     from vaultauthz.envoy.transport.grpcio import GrpcioTransport, Identity  # noqa: PLC0415
 
     identity = None

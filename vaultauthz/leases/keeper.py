@@ -7,8 +7,6 @@ without it. Requests never come here: they read their upstream's ``Slot``.
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
 import os
 import random
@@ -26,15 +24,16 @@ from vaultauthz.core.lease import LeaseMachine, State
 from vaultauthz.core.lease_messages import Rejected, Release, Revoke, Rotate, Stop, Tick
 from vaultauthz.core.pace import Pace
 from vaultauthz.core.secret import Secret
+from vaultauthz.leases.agenda import Agenda, Timer
 from vaultauthz.leases.clock import boottime
 from vaultauthz.leases.runner import LeaseRunner, LoginRunner, Runner, fingerprint
+from vaultauthz.leases.scopes import KINDS, Scope
 from vaultauthz.leases.stage import Stage
 from vaultauthz.vault.session import Session
 
 log = logging.getLogger(__name__)
 
 WORKERS: Final = 4  # calls to Vault at once, for each stage: the login's and the leases'
-_SWEEP_AFTER: Final = 1000  # plans, at least, between two sweeps of the heap
 _LOOK_ROUND: Final = 1.0  # seconds between looks at files, old tokens and a clock that jumped
 
 _JOIN_FOR: Final = 0.5  # seconds, for all threads together
@@ -54,6 +53,7 @@ class Row:
     failures: int
     last_error: str
     optional: bool
+    caller: str = ""  # whose it is, under `per: caller` and `per: request`
 
 
 class Keeper:
@@ -77,9 +77,7 @@ class Keeper:
         self._draw = draw
         self._key = os.urandom(32)
         self._due = threading.Condition(self.lock)
-        self._heap: list[tuple[float, int, Runner]] = []
-        self._order = itertools.count()
-        self._planned = 0  # since the heap was last swept
+        self._agenda = Agenda()
         self._stages: dict[str, Stage] = {}
         self._threads: list[threading.Thread] = []
         self._started = False
@@ -112,6 +110,8 @@ class Keeper:
             stage = self._stages[name]
             for upstream in tuple(stage.leases):
                 self.drop(name, upstream)
+            for scope in tuple(stage.scopes):
+                self.drop_scope(name, scope)
             stage.dropped = True
 
     def add(self, stage: str, upstream: Upstream) -> Slot:
@@ -126,6 +126,36 @@ class Keeper:
         if self._started:
             self.deliver(runner, Tick())
         return slot
+
+    def add_scope(self, stage: str, upstream: Upstream) -> Scope:
+        """An upstream with a lease for each caller, or for each request."""
+        with self.lock:
+            scope = KINDS[upstream.per](self, stage, upstream)
+            self._stages[stage].scopes.append(scope)
+            return scope
+
+    def lease_for(self, stage: str, upstream: Upstream, caller: str, scope: Scope) -> LeaseRunner:
+        """A lease in a scope, fetched at once."""
+        home = self._stages[stage]
+        machine = LeaseMachine(self._pace, self.clock())
+        runner = LeaseRunner(self, home, upstream, machine, Slot())
+        runner.scope, runner.caller = scope, caller
+        home.scoped.add(runner)
+        self.deliver(runner, Tick())
+        return runner
+
+    def let_go(
+        self,
+        runner: LeaseRunner,
+        drain: float | None = None,
+        gone: Callable[[], None] | None = None,
+    ) -> None:
+        """Revoke a lease of a scope in ``drain`` seconds; ``gone`` is called when it is over."""
+        home = runner.stage
+        if runner in home.scoped:
+            home.scoped.remove(runner)
+            runner.gone = gone
+            self._leave(runner, self._pace.drain if drain is None else drain)
 
     def change(self, stage: str, upstream: Upstream, *, anew: bool) -> Slot:
         """An upstream's new configuration; with ``anew`` its credential is fetched anew.
@@ -143,12 +173,20 @@ class Keeper:
     def drop(self, stage: str, upstream: str) -> None:
         """Let an upstream go: its lease drains and is revoked."""
         with self.lock:
-            home = self._stages[stage]
-            runner = home.leases.pop(upstream)
-            home.leaving.append(runner)
+            runner = self._stages[stage].leases.pop(upstream)
             self._awaited.discard(runner)
-            home.forget_calls(runner)
-            self.deliver(runner, Stop(revoke=True, drain=self._pace.drain))
+            self._leave(runner, self._pace.drain)
+
+    def drop_scope(self, stage: str, scope: Scope) -> None:
+        """Let a scope go with all its leases."""
+        with self.lock:
+            self._stages[stage].scopes.remove(scope)
+            scope.close()
+
+    def _leave(self, runner: LeaseRunner, drain: float) -> None:
+        runner.stage.leaving.append(runner)
+        runner.stage.forget_calls(runner)
+        self.deliver(runner, Stop(revoke=True, drain=drain))
 
     def start(self) -> None:
         """Log in and fetch, in threads of the keeper's own."""
@@ -173,7 +211,7 @@ class Keeper:
     def _runners(self) -> Iterable[Runner]:
         for stage in self._stages.values():
             yield stage.login
-            yield from stage.leases.values()
+            yield from stage.active
 
     # --- running ---
 
@@ -194,28 +232,14 @@ class Keeper:
         self._schedule(runner)
 
     def _schedule(self, runner: Runner) -> None:
-        at = runner.machine.wake_at
-        if at == runner.scheduled:
-            return
-        runner.scheduled = at
-        if at == inf:
-            return
-        heapq.heappush(self._heap, (at, next(self._order), runner))
-        self._sweep()
-        if self._heap[0][2] is runner:
+        if self._agenda.plan(runner, runner.machine.wake_at):
             self._due.notify()
 
-    def _sweep(self) -> None:
-        """Drop the plans that were changed, now and then.
-
-        They would stand in the heap until their time, which may be an hour: one for
-        each read of a static secret.
-        """
-        self._planned += 1
-        if self._planned > _SWEEP_AFTER + len(self._heap) // 2:
-            self._planned = 0
-            self._heap = [entry for entry in self._heap if entry[0] == entry[2].scheduled]
-            heapq.heapify(self._heap)
+    def call_in(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call it from the clock's thread, under the lock."""
+        with self.lock:
+            if self._agenda.plan(Timer(call), self.clock() + seconds):
+                self._due.notify()
 
     def _keep_time(self) -> None:
         """The clock thread: wakes the machines whose time has come."""
@@ -229,19 +253,21 @@ class Keeper:
                     self._look_round()
                 # Never longer than a look round: the wait's own clock may stand
                 # still while the machine sleeps.
-                first = self._heap[0][0] if self._heap else inf
-                self._due.wait(max(0.0, min(first, look_at) - self.clock()))
+                self._due.wait(max(0.0, min(self._agenda.first, look_at) - self.clock()))
 
     def _wake(self, now: float) -> None:
-        while self._heap and self._heap[0][0] <= now:
-            at, _, runner = heapq.heappop(self._heap)
-            if at == runner.scheduled:  # else it was planned anew meanwhile
-                runner.scheduled = inf
-                self.deliver(runner, Tick())
+        for item in self._agenda.due(now):
+            try:
+                item.wake()
+            except Exception:
+                # A bug of ours must not end the thread that all the others live by.
+                log.exception("a wake-up went wrong")
 
     def _look_round(self) -> None:
         for stage in tuple(self._stages.values()):
             self._see_off(stage)
+            for scope in stage.scopes:
+                scope.look_round(self.clock())
             stage.look_at_file()
             machine = stage.login.machine
             # While a login is out, it may have read the old file: then this waits for it.
@@ -256,7 +282,11 @@ class Keeper:
 
     def _see_off(self, stage: Stage) -> None:
         """Forget what has left, and a dropped stage when nothing of it is left."""
-        stage.leaving = [r for r in stage.leaving if len(r.machine.retired) or r.calls]
+        over = [r for r in stage.leaving if not len(r.machine.retired) and not r.calls]
+        for runner in over:
+            stage.leaving.remove(runner)
+            if runner.gone:
+                runner.gone()
         if not stage.dropped or stage.leaving or self._stopping:
             return
         if stage.login.machine.state is not State.STOPPED:
@@ -298,8 +328,14 @@ class Keeper:
         return self._ready and not self._stopping
 
     def waiting(self) -> list[Row]:
-        """The leases that hold no credential now, optional ones too."""
-        return [row for row in self.rows() if row.upstream and row.state in WITHOUT]
+        """The shared leases that hold no credential now, optional ones too."""
+        with self.lock:
+            return [
+                _row(runner, self.clock())
+                for stage in self._stages.values()
+                for runner in stage.leases.values()
+                if runner.machine.state.value in WITHOUT
+            ]
 
     def rows(self) -> list[Row]:
         """Every login and lease."""
@@ -327,10 +363,12 @@ class Keeper:
             found = [
                 name
                 for name, home in self._stages.items()
-                if upstream in home.leases and stage in (None, name)
+                if stage in (None, name) and home.has(upstream)
             ]
             for name in found:
-                self.deliver(self._stages[name].leases[upstream], event)
+                for runner in tuple(self._stages[name].active):
+                    if runner.upstream.name == upstream:
+                        self.deliver(runner, event)
             return tuple(found)
 
     # --- the end ---
@@ -345,9 +383,11 @@ class Keeper:
         with self.lock:
             self._stopping, self._ready = True, False
             for stage in self._stages.values():
+                for scope in stage.scopes:
+                    scope.refuse()
                 stage.forget_calls()
                 owned = stage.session.owns_token
-                for runner in stage.runners:
+                for runner in tuple(stage.runners):
                     self.deliver(runner, Stop(revoke=not owned))
                 if owned:
                     self.deliver(stage.login, Stop(revoke=True))
@@ -403,4 +443,5 @@ def _row(runner: Runner, now: float) -> Row:
         failures=machine.failures,
         last_error=failure.reason if failure else "",
         optional=lease.upstream.optional if lease else False,
+        caller=lease.caller if lease else "",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from math import inf
@@ -41,6 +42,7 @@ from vaultauthz.vault.errors import VaultError
 
 if TYPE_CHECKING:
     from vaultauthz.leases.keeper import Keeper
+    from vaultauthz.leases.scopes import Scope
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,10 @@ class Runner:
         self.machine = machine
         self.calls = 0  # that are out, or wait to be made
         self.scheduled = inf  # the wake-up that stands in the keeper's heap
+
+    def wake(self) -> None:
+        """The time has come that the machine wanted to be woken at."""
+        self.keeper.deliver(self, Tick())
 
     def answered(self, answer: Answer) -> None:
         """Hand a call's outcome to the machine."""
@@ -133,6 +139,10 @@ class LeaseRunner(Runner):
         super().__init__(keeper, stage, machine)
         self.upstream = upstream
         self.slot = slot
+        self.scope: Scope | None = None  # None: shared by all callers
+        self.caller = ""  # whose it is, in a scope
+        self.used_at = keeper.clock()
+        self.gone: Callable[[], None] | None = None  # told when nothing of it is left
         self.label = f"upstream {upstream.name}, stage {stage.name}"
 
     def token_for(self, call: Call) -> Token | None:
@@ -171,9 +181,21 @@ class LeaseRunner(Runner):
         credential_id = self.keeper.fingerprint(self.label, grant.lease_id, fields)
         return Issued(replace(grant, payload=mutation, credential_id=credential_id), sent_at)
 
+    @property
+    def resting(self) -> bool:
+        """Whether Vault has just given nothing, and is not asked again yet."""
+        return self.machine.state is State.EMPTY and self.machine.failures > 0
+
+    @property
+    def retry_after(self) -> int:
+        """Whole seconds until Vault is asked again, for a client."""
+        return max(1, math.ceil(min(self.machine.due - self.keeper.clock(), 60.0)))
+
     def answered(self, answer: Answer) -> None:
         super().answered(answer)
         self._leave_old_login()
+        if self.scope and self.resting:
+            self.scope.failed(self)
 
     def _leave_old_login(self) -> None:
         """Rotate what was fetched with a token that was replaced while the call was out.
@@ -211,6 +233,8 @@ class LeaseRunner(Runner):
             grant.payload, grant.credential_id, grant.lease_id, command.ends_at, grant.login
         )
         self.keeper.arrived(self)
+        if self.scope:
+            self.scope.published(self, self.slot.credential)
 
     def withdraw(self) -> None:
         self.slot.credential = None
@@ -225,6 +249,7 @@ class LeaseRunner(Runner):
                 note.credential_id,
                 note.request_id,
                 note.reason,
+                self.caller,
             )
         )
 
@@ -256,9 +281,7 @@ class LoginRunner(Runner):
         session, sent_at = self.stage.session, self.keeper.clock()
         if isinstance(call, CallIssue):
             grant = session.login()
-            token = Token(grant.payload, grant.lease_id, grant.login, session)
-            with self.keeper.lock:  # known before the machine decides: it may be revoked at once
-                self._tokens.setdefault(grant.lease_id, token)
+            self._know(Token(grant.payload, grant.lease_id, grant.login, session))
             return Issued(grant, sent_at)
         of_call = self._tokens.get(call.lease_id)
         if of_call is None:
@@ -277,10 +300,19 @@ class LoginRunner(Runner):
             error = VaultError(gone, error.status, error.detail)
         return super().failed(call, error, token)
 
+    def _know(self, token: Token) -> None:
+        """Keep a token before the machine decides about it: it may be revoked at once."""
+        with self.keeper.lock:
+            known = self._tokens.get(token.accessor)
+            # A token file can bring the one back that leases hang on, or one that only
+            # seemed dead, to a standby that did not know it yet.
+            if known is None or known.login.ends_at == -inf:
+                self._tokens[token.accessor] = token
+
     def forget_tokens(self) -> None:
         """Drop the tokens that will not be used, renewed or revoked any more."""
-        if self.machine.state in (State.LAPSED, State.STOPPED):
-            return  # one may be about to come back, to be revoked
+        if self.machine.state not in (State.EMPTY, State.HELD):
+            return  # one may be on its way, to be used or revoked
         known = {old.lease_id for old in self.machine.retired}
         if self.machine.held:
             known.add(self.machine.held.lease_id)

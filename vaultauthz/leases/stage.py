@@ -16,6 +16,7 @@ from vaultauthz.vault.session import Session
 
 if TYPE_CHECKING:
     from vaultauthz.leases.runner import LeaseRunner, LoginRunner, Runner
+    from vaultauthz.leases.scopes import Scope
 
 Call = CallIssue | CallRenew | CallRevoke
 
@@ -44,6 +45,8 @@ class Stage:
         self.token: Token | None = None
         self.login: LoginRunner
         self.leases: dict[str, LeaseRunner] = {}
+        self.scopes: list[Scope] = []  # upstreams with a lease for each caller or request
+        self.scoped: set[LeaseRunner] = set()  # these leases
         self.leaving: list[LeaseRunner] = []  # stopped, with leases that drain
         self.todo = threading.Condition(lock)
         self.lease_calls: deque[tuple[Runner, Call]] = deque()
@@ -72,8 +75,18 @@ class Stage:
     @property
     def runners(self) -> Iterator[LeaseRunner]:
         """Every lease's runner, those that leave too."""
-        yield from self.leases.values()
+        yield from self.active
         yield from self.leaving
+
+    @property
+    def active(self) -> Iterator[LeaseRunner]:
+        """The runners of the leases that requests may be given."""
+        yield from self.leases.values()
+        yield from self.scoped
+
+    def has(self, upstream: str) -> bool:
+        """Whether there is such an upstream here."""
+        return upstream in self.leases or any(scope.name == upstream for scope in self.scopes)
 
     @property
     def idle(self) -> bool:

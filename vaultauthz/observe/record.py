@@ -95,7 +95,7 @@ def of_event(when: float, event: Event) -> Entry:
         event.upstream,
         event.lease_id,
         event.credential_id,
-        "",
+        event.caller[:_KEPT],
         "",
         "",
         "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from math import inf, isfinite
+from math import inf
 from typing import Any
 
 from vaultauthz.config.values import KvSecret
@@ -131,7 +131,7 @@ def _seconds(part: dict[str, Any], key: str) -> float:
     value = part.get(key)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise VaultError(NOT_VAULT)
-    if not 0 <= value <= _LONGEST or not isfinite(value):
+    if not 0 <= value <= _LONGEST:  # nor is NaN
         raise VaultError(NOT_VAULT)
     return float(value)
 

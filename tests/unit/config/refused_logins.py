@@ -8,7 +8,7 @@ from __future__ import annotations
 from .conftest import SECRET
 
 AUTH = "{method: approle, role_id: gateway, secret_id_file: secret_id}"
-KNOWN = "callers, deny, inject, optional, per, secret, stages, strip"
+KNOWN = "callers, deny, hold, idle, inject, max_callers, optional, per, secret, stages, strip"
 LATER = "is not supported in this version"
 
 SHAPE = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 from .conftest import SECRET
 
 HEADER = '{header: {name: X-Api-Key, value: "{key}"}}'
-KNOWN = "callers, deny, inject, optional, per, secret, stages, strip"
+KNOWN = "callers, deny, hold, idle, inject, max_callers, optional, per, secret, stages, strip"
 LATER = "is not supported in this version"
 
 SECRETS = [
@@ -454,20 +454,30 @@ UPSTREAMS = [
     ),
     (
         "    stages: [prod]",
-        "    per: caller",
-        (f"14: upstreams.geo.per: caller {LATER}; use instance",),
+        "    per: person",
+        ("14: upstreams.geo.per: 'person' is unknown; use instance, caller or request",),
     ),
     (
         "    stages: [prod]",
-        "    per: person",
-        ("14: upstreams.geo.per: 'person' is unknown; use instance",),
+        "    increment: 1",
+        (f"14: upstreams.geo.increment: {LATER}; known here: {KNOWN}",),
     ),
     *(
         (
             "    stages: [prod]",
             f"    {key}: 1",
-            (f"14: upstreams.geo.{key}: {LATER}; known here: {KNOWN}",),
+            (f"14: upstreams.geo.{key}: is for per: {per}; remove it, or set per",),
         )
-        for key in ("hold", "max_callers", "idle", "increment")
+        for key, per in (("hold", "request"), ("max_callers", "caller"), ("idle", "caller"))
+    ),
+    (
+        "    stages: [prod]",
+        "    per: caller\n    max_callers: none",
+        ("15: upstreams.geo.max_callers: wants a whole number from 1 to 100000, found 'none'",),
+    ),
+    (
+        "    stages: [prod]",
+        "    per: request\n    hold: 2h",
+        ("15: upstreams.geo.hold: 2h is out of bounds; use 1s to 1h",),
     ),
 ]

@@ -21,10 +21,14 @@ from vaultauthz.envoy.rpc import (
     Method,
     RpcError,
 )
+from vaultauthz.leases.later import Later
 
 # Answers do not block, so more threads only fight for the GIL: 1, 4 and 8 came out alike
 # within the noise, and a few keep one slow check from holding up all.
 THREADS: Final = 4
+# Threads besides, in which checks wait that Vault must be asked for: grpcio's synchronous
+# server has no other way to answer later. One more is refused, so that THREADS stay free.
+WAITING: Final = 64
 _OPTIONS: Final = (
     # On by default, and then a second server on the port gets half of the checks.
     ("grpc.so_reuseport", 0),
@@ -115,7 +119,13 @@ class GrpcioTransport:
 
         def handle(data: bytes, context: grpc.ServicerContext) -> bytes:
             try:
-                return method.refuse(data) if desk.refusing else method.answer(data)
+                left = context.time_remaining()
+                if desk.refusing:
+                    return method.refuse(data, left)
+                answer = method.answer(data, left)
+                if isinstance(answer, bytes):
+                    return answer
+                return desk.wait(answer) or method.refuse(data, left)
             except RpcError as exc:
                 code, message = exc.code, exc.message
             except Exception as exc:  # noqa: BLE001 - grpcio would log and send its text
@@ -138,7 +148,9 @@ class _Desk(Executor):
         self._room = backlog
         self._lock = threading.Lock()
         self._here = threading.local()
-        self._answering = ThreadPoolExecutor(THREADS, thread_name_prefix="grpc-answer")
+        self._turns = threading.Semaphore(THREADS)  # the rest of the threads wait for Vault
+        self._seats = threading.Semaphore(WAITING)
+        self._answering = ThreadPoolExecutor(THREADS + WAITING, thread_name_prefix="grpc-answer")
         self._refusing = ThreadPoolExecutor(
             1, thread_name_prefix="grpc-refuse", initializer=self._mark
         )
@@ -151,6 +163,17 @@ class _Desk(Executor):
         """Whether the thread that asks is the one that refuses."""
         return getattr(self._here, "refusing", False)
 
+    def wait(self, answer: Later[bytes]) -> bytes | None:
+        """The answer when it comes; None, at once, when too many wait already."""
+        if not self._seats.acquire(blocking=False):
+            return None
+        self._turns.release()
+        try:
+            return answer.wait()
+        finally:
+            self._turns.acquire()
+            self._seats.release()
+
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Queue a call, or have it refused."""
         with self._lock:
@@ -161,9 +184,10 @@ class _Desk(Executor):
         return self._answering.submit(self._run, fn, *args, **kwargs)
 
     def _run(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        with self._lock:
-            self._room += 1  # it waits no longer
-        return fn(*args, **kwargs)
+        with self._turns:
+            with self._lock:
+                self._room += 1  # it waits no longer
+            return fn(*args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - Executor's own
         """End the threads once their queues are empty."""

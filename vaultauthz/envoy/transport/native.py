@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
@@ -28,6 +29,7 @@ from vaultauthz.envoy.rpc import (
     Method,
     RpcError,
 )
+from vaultauthz.leases.later import Later
 
 # How long the loop sleeps before it looks whether it should end.
 _WAIT_MS: Final = 100
@@ -41,11 +43,19 @@ log = logging.getLogger(__name__)
 class NativeTransport:
     """Serves ``methods`` (by path) on ``target``: ``unix:/path`` or ``host:port``."""
 
-    def __init__(self, target: str, methods: Mapping[str, Method], backlog: int = BACKLOG) -> None:
+    def __init__(
+        self,
+        target: str,
+        methods: Mapping[str, Method],
+        backlog: int = BACKLOG,
+        *,
+        deadlines: bool = False,
+    ) -> None:
         self._target = target
         self._paths = tuple(methods)
         self._methods = tuple(methods.values())
         self._backlog = backlog
+        self._deadlines = deadlines
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="grpc-native", daemon=True)
         self._front: NativeGrpcFront | None = None
@@ -66,6 +76,7 @@ class NativeTransport:
         self._front = NativeGrpcFront(
             self._target,
             [(path, False) for path in self._paths],
+            call_details=self._deadlines,
             keepalive_time_ms=KEEPALIVE_TIME_MS,
             keepalive_timeout_ms=KEEPALIVE_TIMEOUT_MS,
             max_concurrent_streams=STREAMS,
@@ -90,21 +101,46 @@ class NativeTransport:
     def _serve(self, wait_ms: int) -> None:
         # Twice the backlog: a call past the first half is one too many, and the limit
         # of one read keeps the list small.
-        events = self._bound.recv_batch(2 * self._backlog, wait_ms)
-        calls = [event[1:4] for event in events or () if event[0] == EVENT_CALL]
+        calls = self._calls(2 * self._backlog, wait_ms)
         # The refused first: their answer is quick, and they should not wait for the others.
-        for call_id, method, data in calls[self._backlog :]:
-            self._answer(call_id, self._methods[method].refuse, data)
-        for call_id, method, data in calls[: self._backlog]:
-            self._answer(call_id, self._methods[method].answer, data)
+        for call_id, method, data, _ in calls[self._backlog :]:
+            self._answer(call_id, data, self._methods[method].refuse, None)
+        for call_id, method, data, left in calls[: self._backlog]:
+            self._answer(call_id, data, self._methods[method].answer, left)
 
-    def _answer(self, call_id: int, answer: Callable[[bytes], bytes], data: bytes | None) -> None:
+    def _calls(self, most: int, wait_ms: int) -> list[tuple[int, int, bytes | None, float | None]]:
+        """What has arrived: id, method, message and the seconds that the client waits."""
+        front = self._bound
+        if not self._deadlines:
+            events = front.recv_batch(most, wait_ms) or ()
+            return [(*event[1:4], None) for event in events if event[0] == EVENT_CALL]
+        detailed = front.recv_batch_details(most, wait_ms) or ()
+        return [
+            (call_id, method, data, details[2] if details else None)
+            for kind, call_id, method, data, _, details in detailed
+            if kind == EVENT_CALL
+        ]
+
+    def _respond(self, call_id: int, response: bytes) -> None:
+        self._bound.respond(call_id, response)
+
+    def _answer(
+        self,
+        call_id: int,
+        data: bytes | None,
+        answer: Callable[[bytes, float | None], bytes | Later[bytes]],
+        left: float | None,
+    ) -> None:
         front = self._bound
         if data is None or len(data) > MESSAGE_LIMIT:
             front.fail(call_id, RESOURCE_EXHAUSTED, "the message is too large")
             return
         try:
-            front.respond(call_id, answer(data))
+            response = answer(data, left)
+            if isinstance(response, Later):
+                response.then(partial(self._respond, call_id))
+            else:
+                front.respond(call_id, response)
         except RpcError as exc:
             front.fail(call_id, exc.code, exc.message)
         except Exception as exc:  # noqa: BLE001 - one call must not end the thread of all

@@ -1,0 +1,175 @@
+"""``vaultauthz leases``, ``rotate`` and ``revoke``: for people a table, for programs JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TextIO
+
+from vaultauthz.admin.client import Client, UnknownUpstreamError
+
+Row = dict[str, Any]
+
+_COLUMNS: Final = ("UPSTREAM", "STAGE", "STATE", "LEFT", "NEXT CALL", "CREDENTIAL")
+_GAP: Final = "  "
+_SHORTEST: Final = 12  # characters that are left of a name that does not fit
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Where the answer goes and how; ``width`` is None where lines may be of any length."""
+
+    out: TextIO
+    as_json: bool = False
+    width: int | None = None
+
+    def lines(self, *lines: str) -> None:
+        """For people."""
+        for line in lines:
+            self.out.write(f"{line.rstrip()}\n")
+
+    def json(self, value: Any) -> None:
+        """For programs."""
+        self.out.write(json.dumps(value, indent=2) + "\n")
+
+
+def leases(client: Client, told: Told) -> int:
+    """Show every login and lease; status 1 when one of them is without a credential.
+
+    Raises:
+        ClientError: the server cannot be asked.
+    """
+    rows = sorted(client.leases(), key=_order)
+    lacking = [row for row in rows if not _has_credential(row)]
+    if told.as_json:
+        told.json(rows)
+    else:
+        told.lines(*table(rows, told.width), "", *_troubles(rows), *_summary(rows, lacking))
+    return 1 if lacking else 0
+
+
+def ask(client: Client, action: str, upstream: str, stage: str | None, told: Told) -> int:
+    """Have a credential replaced (``rotate``) or ended (``revoke``); status 1 if unknown.
+
+    Raises:
+        ClientError: the server cannot be asked.
+    """
+    try:
+        answer = client.ask(action, upstream, stage)
+    except UnknownUpstreamError:
+        if told.as_json:
+            told.json({"error": "unknown_upstream", "upstream": upstream, "stage": stage})
+        else:
+            sys.stderr.write(f"vaultauthz: {_unknown(client.leases(), upstream, stage)}\n")
+        return 1
+    if told.as_json:
+        told.json(answer)
+        return 0
+    done = {
+        "rotate": "asked for another credential; the present one is used until it is there",
+        "revoke": "revoked; requests wait for another credential with 503 until it is there",
+    }
+    told.lines(f"{upstream} in {', '.join(answer.get('stages', []))}: {done[action]}")
+    return 0
+
+
+def _unknown(rows: list[Row], upstream: str, stage: str | None) -> str:
+    stages = sorted({str(row["stage"]) for row in rows if row["upstream"] == upstream})
+    if stages:
+        return f"{upstream} is not in stage {stage!r}; its stages: {', '.join(stages)}"
+    names = sorted({str(row["upstream"]) for row in rows if row["upstream"]})
+    shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+    return f"there is no upstream {upstream!r}; upstreams: {shown}"
+
+
+def _order(row: Row) -> tuple[str, str, str]:
+    """By stage, each stage's login first: what is wrong with it is wrong with all."""
+    return str(row["stage"]), str(row["upstream"]), str(row.get("caller", ""))
+
+
+def _has_credential(row: Row) -> bool:
+    # A login has no credential_id, a static secret no lease.
+    return bool(row["credential_id"] or row["lease_id"])
+
+
+# --- the table ---
+
+
+def span(seconds: float | None) -> str:
+    """``3m12s``: the two largest units."""
+    if seconds is None:
+        return ""
+    whole = max(0, round(seconds))
+    for unit, name, part, part_name in ((86400, "d", 3600, "h"), (3600, "h", 60, "m")):
+        if whole >= unit:
+            return f"{whole // unit}{name}{whole % unit // part:02d}{part_name}"
+    return f"{whole // 60}m{whole % 60:02d}s" if whole >= 60 else f"{whole}s"
+
+
+def table(rows: Sequence[Row], width: int | None) -> list[str]:
+    """The rows under their headings; in ``width`` columns, if need be with less in them."""
+    cells = [list(_COLUMNS), *(_cells(row) for row in rows)]
+    while width is not None and _width(cells) > width and len(cells[0]) > 4:
+        cells = [line[:-1] for line in cells]  # the credential first: leases --json has it
+    if width is not None and _width(cells) > width:
+        longest = max(_SHORTEST, len_of(cells, 0) - (_width(cells) - width))
+        cells = [[_cut(line[0], longest), *line[1:]] for line in cells]
+    widths = [len_of(cells, column) for column in range(len(cells[0]))]
+    return [
+        _GAP.join(cell.ljust(size) for cell, size in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    ]
+
+
+def len_of(cells: list[list[str]], column: int) -> int:
+    """The widest cell of a column."""
+    return max(len(line[column]) for line in cells)
+
+
+def _width(cells: list[list[str]]) -> int:
+    columns = len(cells[0])
+    return sum(len_of(cells, column) for column in range(columns)) + len(_GAP) * (columns - 1)
+
+
+def _cut(text: str, size: int) -> str:
+    return text if len(text) <= size else text[: size - 1] + "…"
+
+
+def _cells(row: Row) -> list[str]:
+    left = span(row["seconds_left"]) or "no end" if _has_credential(row) else "-"
+    return [
+        _name(row) + (" *" if row.get("optional") else ""),
+        str(row["stage"]),
+        str(row["state"]),
+        left,
+        f"in {span(row['renew_in'])}" if row["renew_in"] is not None else "-",
+        str(row["credential_id"]),
+    ]
+
+
+def _name(row: Row) -> str:
+    caller = f" for {row['caller']}" if row.get("caller") else ""
+    return f"{row['upstream'] or '(login)'}{caller}"
+
+
+def _troubles(rows: Sequence[Row]) -> list[str]:
+    """What Vault last said no to, a line for each that has not worked since."""
+    lines = []
+    for row in rows:
+        if row["failures"]:
+            times = f" ({row['failures']} times in a row)" if row["failures"] > 1 else ""
+            lines.append(f"! {_name(row)} in {row['stage']}: {row['last_error']}{times}")
+    return [*lines, ""] if lines else []
+
+
+def _summary(rows: Sequence[Row], lacking: Sequence[Row]) -> list[str]:
+    if lacking:
+        has = "has" if len(lacking) == 1 else "have"
+        lines = [f"{len(lacking)} of {len(rows)} {has} no credential"]
+    else:
+        lines = [f"all {len(rows)} have their credential"]
+    if any(row.get("optional") for row in rows):
+        lines.append("* optional: readiness does not wait for it")
+    return lines

@@ -1,0 +1,196 @@
+"""Leases that are not shared by all: one for each caller, or for each request.
+
+A check that finds no credential here gets a ``Later``: it is answered when Vault
+has answered, or at its deadline. Checks of one caller that come meanwhile share the
+one call to Vault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from vaultauthz.config.values import Upstream
+from vaultauthz.core.credential import Credential
+from vaultauthz.core.decision import Allowed, Decision, Denied
+from vaultauthz.core.reasons import Reason
+from vaultauthz.core.request import Identity, Request
+from vaultauthz.leases.later import Later
+
+if TYPE_CHECKING:
+    from vaultauthz.leases.keeper import Keeper
+    from vaultauthz.leases.runner import LeaseRunner
+
+MAX_WAITING: Final = 1000  # checks that wait for Vault at once, for each upstream and stage
+MAX_OUTSTANDING: Final = 1000  # leases of `per: request` that are not revoked yet
+
+Answer = Decision | Later[Decision]
+
+
+class _Scope:
+    """What both kinds share; everything but the quick look is under the keeper's lock."""
+
+    def __init__(self, keeper: Keeper, stage: str, upstream: Upstream) -> None:
+        self._keeper = keeper
+        self._stage = stage
+        self._upstream = upstream
+        self._waiting: dict[LeaseRunner, list[Later[Decision]]] = {}
+        self._waiters = 0
+        self.name = upstream.name
+        self._closed = False
+
+    def _allowed(self, credential: Credential) -> Allowed:
+        return Allowed(self._upstream.name, self._stage, credential)
+
+    def _denied(self, reason: Reason, retry_after: int = 0) -> Denied:
+        return Denied(reason, self._upstream.name, self._stage, retry_after)
+
+    def _wait(self, runner: LeaseRunner, seconds: float) -> Answer:
+        """A place in the queue for what ``runner`` fetches, for at most so long."""
+        if self._waiters >= MAX_WAITING:
+            return self._denied(Reason.OVERLOADED, 1)
+        later: Later[Decision] = Later()
+        self._waiting.setdefault(runner, []).append(later)
+        self._waiters += 1
+        late = self._denied(Reason.NO_CREDENTIAL, 1)
+        self._keeper.call_in(seconds, lambda: self._give_up(runner, later, late))
+        return later
+
+    def _give_up(self, runner: LeaseRunner, later: Later[Decision], answer: Decision) -> None:
+        waiting = self._waiting.get(runner, [])
+        if later in waiting:
+            waiting.remove(later)
+            self._waiters -= 1
+        later.answer(answer)
+
+    def _answer(self, runner: LeaseRunner, decision: Decision) -> None:
+        for later in self._waiting.pop(runner, ()):
+            self._waiters -= 1
+            later.answer(decision)
+
+    def failed(self, runner: LeaseRunner) -> None:
+        """Vault has given nothing: who waits is told so at once."""
+        self._answer(runner, self._denied(Reason.NO_CREDENTIAL, 1))
+
+    def refuse(self) -> None:
+        """The end: who waits, or still comes, is denied."""
+        self._closed = True
+        for runner in tuple(self._waiting):
+            self.failed(runner)
+
+
+class PerCaller(_Scope):
+    """One lease for each caller that the gateway has authenticated.
+
+    At most ``max_callers``: the one that was not used for longest makes room. One
+    that is not used for ``idle`` seconds is given back.
+    """
+
+    def __init__(self, keeper: Keeper, stage: str, upstream: Upstream) -> None:
+        super().__init__(keeper, stage, upstream)
+        self._runners: dict[Identity, LeaseRunner] = {}
+
+    def take(self, request: Request, wait: float) -> Answer:
+        """The caller's own credential, or a promise of it within ``wait`` seconds."""
+        identity = request.identity
+        if not identity:
+            return self._denied(Reason.CALLER_DENIED)  # nobody's lease is nobody's to use
+        runner = self._runners.get(identity)
+        if runner is not None:
+            runner.used_at = now = self._keeper.clock()
+            credential = runner.slot.credential
+            if credential is not None and credential.usable(now):
+                return self._allowed(credential)
+        with self._keeper.lock:
+            return self._take(identity, request.caller, wait)
+
+    def _take(self, identity: Identity, caller: str, wait: float) -> Answer:
+        if self._closed:
+            return self._denied(Reason.NO_CREDENTIAL, 1)
+        runner = self._runners.get(identity)
+        if runner is None:
+            if len(self._runners) >= self._upstream.max_callers:
+                self._drop(min(self._runners, key=lambda known: self._runners[known].used_at))
+            runner = self._keeper.lease_for(self._stage, self._upstream, caller, self)
+            self._runners[identity] = runner
+        runner.used_at = now = self._keeper.clock()
+        credential = runner.slot.credential
+        if credential is not None and credential.usable(now):
+            return self._allowed(credential)
+        if runner.resting:  # Vault has just said no: its answer is the same for all who ask
+            return self._denied(Reason.NO_CREDENTIAL, runner.retry_after)
+        return self._wait(runner, wait)
+
+    def published(self, runner: LeaseRunner, credential: Credential) -> None:
+        """Answer who waits for this."""
+        self._answer(runner, self._allowed(credential))
+
+    def look_round(self, now: float) -> None:
+        """Give back what nobody has used for long."""
+        idle = self._upstream.idle
+        for identity in [k for k, r in self._runners.items() if now - r.used_at > idle]:
+            self._drop(identity)
+
+    def _drop(self, identity: Identity) -> None:
+        runner = self._runners.pop(identity)
+        self.failed(runner)
+        self._keeper.let_go(runner)
+
+    def close(self) -> None:
+        """Deny who waits or still comes, and give all leases back."""
+        self.refuse()
+        for identity in tuple(self._runners):
+            self._drop(identity)
+
+
+class PerRequest(_Scope):
+    """One lease for each request, given back ``hold`` seconds after it was issued."""
+
+    def __init__(self, keeper: Keeper, stage: str, upstream: Upstream) -> None:
+        super().__init__(keeper, stage, upstream)
+        self._outstanding = 0
+
+    def take(self, request: Request, wait: float) -> Answer:
+        """A promise of a credential within ``wait`` seconds; never one that is there."""
+        with self._keeper.lock:
+            if self._closed:
+                return self._denied(Reason.NO_CREDENTIAL, 1)
+            if self._outstanding >= MAX_OUTSTANDING or self._waiters >= MAX_WAITING:
+                return self._denied(Reason.OVERLOADED, 1)
+            self._outstanding += 1
+            runner = self._keeper.lease_for(self._stage, self._upstream, request.caller, self)
+            return self._wait(runner, wait)
+
+    def _give_up(self, runner: LeaseRunner, later: Later[Decision], answer: Decision) -> None:
+        super()._give_up(runner, later, answer)
+        if self._waiting.pop(runner, None) is not None:
+            self._let_go(runner, 0.0)  # it would come for nobody
+
+    def published(self, runner: LeaseRunner, credential: Credential) -> None:
+        """Answer the request that this is for; from now on the lease only ends."""
+        self._answer(runner, self._allowed(credential))
+        self._let_go(runner, self._upstream.hold)
+
+    def failed(self, runner: LeaseRunner) -> None:
+        super().failed(runner)
+        self._let_go(runner, 0.0)
+
+    def _let_go(self, runner: LeaseRunner, drain: float) -> None:
+        self._keeper.let_go(runner, drain, self._gone)
+
+    def _gone(self) -> None:
+        self._outstanding -= 1
+
+    def close(self) -> None:
+        """Deny who waits or still comes; what was given out is on its way to its end."""
+        self.refuse()
+
+    def look_round(self, now: float) -> None:
+        """Nothing grows old here."""
+
+
+Scope = PerCaller | PerRequest
+KINDS: Final[dict[str, Callable[[Keeper, str, Upstream], Scope]]] = {
+    "caller": PerCaller,
+    "request": PerRequest,
+}
