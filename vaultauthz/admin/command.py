@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TextIO
@@ -14,6 +15,11 @@ Row = dict[str, Any]
 
 _COLUMNS: Final = ("UPSTREAM", "STAGE", "STATE", "LEFT", "NEXT CALL", "CREDENTIAL")
 _GAP: Final = "  "
+_WRAPPED: Final[dict[str, Any]] = {"subsequent_indent": "    ", "break_on_hyphens": False}
+_DOING: Final = {
+    "rotate": ("rotating", "the present credential is used until the new one is there"),
+    "revoke": ("revoking", "requests are answered 503 until there is another credential"),
+}
 _SHORTEST: Final = 12  # characters that are left of a name that does not fit
 
 
@@ -26,9 +32,12 @@ class Told:
     width: int | None = None
 
     def lines(self, *lines: str) -> None:
-        """For people."""
+        """For people, at a terminal that must not take any text for a command."""
         for line in lines:
-            self.out.write(f"{line.rstrip()}\n")
+            shown = "".join(char if char.isprintable() else "?" for char in line.rstrip())
+            fits = self.width is None or len(shown) <= self.width
+            parts = [shown] if fits else textwrap.wrap(shown, self.width or 0, **_WRAPPED)
+            self.out.writelines(f"{part}\n" for part in parts)
 
     def json(self, value: Any) -> None:
         """For programs."""
@@ -67,11 +76,8 @@ def ask(client: Client, action: str, upstream: str, stage: str | None, told: Tol
     if told.as_json:
         told.json(answer)
         return 0
-    done = {
-        "rotate": "asked for another credential; the present one is used until it is there",
-        "revoke": "revoked; requests wait for another credential with 503 until it is there",
-    }
-    told.lines(f"{upstream} in {', '.join(answer.get('stages', []))}: {done[action]}")
+    doing, meanwhile = _DOING[action]
+    told.lines(f"{doing} {upstream} in {', '.join(answer.get('stages', []))}", meanwhile)
     return 0
 
 
@@ -114,23 +120,23 @@ def table(rows: Sequence[Row], width: int | None) -> list[str]:
     while width is not None and _width(cells) > width and len(cells[0]) > 4:
         cells = [line[:-1] for line in cells]  # the credential first: leases --json has it
     if width is not None and _width(cells) > width:
-        longest = max(_SHORTEST, len_of(cells, 0) - (_width(cells) - width))
+        longest = max(_SHORTEST, _widest(cells, 0) - (_width(cells) - width))
         cells = [[_cut(line[0], longest), *line[1:]] for line in cells]
-    widths = [len_of(cells, column) for column in range(len(cells[0]))]
+    widths = [_widest(cells, column) for column in range(len(cells[0]))]
     return [
         _GAP.join(cell.ljust(size) for cell, size in zip(line, widths, strict=True)).rstrip()
         for line in cells
     ]
 
 
-def len_of(cells: list[list[str]], column: int) -> int:
+def _widest(cells: list[list[str]], column: int) -> int:
     """The widest cell of a column."""
     return max(len(line[column]) for line in cells)
 
 
 def _width(cells: list[list[str]]) -> int:
     columns = len(cells[0])
-    return sum(len_of(cells, column) for column in range(columns)) + len(_GAP) * (columns - 1)
+    return sum(_widest(cells, column) for column in range(columns)) + len(_GAP) * (columns - 1)
 
 
 def _cut(text: str, size: int) -> str:

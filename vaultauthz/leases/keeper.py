@@ -147,7 +147,7 @@ class Keeper:
     def let_go(
         self,
         runner: LeaseRunner,
-        drain: float | None = None,
+        drain: float,
         gone: Callable[[], None] | None = None,
     ) -> None:
         """Revoke a lease of a scope in ``drain`` seconds; ``gone`` is called when it is over."""
@@ -155,7 +155,7 @@ class Keeper:
         if runner in home.scoped:
             home.scoped.remove(runner)
             runner.gone = gone
-            self._leave(runner, self._pace.drain if drain is None else drain)
+            self._leave(runner, drain)
 
     def change(self, stage: str, upstream: Upstream, *, anew: bool) -> Slot:
         """An upstream's new configuration; with ``anew`` its credential is fetched anew.
@@ -303,6 +303,11 @@ class Keeper:
         if token is None:
             return False
         return any(runner.hangs_on(token.login) for runner in stage.runners)
+
+    @property
+    def drain(self) -> float:
+        """Seconds that requests in flight are given before their credential is revoked."""
+        return self._pace.drain
 
     def announce(self, event: Event) -> None:
         """Tell the listener; its failure is not the lease's."""

@@ -134,7 +134,9 @@ class PerCaller(_Scope):
     def _drop(self, identity: Identity) -> None:
         runner = self._runners.pop(identity)
         self.failed(runner)
-        self._keeper.let_go(runner)
+        # What a request may still be using drains; what has long been idle need not.
+        unused = self._keeper.clock() - runner.used_at
+        self._keeper.let_go(runner, max(0.0, self._keeper.drain - unused))
 
     def close(self) -> None:
         """Deny who waits or still comes, and give all leases back."""

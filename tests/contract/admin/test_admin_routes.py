@@ -52,6 +52,7 @@ def test_leases(admin: Admin, view: FakeView) -> None:
             "renew_in": 60,
             "failures": 0,
             "last_error": "",
+            "optional": False,
         },
         {
             "stage": "staging",
@@ -63,6 +64,7 @@ def test_leases(admin: Admin, view: FakeView) -> None:
             "renew_in": None,
             "failures": 2,
             "last_error": "no field x",
+            "optional": False,
         },
     ]
 
