@@ -13,6 +13,7 @@ from vaultauthz.core import events
 from vaultauthz.core.credential import Slot
 from vaultauthz.core.decision import Decision
 from vaultauthz.core.events import CheckRecorder, Event, Listener
+from vaultauthz.core.pace import Pace
 from vaultauthz.core.request import Request
 from vaultauthz.core.routing import Routes
 from vaultauthz.leases.clock import boottime
@@ -35,12 +36,13 @@ class Engine:
         config: Config,
         recorders: Iterable[CheckRecorder] = (),
         listeners: Iterable[Listener] = (),
+        pace: Pace = Pace(),
     ) -> None:
         self._listeners = tuple(listeners)
         self._recorders = tuple(recorders)
         self._config = config
         self._sources: dict[Place, Slot | Scope] = {}
-        self.keeper = Keeper(self._announce)
+        self.keeper = Keeper(self._announce, pace)
         for name in config.stages:
             self.keeper.add_stage(name, _session(config, name))
         for stage, name in _places(config):

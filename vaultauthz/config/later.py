@@ -12,7 +12,7 @@ from typing import Final
 AUTH: Final = ("secret_id_wrapped",)
 AUTH_METHODS: Final = ("aws", "azure", "cert", "gcp", "jwt", "ldap", "oidc", "userpass")
 UPSTREAM: Final = ("increment",)
-SECRET: Final = ("increment", "method", "params", "pki", "static_role", "version")
+SECRET: Final = ("increment",)
 INJECT: Final = ("hmac", "sigv4")
 
 TEXT: Final = "is not supported in this version"

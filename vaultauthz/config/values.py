@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
 from vaultauthz.core.callers import Callers
 from vaultauthz.core.injection import Injection
 from vaultauthz.core.routing import Route
 from vaultauthz.core.secret import Secret
-
-NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +79,27 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class PathSecret:
-    """``vault read PATH`` of any engine; ``{stage}`` is already filled in."""
+    """``vault read PATH`` of any engine, or ``vault write PATH`` with ``params``.
+
+    ``{stage}`` is already filled in, in the path and in the params.
+    """
 
     path: str
+    write: bool = False
+    params: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class KvSecret:
-    """A KV secret, ``mount/path``; the engine's version is found out."""
+    """A KV secret, ``mount/path``; the engine's version is found out.
+
+    ``version`` pins one of KV v2; None is the newest.
+    """
 
     path: str
     refresh: float = 300.0
     max_stale: float = 3600.0  # how long it is used when it cannot be read again
+    version: int | None = None
 
 
 SecretSource = PathSecret | KvSecret

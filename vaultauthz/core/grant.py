@@ -14,8 +14,9 @@ from vaultauthz.core.credential import NO_LOGIN, Login
 class Version:
     """Which edition of a static secret this is.
 
-    ``number`` is KV v2's version; ``created`` orders editions when the numbers
-    begin again, because the secret was deleted and written anew. Both are zero
+    ``number`` is KV v2's version, or for a static role when Vault last rotated it;
+    ``created`` orders editions when the numbers begin again, because the secret was
+    deleted and written anew. Both are zero
     or empty where the engine keeps none.
     """
 
@@ -44,6 +45,7 @@ class Grant:
     lease_id: str = ""
     renewable: bool = False
     read_again: float | None = None
+    rotates_in: float | None = None  # when Vault itself is to change it: a static role
     version: Version = Version()
     credential_id: str = ""
     login: Login = NO_LOGIN

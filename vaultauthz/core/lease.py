@@ -83,6 +83,7 @@ class Held:
     ends_at: float
     renewable: bool
     since: float  # when this credential came into use
+    rotates_at: float = inf  # when Vault itself is to change it
 
     @property
     def lease_id(self) -> str:
@@ -215,11 +216,16 @@ class LeaseMachine:
 
     def _adopt(self, grant: Grant, sent_at: float, now: float, jitter: float) -> None:
         before, ends_at = self.held, sent_at + grant.ttl
+        rotates_at = inf if grant.rotates_in is None else sent_at + grant.rotates_in
         self._seen = grant.version
         if before and before.grant.same_as(grant):
             # What hangs on this login keeps pointing at it.
             named, login = before.grant.credential_id, before.grant.login
             grant, since = replace(grant, credential_id=named, login=login), before.since
+            if before.rotates_at <= sent_at:
+                # Vault is late with its rotation. The ttl may have been set anew already
+                # (VSO 1002), so the old one is only known to hold for a moment.
+                rotates_at, ends_at = before.rotates_at, sent_at + self.pace.rotation_grace
         else:
             since = now
             self._announce(before, grant)
@@ -227,21 +233,23 @@ class LeaseMachine:
                 self._retire(before, now, now + self.pace.drain)
         self.retired.forget(grant.lease_id)  # a token file may bring an earlier token back
         renewable = grant.renewable and grant.ttl < inf
-        self.held = Held(grant, grant.ttl, ends_at, renewable, since)
+        self.held = Held(grant, ends_at - sent_at, ends_at, renewable, since, rotates_at)
         self.state, self._locked = State.HELD, False
         self._succeeded()
         self._wanted, self._again = self._again, False
-        self.due = now if self._wanted else self._next_call(grant, sent_at, jitter)
+        self.due = now if self._wanted else self._next_call(self.held, sent_at, jitter)
         self._say(Publish(grant, ends_at))
 
     def _announce(self, before: Held | None, grant: Grant) -> None:
         name = events.ROTATED if before else events.ISSUED
         self._say(Note(name, grant.lease_id, grant.credential_id, grant.request_id))
 
-    def _next_call(self, grant: Grant, sent_at: float, jitter: float) -> float:
-        if grant.read_again is not None:
-            return sent_at + self.pace.read_in(grant.read_again, jitter)
-        return sent_at + self.pace.renew_in(grant.ttl, jitter)
+    def _next_call(self, held: Held, sent_at: float, jitter: float) -> float:
+        if held.rotates_at < inf:
+            return max(held.rotates_at, sent_at + self.pace.poll_in(jitter))
+        if held.grant.read_again is not None:
+            return sent_at + self.pace.read_in(held.grant.read_again, jitter)
+        return sent_at + self.pace.renew_in(held.ttl, jitter)
 
     def _on_renewed(self, event: Renewed, now: float, jitter: float) -> None:
         renewal, ends_at = event.renewal, event.sent_at + event.renewal.ttl

@@ -22,6 +22,8 @@ class Pace:
     drain: float = 30.0  # how long a replaced lease lives on for requests in flight
     rejected_gap: float = 30.0  # between two rotations that the upstream's 401s ask for
     standby_lag: float = 60.0  # how long a node may still answer what was deleted
+    rotation_poll: float = 1.0  # between reads of what Vault should have rotated by now
+    rotation_grace: float = 10.0  # how long such a read proves that the old one still holds
     increment: float | None = None  # asked for at renewal; None: what the lease had at first
 
     def renew_in(self, ttl: float, jitter: float) -> float:
@@ -31,6 +33,10 @@ class Pace:
     def read_in(self, read_again: float, jitter: float) -> float:
         """Seconds until a static secret is read again: never later than asked."""
         return read_again * (0.9 + 0.1 * jitter)
+
+    def poll_in(self, jitter: float) -> float:
+        """Seconds until Vault is asked again whether it has rotated a secret."""
+        return self.rotation_poll * (0.5 + jitter / 2)
 
     def retry_in(self, failures: int, rhythm: float, jitter: float) -> float:
         """Seconds to wait after the ``failures``-th failure in a row (1, 2, …).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -18,6 +19,9 @@ from vaultauthz.vault.transport import Answer
 # What a path without a lease is taken for: a static secret, read again and again.
 _READ_AGAIN = 300.0
 _MAX_STALE = 3600.0
+
+# A static role's password holds until Vault has rotated it, which it does a little late.
+_ROTATION_GRACE = 10.0
 
 _LONGEST = 1e10  # seconds; Go's durations, in which Vault counts, hold no more
 # What JSON can say as an escape and no HTTP message can carry.
@@ -37,11 +41,16 @@ def token(answer: Answer, sent_at: float) -> Grant:
         payload=Secret(auth["client_token"]),
         ttl=ttl,
         # A batch token has no accessor; two of them must not be taken for one.
-        lease_id=accessor or f"batch token of {_text(answer, 'request_id')}",
+        lease_id=accessor or f"batch token {_digest(auth['client_token'])}",
         renewable=auth.get("renewable") is True,
         login=Login(sent_at + ttl, accessor),
         request_id=_text(answer, "request_id"),
     )
+
+
+def _digest(token: str) -> str:
+    """A name for a token; there is no way back from it, as a token is random."""
+    return hashlib.sha256(token.encode()).hexdigest()[:16]
 
 
 def is_token(value: object) -> bool:
@@ -61,20 +70,39 @@ def renewal(answer: Answer) -> Renewal:
     )
 
 
-def path_secret(answer: Answer, login: Login) -> Grant:
-    """A read of any engine; the payload is the fields."""
-    fields = _fields(answer.get("data"))
+def path_secret(answer: Answer, login: Login, wall: float) -> Grant:
+    """What any engine gave; the payload is the fields. ``wall``: the time since 1970.
+
+    With a lease it is one. Without, it is a static role if it says when Vault last
+    rotated it, ends at its ``expiration`` if it has one (a certificate), and is else
+    a static secret that is read again and again.
+    """
+    data: Any = answer.get("data")
+    fields = _fields(data)
     lease_id, request_id = _text(answer, "lease_id"), _text(answer, "request_id")
-    if not lease_id:
-        return Grant(fields, _MAX_STALE, read_again=_READ_AGAIN, request_id=request_id)
-    return Grant(
-        fields,
-        _seconds(answer, "lease_duration"),
-        lease_id,
-        renewable=answer.get("renewable") is True,
-        login=login,
-        request_id=request_id,
-    )
+    if lease_id:
+        return Grant(
+            fields,
+            _seconds(answer, "lease_duration"),
+            lease_id,
+            renewable=answer.get("renewable") is True,
+            login=login,
+            request_id=request_id,
+        )
+    rotated = _text(data, "last_vault_rotation")
+    if rotated:
+        ttl = _seconds(data, "ttl")
+        return Grant(
+            fields,
+            ttl + _ROTATION_GRACE,
+            rotates_in=ttl,
+            version=Version(int(re.sub(r"\D", "", _sortable(rotated)) or 0)),
+            request_id=request_id,
+        )
+    if isinstance(data.get("expiration"), int):
+        ttl = min(max(0.0, data["expiration"] - wall), _LONGEST)
+        return Grant(fields, ttl, request_id=request_id)
+    return Grant(fields, _MAX_STALE, read_again=_READ_AGAIN, request_id=request_id)
 
 
 def kv(answer: Answer, source: KvSecret, version: int) -> Grant:
@@ -112,7 +140,7 @@ def _sortable(created: str) -> str:
     return f"{whole}.{decimals:0<9}" if created else ""
 
 
-def _fields(data: Any) -> Fields:
+def _fields(data: Any) -> dict[str, Secret]:
     """Text and numbers as they are; what else there is cannot go on a request."""
     if not isinstance(data, dict):
         raise VaultError(NOT_VAULT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -67,7 +68,13 @@ class Session:
         with self._as(token, Call.READ) as transport:
             if isinstance(source, KvSecret):
                 return self._kv(transport, source)
-            return answers.path_secret(transport.get(f"/v1/{source.path}"), login)
+            url = f"/v1/{source.path}"
+            answer = (
+                transport.post(url, json=dict(source.params))
+                if source.write
+                else transport.get(url)
+            )
+            return answers.path_secret(answer, login, time.time())
 
     def _kv(self, transport: Transport, source: KvSecret) -> Grant:
         mount, version = self._kv_mount(transport, source.path)
@@ -75,7 +82,10 @@ class Session:
         try:
             if version == 2:
                 answer = KvV2(transport).read_secret_version(
-                    path, mount_point=mount, raise_on_deleted_version=True
+                    path,
+                    version=source.version,
+                    mount_point=mount,
+                    raise_on_deleted_version=True,
                 )
             else:
                 answer = KvV1(transport).read_secret(path, mount_point=mount)

@@ -12,7 +12,11 @@ KNOWN = "callers, deny, hold, idle, inject, max_callers, optional, per, secret, 
 LATER = "is not supported in this version"
 
 SECRETS = [
-    ("{kv: secret/geo}", "{}", ("15: upstreams.geo.secret: names no secret; add kv or path",)),
+    (
+        "{kv: secret/geo}",
+        "{}",
+        ("15: upstreams.geo.secret: names no secret; add kv, path, pki or static_role",),
+    ),
     (
         "{kv: secret/geo}",
         "{kv: a/b, path: a/b}",
@@ -20,23 +24,39 @@ SECRETS = [
     ),
     (
         "{kv: secret/geo}",
-        "{static_role: a}",
+        "{static_role: a/b, params: {c: d}}",
+        ("15: upstreams.geo.secret.params: goes with path or pki only",),
+    ),
+    (
+        "{kv: secret/geo}",
+        "{path: a/b, params: {c: d}}",
+        ("15: upstreams.geo.secret.params: goes with method: write",),
+    ),
+    (
+        "{kv: secret/geo}",
+        "{path: a/b, method: post}",
+        ("15: upstreams.geo.secret.method: 'post' is unknown; use read or write",),
+    ),
+    (
+        "{kv: secret/geo}",
+        "{pki: pki/issue/geo, params: {common_name: '{host}'}}",
         (
-            (
-                f"15: upstreams.geo.secret.static_role: {LATER}; "
-                "known here: kv, max_stale, path, refresh"
-            ),
+            "15: upstreams.geo.secret.params.common_name: {host} is unknown here; "
+            "{stage} is the only placeholder",
         ),
     ),
     (
         "{kv: secret/geo}",
-        "{path: a/b, method: write}",
-        (f"15: upstreams.geo.secret.method: {LATER}; known here: kv, max_stale, path, refresh",),
+        "{kv: secret/geo, version: newest}",
+        (
+            "15: upstreams.geo.secret.version: wants a whole number from 1 to 999999999, "
+            "found 'newest'",
+        ),
     ),
     (
         "{kv: secret/geo}",
         "{path: a/b, refresh: 5m}",
-        ("15: upstreams.geo.secret.refresh: goes with kv only: a lease sets its own times",),
+        ("15: upstreams.geo.secret.refresh: goes with kv only",),
     ),
     (
         "{kv: secret/geo}",
@@ -88,7 +108,7 @@ SECRETS = [
         "{path: 'a/{env}'}",
         (
             (
-                "15: upstreams.geo.secret.path: {env} is unknown in a path; "
+                "15: upstreams.geo.secret.path: {env} is unknown here; "
                 "{stage} is the only placeholder"
             ),
         ),

@@ -94,7 +94,7 @@ def test_any_json_is_a_renewal_or_an_error(answer: dict[str, Any]) -> None:
 @example({"data": {"a": None, "b": {"c": 1}, "d": [1], "e": 1.5, "f": True, "g": "\ud800"}})
 def test_any_json_is_a_secret_or_an_error(answer: dict[str, Any]) -> None:
     """Its fields are secrets that a request can carry as UTF-8."""
-    grant = check(lambda: answers.path_secret(answer, LOGIN))
+    grant = check(lambda: answers.path_secret(answer, LOGIN, 0.0))
     if grant is not None:
         assert isinstance(grant, Grant)
         for field in grant.payload.values():
@@ -114,7 +114,7 @@ def test_any_json_is_a_kv_secret_or_an_error(answer: dict[str, Any], version: in
 def test_text_and_numbers_become_fields_and_nothing_else() -> None:
     """Numbers and booleans are written as JSON has them; null and nested values are left out."""
     data = {"s": "x", "i": 8080, "f": 1.5, "b": True, "none": None, "map": {"a": 1}, "list": ["a"]}
-    grant = answers.path_secret({"data": data, "lease_id": "l", "lease_duration": 60}, LOGIN)
+    grant = answers.path_secret({"data": data, "lease_id": "l", "lease_duration": 60}, LOGIN, 0.0)
     found = {name: field.reveal() for name, field in grant.payload.items()}
     assert found == {"s": "x", "i": "8080", "f": "1.5", "b": "true"}
 
@@ -122,12 +122,12 @@ def test_text_and_numbers_become_fields_and_nothing_else() -> None:
 def test_a_leased_secret_without_a_duration_is_refused() -> None:
     """Nobody may guess how long a lease lives."""
     with pytest.raises(VaultError):
-        answers.path_secret({"data": {"a": "b"}, "lease_id": "l"}, LOGIN)
+        answers.path_secret({"data": {"a": "b"}, "lease_id": "l"}, LOGIN, 0.0)
 
 
 def test_a_path_without_a_lease_is_read_again() -> None:
     """It is static: read on a schedule, and it outlives the token that read it."""
-    grant = answers.path_secret({"data": {"a": "b"}, "lease_id": ""}, LOGIN)
+    grant = answers.path_secret({"data": {"a": "b"}, "lease_id": ""}, LOGIN, 0.0)
     assert grant.read_again is not None
     assert grant.login is NO_LOGIN
 
