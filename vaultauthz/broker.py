@@ -7,6 +7,7 @@ with a lease of its own waits for Vault, in a ``Later``, and holds nobody up.)
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -20,6 +21,8 @@ from vaultauthz.core.request import Request
 from vaultauthz.core.routing import Routes, ambiguous, other_reading, path_of
 from vaultauthz.leases.later import Later
 from vaultauthz.leases.scopes import Scope
+
+log = logging.getLogger(__name__)
 
 _RETRY_AFTER_MAX = 60  # seconds; what a client is told at most
 
@@ -89,8 +92,17 @@ class Broker:
         """As ``check``, but what would block is promised instead."""
         decision = self._decide(request)
         if isinstance(decision, Later):
-            return decision.map(lambda answer: self._recorded(request, answer))
+            return decision.map(lambda answer: self._recorded_late(request, answer))
         return self._recorded(request, decision)
+
+    def _recorded_late(self, request: Request, decision: Decision) -> Decision:
+        """As ``_recorded``; there is no caller any more who could make a denial of an error."""
+        try:
+            return self._recorded(request, decision)
+        except Exception as exc:  # noqa: BLE001 - whatever a recorder raises
+            # Its type, not its text, which may quote a value.
+            log.error("a check could not be recorded: %s", type(exc).__name__)  # noqa: TRY400
+            return Denied(Reason.INTERNAL, decision.upstream, decision.stage)
 
     def _recorded(self, request: Request, decision: Decision) -> Decision:
         if not self._record(request, decision) and decision.allowed:

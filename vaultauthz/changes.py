@@ -13,8 +13,9 @@ Place = tuple[str, str]  # stage, upstream
 class Changes:
     """What a reload has to do; places are (stage, upstream).
 
-    ``kept`` ones are in both configurations; of these, the ``changed`` ones need
-    another credential, and of the rest only the rules may differ.
+    Each place is in one of ``added``, ``kept``, ``replaced`` and ``dropped``. Of the
+    kept ones, which are in both configurations, the ``changed`` ones need another
+    credential, and of the rest only the rules may differ.
     """
 
     added: tuple[Place, ...]
@@ -25,6 +26,7 @@ class Changes:
     stages_added: tuple[str, ...]
     stages_changed: tuple[str, ...]
     stages_dropped: tuple[str, ...]
+    other_vault: bool  # what is stored there has nothing to do with what was stored here
     rules: bool  # callers, routes or what becomes of unmatched requests
     at_restart: tuple[str, ...]  # sections that differ and are read at start only
 
@@ -54,7 +56,7 @@ def compare(old: Config, new: Config) -> Changes:
         for place in after
         if place in before and _replaced(before[place], after[place], place[0])
     )
-    other_vault = old.vault != new.vault
+    other_access = old.vault != new.vault
     return Changes(
         added=tuple(place for place in after if place not in before),
         changed=frozenset(
@@ -66,12 +68,13 @@ def compare(old: Config, new: Config) -> Changes:
         ),
         kept=tuple(place for place in after if place in before and place not in replaced),
         replaced=replaced,
-        dropped=tuple(place for place in before if place not in after and place[0] in new.stages),
+        dropped=tuple(place for place in before if place not in after),
         stages_added=tuple(name for name in new.stages if name not in old.stages),
         stages_changed=tuple(
-            name for name in stages if other_vault or old.stages[name] != new.stages[name]
+            name for name in stages if other_access or old.stages[name] != new.stages[name]
         ),
         stages_dropped=tuple(name for name in old.stages if name not in new.stages),
+        other_vault=_vault(old) != _vault(new),
         rules=_rules(old) != _rules(new),
         at_restart=tuple(
             name for name in ("listen", "audit") if getattr(old, name) != getattr(new, name)
@@ -94,6 +97,10 @@ def _replaced(before: Upstream, after: Upstream, stage: str) -> bool:
         return False
     scopes = [(u.per, u.max_callers, u.idle, u.hold, _wants(u, stage)) for u in (before, after)]
     return scopes[0] != scopes[1]
+
+
+def _vault(config: Config) -> object:
+    return config.vault.address, config.vault.namespace
 
 
 def _rules(config: Config) -> object:

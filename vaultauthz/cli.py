@@ -233,9 +233,7 @@ def _asked(options: argparse.Namespace, run: Callable[[Client, Told], int]) -> i
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     try:
-        if not options.admin and (options.token_file or options.cert):
-            raise ClientError("--token-file and --cert go with --admin; without it the file says")
-        if options.admin:
+        if options.admin or options.token_file or options.cert:
             door = Door.at(options.admin, options.token_file, options.cert)
         else:
             door = Door.of(load(options.config, os.environ).listen, options.config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -41,6 +42,7 @@ class Engine:
         self._listeners = tuple(listeners)
         self._recorders = tuple(recorders)
         self._config = config
+        self._closed = False
         self._sources: dict[Place, Slot | Scope] = {}
         self.keeper = Keeper(self._announce, pace)
         for name in config.stages:
@@ -94,40 +96,49 @@ class Engine:
 
         No request is lost: a changed upstream's credential stays in use until the
         new one is there, and a dropped one's lease drains before it is revoked.
-        ``listen`` and ``audit`` are not ours; ``Changes`` says if they differ.
+        ``listen`` and ``audit`` are not ours; ``Changes`` says if they differ from those
+        at the start. After ``close`` it does nothing.
         """
-        changes = compare(self._config, config)
-        keeper = self.keeper
-        with keeper.lock:
-            for name in changes.stages_added:
-                keeper.add_stage(name, _session(config, name))
-            for name in changes.stages_changed:
-                keeper.change_stage(name, _session(config, name))
-            leaving = [
-                (place, self._sources.pop(place)) for place in (*changes.dropped, *changes.replaced)
-            ]
-            for stage, name in (*changes.added, *changes.replaced):
-                self._sources[stage, name] = self._source(stage, config.upstreams[name])
-            for stage, name in changes.kept:
-                if config.upstreams[name].per == "instance":
-                    anew = (stage, name) in changes.changed
-                    keeper.change(stage, config.upstreams[name], anew=anew)
-            self.broker.table = self._table(config)
-            for (stage, name), source in leaving:
-                if isinstance(source, Slot):
-                    keeper.drop(stage, name)
-                else:
-                    keeper.drop_scope(stage, source)
-            for name in changes.stages_dropped:
-                keeper.drop_stage(name)
-            self._config = config
+        with self.keeper.lock:
+            if self._closed:
+                return compare(self._config, self._config)
+            changes = compare(self._config, config)
+            self._take_over(changes, config)
+            begun = self._config
+            self._config = replace(config, listen=begun.listen, audit=begun.audit)
         if changes:
-            self._announce(Event(events.RELOADED, "", reason=str(changes)))
+            self.keeper.announce(Event(events.RELOADED, "", reason=str(changes)))
         return changes
+
+    def _take_over(self, changes: Changes, config: Config) -> None:
+        keeper = self.keeper
+        for name in changes.stages_added:
+            keeper.add_stage(name, _session(config, name))
+        for name in changes.stages_changed:
+            keeper.change_stage(name, _session(config, name), moved=changes.other_vault)
+        leaving = [
+            (place, self._sources.pop(place)) for place in (*changes.dropped, *changes.replaced)
+        ]
+        for stage, name in (*changes.added, *changes.replaced):
+            self._sources[stage, name] = self._source(stage, config.upstreams[name])
+        for stage, name in changes.kept:
+            if config.upstreams[name].per == "instance":
+                anew = (stage, name) in changes.changed
+                keeper.change(stage, config.upstreams[name], anew=anew)
+        self.broker.table = self._table(config)
+        for (stage, name), source in leaving:
+            if isinstance(source, Slot):
+                keeper.drop(stage, name)
+            else:
+                keeper.drop_scope(stage, source)
+        for name in changes.stages_dropped:
+            keeper.drop_stage(name)
 
     def close(self, timeout: float = 5.0) -> bool:
         """Revoke what was leased; True when all of it was, within ``timeout`` seconds."""
-        self.broker.table = Table((), Routes())
+        with self.keeper.lock:
+            self._closed = True
+            self.broker.table = Table((), Routes())
         return self.keeper.stop(timeout)
 
     def __enter__(self) -> Self:

@@ -99,10 +99,11 @@ class Watch:
         return True
 
     def _stat(self) -> tuple[int, int, int] | None:
-        # Through links: Kubernetes replaces a mounted ConfigMap by moving one.
+        # Through links: Kubernetes replaces a mounted ConfigMap by moving one. And not the
+        # time that `cp -p` sets, which stays when somebody lets us read the file, too.
         with contextlib.suppress(OSError):
             stat = self.path.stat()
-            return stat.st_mtime_ns, stat.st_ino, stat.st_size
+            return stat.st_ctime_ns, stat.st_ino, stat.st_size
         return None
 
 

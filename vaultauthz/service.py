@@ -98,10 +98,14 @@ class Service:
         except ConfigError as exc:
             log.error("not reloaded, the configuration before stays:\n%s", exc)  # noqa: TRY400
             return
+        except Exception:
+            # A bug of ours must not end the server, and with it every credential.
+            log.exception("not reloaded, the configuration before stays")
+            return
         for warning in config.warnings:
             log.warning("%s", warning)
+        self.metrics.configured(_known(config))  # first: what is new is heard of at once
         changes = self.engine.reload(config)
-        self.metrics.configured(_known(config))
         log.info("reloaded: %s", changes or "nothing has changed")
         for name in changes.at_restart:
             log.warning("%s: the change of %s takes effect at a restart", path, name)

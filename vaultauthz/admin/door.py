@@ -29,7 +29,9 @@ class Door:
     token: Secret | None = None
 
     @classmethod
-    def at(cls, address: str, token_file: Path | None = None, cert: Path | None = None) -> Self:
+    def at(
+        cls, address: str | None, token_file: Path | None = None, cert: Path | None = None
+    ) -> Self:
         """The server at ``unix:///path``, ``host:port`` or ``https://host:port``.
 
         ``cert`` is a PEM file with a client certificate and its key.
@@ -37,6 +39,8 @@ class Door:
         Raises:
             ClientError: the address is none, or a file is not usable.
         """
+        if not address:
+            raise ClientError("--token-file and --cert go with --admin ADDRESS")
         try:
             place = Place.parse(address.removeprefix(_HTTPS).rstrip("/"))
         except AdminError:

@@ -44,7 +44,7 @@ def read_secret(value: Value, *, stages: Sequence[str]) -> Mapping[str, SecretSo
     if form == "kv":
         return _kv(table, paths)
     write = form == "pki" or table.get("method", _method, "read") == "write"
-    if "params" in table and not write:
+    if "params" in table and form == "path" and not write:
         table.place.report.refused(table.entries["params"].wrong("goes with method: write"))
     params = table.get("params", partial(_params, stages=stages), dict[str, dict[str, str]]())
     return MappingProxyType(

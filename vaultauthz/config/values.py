@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 from vaultauthz.core.callers import Callers
@@ -34,6 +35,7 @@ class Vault:
     namespace: str = ""
     tls: Tls = Tls()
     timeout: float = 5.0  # of one call, from sending to the last byte
+    calls_per_second: float = inf  # of each stage, at most
 
 
 @dataclass(frozen=True, slots=True)

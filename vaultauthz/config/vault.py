@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import partial
+from math import inf
 from typing import Final
 
 from vaultauthz.config import addresses, durations, files, names
-from vaultauthz.config.reader import Table, Value
+from vaultauthz.config.reader import Table, Value, quoted
 from vaultauthz.config.values import Tls, Vault
 
-KEYS: Final = ("address", "insecure", "namespace", "timeout", "tls")
+KEYS: Final = ("address", "calls_per_second", "insecure", "namespace", "timeout", "tls")
 TLS_KEYS: Final = ("ca_cert", "client_cert", "client_key", "server_name")
 _TIMEOUT = partial(durations.between, least=0.1, most=60.0)
 
@@ -23,7 +25,15 @@ def read_vault(value: Value, environ: Mapping[str, str]) -> Vault:
         namespace=table.get("namespace", _namespace, ""),
         tls=table.get("tls", _read_tls, Tls()),
         timeout=table.get("timeout", _TIMEOUT, 5.0),
+        calls_per_second=table.get("calls_per_second", _rate, inf),
     )
+
+
+def _rate(value: Value) -> float:
+    text = value.text()
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", text) or not 0.1 <= float(text) <= 1000:
+        raise value.wrong(f"wants a number from 0.1 to 1000, found {quoted(text)}")
+    return float(text)
 
 
 def _namespace(value: Value) -> str:

@@ -11,18 +11,19 @@ from vaultauthz.core.injection import Mutation
 class Login:
     """One login to Vault: the token's life, which caps that of its leases.
 
-    The single thing here that changes: ``ends_at`` moves on when the token is
+    The one place here that changes: ``ends_at`` moves on when the token is
     renewed, and falls to minus infinity when the token is found dead. Every
     lease taken with the token points here, so that one assignment moves or ends
     all of them at once; the alternative is to publish ten thousand credentials
     anew each time a token is renewed.
     """
 
-    __slots__ = ("accessor", "ends_at")
+    __slots__ = ("accessor", "ends_at", "leaving")
 
     def __init__(self, ends_at: float = math.inf, accessor: str = "") -> None:
         self.ends_at = ends_at
         self.accessor = accessor
+        self.leaving = False  # it was replaced, and its token will be revoked
 
 
 NO_LOGIN = Login()

@@ -86,9 +86,12 @@ class Failure:
     """A call that did not work.
 
     ``reason`` is a phrase of ours for logs and audit, without Vault's text;
-    ``retry_after`` is the server's wish in seconds, 0 when it has none.
+    ``retry_after`` is the server's wish in seconds, 0 when it has none. ``away``:
+    Vault itself did not answer, or could not serve, so that no other call would fare
+    better; a failure of one engine or of the service behind it is not that.
     """
 
     verdict: Verdict
     reason: str
     retry_after: float = 0.0
+    away: bool = False

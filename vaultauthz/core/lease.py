@@ -140,7 +140,12 @@ class LeaseMachine:
         for old in self.retired.ended(now):
             self._say(self._obituary(old, now))
         for old in self.retired.due(now):
-            self._say(CallRevoke(old.lease_id))
+            if old.login.leaving and not old.at_once:
+                # One call revokes the token, as soon as nothing drains on it any more.
+                self.retired.forget(old.lease_id)
+                self._say(self._revoked(old, "with its token"))
+            else:
+                self._say(CallRevoke(old.lease_id))
         return self._out
 
     # --- time ---
@@ -184,6 +189,8 @@ class LeaseMachine:
         if self._wanted:
             in_window = held.ends_at - now <= held.ttl * (1 - self.pace.renew_from)
             return self._replace_failed and in_window
+        if self.last_failure and self.last_failure.away:
+            return True  # Vault answers nothing: a mint would fare no better than a renewal
         if not self.failures or held.ends_at - now > held.ttl * self.pace.last_share:
             return True
         return self._replace_failed
@@ -309,9 +316,13 @@ class LeaseMachine:
         """Back to waiting, with the time of the next try."""
         self.failures += 1
         self.last_failure = failure
-        self._not_before = now + self.pace.backoff_floor
-        wait = self.pace.retry_in(self.failures, self._rhythm, jitter)
-        self.due = now + max(wait, min(failure.retry_after, self.pace.retry_after_cap))
+        asked = min(failure.retry_after, self.pace.retry_after_cap)
+        self._not_before = now + max(self.pace.backoff_floor, asked)
+        self.due = max(
+            self._not_before, now + self.pace.retry_in(self.failures, self._rhythm, jitter)
+        )
+        if failure.verdict is Verdict.LEASE_GONE:
+            self.due = self._not_before  # Vault is well: nothing is won by waiting longer
         self._say(Note(events.FAILED, reason=failure.reason))
         self._replace_failed = self.state in (State.ISSUING, State.REPLACING)
         if self._replace_failed:
@@ -422,6 +433,7 @@ class LeaseMachine:
         self.state = State.ISSUING if self.state is State.REPLACING else State.EMPTY
         if revoke:
             self._retire(held, now, now)
+            self.retired.hurry(now)
 
     def _old(self, held: Held, revoke_at: float) -> Old:
         login = held.grant.login
@@ -429,12 +441,16 @@ class LeaseMachine:
             held.lease_id, held.ends_at, revoke_at, held.ttl, login, held.grant.credential_id
         )
 
+    @staticmethod
+    def _revoked(old: Old, reason: str) -> Note:
+        return Note(events.REVOKED, old.lease_id, old.credential_id, reason=reason)
+
     def _obituary(self, old: Old, now: float) -> Note:
         """What the audit log is told of a replaced lease that needed no revocation."""
         if now >= old.ends_at:
             return Note(events.EXPIRED, old.lease_id, old.credential_id, reason="its time is over")
         if self.state is State.STOPPED:
-            return Note(events.REVOKED, old.lease_id, old.credential_id, reason="with its token")
+            return self._revoked(old, "with its token")
         return Note(events.LOST, old.lease_id, old.credential_id, reason="its login token is gone")
 
     def _retire(self, held: Held, now: float, revoke_at: float) -> None:

@@ -43,13 +43,17 @@ class Request:
     def identity(self) -> Identity:
         """Whose lease it is under ``per: caller``; () when nobody was authenticated.
 
-        All of it: two users behind one client certificate are two callers.
+        All of it: two users behind one client certificate are two callers. The order
+        of tokens does not matter; one without ``sub`` says nothing here.
         """
-        subjects = {
-            (str(claims.get("iss", "")), subject)
-            for claims in self.claims
-            if isinstance(subject := claims.get("sub"), str)
-        }
+        subjects: set[tuple[str, str]] = set()
+        for claims in self.claims:
+            subject, issuer = claims.get("sub"), claims.get("iss")
+            if subject is None or subject == "":
+                continue
+            if not (isinstance(subject, str) and isinstance(issuer, str | None)):
+                return ()  # against RFC 7519, 4.1; as numbers, Envoy's are not even exact
+            subjects.add((issuer or "", subject))
         if not (self.principal or self.consumer or subjects):
             return ()
         return (self.principal, self.consumer, *itertools.chain(*sorted(subjects)))

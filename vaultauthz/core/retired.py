@@ -21,6 +21,7 @@ class Old:
     ttl: float
     login: Login
     credential_id: str = ""
+    at_once: bool = False  # by a call of its own, although its token is to be revoked
     failures: int = 0
     in_call: bool = False
 
@@ -51,6 +52,7 @@ class Retired:
         for old in self:
             if lease_id in (None, old.lease_id) and not old.failures:
                 old.revoke_at = min(old.revoke_at, now)
+                old.at_once = True
 
     def forget(self, lease_id: str) -> Old | None:
         """The lease is gone; what was known of it."""

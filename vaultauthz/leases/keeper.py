@@ -20,8 +20,18 @@ from typing import Any, Final
 from vaultauthz.config.values import Upstream
 from vaultauthz.core.credential import Slot
 from vaultauthz.core.events import Event, Listener
+from vaultauthz.core.grant import Failure, Verdict
 from vaultauthz.core.lease import LeaseMachine, State
-from vaultauthz.core.lease_messages import Rejected, Release, Revoke, Rotate, Stop, Tick
+from vaultauthz.core.lease_messages import (
+    CallRevoke,
+    Failed,
+    Rejected,
+    Release,
+    Revoke,
+    Rotate,
+    Stop,
+    Tick,
+)
 from vaultauthz.core.pace import Pace
 from vaultauthz.core.secret import Secret
 from vaultauthz.leases.agenda import Agenda, Timer
@@ -35,6 +45,8 @@ log = logging.getLogger(__name__)
 
 WORKERS: Final = 4  # calls to Vault at once, for each stage: the login's and the leases'
 _LOOK_ROUND: Final = 1.0  # seconds between looks at files, old tokens and a clock that jumped
+
+_NOT_MADE: Final = Failure(Verdict.RETRY, "it was not asked for any more")
 
 _JOIN_FOR: Final = 0.5  # seconds, for all threads together
 
@@ -79,6 +91,7 @@ class Keeper:
         self._due = threading.Condition(self.lock)
         self._agenda = Agenda()
         self._stages: dict[str, Stage] = {}
+        self._departing: list[Stage] = []  # dropped; they end when their leases have drained
         self._threads: list[threading.Thread] = []
         self._started = False
         self._awaited: set[LeaseRunner] = set()  # not optional, and has had no credential yet
@@ -90,7 +103,7 @@ class Keeper:
 
     def add_stage(self, name: str, session: Session) -> None:
         """A stage, which logs in by ``session``."""
-        stage = Stage(name, session, self.lock)
+        stage = Stage(name, session, self.lock, self.clock, self._draw)
         # A token is revoked when its last lease has left it, not after a time.
         pace = replace(self._pace, drain=inf)
         stage.login = LoginRunner(self, stage, LeaseMachine(pace, self.clock()))
@@ -98,10 +111,13 @@ class Keeper:
         if self._started:
             self._start_stage(stage)
 
-    def change_stage(self, name: str, session: Session) -> None:
-        """Log in by another ``session``; the leases move over as after any new login."""
+    def change_stage(self, name: str, session: Session, *, moved: bool = False) -> None:
+        """Log in by another ``session``; the leases move over as after any new login.
+
+        ``moved``: it is another Vault's, so that static secrets must be read anew.
+        """
         with self.lock:
-            self._stages[name].change(session)
+            self._stages[name].change(session, moved=moved)
             self.deliver(self._stages[name].login, Rotate())
 
     def drop_stage(self, name: str) -> None:
@@ -112,7 +128,8 @@ class Keeper:
                 self.drop(name, upstream)
             for scope in tuple(stage.scopes):
                 self.drop_scope(name, scope)
-            stage.dropped = True
+            # Its name is free from now on: the next reload may bring it back.
+            self._departing.append(self._stages.pop(name))
 
     def add(self, stage: str, upstream: Upstream) -> Slot:
         """An upstream; its credential will be in the slot returned."""
@@ -121,8 +138,7 @@ class Keeper:
         home = self._stages[stage]
         runner = LeaseRunner(self, home, upstream, machine, slot)
         home.leases[upstream.name] = runner
-        if not upstream.optional:
-            self._awaited.add(runner)
+        self._await(runner)
         if self._started:
             self.deliver(runner, Tick())
         return slot
@@ -164,17 +180,20 @@ class Keeper:
         """
         with self.lock:
             runner = self._stages[stage].leases[upstream.name]
+            before = runner.upstream
             if anew:
                 runner.change(upstream)
             else:
                 runner.upstream = upstream
+            if before.optional != upstream.optional:
+                self._await(runner)
             return runner.slot
 
     def drop(self, stage: str, upstream: str) -> None:
         """Let an upstream go: its lease drains and is revoked."""
         with self.lock:
             runner = self._stages[stage].leases.pop(upstream)
-            self._awaited.discard(runner)
+            self.arrived(runner)
             self._leave(runner, self._pace.drain)
 
     def drop_scope(self, stage: str, scope: Scope) -> None:
@@ -185,8 +204,16 @@ class Keeper:
 
     def _leave(self, runner: LeaseRunner, drain: float) -> None:
         runner.stage.leaving.append(runner)
-        runner.stage.forget_calls(runner)
+        forgotten = runner.stage.forget_calls(
+            lambda whose, call: whose is runner and not isinstance(call, CallRevoke)
+        )
         self.deliver(runner, Stop(revoke=True, drain=drain))
+        self._answer_for(forgotten)
+
+    def _answer_for(self, forgotten: Iterable[Runner]) -> None:
+        """A lease whose renewal is not even sent is revoked without waiting for it."""
+        for runner in forgotten:
+            self.deliver(runner, Failed(_NOT_MADE))
 
     def start(self) -> None:
         """Log in and fetch, in threads of the keeper's own."""
@@ -207,6 +234,9 @@ class Keeper:
             self.deliver(runner, Tick())
         for thread in threads:
             thread.start()
+
+    def _all_stages(self) -> list[Stage]:
+        return [*self._stages.values(), *self._departing]
 
     def _runners(self) -> Iterable[Runner]:
         for stage in self._stages.values():
@@ -264,7 +294,8 @@ class Keeper:
                 log.exception("a wake-up went wrong")
 
     def _look_round(self) -> None:
-        for stage in tuple(self._stages.values()):
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        for stage in self._all_stages():
             self._see_off(stage)
             for scope in stage.scopes:
                 scope.look_round(self.clock())
@@ -287,13 +318,13 @@ class Keeper:
             stage.leaving.remove(runner)
             if runner.gone:
                 runner.gone()
-        if not stage.dropped or stage.leaving or self._stopping:
+        if stage not in self._departing or stage.leaving or self._stopping:
             return
         if stage.login.machine.state is not State.STOPPED:
-            self.deliver(stage.login, Stop(revoke=stage.session.owns_token))
+            self.deliver(stage.login, Stop(revoke=True))
         elif stage.idle and not len(stage.login.machine.retired):
             stage.close()
-            del self._stages[stage.name]
+            self._departing.remove(stage)
 
     def _in_use(self, stage: Stage, accessor: str) -> bool:
         """Whether a lease, one that still drains, or a call hangs on this replaced token."""
@@ -325,7 +356,14 @@ class Keeper:
     def arrived(self, runner: LeaseRunner) -> None:
         """Called when a credential arrives; readiness, once reached, stays."""
         self._awaited.discard(runner)
-        self._ready = self._ready or not self._awaited
+        self._ready = self._ready or (self._started and not self._awaited)
+
+    def _await(self, runner: LeaseRunner) -> None:
+        """Whether readiness waits for it, by its configuration of now."""
+        if runner.upstream.optional or runner.slot.credential:
+            self.arrived(runner)
+        elif not self._ready:
+            self._awaited.add(runner)
 
     @property
     def ready(self) -> bool:
@@ -387,40 +425,45 @@ class Keeper:
         deadline = self.clock() + timeout
         with self.lock:
             self._stopping, self._ready = True, False
-            for stage in self._stages.values():
-                for scope in stage.scopes:
-                    scope.refuse()
-                stage.forget_calls()
-                owned = stage.session.owns_token
-                for runner in tuple(stage.runners):
-                    self.deliver(runner, Stop(revoke=not owned))
-                if owned:
-                    self.deliver(stage.login, Stop(revoke=True))
-        left = [s for s in self._stages.values() if not self._settled(s, deadline)]
+            revoking = [(stage, self._end(stage)) for stage in self._all_stages()]
+        left = [stage for stage, own in revoking if not self._settled(stage, own, deadline)]
         self._close()
         return not left
 
-    def _settled(self, stage: Stage, deadline: float) -> bool:
+    def _end(self, stage: Stage) -> list[Runner]:
+        """Revoke the stage's tokens, and by themselves the leases that none of them takes along.
+
+        Returns whose revocations there are to wait for.
+        """
+        stage.stopping = True
+        for scope in stage.scopes:
+            scope.refuse()
+        alone = {runner for runner in stage.runners if not stage.login.takes_along(runner)}
+        kept = {stage.login, *alone}
+        forgotten = stage.forget_calls(
+            lambda whose, call: whose not in kept or not isinstance(call, CallRevoke)
+        )
+        for runner in tuple(stage.runners):
+            self.deliver(runner, Stop(revoke=runner in alone))
+        self.deliver(stage.login, Stop(revoke=True))
+        self._answer_for(runner for runner in forgotten if runner in kept)
+        return list(kept)
+
+    def _settled(self, stage: Stage, revoking: list[Runner], deadline: float) -> bool:
         """Wait until nothing of the stage is left to revoke."""
         with stage.todo:
-            while self._left(stage):
+            while not stage.idle or any(len(runner.machine.retired) for runner in revoking):
                 wait = deadline - self.clock()
                 if wait <= 0:
                     return False
                 stage.todo.wait(min(wait, 0.1))
         return True
 
-    @staticmethod
-    def _left(stage: Stage) -> bool:
-        owned = stage.session.owns_token
-        runners = [stage.login] if owned else list(stage.runners)
-        return not stage.idle or any(len(runner.machine.retired) for runner in runners)
-
     def _close(self) -> None:
         with self.lock:
             self._closed = True
             self._due.notify_all()
-            for stage in self._stages.values():
+            for stage in self._all_stages():
                 stage.close()
         until = time.monotonic() + _JOIN_FOR
         for thread in self._threads:

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_ON_THE_WAY: Final = 0.25  # seconds
+
+_TOO_LATE = Failure(Verdict.LEASE_GONE, "its lease ended before the call could be made")
 _OUR_FAULT = Failure(Verdict.RETRY, "an error of our own; see the log")
 
 Answer = Any  # an event for the machine
@@ -107,6 +110,14 @@ class Runner:
         )
         return _as_event(call, error.failure)
 
+    def too_late(self, call: Call) -> bool:
+        """Whether the lease that a queued call was to renew has ended; then that is the answer."""
+        if not isinstance(call, CallRenew) or self.machine.state is not State.LAPSED:
+            return False
+        self.calls -= 1
+        self.answered(Failed(_TOO_LATE))
+        return True
+
     def token_for(self, call: Call) -> Token | None:
         """The token to make the call with."""
         return self.stage.token
@@ -138,6 +149,7 @@ class LeaseRunner(Runner):
     ) -> None:
         super().__init__(keeper, stage, machine)
         self.upstream = upstream
+        self._asked = self._held = upstream  # as it was at the last fetch, and at the last good one
         self.slot = slot
         self.scope: Scope | None = None  # None: shared by all callers
         self.caller = ""  # whose it is, in a scope
@@ -162,14 +174,16 @@ class LeaseRunner(Runner):
         if isinstance(call, CallRevoke):
             session.revoke(token.secret, call.lease_id)
             return Revoked(call.lease_id)
-        source = self.upstream.secrets[self.stage.name]
-        return self._rendered(session.fetch(token.secret, token.login, source), sent_at)
+        # Once: a reload meanwhile must not put one upstream's secret in another's place.
+        upstream = self._asked = self.upstream
+        grant = session.fetch(token.secret, token.login, upstream.secrets[self.stage.name])
+        return self._rendered(upstream, grant, sent_at)
 
-    def _rendered(self, grant: Grant, sent_at: float) -> Answer:
+    def _rendered(self, upstream: Upstream, grant: Grant, sent_at: float) -> Answer:
         """The grant with the ready mutation in place of the secret's fields."""
         fields: dict[str, Secret] = dict(grant.payload)
         try:
-            mutation = render(self.upstream.inject, fields, self.upstream.strip)
+            mutation = render(upstream.inject, fields, upstream.strip)
         except (MissingFieldError, InjectionError) as exc:
             log.error("%s: %s", self.label, exc)  # noqa: TRY400  the text says it all
             failure = Failure(Verdict.REFUSED, f"the secret does not fit: {exc}")
@@ -213,7 +227,17 @@ class LeaseRunner(Runner):
     def failed(self, call: Call, error: VaultError, token: Token | None) -> Answer:
         if error.failure.verdict is Verdict.TOKEN_DEAD:
             self.stage.login.found_dead(token)
+        if error.failure.verdict is Verdict.SECRET_GONE and self._elsewhere:
+            # What is held was not deleted: it came from where a reload has led away from.
+            refused = replace(error.failure, verdict=Verdict.REFUSED)
+            error = VaultError(refused, error.status, error.detail)
         return super().failed(call, error, token)
+
+    @property
+    def _elsewhere(self) -> bool:
+        """Whether the last fetch was not from where what is held came from."""
+        stage = self.stage.name
+        return self._asked.secrets[stage] != self._held.secrets[stage]
 
     def hangs_on(self, login: Login) -> bool:
         """Whether what it holds, or a lease that still drains, is of this login."""
@@ -228,9 +252,14 @@ class LeaseRunner(Runner):
         self.keeper.deliver(self, Rotate(anew=True))
 
     def publish(self, command: Publish) -> None:
-        grant = command.grant
+        grant, ends_at = command.grant, command.ends_at
+        self._held = self._asked
+        if grant.lease_id:
+            # A request needs time to get there; one that sets out in the lease's last
+            # moment would arrive with a dead credential.
+            ends_at -= min(_ON_THE_WAY, grant.ttl / 20)
         self.slot.credential = Credential(
-            grant.payload, grant.credential_id, grant.lease_id, command.ends_at, grant.login
+            grant.payload, grant.credential_id, grant.lease_id, ends_at, grant.login
         )
         self.keeper.arrived(self)
         if self.scope:
@@ -306,8 +335,9 @@ class LoginRunner(Runner):
             known = self._tokens.get(token.accessor)
             # A token file can bring the one back that leases hang on, or one that only
             # seemed dead, to a standby that did not know it yet.
-            if known is None or known.login.ends_at == -inf:
-                self._tokens[token.accessor] = token
+            if known is not None and known.login.ends_at != -inf:
+                token = replace(token, login=known.login)  # by the session of now
+            self._tokens[token.accessor] = token
 
     def forget_tokens(self) -> None:
         """Drop the tokens that will not be used, renewed or revoked any more."""
@@ -323,6 +353,14 @@ class LoginRunner(Runner):
         """The token with this accessor, while it is known."""
         return self._tokens.get(accessor)
 
+    def takes_along(self, lease: LeaseRunner) -> bool:
+        """Whether each lease there, also one on its way, ends when our own tokens are revoked."""
+        held, retired = lease.machine.held, lease.machine.retired
+        logins = [*([held.grant.login] if held else []), *(old.login for old in retired)]
+        tokens = [self.token_of(login) for login in logins if login is not NO_LOGIN]
+        tokens += [self.stage.token] if lease.calls else []
+        return all(token is None or token.session.owns_token for token in tokens)
+
     def token_of(self, login: Login | None) -> Token | None:
         """The token whose life this is, while it is known."""
         return next((t for t in self._tokens.values() if t.login is login), None)
@@ -333,7 +371,8 @@ class LoginRunner(Runner):
             held = self.machine.held
             if token is None or held is None:
                 return
-            if self.stage.token is not token:  # it has been replaced meanwhile
+            now = self.stage.token
+            if now is None or now.login is not token.login:  # it has been replaced meanwhile
                 token.login.ends_at = -inf
                 return
             held.grant.login.ends_at = -inf
@@ -342,15 +381,22 @@ class LoginRunner(Runner):
     def publish(self, command: Publish) -> None:
         """Put the token to use; the leases of the one before move over, spread out."""
         grant, before = command.grant, self.stage.token
-        if before and before.accessor == grant.lease_id:
-            before.login.ends_at = command.ends_at
+        token = self.stage.token = self._tokens[grant.lease_id]
+        grant.login.ends_at = token.login.ends_at = command.ends_at
+        moved = self.stage.moved and token.session is self.stage.session
+        if moved:
+            self.stage.moved = False
+        if before and before.login is token.login:
             return
-        grant.login.ends_at = command.ends_at
-        self.stage.token = self._tokens[grant.lease_id]
         self.stage.todo.notify_all()
         if before:
-            left = before.login.ends_at - self.keeper.clock()
-            within = max(0.0, min(_MOVE_MAX, left * _MOVE_SHARE))
+            before.login.leaving = before.session.owns_token and not moved
+        left = before.login.ends_at - self.keeper.clock() if before else 0.0
+        within = max(0.0, min(_MOVE_MAX, left * _MOVE_SHARE))
+        if moved:  # to another Vault, so static secrets too, and their versions begin anew
+            for runner in tuple(self.stage.active):
+                self.keeper.deliver(runner, Rotate(within, anew=True))
+        elif before:
             for runner in self.leases_of(before):
                 self.keeper.deliver(runner, Rotate(within))
 

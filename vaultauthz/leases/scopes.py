@@ -7,7 +7,9 @@ one call to Vault.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from vaultauthz.config.values import Upstream
@@ -70,7 +72,8 @@ class _Scope:
 
     def failed(self, runner: LeaseRunner) -> None:
         """Vault has given nothing: who waits is told so at once."""
-        self._answer(runner, self._denied(Reason.NO_CREDENTIAL, 1))
+        wait = runner.retry_after if runner.resting else 1
+        self._answer(runner, self._denied(Reason.NO_CREDENTIAL, wait))
 
     def refuse(self) -> None:
         """The end: who waits, or still comes, is denied."""
@@ -109,8 +112,8 @@ class PerCaller(_Scope):
             return self._denied(Reason.NO_CREDENTIAL, 1)
         runner = self._runners.get(identity)
         if runner is None:
-            if len(self._runners) >= self._upstream.max_callers:
-                self._drop(min(self._runners, key=lambda known: self._runners[known].used_at))
+            if self._waiters >= MAX_WAITING or not self._make_room():
+                return self._denied(Reason.OVERLOADED, 1)
             runner = self._keeper.lease_for(self._stage, self._upstream, caller, self)
             self._runners[identity] = runner
         runner.used_at = now = self._keeper.clock()
@@ -121,19 +124,37 @@ class PerCaller(_Scope):
             return self._denied(Reason.NO_CREDENTIAL, runner.retry_after)
         return self._wait(runner, wait)
 
+    def _make_room(self) -> bool:
+        """Let the one go that was not used for longest; False when all are being waited for.
+
+        Those would be fetched for nobody, and nobody would get one under a flood.
+        """
+        if len(self._runners) < self._upstream.max_callers:
+            return True
+        unawaited = [k for k, r in self._runners.items() if not self._waiting.get(r)]
+        if not unawaited:
+            return False
+        self._drop(min(unawaited, key=lambda known: self._runners[known].used_at))
+        return True
+
     def published(self, runner: LeaseRunner, credential: Credential) -> None:
         """Answer who waits for this."""
+        if self._waiting.get(runner):
+            runner.used_at = self._keeper.clock()
         self._answer(runner, self._allowed(credential))
 
     def look_round(self, now: float) -> None:
         """Give back what nobody has used for long."""
         idle = self._upstream.idle
-        for identity in [k for k, r in self._runners.items() if now - r.used_at > idle]:
-            self._drop(identity)
+        for identity, runner in tuple(self._runners.items()):
+            if now - runner.used_at > idle and not self._waiting.get(runner):
+                self._drop(identity)
 
     def _drop(self, identity: Identity) -> None:
         runner = self._runners.pop(identity)
         self.failed(runner)
+        # Out of sight first: a check that saw it still has said so in `used_at` before.
+        runner.slot.credential = None
         # What a request may still be using drains; what has long been idle need not.
         unused = self._keeper.clock() - runner.used_at
         self._keeper.let_go(runner, max(0.0, self._keeper.drain - unused))
@@ -151,6 +172,7 @@ class PerRequest(_Scope):
     def __init__(self, keeper: Keeper, stage: str, upstream: Upstream) -> None:
         super().__init__(keeper, stage, upstream)
         self._outstanding = 0
+        self._rest_until = -inf  # what Vault refused to one request, it need not be asked by all
 
     def take(self, request: Request, wait: float) -> Answer:
         """A promise of a credential within ``wait`` seconds; never one that is there."""
@@ -159,6 +181,9 @@ class PerRequest(_Scope):
                 return self._denied(Reason.NO_CREDENTIAL, 1)
             if self._outstanding >= MAX_OUTSTANDING or self._waiters >= MAX_WAITING:
                 return self._denied(Reason.OVERLOADED, 1)
+            rest = self._rest_until - self._keeper.clock()
+            if rest > 0:
+                return self._denied(Reason.NO_CREDENTIAL, math.ceil(min(rest, 60.0)))
             self._outstanding += 1
             runner = self._keeper.lease_for(self._stage, self._upstream, request.caller, self)
             return self._wait(runner, wait)
@@ -170,10 +195,14 @@ class PerRequest(_Scope):
 
     def published(self, runner: LeaseRunner, credential: Credential) -> None:
         """Answer the request that this is for; from now on the lease only ends."""
+        self._rest_until = -inf
         self._answer(runner, self._allowed(credential))
+        runner.slot.credential = None  # it is not kept in memory for longer than it is used
         self._let_go(runner, self._upstream.hold)
 
     def failed(self, runner: LeaseRunner) -> None:
+        if runner.resting:
+            self._rest_until = runner.machine.due
         super().failed(runner)
         self._let_go(runner, 0.0)
 

@@ -6,11 +6,19 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaultauthz.core.credential import Login
-from vaultauthz.core.lease_messages import CallIssue, CallRenew, CallRevoke
+from vaultauthz.core.flow import Flow
+from vaultauthz.core.lease_messages import (
+    CallIssue,
+    CallRenew,
+    CallRevoke,
+    Failed,
+    NotRevoked,
+)
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault.session import Session
 
@@ -35,13 +43,25 @@ class Stage:
     """The login, the leases taken with it, and the calls that wait to be made.
 
     Everything here is guarded by the keeper's lock, which ``todo`` shares.
-    Calls for leases wait until there is a token; those for the login itself have a
-    queue and a thread of their own, so that they never stand behind a lease.
+    Calls for leases, but for revocations, wait until there is a token; those for the
+    login itself have a queue and a thread of their own, so that they never stand behind
+    a lease.
     """
 
-    def __init__(self, name: str, session: Session, lock: threading.RLock) -> None:
+    def __init__(
+        self,
+        name: str,
+        session: Session,
+        lock: threading.RLock,
+        clock: Callable[[], float],
+        draw: Callable[[], float],
+    ) -> None:
         self.name = name
         self.session = session
+        self.clock = clock
+        self.draw = draw
+        self.flow = Flow(session.calls_per_second, clock(), draw())
+        self.stopping = False  # from then on only revocations are made, and at once
         self.token: Token | None = None
         self.login: LoginRunner
         self.leases: dict[str, LeaseRunner] = {}
@@ -51,9 +71,10 @@ class Stage:
         self.todo = threading.Condition(lock)
         self.lease_calls: deque[tuple[Runner, Call]] = deque()
         self.login_calls: deque[tuple[Runner, Call]] = deque()
+        self._revocations = 0  # of `lease_calls`
         self.in_flight: Counter[str] = Counter()  # calls that are out, by their token's accessor
         self.closed = False
-        self.dropped = False  # a reload let it go; it ends when its leases have drained
+        self.moved = False  # to another Vault, where it has yet to log in
         self.wants_login = False  # the file that logins read has changed
         self._seen_file = self._stat_file()
 
@@ -61,16 +82,38 @@ class Stage:
         """Have the call made as soon as a worker is free (and a token is there)."""
         queue = self.login_calls if runner is self.login else self.lease_calls
         queue.append((runner, call))
+        self._revocations += queue is self.lease_calls and isinstance(call, CallRevoke)
         runner.calls += 1
         self.todo.notify_all()
 
-    def forget_calls(self, of: Runner | None = None) -> None:
-        """At the end, ``of`` one runner or of all: from now on there are only revocations."""
+    def forget_calls(self, unwanted: Callable[[Runner, Call], bool]) -> list[Runner]:
+        """Do not make these calls; returns whose they were, as their machines wait for an answer."""
+        forgotten = []
         for queue in (self.lease_calls, self.login_calls):
-            for runner, call in tuple(queue):
-                if of in (None, runner) and not isinstance(call, CallRevoke):
-                    queue.remove((runner, call))
-                    runner.calls -= 1
+            entries = tuple(queue)
+            queue.clear()
+            for entry in entries:
+                if unwanted(*entry):
+                    forgotten.append(entry[0])
+                    entry[0].calls -= 1
+                else:
+                    queue.append(entry)
+        self._revocations = sum(isinstance(call, CallRevoke) for _, call in self.lease_calls)
+        return forgotten
+
+    def _take(
+        self, queue: deque[tuple[Runner, Call]], *, needs_token: bool
+    ) -> tuple[Runner, Call] | None:
+        """The first call that can be made now."""
+        entry = None
+        if queue and (self.token or not needs_token):
+            entry = queue.popleft()
+        elif needs_token and self._revocations:  # with the token that the lease was taken with
+            entry = next(entry for entry in queue if isinstance(entry[1], CallRevoke))
+            queue.remove(entry)
+        if entry and needs_token and isinstance(entry[1], CallRevoke):
+            self._revocations -= 1
+        return entry
 
     @property
     def runners(self) -> Iterator[LeaseRunner]:
@@ -91,28 +134,47 @@ class Stage:
     @property
     def idle(self) -> bool:
         """Whether no call is out or waiting that could be made."""
-        waiting = bool(self.login_calls) or (bool(self.lease_calls) and self.token is not None)
-        return not self.in_flight.total() and not waiting
+        calls = len(self.lease_calls) if self.token else self._revocations
+        return not (self.in_flight.total() or self.login_calls or calls)
 
     def work(self, queue: deque[tuple[Runner, Call]], *, needs_token: bool) -> None:
         """A worker's life: take a call, make it without the lock, hand the answer in."""
         while True:
             with self.todo:
-                while not self.closed and not (queue and (self.token or not needs_token)):
-                    self.todo.wait()
-                if self.closed:
+                entry = self._next(queue, needs_token=needs_token)
+                if entry is None:
                     return
-                runner, call = queue.popleft()
+                runner, call = entry
+                if runner.too_late(call):
+                    continue
                 token = runner.token_for(call)
                 exchange = runner.exchange(call, token)
                 accessor = token.accessor if token else ""
                 self.in_flight[accessor] += 1
+                sent_at = self.clock()
+                self.flow.sent(sent_at)
             answer = exchange()
             with self.todo:
                 self.in_flight -= Counter([accessor])  # which drops what comes to nothing
+                away = isinstance(answer, (Failed, NotRevoked)) and answer.failure.away
+                self.flow.answered(sent_at, self.clock(), self.draw(), pushback=away)
                 runner.calls -= 1
                 runner.answered(answer)
                 self.todo.notify_all()
+
+    def _next(
+        self, queue: deque[tuple[Runner, Call]], *, needs_token: bool
+    ) -> tuple[Runner, Call] | None:
+        """Wait until a call of the queue may be made; None at the end."""
+        while not self.closed:
+            wait = 0.0 if self.stopping else self.flow.ready_at() - self.clock()
+            login_first = needs_token and bool(self.login_calls) and not self.stopping
+            if wait <= 0 and not login_first:
+                entry = self._take(queue, needs_token=needs_token)
+                if entry:
+                    return entry
+            self.todo.wait(wait if queue and 0 < wait < inf else None)
+        return None
 
     def threads(self, workers: int) -> list[threading.Thread]:
         """``workers`` threads for the leases' calls and one for the login's."""
@@ -126,9 +188,11 @@ class Stage:
         ]
         return [*lease, thread("login", lambda: self.work(self.login_calls, needs_token=False))]
 
-    def change(self, session: Session) -> None:
-        """Log in by ``session`` from now on."""
+    def change(self, session: Session, *, moved: bool) -> None:
+        """Log in by ``session`` from now on; ``moved``: it is another Vault's."""
         self.session = session
+        self.moved |= moved
+        self.flow = Flow(session.calls_per_second, self.clock(), self.draw())
         self._seen_file = self._stat_file()
 
     def close(self) -> None:

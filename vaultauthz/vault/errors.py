@@ -58,6 +58,9 @@ _BY_STATUS: dict[int, tuple[Verdict, str]] = {
     503: (Verdict.RETRY, "Vault is sealed or down for maintenance"),
 }
 
+# Vault itself, or what stands before it, could not serve. A 500 may be one engine's.
+_AWAY = frozenset((429, 472, 473, 502, 503, 504))
+
 
 def of_status(call: Call, status: int, texts: list[str], retry_after: float) -> Failure:
     """The meaning of an HTTP answer that is not a success."""
@@ -67,11 +70,11 @@ def of_status(call: Call, status: int, texts: list[str], retry_after: float) -> 
         return Failure(Verdict.REFUSED, "Vault knows no such path")
     if status in _BY_STATUS:
         verdict, reason = _BY_STATUS[status]
-        return Failure(verdict, reason, retry_after)
+        return Failure(verdict, reason, retry_after, away=status in _AWAY)
     if 300 <= status < 400:
         return Failure(Verdict.RETRY, "Vault redirects to another host, which is not followed")
     if status >= 500:
-        return Failure(Verdict.RETRY, f"Vault answered {status}", retry_after)
+        return Failure(Verdict.RETRY, f"Vault answered {status}", retry_after, away=status in _AWAY)
     return Failure(Verdict.REFUSED, f"Vault answered {status}")
 
 
@@ -94,8 +97,8 @@ def of_exception(exc: Exception) -> Failure:
     if isinstance(exc, (requests.Timeout, urllib3.exceptions.TimeoutError)):
         return TOO_SLOW
     if isinstance(exc, requests.ConnectionError):
-        return Failure(Verdict.RETRY, "Vault cannot be reached")
-    return Failure(Verdict.RETRY, "the exchange with Vault broke off")
+        return Failure(Verdict.RETRY, "Vault cannot be reached", away=True)
+    return Failure(Verdict.RETRY, "the exchange with Vault broke off", away=True)
 
 
 def _hung_up(exc: BaseException | None) -> bool:
@@ -109,5 +112,5 @@ def _hung_up(exc: BaseException | None) -> bool:
 
 NOT_VAULT = Failure(Verdict.RETRY, "the answer is not Vault's (no JSON object)")
 TOO_LARGE = Failure(Verdict.REFUSED, "the answer is larger than 1 MiB")
-TOO_SLOW = Failure(Verdict.RETRY, "Vault did not answer in time")
+TOO_SLOW = Failure(Verdict.RETRY, "Vault did not answer in time", away=True)
 TOKEN_DEAD = Failure(Verdict.TOKEN_DEAD, "the login token does not exist any more")

@@ -47,6 +47,11 @@ class Session:
             return self._method.path
         return self._method.secret_id_file if isinstance(self._method, AppRole) else None
 
+    @property
+    def calls_per_second(self) -> float:
+        """The pace of this stage's calls; infinity for no bound."""
+        return self._vault.calls_per_second
+
     def login(self) -> Grant:
         """A new token. Its payload is the token as a ``Secret``."""
         transport = self._transport(Call.LOGIN)

@@ -19,7 +19,7 @@ SHAPE = [
             "1: vault.address: is missing; add https://HOST:PORT, or set $VAULT_ADDR",
             (
                 "2: vault.adress: unknown key; did you mean address? "
-                "Known here: address, insecure, namespace, timeout, tls"
+                "Known here: address, calls_per_second, insecure, namespace, timeout, tls"
             ),
         ),
     ),

@@ -30,9 +30,10 @@ def test_every_status_has_a_meaning_in_our_own_words(
 @given(EVERY, st.sampled_from([412, 429, 472, 473, 500, 502, 503, 504]))
 def test_what_passes_by_itself_is_tried_again(call: Call, status: int) -> None:
     """Overload, seals, standbys and errors inside Vault never cost a lease."""
-    assert of_status(call, status, [], 7.0) == Failure(
-        Verdict.RETRY, of_status(call, status, [], 7.0).reason, 7.0
-    )
+    failure = of_status(call, status, [], 7.0)
+    assert (failure.verdict, failure.retry_after) == (Verdict.RETRY, 7.0)
+    # A 500 may be one engine's; the others say that Vault itself cannot serve just now.
+    assert failure.away == (status not in (412, 500))
 
 
 @given(st.lists(st.text()))

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -29,6 +30,7 @@ THREADS: Final = 4
 # Threads besides, in which checks wait that Vault must be asked for: grpcio's synchronous
 # server has no other way to answer later. One more is refused, so that THREADS stay free.
 WAITING: Final = 64
+_LAST: Final = 0.1  # of the grace at the end: the time to refuse those that still wait
 _OPTIONS: Final = (
     # On by default, and then a second server on the port gets half of the checks.
     ("grpc.so_reuseport", 0),
@@ -99,8 +101,11 @@ class GrpcioTransport:
     def stop(self, grace: float) -> None:
         """See ``rpc.Transport``."""
         if self._server is not None:
+            ended = self._server.stop(grace)
+            if not ended.wait(grace * (1 - _LAST)):
+                self._desk.give_up()
             # grpcio ends what is late by itself; the extra second is for its own threads.
-            self._server.stop(grace).wait(grace + 1.0)
+            ended.wait(grace * _LAST + 1.0)
         self._desk.shutdown(wait=False)
 
     def _bind(self, server: grpc.Server) -> int:
@@ -125,7 +130,8 @@ class GrpcioTransport:
                 answer = method.answer(data, left)
                 if isinstance(answer, bytes):
                     return answer
-                return desk.wait(answer) or method.refuse(data, left)
+                refuse = partial(method.refuse, data, left)
+                return desk.wait(answer, refuse) or refuse()
             except RpcError as exc:
                 code, message = exc.code, exc.message
             except Exception as exc:  # noqa: BLE001 - grpcio would log and send its text
@@ -150,6 +156,7 @@ class _Desk(Executor):
         self._here = threading.local()
         self._turns = threading.Semaphore(THREADS)  # the rest of the threads wait for Vault
         self._seats = threading.Semaphore(WAITING)
+        self._promised: dict[Later[bytes], Callable[[], bytes]] = {}  # what to say without one
         self._answering = ThreadPoolExecutor(THREADS + WAITING, thread_name_prefix="grpc-answer")
         self._refusing = ThreadPoolExecutor(
             1, thread_name_prefix="grpc-refuse", initializer=self._mark
@@ -163,16 +170,23 @@ class _Desk(Executor):
         """Whether the thread that asks is the one that refuses."""
         return getattr(self._here, "refusing", False)
 
-    def wait(self, answer: Later[bytes]) -> bytes | None:
+    def wait(self, answer: Later[bytes], refuse: Callable[[], bytes]) -> bytes | None:
         """The answer when it comes; None, at once, when too many wait already."""
         if not self._seats.acquire(blocking=False):
             return None
+        self._promised[answer] = refuse
         self._turns.release()
         try:
             return answer.wait()
         finally:
             self._turns.acquire()
+            del self._promised[answer]
             self._seats.release()
+
+    def give_up(self) -> None:
+        """Refuse the calls that wait: a denial, since Envoy applies its failure mode to none."""
+        for answer, refuse in tuple(self._promised.items()):
+            answer.answer(refuse())
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Queue a call, or have it refused."""

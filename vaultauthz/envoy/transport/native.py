@@ -3,7 +3,7 @@
 Its event interface is used, not its ``server()``. Everything runs on one thread, because no
 answer blocks: there is no hand-over from thread to thread to pay for (measured in
 benchmarks/check_server.py), the length of a batch says how many calls wait, and any
-thread may respond to a call later, which is how checks that must wait will fit in. Its
+thread may respond to a call later, which is how checks that must wait fit in. Its
 interface is stable within 0.x (tests/test_api.py there pins it).
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
-from pygrpc_native import EVENT_CALL, NativeGrpcFront
+from pygrpc_native import EVENT_CALL, EVENT_CANCEL, NativeGrpcFront
 
 from vaultauthz.envoy.rpc import (
     BACKLOG,
@@ -57,6 +57,8 @@ class NativeTransport:
         self._backlog = backlog
         self._deadlines = deadlines
         self._stopping = False
+        self._until = 0.0  # when stopping: how long promised answers are waited for
+        self._promised: dict[int, Callable[[], bytes]] = {}  # call → what to say without one
         self._thread = threading.Thread(target=self._run, name="grpc-native", daemon=True)
         self._front: NativeGrpcFront | None = None
 
@@ -88,15 +90,18 @@ class NativeTransport:
         """See ``rpc.Transport``."""
         if self._front is None:
             return
+        self._until = time.monotonic() + grace
         self._stopping = True
-        self._thread.join(grace)
+        self._thread.join(grace + 2 * _WAIT_MS / 1000)
         time.sleep(min(_FLUSH, grace))
         self._front.close()
 
     def _run(self) -> None:
-        while not self._stopping:
+        while not self._stopping or (self._promised and time.monotonic() < self._until):
             self._serve(_WAIT_MS)
         self._serve(0)  # what had arrived before the end was called
+        for call_id, refuse in tuple(self._promised.items()):
+            self._respond(call_id, refuse())  # a denial; Envoy applies its failure mode to none
 
     def _serve(self, wait_ms: int) -> None:
         # Twice the backlog: a call past the first half is one too many, and the limit
@@ -104,9 +109,9 @@ class NativeTransport:
         calls = self._calls(2 * self._backlog, wait_ms)
         # The refused first: their answer is quick, and they should not wait for the others.
         for call_id, method, data, _ in calls[self._backlog :]:
-            self._answer(call_id, data, self._methods[method].refuse, None)
+            self._answer(call_id, data, self._methods[method], None, refused=True)
         for call_id, method, data, left in calls[: self._backlog]:
-            self._answer(call_id, data, self._methods[method].answer, left)
+            self._answer(call_id, data, self._methods[method], left)
 
     def _calls(self, most: int, wait_ms: int) -> list[tuple[int, int, bytes | None, float | None]]:
         """What has arrived: id, method, message and the seconds that the client waits."""
@@ -114,35 +119,45 @@ class NativeTransport:
         if not self._deadlines:
             events = front.recv_batch(most, wait_ms) or ()
             return [(*event[1:4], None) for event in events if event[0] == EVENT_CALL]
-        detailed = front.recv_batch_details(most, wait_ms) or ()
-        return [
-            (call_id, method, data, details[2] if details else None)
-            for kind, call_id, method, data, _, details in detailed
-            if kind == EVENT_CALL
-        ]
+        calls = []
+        for event in front.recv_batch_details(most, wait_ms) or ():
+            kind, call_id, method, data, _, details = event
+            if kind == EVENT_CALL:
+                calls.append((call_id, method, data, details[2] if details else None))
+            elif kind == EVENT_CANCEL:
+                self._promised.pop(call_id, None)  # nobody waits for it any more
+        return calls
 
     def _respond(self, call_id: int, response: bytes) -> None:
+        self._promised.pop(call_id, None)
         self._bound.respond(call_id, response)
+
+    def _fail(self, call_id: int, exc: Exception) -> None:
+        self._promised.pop(call_id, None)
+        if isinstance(exc, RpcError):
+            self._bound.fail(call_id, exc.code, exc.message)
+            return
+        log.error("a call failed with %s", type(exc).__name__)  # its text may quote a value
+        self._bound.fail(call_id, INTERNAL, "internal")
 
     def _answer(
         self,
         call_id: int,
         data: bytes | None,
-        answer: Callable[[bytes, float | None], bytes | Later[bytes]],
+        method: Method,
         left: float | None,
+        *,
+        refused: bool = False,
     ) -> None:
-        front = self._bound
         if data is None or len(data) > MESSAGE_LIMIT:
-            front.fail(call_id, RESOURCE_EXHAUSTED, "the message is too large")
+            self._bound.fail(call_id, RESOURCE_EXHAUSTED, "the message is too large")
             return
         try:
-            response = answer(data, left)
+            response = (method.refuse if refused else method.answer)(data, left)
             if isinstance(response, Later):
-                response.then(partial(self._respond, call_id))
+                self._promised[call_id] = partial(method.refuse, data, None)
+                response.then(partial(self._respond, call_id), partial(self._fail, call_id))
             else:
-                front.respond(call_id, response)
-        except RpcError as exc:
-            front.fail(call_id, exc.code, exc.message)
+                self._bound.respond(call_id, response)
         except Exception as exc:  # noqa: BLE001 - one call must not end the thread of all
-            log.error("a call failed with %s", type(exc).__name__)  # noqa: TRY400 - its text may quote a value
-            front.fail(call_id, INTERNAL, "internal")
+            self._fail(call_id, exc)

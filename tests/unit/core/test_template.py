@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vaultauthz.core.secret import Secret
+from vaultauthz.core.template import MissingFieldError, Template, TemplateError
+
+FIELDS = {"user": Secret("v-app"), "pass.word-1": Secret("{user}%s")}
+
+
+@pytest.mark.parametrize(
+    ("text", "filled"),
+    [
+        ("", ""),
+        ("plain", "plain"),
+        ("{user}", "v-app"),
+        ("a{user}b{user}c", "av-appbv-appc"),
+        ("{pass.word-1}", "{user}%s"),  # what a secret holds is never filled in again
+        ("{{user}}", "{user}"),
+        ("{{{user}}}", "{v-app}"),
+        ("}}{{", "}{"),
+        ("line\n{user}", "line\nv-app"),
+    ],
+)
+def test_fill(text: str, filled: str) -> None:
+    """Fields are filled in, double braces stand for single ones, the rest is itself."""
+    assert Template.parse(text).fill(FIELDS) == filled
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "}", "a{b", "a}b", "{}", "{a b}", "{a{b}", "{{user}", "{-a}"]
+)
+def test_refused(text: str) -> None:
+    """A brace without its partner and a name that is none are errors."""
+    with pytest.raises(TemplateError):
+        Template.parse(text)
+
+
+def test_error_says_where() -> None:
+    """The message counts characters as a person does and says what to write instead."""
+    with pytest.raises(TemplateError, match=r"'}' at character 3; write '}}'"):
+        Template.parse("ab}")
+
+
+@given(st.text())
+def test_escaped_text_is_itself(text: str) -> None:
+    """Any text with its braces doubled is a template for that text."""
+    template = Template.parse(text.replace("{", "{{").replace("}", "}}"))
+    assert template.fill({}) == text
+    assert template.fields == ()
+
+
+@given(st.text(), st.text())
+def test_value_is_put_in_unchanged(before: str, value: str) -> None:
+    """Whatever the value holds, it arrives as it is."""
+    escaped = before.replace("{", "{{").replace("}", "}}")
+    assert Template.parse(escaped + "{f}").fill({"f": Secret(value)}) == before + value
+
+
+def test_fields_each_once_in_order() -> None:
+    """A template names the fields that it wants."""
+    assert Template.parse("{b}{a}{b}").fields == ("b", "a")
+
+
+def test_missing_field_names_what_there_is() -> None:
+    """The error for a missing field lists the names that exist and no value."""
+    with pytest.raises(MissingFieldError) as caught:
+        Template.parse("{token}").fill(FIELDS)
+    assert caught.value.field == "token"
+    assert caught.value.known == ("pass.word-1", "user")
+    assert str(caught.value) == "the secret has no field 'token'; it has: pass.word-1, user"
+
+
+def test_missing_field_of_an_empty_secret() -> None:
+    """A secret without fields is said to have none."""
+    with pytest.raises(MissingFieldError, match="it has: no fields"):
+        Template.parse("{token}").fill({})
