@@ -1,0 +1,75 @@
+"""Vault is not there, or slow, or drops connections."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.integration.faults.bed import BACK, Bed, Times
+from tests.integration.faults.conftest import MakeBed
+from tests.integration.faults.outage import ride_out
+from tests.integration.faults.vault_proxy import Kind, blackhole, late, reset_every
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
+
+
+def test_vault_stopped_and_started(bed: Bed) -> None:
+    """With Vault stopped a lease is used to its end and not beyond; dead answers: none."""
+    ride_out(bed, bed.bao.stop, bed.bao.start)
+    assert bed.ledger.minted == 2
+
+
+def test_vault_killed_and_restarted(bed: Bed) -> None:
+    """With Vault killed (-9) a lease is used to its end and not beyond; dead answers: none."""
+    ride_out(bed, bed.bao.kill, bed.bao.start)
+    assert bed.ledger.minted == 2
+
+
+def test_vault_sealed_and_unsealed(bed: Bed) -> None:
+    """With Vault sealed a lease is used to its end and not beyond; dead answers: none."""
+    ride_out(bed, bed.bao.seal, bed.bao.unseal)
+    assert bed.ledger.minted == 2
+
+
+def test_vault_never_answers(bed: Bed) -> None:
+    """With calls that are taken and never answered a lease is used to its end and not beyond; dead answers: none."""
+    ride_out(bed, lambda: bed.proxy.misbehave(blackhole), bed.proxy.behave)
+    assert bed.ledger.minted == 2
+
+
+def test_every_call_takes_longer_than_we_wait(bed: Bed) -> None:
+    """With 5 s for every call and 2 s of patience the users that nobody hears of are few; dead answers: none."""
+    ride_out(bed, lambda: bed.proxy.misbehave(late(5)), bed.proxy.behave)
+
+
+def test_every_call_takes_five_seconds(make_bed: MakeBed) -> None:
+    """With 5 s for every call and leases of 24 s nothing is lost at all; dead answers: none."""
+    bed = make_bed(Times(lease=24, call=8))
+    with bed.traffic() as traffic:
+        traffic.wait_for_200(5)
+        bed.proxy.misbehave(late(5))
+        time.sleep(26)  # its renewal is asked for after 18 s at the latest
+    bed.assert_none_dead()
+    bed.assert_paced()
+    assert set(traffic.statuses()) == {200}
+    assert len(bed.proxy.calls({Kind.RENEW})) == 1
+    assert bed.ledger.minted == 1
+
+
+def test_every_second_call_is_reset(make_bed: MakeBed) -> None:
+    """With every second connection reset leases of 8 s go on, but for bad luck; dead answers: none."""
+    bed = make_bed(Times(lease=8))
+    with bed.traffic() as traffic:
+        traffic.wait_for_200(5)
+        began = bed.proxy.misbehave(reset_every(2))
+        time.sleep(12)
+        ended = bed.proxy.behave()
+        traffic.wait_for_200(BACK)
+    bed.assert_none_dead()
+    bed.assert_paced()
+    assert set(traffic.statuses()) <= {200, 503}
+    # Three tries fit between a renewal's time and the lease's end, and all of them may be reset.
+    assert traffic.statuses()[200] > 0.75 * traffic.statuses().total()
+    # At most one new login for each lease that could not be renewed, never a storm.
+    assert bed.issues(began, ended) <= 6
