@@ -52,6 +52,15 @@ class OpenBroker:
         """
         return self._engine.check(request)
 
+    def rejected(self, decision: Decision) -> None:
+        """The upstream answered 401 to what this decision gave: ask for a replacement.
+
+        At most one for each upstream in 30 seconds comes of it, and none when the
+        credential has been replaced meanwhile.
+        """
+        if decision.allowed and decision.credential:
+            self._engine.rejected(decision.upstream, decision.stage, decision.credential)
+
     def close(self, timeout: float = 5.0) -> bool:
         """Revoke what was leased; True when all of it was, within ``timeout`` seconds."""
         revoked = self._engine.close(timeout)

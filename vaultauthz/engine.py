@@ -11,7 +11,7 @@ from vaultauthz.broker import Binding, Broker, Table
 from vaultauthz.changes import Changes, Place, compare
 from vaultauthz.config.values import Config, Upstream
 from vaultauthz.core import events
-from vaultauthz.core.credential import Slot
+from vaultauthz.core.credential import Credential, Slot
 from vaultauthz.core.decision import Decision
 from vaultauthz.core.events import CheckRecorder, Event, Listener
 from vaultauthz.core.pace import Pace
@@ -133,6 +133,10 @@ class Engine:
                 keeper.drop_scope(stage, source)
         for name in changes.stages_dropped:
             keeper.drop_stage(name)
+
+    def rejected(self, upstream: str, stage: str, credential: Credential) -> None:
+        """The upstream answered 401 to this credential: it may want a rotation."""
+        self.keeper.rejected(upstream, stage, credential.credential_id)
 
     def close(self, timeout: float = 5.0) -> bool:
         """Revoke what was leased; True when all of it was, within ``timeout`` seconds."""
