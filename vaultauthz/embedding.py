@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from vaultauthz.config import load
-from vaultauthz.core.decision import Decision
+from vaultauthz.core.decision import Allowed, Decision
 from vaultauthz.core.events import Event
 from vaultauthz.core.request import Request
 from vaultauthz.engine import Engine
@@ -58,7 +58,7 @@ class OpenBroker:
         At most one for each upstream in 30 seconds comes of it, and none when the
         credential has been replaced meanwhile.
         """
-        if decision.allowed and decision.credential:
+        if isinstance(decision, Allowed) and decision.credential:
             self._engine.rejected(decision.upstream, decision.stage, decision.credential)
 
     def close(self, timeout: float = 5.0) -> bool:
