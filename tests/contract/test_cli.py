@@ -61,7 +61,16 @@ REFUSED = {
         "cannot be read",
     ),
 }
-COMMANDS = [(), ("serve",), ("demo",), ("config",), ("config", "check")]
+COMMANDS = [
+    (),
+    ("serve",),
+    ("demo",),
+    ("config",),
+    ("config", "check"),
+    ("leases",),
+    ("rotate",),
+    ("revoke",),
+]
 
 
 @dataclass(frozen=True)
@@ -140,7 +149,7 @@ class TestUsage:
     def test_help_names_every_command(self, shell: Shell) -> None:
         """The first page lists them."""
         listed = re.findall(r"^    (\w+) +\w", shell.run("--help").out, re.MULTILINE)
-        assert listed == ["serve", "demo", "config"]
+        assert listed == ["serve", "demo", "config", "leases", "rotate", "revoke"]
 
     def test_version(self, shell: Shell) -> None:
         """--version is the package's."""
@@ -217,7 +226,7 @@ class TestConfigCheck:
             (b"", "c.yaml:1: the file is empty"),
             (b"vault: [\n", "c.yaml:2: "),
             (b"\x7fELF\x02\x01\x01\x00", "c.yaml:1: "),
-            (b"#" * 50_000_000, "c.yaml: is larger than 1 MB"),
+            (b"#" * 50_000_000, "c.yaml: is larger than 5 MB"),
         ],
         ids=["empty", "no YAML", "a program", "50 MB"],
     )

@@ -18,7 +18,7 @@ from vaultauthz.config.upstreams import read_upstreams
 from vaultauthz.config.values import Audit, Config, Listen, Stage, Upstream, Vault
 from vaultauthz.config.vault import read_vault
 
-LARGEST_FILE: Final = 1_000_000  # bytes; ten thousand upstreams fit
+LARGEST_FILE: Final = 5_000_000  # bytes; ten thousand upstreams fit, written out at length
 KEYS: Final = ("audit", "listen", "routes", "stages", "unmatched", "upstreams", "vault")
 AUDIT_KEYS: Final = ("file",)
 UNMATCHED: Final = ("deny", "pass")
@@ -74,7 +74,7 @@ def _text(path: Path) -> str:
 
 
 def _too_large(name: str) -> ConfigError:
-    return ConfigError((f"{name}: is larger than 1 MB, the limit; is this the right file?",))
+    return ConfigError((f"{name}: is larger than 5 MB, the limit; is this the right file?",))
 
 
 def _root(text: str, report: Report) -> Value:
