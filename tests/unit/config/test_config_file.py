@@ -157,7 +157,7 @@ def test_alias_bomb(folder: Folder) -> None:
         f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, 10)
     ]
     assert folder.problems("\n".join(lines)) == (
-        "c.yaml:6: more than 1,000,000 values, aliases counted as what they stand for",
+        "c.yaml:7: more than 1,000,000 values, aliases counted as what they stand for",
     )
 
 
