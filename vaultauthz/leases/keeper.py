@@ -193,7 +193,7 @@ class Keeper:
         """Let an upstream go: its lease drains and is revoked."""
         with self.lock:
             runner = self._stages[stage].leases.pop(upstream)
-            self.arrived(runner)
+            self._await_no_more(runner)
             self._leave(runner, self._pace.drain)
 
     def drop_scope(self, stage: str, scope: Scope) -> None:
@@ -356,14 +356,19 @@ class Keeper:
     def arrived(self, runner: LeaseRunner) -> None:
         """Called when a credential arrives; readiness, once reached, stays."""
         self._awaited.discard(runner)
-        self._ready = self._ready or (self._started and not self._awaited)
+        self._ready = self._ready or not self._awaited
 
     def _await(self, runner: LeaseRunner) -> None:
-        """Whether readiness waits for it, by its configuration of now."""
+        """Have readiness wait for it or not, by its configuration of now."""
         if runner.upstream.optional or runner.slot.credential:
-            self.arrived(runner)
+            self._await_no_more(runner)
         elif not self._ready:
             self._awaited.add(runner)
+
+    def _await_no_more(self, runner: LeaseRunner) -> None:
+        self._awaited.discard(runner)
+        if self._started:
+            self.arrived(runner)
 
     @property
     def ready(self) -> bool:

@@ -355,11 +355,11 @@ class LoginRunner(Runner):
 
     def takes_along(self, lease: LeaseRunner) -> bool:
         """Whether each lease there, also one on its way, ends when our own tokens are revoked."""
-        held, retired = lease.machine.held, lease.machine.retired
-        logins = [*([held.grant.login] if held else []), *(old.login for old in retired)]
-        tokens = [self.token_of(login) for login in logins if login is not NO_LOGIN]
-        tokens += [self.stage.token] if lease.calls else []
-        return all(token is None or token.session.owns_token for token in tokens)
+        foreign = [token for token in self._tokens.values() if not token.session.owns_token]
+        return not any(
+            (lease.calls and token is self.stage.token) or lease.hangs_on(token.login)
+            for token in foreign
+        )
 
     def token_of(self, login: Login | None) -> Token | None:
         """The token whose life this is, while it is known."""

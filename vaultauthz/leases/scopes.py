@@ -29,6 +29,24 @@ MAX_OUTSTANDING: Final = 1000  # leases of `per: request` that are not revoked y
 Answer = Decision | Later[Decision]
 
 
+class _Place:
+    """Where a check waits. Empty once it is answered, whatever timer still points here."""
+
+    __slots__ = ("later", "runner")
+
+    def __init__(self, runner: LeaseRunner) -> None:
+        self.runner: LeaseRunner | None = runner
+        self.later: Later[Decision] = Later()
+
+    def leave(self) -> Later[Decision]:
+        """What was promised, to be answered now."""
+        promised, self.runner, self.later = self.later, None, _NOTHING
+        return promised
+
+
+_NOTHING: Final[Later[Decision]] = Later()
+
+
 class _Scope:
     """What both kinds share; everything but the quick look is under the keeper's lock."""
 
@@ -36,7 +54,7 @@ class _Scope:
         self._keeper = keeper
         self._stage = stage
         self._upstream = upstream
-        self._waiting: dict[LeaseRunner, list[Later[Decision]]] = {}
+        self._waiting: dict[LeaseRunner, list[_Place]] = {}
         self._waiters = 0
         self.name = upstream.name
         self._closed = False
@@ -51,24 +69,36 @@ class _Scope:
         """A place in the queue for what ``runner`` fetches, for at most so long."""
         if self._waiters >= MAX_WAITING:
             return self._denied(Reason.OVERLOADED, 1)
-        later: Later[Decision] = Later()
-        self._waiting.setdefault(runner, []).append(later)
+        place = _Place(runner)
+        promised = place.later
+        self._waiting.setdefault(runner, []).append(place)
         self._waiters += 1
-        late = self._denied(Reason.NO_CREDENTIAL, 1)
-        self._keeper.call_in(seconds, lambda: self._give_up(runner, later, late))
-        return later
+        self._keeper.call_in(seconds, lambda: self._give_up(place))
+        return promised
 
-    def _give_up(self, runner: LeaseRunner, later: Later[Decision], answer: Decision) -> None:
-        waiting = self._waiting.get(runner, [])
-        if later in waiting:
-            waiting.remove(later)
-            self._waiters -= 1
-        later.answer(answer)
+    def _give_up(self, place: _Place) -> None:
+        """The deadline: nothing, for one that has its answer."""
+        if place.runner is None:
+            return
+        runner, waiting = place.runner, self._waiting[place.runner]
+        waiting.remove(place)
+        if not waiting:
+            del self._waiting[runner]
+        self._settle(place, self._denied(Reason.NO_CREDENTIAL, 1))
+        if not waiting:
+            self._unwanted(runner)
+
+    def _unwanted(self, runner: LeaseRunner) -> None:
+        """Nobody waits any more for what ``runner`` fetches."""
 
     def _answer(self, runner: LeaseRunner, decision: Decision) -> None:
-        for later in self._waiting.pop(runner, ()):
-            self._waiters -= 1
-            later.answer(decision)
+        for place in self._waiting.pop(runner, ()):
+            self._settle(place, decision)
+
+    def _settle(self, place: _Place, decision: Decision) -> None:
+        self._waiters -= 1
+        later = place.leave()
+        later.answer(decision)
 
     def failed(self, runner: LeaseRunner) -> None:
         """Vault has given nothing: who waits is told so at once."""
@@ -131,7 +161,7 @@ class PerCaller(_Scope):
         """
         if len(self._runners) < self._upstream.max_callers:
             return True
-        unawaited = [k for k, r in self._runners.items() if not self._waiting.get(r)]
+        unawaited = [k for k, r in self._runners.items() if r not in self._waiting]
         if not unawaited:
             return False
         self._drop(min(unawaited, key=lambda known: self._runners[known].used_at))
@@ -139,7 +169,7 @@ class PerCaller(_Scope):
 
     def published(self, runner: LeaseRunner, credential: Credential) -> None:
         """Answer who waits for this."""
-        if self._waiting.get(runner):
+        if runner in self._waiting:
             runner.used_at = self._keeper.clock()
         self._answer(runner, self._allowed(credential))
 
@@ -147,7 +177,7 @@ class PerCaller(_Scope):
         """Give back what nobody has used for long."""
         idle = self._upstream.idle
         for identity, runner in tuple(self._runners.items()):
-            if now - runner.used_at > idle and not self._waiting.get(runner):
+            if now - runner.used_at > idle and runner not in self._waiting:
                 self._drop(identity)
 
     def _drop(self, identity: Identity) -> None:
@@ -188,10 +218,8 @@ class PerRequest(_Scope):
             runner = self._keeper.lease_for(self._stage, self._upstream, request.caller, self)
             return self._wait(runner, wait)
 
-    def _give_up(self, runner: LeaseRunner, later: Later[Decision], answer: Decision) -> None:
-        super()._give_up(runner, later, answer)
-        if self._waiting.pop(runner, None) is not None:
-            self._let_go(runner, 0.0)  # it would come for nobody
+    def _unwanted(self, runner: LeaseRunner) -> None:
+        self._let_go(runner, 0.0)
 
     def published(self, runner: LeaseRunner, credential: Credential) -> None:
         """Answer the request that this is for; from now on the lease only ends."""

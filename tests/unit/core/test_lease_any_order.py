@@ -41,8 +41,8 @@ FAILURE = st.builds(
     st.sampled_from([*Verdict, Verdict.RETRY, Verdict.RETRY, Verdict.RETRY]),
     st.just("it did not work"),
     st.sampled_from([0.0, 0.0, 0.0, 2.0, 120.0, 9000.0]),
+    st.sampled_from([False, False, True]),
 )
-TRANSIENT = Failure(Verdict.RETRY, "unreachable")
 # After this long with a Vault that answers, everything must be in order again: the
 # longest Retry-After that is believed, the drain, and a lag of a standby.
 CALM = 300.0 + 60.0 + 31.0 + 60.0
@@ -124,11 +124,11 @@ class Rules(RuleBasedStateMachine):
         self.world.fail(failure)
 
     @precondition(lambda self: self.world.call is not None)
-    @rule(times=st.integers(2, 6))
-    def vault_is_away(self, times: int) -> None:
+    @rule(times=st.integers(2, 6), away=st.booleans())
+    def vault_is_away(self, times: int, away: bool) -> None:
         for _ in range(times):
             if self.world.call:
-                self.world.fail(TRANSIENT)
+                self.world.fail(Failure(Verdict.RETRY, "unreachable", away=away))
             wait = self.world.machine.wake_at - self.world.now
             self.world.advance(wait if wait < inf else 0.0)
 

@@ -112,6 +112,7 @@ class World:
     locked: bool = False
     renew_refused: bool = False
     not_before: float = -inf
+    away: bool = False  # the last failure says that no other call would fare better
     call_by: float = 1000.0
     rotate_at: float = -inf
     issue_sent_at: float = -inf
@@ -226,6 +227,7 @@ class World:
     def _failed(self, failure: Failure, *, issue: bool, wished: bool) -> None:
         asked = min(failure.retry_after, self.pace.retry_after_cap)
         self.not_before = self.now + max(self.pace.backoff_floor, asked)
+        self.away = failure.away
         if self.stopped:
             return
         self.call_by = self.now + max(LONGEST_WAIT, failure.retry_after)
@@ -316,6 +318,7 @@ class World:
         if shown and shown.renewable and not self.wished:
             left = shown.credential.ends_at - self.now
             assert left <= shown.ttl * self.pace.last_share + EPS, "minted too early"
+            assert self.renew_refused or not self.away, "minted though Vault is away"
             assert self.not_before > -inf, "minted though its renewal would have worked"
 
     def _send_revoke(self, command: CallRevoke) -> None:
