@@ -323,6 +323,10 @@ class LeaseMachine:
         )
         if failure.verdict is Verdict.LEASE_GONE:
             self.due = self._not_before  # Vault is well: nothing is won by waiting longer
+        elif self.held:
+            # However short the lease, there is time for another try before it ends.
+            left = self.held.ends_at - now
+            self.due = min(self.due, max(self._not_before, now + left / 2))
         self._say(Note(events.FAILED, reason=failure.reason))
         self._replace_failed = self.state in (State.ISSUING, State.REPLACING)
         if self._replace_failed:
@@ -350,7 +354,8 @@ class LeaseMachine:
             return
         self.held = replace(held, renewable=False)
         if not self._wanted:  # use what is left, and replace it in its last share
-            self.due = max(self.due, held.ends_at - held.ttl * self.pace.last_share)
+            last = held.ends_at - held.ttl * self.pace.last_share
+            self.due = max(self._not_before, last)
 
     # --- wishes and losses ---
 

@@ -144,6 +144,18 @@ def test_renewal_and_replacement_take_turns_at_the_end() -> None:
     assert calls[:6] == [CallIssue, CallRenew] * 3
 
 
+def test_nothing_is_minted_while_vault_is_away() -> None:
+    """Where Vault itself does not answer, a mint fares no better: only renewals are tried."""
+    away = Failure(Verdict.RETRY, "unreachable", away=True)
+    life = in_state(State.RENEWING)
+    now = 60.0
+    while now < 100:
+        life.at(now, Failed(away))
+        now = life.wake_at
+        expected = [CallRenew("one", 100.0)] if now < 100 else [Withdraw(), CallIssue()]
+        assert life.at(now, Tick()) == expected
+
+
 def test_replacement_that_fails_keeps_nothing_from_its_renewal() -> None:
     """A wish that Vault does not grant must not cost the credential that there is."""
     life = in_state(State.REPLACING)
