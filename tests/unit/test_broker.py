@@ -283,6 +283,7 @@ class TestCredential:
         made.check(named("pay"))
         for _ in range(3):
             made.check(named("pay", principal="spiffe://corp/shop"))
+        assert isinstance(with_rule.source, Slot)
         assert with_rule.source.uses == 3
 
 

@@ -41,16 +41,20 @@ SECRETS = [
         "{kv: secret/geo}",
         "{pki: pki/issue/geo, params: {common_name: '{host}'}}",
         (
-            "15: upstreams.geo.secret.params.common_name: {host} is unknown here; "
-            "{stage} is the only placeholder",
+            (
+                "15: upstreams.geo.secret.params.common_name: {host} is unknown here; "
+                "{stage} is the only placeholder"
+            ),
         ),
     ),
     (
         "{kv: secret/geo}",
         "{kv: secret/geo, version: newest}",
         (
-            "15: upstreams.geo.secret.version: wants a whole number from 1 to 999999999, "
-            "found 'newest'",
+            (
+                "15: upstreams.geo.secret.version: wants a whole number from 1 to 999999999, "
+                "found 'newest'"
+            ),
         ),
     ),
     (
