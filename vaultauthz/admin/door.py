@@ -41,12 +41,9 @@ class Door:
         """
         if not address:
             raise ClientError("--token-file and --cert go with --admin ADDRESS")
-        try:
-            place = Place.parse(address.removeprefix(_HTTPS).rstrip("/"))
-        except AdminError:
-            forms = "unix:///PATH, HOST:PORT or https://HOST:PORT"
-            raise ClientError(f"--admin: {address!r} is no address; use {forms}") from None
-        tls = None
+        place, tls = _parsed(address), None
+        if token_file and not (address.startswith(_HTTPS) or place.path or place.loopback):
+            raise ClientError(f"--admin: the token would go in clear; use {_HTTPS}{place}")
         if address.startswith(_HTTPS):
             tls = ssl.create_default_context()
             if cert:
@@ -76,6 +73,17 @@ class Door:
 
     def __str__(self) -> str:
         return f"{_HTTPS if self.tls else ''}{self.place}"
+
+
+def _parsed(address: str) -> Place:
+    try:
+        place = Place.parse(address.removeprefix(_HTTPS).rstrip("/"))
+    except AdminError:
+        place = Place(host="/")
+    if "/" in place.host:
+        forms = "unix:///PATH, HOST:PORT or https://HOST:PORT"
+        raise ClientError(f"--admin: {address!r} is no address; use {forms}")
+    return place
 
 
 def _token(file: Path | None) -> Secret | None:

@@ -60,7 +60,7 @@ class Stage:
         self.session = session
         self.clock = clock
         self.draw = draw
-        self.flow = Flow(session.calls_per_second, clock(), draw())
+        self.flow = self._flow_before = Flow(session.calls_per_second, clock(), draw())
         self.stopping = False  # from then on only revocations are made, and at once
         self.token: Token | None = None
         self.login: LoginRunner
@@ -151,16 +151,23 @@ class Stage:
                 exchange = runner.exchange(call, token)
                 accessor = token.accessor if token else ""
                 self.in_flight[accessor] += 1
-                sent_at = self.clock()
-                self.flow.sent(sent_at)
+                sent_at, flow = self.clock(), self._flow_of(runner, call, token)
+                flow.sent(sent_at)
             answer = exchange()
             with self.todo:
                 self.in_flight -= Counter([accessor])  # which drops what comes to nothing
                 away = isinstance(answer, (Failed, NotRevoked)) and answer.failure.away
-                self.flow.answered(sent_at, self.clock(), self.draw(), pushback=away)
+                flow.answered(sent_at, self.clock(), self.draw(), pushback=away)
                 runner.calls -= 1
                 runner.answered(answer)
                 self.todo.notify_all()
+
+    def _flow_of(self, runner: Runner, call: Call, token: Token | None) -> Flow:
+        """What the call counts for: a Vault that was left, and fails, must not slow the next."""
+        if runner is self.login:
+            token = None if isinstance(call, CallIssue) else self.login.token(call.lease_id)
+        here = token is None or token.session is self.session
+        return self.flow if here else self._flow_before
 
     def _next(
         self, queue: deque[tuple[Runner, Call]], *, needs_token: bool
@@ -190,9 +197,11 @@ class Stage:
 
     def change(self, session: Session, *, moved: bool) -> None:
         """Log in by ``session`` from now on; ``moved``: it is another Vault's."""
-        self.session = session
+        before, self.session = self.session, session
         self.moved |= moved
-        self.flow = Flow(session.calls_per_second, self.clock(), self.draw())
+        if moved or before.calls_per_second != session.calls_per_second:
+            self._flow_before = self.flow
+            self.flow = Flow(session.calls_per_second, self.clock(), self.draw())
         self._seen_file = self._stat_file()
 
     def close(self) -> None:
