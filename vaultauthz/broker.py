@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from vaultauthz.core.callers import Callers
-from vaultauthz.core.credential import Slot
+from vaultauthz.core.credential import Credential, Slot
 from vaultauthz.core.decision import Allowed, Decision, Denied
 from vaultauthz.core.events import CheckRecorder
 from vaultauthz.core.reasons import Reason
@@ -28,6 +28,24 @@ _RETRY_AFTER_MAX = 60  # seconds; what a client is told at most
 
 
 @dataclass(frozen=True, slots=True)
+class Former:
+    """Who may use the credential that a reload found in use, while it still is.
+
+    A reload may name another secret and other callers at once: the new callers are
+    not let to the old secret while the new one is on its way.
+    """
+
+    credential_id: str
+    callers: tuple[Callers, ...]
+
+    def permits(self, credential: Credential, request: Request) -> bool:
+        """Whether the request may have ``credential`` by the rules that it came with."""
+        if credential.credential_id != self.credential_id:
+            return True
+        return all(callers.permits(request) for callers in self.callers)
+
+
+@dataclass(frozen=True, slots=True)
 class Binding:
     """An upstream in a stage: who may use it, and where its credential comes from.
 
@@ -39,6 +57,7 @@ class Binding:
     stage: str
     callers: Callers
     source: Slot | Scope
+    former: Former | None = None  # after a reload, until the credential is the new one
 
 
 class Table:
@@ -124,10 +143,10 @@ class Broker:
         if isinstance(verdict, (Allowed, Denied)):
             return verdict
         if isinstance(verdict.source, Slot):
-            return self._credential(verdict, verdict.source)
+            return self._credential(verdict, verdict.source, request)
         return verdict.source.take(request, request.wait)
 
-    def _credential(self, binding: Binding, slot: Slot) -> Decision:
+    def _credential(self, binding: Binding, slot: Slot, request: Request) -> Decision:
         now = self._clock()
         credential = slot.credential
         if credential is None or not credential.usable(now):
@@ -135,6 +154,8 @@ class Broker:
             return Denied(
                 Reason.NO_CREDENTIAL, binding.upstream, binding.stage, retry_after=math.ceil(wait)
             )
+        if binding.former and not binding.former.permits(credential, request):
+            return Denied(Reason.CALLER_DENIED, binding.upstream, binding.stage)
         slot.uses += 1  # may miss one under threads: it only orders who is fetched first
         return Allowed(binding.upstream, binding.stage, credential)
 

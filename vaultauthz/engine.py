@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from vaultauthz.broker import Binding, Broker, Table
+from vaultauthz.broker import Binding, Broker, Former, Table
 from vaultauthz.changes import Changes, Place, compare
 from vaultauthz.config.values import Config, Upstream
 from vaultauthz.core import events
@@ -49,15 +49,34 @@ class Engine:
             self.keeper.add_stage(name, _session(config, name))
         for stage, name in _places(config):
             self._sources[stage, name] = self._source(stage, config.upstreams[name])
-        self.broker = Broker(self._table(config), self._record, boottime)
+        self.broker = Broker(Table((), Routes()), self._record, boottime)
+        self.broker.table = self._table(config)
 
-    def _table(self, config: Config) -> Table:
+    def _table(self, config: Config, changed: Collection[Place] = ()) -> Table:
         bindings = [
-            Binding(name, stage, config.upstreams[name].callers, self._sources[stage, name])
+            Binding(
+                name,
+                stage,
+                config.upstreams[name].callers,
+                self._sources[stage, name],
+                self._former(stage, name, changed=(stage, name) in changed),
+            )
             for stage, name in _places(config)
         ]
         passes = config.unmatched == "pass"
         return Table(bindings, Routes.of(config.routes), pass_unmatched=passes)
+
+    def _former(self, stage: str, name: str, *, changed: bool) -> Former | None:
+        """Whose the credential in use is, where a reload has asked for another."""
+        source = self._sources[stage, name]
+        before = self.broker.table.named(name, stage)
+        if before is None or not isinstance(source, Slot) or source.credential is None:
+            return None
+        in_use = source.credential.credential_id
+        older = before.former if before.former and before.former.credential_id == in_use else None
+        if not changed:
+            return older
+        return Former(in_use, (*(older.callers if older else ()), before.callers))
 
     def _source(self, stage: str, upstream: Upstream) -> Slot | Scope:
         if upstream.per == "instance":
@@ -125,7 +144,7 @@ class Engine:
             if config.upstreams[name].per == "instance":
                 anew = (stage, name) in changes.changed
                 keeper.change(stage, config.upstreams[name], anew=anew)
-        self.broker.table = self._table(config)
+        self.broker.table = self._table(config, changes.changed)
         for (stage, name), source in leaving:
             if isinstance(source, Slot):
                 keeper.drop(stage, name)

@@ -231,6 +231,23 @@ def test_a_reload_during_an_outage(vault: FakeVault) -> None:
         assert len(vault.live_leases()) == 1
 
 
+def test_new_callers_are_not_let_to_the_old_secret(vault: FakeVault) -> None:
+    """While the new secret is on its way, only who may use both gets the old one."""
+    shop = [{"principal": "spiffe://corp/shop"}]
+    document = settings(vault, pay=kv("one", callers=shop))
+    opened = settings(vault, pay=kv("two"))
+    with Running(document) as running:
+        running.wait_ready()
+        vault.stop()
+        running.reload(opened)
+        assert running.sent(principal="spiffe://corp/shop") == "one-1"
+        assert running.sent(principal="spiffe://corp/guest") == CALLER_DENIED
+        running.reload(changed(opened, lambda d: d["upstreams"]["pay"].update(strip=["x-a"])))
+        assert running.sent(principal="spiffe://corp/guest") == CALLER_DENIED
+        vault.start()
+        assert wait_until(lambda: running.sent(principal="spiffe://corp/guest") == "two-1")
+
+
 # --- upstreams that come and go ---
 
 
