@@ -354,7 +354,8 @@ def test_a_token_file_is_followed_and_its_tokens_left_alone(
             write(path, "hvs.agent-2")
             assert wait_until(lambda: len(vault.calls("lookup-self")) == 2)
             house.keeper.rotate("pay")  # else it would move some time within a minute
-            assert wait_until(lambda: len(traffic.seen["pay"]) == 2)
+            # Two more when the rotation was quicker than the login's answer.
+            assert wait_until(lambda: len(traffic.seen["pay"]) >= 2)
             assert wait_until(lambda: len(vault.live_leases()) == 1)
             time.sleep(1.5)  # a look round, at which the old token would be let go
         assert (traffic.dead, traffic.none) == ([], 0)

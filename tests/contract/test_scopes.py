@@ -759,6 +759,20 @@ def test_a_reload_answers_who_waits_for_what_it_drops(
     assert vault.live_leases() == []
 
 
+@pytest.mark.parametrize("per", ["caller", "request"])
+def test_a_check_that_comes_late_to_a_dropped_scope_gets_nothing(
+    vault: FakeVault, per: str
+) -> None:
+    """It read the table before a reload: denied, and no lease is made that nobody would end."""
+    with Bed(vault, per, hold=0.1) as bed:
+        bed.user()
+        bed.keeper.drop_scope(STAGE, bed.scope)
+        assert reason_of(bed.ask()) == reason_of(bed.ask("bob")) == "no_credential"
+        assert issued(vault) == 1
+        assert wait_until(bed.nothing_left)
+        assert not bed.stage.scoped
+
+
 # --- per request ---
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -73,9 +74,9 @@ def test_the_same_word_in_each_place_is_another_caller() -> None:
 
 
 def test_neither_order_nor_repetition_of_tokens_matters() -> None:
-    """Two tokens are the same caller whichever the gateway lists first, and however often."""
-    one, other = {"iss": "x", "sub": "1"}, {"iss": "y", "sub": "2"}
-    orders = [(one, other), (other, one), (one, other, one)]
+    """Six tokens are the same caller whichever the gateway lists first, and however often."""
+    tokens = [{"iss": iss, "sub": sub} for iss in ("x", "y") for sub in ("1", "2", "3")]
+    orders = [*itertools.permutations(tokens), (*tokens, *tokens)]
     assert len({request_of("", "", *order).identity for order in orders}) == 1
 
 
