@@ -57,7 +57,7 @@ class Service:
         rows = self.engine.keeper.rows
         return Gauges(
             leases=lambda: [
-                (r.stage, r.upstream, _left(r)) for r in rows() if r.upstream and not r.caller
+                (r.stage, r.upstream, _left(r)) for r in rows() if r.upstream and r.shared
             ],
             logins=lambda: [(r.stage, _left(r)) for r in rows() if not r.upstream],
             ready=lambda: self.engine.ready,

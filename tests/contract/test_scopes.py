@@ -933,7 +933,7 @@ def test_others_are_answered_while_a_hundred_wait(
     with Bed(vault, per) as bed, door(bed, transport) as gateway:
         vault.fault(faults.hang(), CREDS)
         gateway.status("geo")
-        waiting = [gateway.future("pay", f"p{number}", 1.2) for number in range(100)]
+        waiting = [gateway.future("pay", f"p{number}", 2.0) for number in range(100)]
         assert wait_until(lambda: gateway.promised() >= 64)
         began = time.monotonic()
         served = 0

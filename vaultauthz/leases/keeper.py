@@ -66,6 +66,7 @@ class Row:
     last_error: str
     optional: bool
     caller: str = ""  # whose it is, under `per: caller` and `per: request`
+    shared: bool = True  # by all callers
 
 
 class Keeper:
@@ -497,4 +498,5 @@ def _row(runner: Runner, now: float) -> Row:
         last_error=failure.reason if failure else "",
         optional=lease.upstream.optional if lease else False,
         caller=lease.caller if lease else "",
+        shared=lease is None or lease.scope is None,
     )
