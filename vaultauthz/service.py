@@ -14,6 +14,7 @@ from vaultauthz.config import ConfigError, load
 from vaultauthz.config.values import Config
 from vaultauthz.core.decision import Decision
 from vaultauthz.core.request import Request
+from vaultauthz.core.trace import where
 from vaultauthz.engine import Engine
 from vaultauthz.envoy.server import Server
 from vaultauthz.leases.keeper import WITHOUT, Row
@@ -98,9 +99,9 @@ class Service:
         except ConfigError as exc:
             log.error("not reloaded, the configuration before stays:\n%s", exc)  # noqa: TRY400
             return
-        except Exception:
+        except Exception as exc:  # noqa: BLE001
             # A bug of ours must not end the server, and with it every credential.
-            log.exception("not reloaded, the configuration before stays")
+            log.error("not reloaded, the configuration before stays: %s", where(exc))  # noqa: TRY400
             return
         for warning in config.warnings:
             log.warning("%s", warning)

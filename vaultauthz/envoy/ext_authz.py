@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Callable
 from typing import Final
 
 from vaultauthz.core.decision import Decision, Denied
 from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import Request
+from vaultauthz.core.trace import where
 from vaultauthz.envoy.request import UnreadableError, read
 from vaultauthz.envoy.response import Answers
 from vaultauthz.leases.later import Later
@@ -77,7 +77,4 @@ _UNKNOWN: Final = Request("envoy")
 
 
 def _log(exc: Exception) -> None:
-    # Where it happened and its type, not its text: an exception may quote the value that it
-    # choked on.
-    where = "".join(traceback.format_tb(exc.__traceback__))
-    log.error("a check failed with %s; denied as internal\n%s", type(exc).__name__, where)
+    log.error("a check was denied as internal: %s", where(exc))

@@ -34,6 +34,7 @@ from vaultauthz.core.lease_messages import (
 )
 from vaultauthz.core.pace import Pace
 from vaultauthz.core.secret import Secret
+from vaultauthz.core.trace import where
 from vaultauthz.leases.agenda import Agenda, Timer
 from vaultauthz.leases.clock import boottime
 from vaultauthz.leases.runner import LeaseRunner, LoginRunner, Runner, fingerprint
@@ -251,9 +252,9 @@ class Keeper:
         with self.lock:
             try:
                 self._handle(runner, event)
-            except Exception:
+            except Exception as exc:  # noqa: BLE001
                 # A bug of ours must not end the thread that all the others live by.
-                log.exception("%s: %s went wrong", runner.label, type(event).__name__)
+                log.error("%s: %s went wrong: %s", runner.label, type(event).__name__, where(exc))  # noqa: TRY400
 
     def _handle(self, runner: Runner, event: Any) -> None:
         for command in runner.machine.handle(event, self.clock(), self._draw()):
@@ -290,9 +291,9 @@ class Keeper:
         for item in self._agenda.due(now):
             try:
                 item.wake()
-            except Exception:
+            except Exception as exc:  # noqa: BLE001
                 # A bug of ours must not end the thread that all the others live by.
-                log.exception("a wake-up went wrong")
+                log.error("a wake-up went wrong: %s", where(exc))  # noqa: TRY400
 
     def _look_round(self) -> None:
         self._threads = [thread for thread in self._threads if thread.is_alive()]
@@ -345,8 +346,8 @@ class Keeper:
         """Tell the listener; its failure is not the lease's."""
         try:
             self._listener(event)
-        except Exception:
-            log.exception("a listener failed on %s", event.name)
+        except Exception as exc:  # noqa: BLE001 - whatever a listener raises
+            log.error("a listener failed on %s: %s", event.name, where(exc))  # noqa: TRY400
 
     def fingerprint(self, place: str, lease_id: str, fields: dict[str, Secret]) -> str:
         """The ``credential_id``: a keyed hash, with a key of this process."""

@@ -37,6 +37,7 @@ from vaultauthz.core.lease_messages import (
 )
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.template import MissingFieldError
+from vaultauthz.core.trace import where
 from vaultauthz.leases.stage import Call, Stage, Token
 from vaultauthz.vault.errors import VaultError
 
@@ -93,9 +94,11 @@ class Runner:
                 return self.make(call, token)
             except VaultError as exc:
                 return self.failed(call, exc, token)
-            except Exception:
+            except Exception as exc:  # noqa: BLE001
                 # A bug of ours must not end the worker: the lease would be stuck for ever.
-                log.exception("%s: a call to Vault failed inside vaultauthz", self.label)
+                log.error(
+                    "%s: a call to Vault failed inside vaultauthz: %s", self.label, where(exc)
+                )  # noqa: TRY400
                 return _as_event(call, _OUR_FAULT)
 
         return run
@@ -188,9 +191,9 @@ class LeaseRunner(Runner):
             log.error("%s: %s", self.label, exc)  # noqa: TRY400  the text says it all
             failure = Failure(Verdict.REFUSED, f"the secret does not fit: {exc}")
             return Unusable(replace(grant, payload=None), sent_at, failure)
-        except Exception:
+        except Exception as exc:  # noqa: BLE001
             # The lease is there and must be revoked, whatever we could not do with it.
-            log.exception("%s: the secret could not be put into place", self.label)
+            log.error("%s: the secret could not be put into place: %s", self.label, where(exc))  # noqa: TRY400
             return Unusable(replace(grant, payload=None), sent_at, _OUR_FAULT)
         credential_id = self.keeper.fingerprint(self.label, grant.lease_id, fields)
         return Issued(replace(grant, payload=mutation, credential_id=credential_id), sent_at)
