@@ -96,9 +96,9 @@ class Runner:
                 return self.failed(call, exc, token)
             except Exception as exc:  # noqa: BLE001
                 # A bug of ours must not end the worker: the lease would be stuck for ever.
-                log.error(
+                log.error(  # noqa: TRY400
                     "%s: a call to Vault failed inside vaultauthz: %s", self.label, where(exc)
-                )  # noqa: TRY400
+                )
                 return _as_event(call, _OUR_FAULT)
 
         return run
