@@ -134,7 +134,8 @@ class Engine:
         for name in changes.stages_added:
             keeper.add_stage(name, _session(config, name))
         for name in changes.stages_changed:
-            keeper.change_stage(name, _session(config, name), moved=changes.other_vault)
+            session = _session(config, name, keeper.session(name))
+            keeper.change_stage(name, session, moved=changes.other_vault)
         leaving = [
             (place, self._sources.pop(place)) for place in (*changes.dropped, *changes.replaced)
         ]
@@ -177,8 +178,9 @@ class Engine:
         self.close()
 
 
-def _session(config: Config, stage: str) -> Session:
-    return Session(config.vault, config.stages[stage].auth, boottime)
+def _session(config: Config, stage: str, before: Session | None = None) -> Session:
+    memory = before.memory if before else None
+    return Session(config.vault_of(stage), config.stages[stage].auth, boottime, memory)
 
 
 def _places(config: Config) -> list[Place]:

@@ -10,9 +10,8 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from tests.contract.fake_vault import FakeVault
+from vaultauthz.config.methods import AppRole, Auth
 from vaultauthz.config.values import (
-    AppRole,
-    Auth,
     KvSecret,
     PathSecret,
     SecretSource,

@@ -15,7 +15,8 @@ from tests.contract import faults
 from tests.contract.fake_vault import FakeVault
 from tests.contract.faults import wait_until
 from tests.contract.house import FAST, ROLE, STAGE, House, Traffic, database, key, upstream, write
-from vaultauthz.config.values import AppRole, Auth, PathSecret, TokenFile, Vault
+from vaultauthz.config.methods import AppRole, Auth, TokenFile
+from vaultauthz.config.values import PathSecret, Vault
 from vaultauthz.core import events
 from vaultauthz.core.credential import Login
 from vaultauthz.core.grant import Grant

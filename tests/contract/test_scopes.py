@@ -28,7 +28,8 @@ from tests.contract.house import FAST, ROLE, STAGE, House, database, write
 from vaultauthz import config
 from vaultauthz._pb.ext_authz_pb2 import CheckRequest, CheckResponse
 from vaultauthz.broker import Binding, Broker, Table
-from vaultauthz.config.values import Auth, Listen, TokenFile
+from vaultauthz.config.methods import Auth, TokenFile
+from vaultauthz.config.values import Listen
 from vaultauthz.core import events
 from vaultauthz.core.callers import Callers
 from vaultauthz.core.decision import Allowed, Decision, Denied

@@ -13,7 +13,8 @@ import pytest
 
 from tests.contract import faults
 from tests.contract.fake_vault import FakeVault
-from vaultauthz.config.values import AppRole, Kubernetes, KvSecret, PathSecret, TokenFile, Vault
+from vaultauthz.config.methods import AppRole, Kubernetes, TokenFile
+from vaultauthz.config.values import KvSecret, PathSecret, Vault
 from vaultauthz.core.credential import NO_LOGIN
 from vaultauthz.core.grant import Grant, Verdict
 from vaultauthz.core.secret import Secret

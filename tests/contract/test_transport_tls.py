@@ -10,7 +10,8 @@ import pytest
 
 from tests.contract.certificates import Authority, server_context
 from tests.contract.fake_vault import FakeVault
-from vaultauthz.config.values import AppRole, PathSecret, Tls, Vault
+from vaultauthz.config.methods import AppRole
+from vaultauthz.config.values import PathSecret, Tls, Vault
 from vaultauthz.core.grant import Grant, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.leases.clock import boottime

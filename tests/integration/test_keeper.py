@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from tests.contract.house import House, database, write
-from vaultauthz.config.values import AppRole, TokenFile
+from vaultauthz.config.methods import AppRole, TokenFile
 from vaultauthz.core import events
 from vaultauthz.demo.parts import OpenBao, Postgres, wait_for
 from vaultauthz.leases.clock import boottime

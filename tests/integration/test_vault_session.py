@@ -12,7 +12,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from vaultauthz.config.values import AppRole, Auth, KvSecret, PathSecret, TokenFile, Vault
+from vaultauthz.config.methods import AppRole, Auth, TokenFile
+from vaultauthz.config.values import KvSecret, PathSecret, Vault
 from vaultauthz.core.grant import Grant, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.demo.parts import OpenBao, Postgres, wait_for

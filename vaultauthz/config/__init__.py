@@ -5,13 +5,11 @@ tells the user every problem there is, each with its file, line and key.
 """
 
 from vaultauthz.config.load import load, parse
+from vaultauthz.config.methods import AppRole, Auth, Kubernetes, TokenFile
 from vaultauthz.config.report import ConfigError
 from vaultauthz.config.values import (
-    AppRole,
     Audit,
-    Auth,
     Config,
-    Kubernetes,
     KvSecret,
     Listen,
     PathSecret,
@@ -19,7 +17,6 @@ from vaultauthz.config.values import (
     ServerTls,
     Stage,
     Tls,
-    TokenFile,
     Upstream,
     Vault,
 )

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Final
 
 from vaultauthz.config import files, later, names
+from vaultauthz.config.methods import AppRole, Auth, Kubernetes, TokenFile
 from vaultauthz.config.reader import Value, one_of, quoted
-from vaultauthz.config.values import AppRole, Auth, Kubernetes, Stage, TokenFile
+from vaultauthz.config.values import Stage
 from vaultauthz.core.secret import Secret
 
 KEYS: Final = ("auth",)

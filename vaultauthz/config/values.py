@@ -7,14 +7,14 @@ the folder of the configuration file), header names are in lower case.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 
+from vaultauthz.config.methods import Auth, Cert
 from vaultauthz.core.callers import Callers
 from vaultauthz.core.injection import Injection
 from vaultauthz.core.routing import Route
-from vaultauthz.core.secret import Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,54 +29,34 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Vault:
-    """The server: ``address`` is ``http(s)://host:port`` or ``unix:///path``."""
+    """The server: ``address`` is ``http(s)://host:port`` or ``unix:///path``.
+
+    ``fallbacks`` are other nodes of the same cluster, asked in turn when it is away.
+    """
 
     address: str
     namespace: str = ""
     tls: Tls = Tls()
     timeout: float = 5.0  # of one call, from sending to the last byte
     calls_per_second: float = inf  # of each stage, at most
+    fallbacks: tuple[str, ...] = ()
 
-
-@dataclass(frozen=True, slots=True)
-class AppRole:
-    """``secret_id`` comes from the file at each login, or is given as a value.
-
-    A role without ``bind_secret_id`` has neither.
-    """
-
-    role_id: str
-    secret_id: Secret | None = None
-    secret_id_file: Path | None = None
-    mount: str = "approle"
-
-
-@dataclass(frozen=True, slots=True)
-class Kubernetes:
-    """The service account's token is read again at each login."""
-
-    role: str
-    token_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-    mount: str = "kubernetes"
-
-
-@dataclass(frozen=True, slots=True)
-class TokenFile:
-    """A token that something else keeps fresh, such as Vault Agent's sink."""
-
-    path: Path
-    allow_long_lived: bool = False
-
-
-Auth = AppRole | Kubernetes | TokenFile
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Every address, in the order in which they are tried."""
+        return (self.address, *self.fallbacks)
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """An environment with a Vault login of its own."""
+    """An environment with a Vault login of its own.
+
+    ``namespace`` is where it logs in and reads; None: as ``vault.namespace`` says.
+    """
 
     name: str
     auth: Auth
+    namespace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +69,8 @@ class PathSecret:
     path: str
     write: bool = False
     params: tuple[tuple[str, str], ...] = ()
+    ttl: float | None = None  # asked for as the parameter `ttl`; None: as the role has it
+    increment: float | None = None  # asked for at renewal; None: what the lease had at first
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,3 +146,12 @@ class Config:
     audit: Audit = field(default_factory=Audit)
     unmatched: str = "deny"  # deny | pass
     warnings: tuple[str, ...] = ()  # what `config check` and `serve` say, each a line
+
+    def vault_of(self, stage: str) -> Vault:
+        """The server as this stage sees it: in its namespace, with its client certificate."""
+        named = self.stages[stage]
+        vault, auth = self.vault, named.auth
+        if isinstance(auth, Cert):
+            tls = replace(vault.tls, client_cert=auth.client_cert, client_key=auth.client_key)
+            vault = replace(vault, tls=tls)
+        return vault if named.namespace is None else replace(vault, namespace=named.namespace)

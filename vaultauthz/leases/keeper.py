@@ -113,6 +113,10 @@ class Keeper:
         if self._started:
             self._start_stage(stage)
 
+    def session(self, stage: str) -> Session:
+        """By which the stage logs in now."""
+        return self._stages[stage].session
+
     def change_stage(self, name: str, session: Session, *, moved: bool = False) -> None:
         """Log in by another ``session``; the leases move over as after any new login.
 
@@ -301,7 +305,7 @@ class Keeper:
             self._see_off(stage)
             for scope in stage.scopes:
                 scope.look_round(self.clock())
-            stage.look_at_file()
+            stage.look_at_files()
             machine = stage.login.machine
             # While a login is out, it may have read the old file: then this waits for it.
             takes_it = machine.held is not None or machine.state is State.EMPTY

@@ -76,7 +76,7 @@ class Stage:
         self.closed = False
         self.moved = False  # to another Vault, where it has yet to log in
         self.wants_login = False  # the file that logins read has changed
-        self._seen_file = self._stat_file()
+        self._seen_files = self._stat_files()
 
     def enqueue(self, runner: Runner, call: Call) -> None:
         """Have the call made as soon as a worker is free (and a token is there)."""
@@ -202,25 +202,26 @@ class Stage:
         if moved or before.calls_per_second != session.calls_per_second:
             self._flow_before = self.flow
             self.flow = Flow(session.calls_per_second, self.clock(), self.draw())
-        self._seen_file = self._stat_file()
+        self._seen_files = self._stat_files()
 
     def close(self) -> None:
         """End the workers, each after the call that it is in."""
         self.closed = True
         self.todo.notify_all()
 
-    def look_at_file(self) -> None:
-        """Set ``wants_login`` if the file that logins read has changed, or come to be."""
-        before, self._seen_file = self._seen_file, self._stat_file()
-        if self._seen_file not in (None, before):
+    def look_at_files(self) -> None:
+        """Set ``wants_login`` if a file that logins read has changed, or come to be."""
+        before, self._seen_files = self._seen_files, self._stat_files()
+        if any(self._seen_files[path] not in (None, before.get(path)) for path in self._seen_files):
             self.wants_login = True
 
-    def _stat_file(self) -> tuple[int, int] | None:
-        path: Path | None = self.session.watched
-        if path is None:
-            return None
-        try:
-            stat = path.stat()
-        except OSError:
-            return None
-        return stat.st_mtime_ns, stat.st_ino
+    def _stat_files(self) -> dict[Path, tuple[int, int] | None]:
+        return {path: _stat(path) for path in self.session.watched}
+
+
+def _stat(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_ino

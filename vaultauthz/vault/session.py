@@ -12,7 +12,8 @@ from hvac.api.auth_methods import Token as TokenApi
 from hvac.api.secrets_engines import KvV1, KvV2
 from hvac.api.system_backend import Lease as LeaseApi
 
-from vaultauthz.config.values import AppRole, Auth, KvSecret, SecretSource, TokenFile, Vault
+from vaultauthz.config.methods import Auth, TokenFile
+from vaultauthz.config.values import KvSecret, SecretSource, Vault
 from vaultauthz.core.credential import Login
 from vaultauthz.core.grant import Failure, Grant, Renewal, Verdict
 from vaultauthz.core.secret import Secret
@@ -28,10 +29,18 @@ class Session:
     Every method raises ``VaultError`` and nothing else.
     """
 
-    def __init__(self, vault: Vault, method: Auth, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        vault: Vault,
+        method: Auth,
+        clock: Callable[[], float],
+        memory: auth.Memory | None = None,
+    ) -> None:
+        """``vault`` is as the stage sees it; ``memory`` of the stage's session before this."""
         self._vault = vault
         self._method = method
         self._clock = clock
+        self.memory: auth.Memory = {} if memory is None else memory
         self._local = threading.local()
         self._kv_mounts: dict[str, int] = {}  # mount → version of its engine
 
@@ -41,11 +50,9 @@ class Session:
         return not isinstance(self._method, TokenFile)
 
     @property
-    def watched(self) -> Path | None:
-        """The file that a login reads: when it changes, a login is worth a try."""
-        if isinstance(self._method, TokenFile):
-            return self._method.path
-        return self._method.secret_id_file if isinstance(self._method, AppRole) else None
+    def watched(self) -> tuple[Path, ...]:
+        """Files that a login reads: when one changes, a login is worth a try."""
+        return auth.watched(self._method)
 
     @property
     def calls_per_second(self) -> float:
@@ -56,7 +63,7 @@ class Session:
         """A new token. Its payload is the token as a ``Secret``."""
         transport = self._transport(Call.LOGIN)
         sent_at = self._clock()
-        return answers.token(auth.login(transport, self._method), sent_at)
+        return answers.token(auth.login(transport, self._method, self.memory), sent_at)
 
     def renew_token(self, token: Secret, increment: float) -> Renewal:
         """Renew the token itself by ``increment`` seconds."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from vaultauthz.config.values import AppRole, KvSecret, Upstream, Vault
+from vaultauthz.config.methods import AppRole
+from vaultauthz.config.values import KvSecret, Upstream, Vault
 from vaultauthz.core.callers import Callers
 from vaultauthz.core.events import Event
 from vaultauthz.core.grant import Grant
@@ -111,7 +112,7 @@ def test_a_file_has_changed_when_it_is_new_or_another(tmp_path: Path) -> None:
     stage = keeper._stages["prod"]
 
     def changed() -> bool:
-        stage.look_at_file()
+        stage.look_at_files()
         found, stage.wants_login = stage.wants_login, False
         return found
 

@@ -1,23 +1,71 @@
 """Logging in, one file for each auth method.
 
 Each has ``login(transport, values) -> Answer``: Vault's answer with its ``auth``.
+Those that need more than hvac are loaded when they are first used.
 """
 
 from __future__ import annotations
 
-from vaultauthz.config.values import AppRole, Auth, Kubernetes
-from vaultauthz.vault.auth import approle, kubernetes, token_file
+from pathlib import Path
+
+from vaultauthz.config.methods import (
+    AppRole,
+    Auth,
+    Aws,
+    Azure,
+    Cert,
+    Gcp,
+    Jwt,
+    Kubernetes,
+    Ldap,
+    TokenFile,
+    UserPass,
+)
+from vaultauthz.core.secret import Secret
+from vaultauthz.vault.auth import approle, cert, jwt, kubernetes, password, token_file
 from vaultauthz.vault.transport import Answer, Transport
 
+Memory = dict[str, Secret]  # what one login leaves for the next, in this process only
 
-def login(transport: Transport, auth: Auth) -> Answer:
+
+def login(transport: Transport, auth: Auth, memory: Memory) -> Answer:
     """Log in by the method that ``auth`` is the configuration of.
 
     Raises:
         VaultError: the login did not work, or a file it needs cannot be read.
     """
-    if isinstance(auth, AppRole):
-        return approle.login(transport, auth)
-    if isinstance(auth, Kubernetes):
-        return kubernetes.login(transport, auth)
-    return token_file.login(transport, auth)
+    match auth:
+        case AppRole():
+            return approle.login(transport, auth, memory)
+        case Kubernetes():
+            return kubernetes.login(transport, auth)
+        case Jwt():
+            return jwt.login(transport, auth)
+        case Cert():
+            return cert.login(transport, auth)
+        case UserPass() | Ldap():
+            return password.login(transport, auth)
+        case TokenFile():
+            return token_file.login(transport, auth)
+        case Aws() | Gcp() | Azure():
+            raise NotImplementedError
+
+
+def watched(auth: Auth) -> tuple[Path, ...]:
+    """The files whose change makes a new login worth a try.
+
+    Not those that are renewed for their own sake, as a service account's token is:
+    the login they gave lasts. A certificate does count: Vault renews the token of a
+    certificate login only for the certificate that it was given to.
+    """
+    match auth:
+        case TokenFile():
+            return (auth.path,)
+        case AppRole():
+            return tuple(filter(None, (auth.role_id_file, auth.secret_id_file)))
+        case UserPass() | Ldap():
+            return (auth.password_file,)
+        case Cert():
+            return (auth.client_cert,)
+        case _:
+            return ()

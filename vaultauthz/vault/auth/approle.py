@@ -6,13 +6,14 @@ from typing import cast
 
 from hvac.api.auth_methods import AppRole as Api
 
-from vaultauthz.config.values import AppRole
+from vaultauthz.config.methods import AppRole
+from vaultauthz.core.secret import Secret
 from vaultauthz.vault.auth.files import read_secret
 from vaultauthz.vault.errors import Call
 from vaultauthz.vault.transport import Answer, Transport
 
 
-def login(transport: Transport, auth: AppRole) -> Answer:
+def login(transport: Transport, auth: AppRole, memory: dict[str, Secret]) -> Answer:  # noqa: ARG001
     """Log in; a 400 is never retried, as five of them lock the role for everyone."""
     secret_id = auth.secret_id
     if auth.secret_id_file is not None:

@@ -6,7 +6,7 @@ from typing import cast
 
 from hvac.api.auth_methods import Kubernetes as Api
 
-from vaultauthz.config.values import Kubernetes
+from vaultauthz.config.methods import Kubernetes
 from vaultauthz.core.grant import Failure, Verdict
 from vaultauthz.vault.auth.files import read_secret
 from vaultauthz.vault.errors import Call, VaultError

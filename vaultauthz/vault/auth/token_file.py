@@ -9,7 +9,7 @@ from typing import Any
 
 from hvac.api.auth_methods import Token as Api
 
-from vaultauthz.config.values import TokenFile
+from vaultauthz.config.methods import TokenFile
 from vaultauthz.core.grant import Failure, Verdict
 from vaultauthz.vault.answers import is_token
 from vaultauthz.vault.auth.files import read_secret
