@@ -19,7 +19,7 @@ from vaultauthz.config import Config, ConfigError, load
 
 if TYPE_CHECKING:
     from vaultauthz.admin.client import Client
-    from vaultauthz.admin.command import Told
+    from vaultauthz.terminal import Told
 
 _DEFAULT_CONFIG = "vaultauthz.yaml"
 
@@ -228,8 +228,8 @@ def _tell(options: argparse.Namespace, action: str) -> int:
 def _asked(options: argparse.Namespace, run: Callable[[Client, Told], int]) -> int:
     """Ask a running server; status 2 and one line when it cannot be asked."""
     from vaultauthz.admin.client import Client
-    from vaultauthz.admin.command import Told
     from vaultauthz.admin.door import ClientError, Door
+    from vaultauthz.terminal import Told
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     try:

@@ -2,46 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
-import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 from vaultauthz.admin.client import Client, UnknownUpstreamError
+from vaultauthz.terminal import Told, columns
 
 Row = dict[str, Any]
 
 _COLUMNS: Final = ("UPSTREAM", "STAGE", "STATE", "LEFT", "NEXT CALL", "CREDENTIAL")
-_GAP: Final = "  "
-_WRAPPED: Final[dict[str, Any]] = {"subsequent_indent": "    ", "break_on_hyphens": False}
 _DOING: Final = {
     "rotate": ("rotating", "the present credential is used until the new one is there"),
     "revoke": ("revoking", "requests are answered 503 until there is another credential"),
 }
-_SHORTEST: Final = 12  # characters that are left of a name that does not fit
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """Where the answer goes and how; ``width`` is None where lines may be of any length."""
-
-    out: TextIO
-    as_json: bool = False
-    width: int | None = None
-
-    def lines(self, *lines: str) -> None:
-        """For people, at a terminal that must not take any text for a command."""
-        for line in lines:
-            shown = "".join(char if char.isprintable() else "?" for char in line.rstrip())
-            fits = self.width is None or len(shown) <= self.width
-            parts = [shown] if fits else textwrap.wrap(shown, self.width or 0, **_WRAPPED)
-            self.out.writelines(f"{part}\n" for part in parts)
-
-    def json(self, value: Any) -> None:
-        """For programs."""
-        self.out.write(json.dumps(value, indent=2) + "\n")
 
 
 def leases(client: Client, told: Told) -> int:
@@ -116,31 +90,8 @@ def span(seconds: float | None) -> str:
 
 def table(rows: Sequence[Row], width: int | None) -> list[str]:
     """The rows under their headings; in ``width`` columns, if need be with less in them."""
-    cells = [list(_COLUMNS), *(_cells(row) for row in rows)]
-    while width is not None and _width(cells) > width and len(cells[0]) > 4:
-        cells = [line[:-1] for line in cells]  # the credential first: leases --json has it
-    if width is not None and _width(cells) > width:
-        longest = max(_SHORTEST, _widest(cells, 0) - (_width(cells) - width))
-        cells = [[_cut(line[0], longest), *line[1:]] for line in cells]
-    widths = [_widest(cells, column) for column in range(len(cells[0]))]
-    return [
-        _GAP.join(cell.ljust(size) for cell, size in zip(line, widths, strict=True)).rstrip()
-        for line in cells
-    ]
-
-
-def _widest(cells: list[list[str]], column: int) -> int:
-    """The widest cell of a column."""
-    return max(len(line[column]) for line in cells)
-
-
-def _width(cells: list[list[str]]) -> int:
-    columns = len(cells[0])
-    return sum(_widest(cells, column) for column in range(columns)) + len(_GAP) * (columns - 1)
-
-
-def _cut(text: str, size: int) -> str:
-    return text if len(text) <= size else text[: size - 1] + "…"
+    # The credential goes first: leases --json has it.
+    return columns([list(_COLUMNS), *(_cells(row) for row in rows)], width, least=4)
 
 
 def _cells(row: Row) -> list[str]:
