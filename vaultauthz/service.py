@@ -17,7 +17,7 @@ from vaultauthz.core.request import Request
 from vaultauthz.core.trace import where
 from vaultauthz.engine import Engine
 from vaultauthz.envoy.server import Server
-from vaultauthz.leases.keeper import WITHOUT, Row
+from vaultauthz.leases.rows import WITHOUT, Row
 from vaultauthz.leases.later import Later
 from vaultauthz.observe.audit import AuditLog
 from vaultauthz.observe.metrics import Gauges, Metrics

@@ -1,4 +1,4 @@
-"""The runners of one gateway's machines; see ``gateway`` and ``vaultauthz/leases/runner.py``."""
+"""The runners of one gateway's machines; see ``gateway`` and ``vaultauthz/leases``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fleet_model.gateway import Gateway
 
 LOOK_ROUND: Final = 1.0  # seconds, as in leases.keeper
-MOVE_SHARE: Final = 0.5  # of what the old token has left, as in leases.runner
+MOVE_SHARE: Final = 0.5  # of what the old token has left, as in leases.login_runner
 MOVE_MAX: Final = 60.0  # seconds, as there
 TICK: Final = Tick()
 

@@ -44,7 +44,7 @@ from vaultauthz.leases import keeper, scopes
 from vaultauthz.leases.agenda import Timer
 from vaultauthz.leases.clock import boottime
 from vaultauthz.leases.later import Later
-from vaultauthz.leases.runner import LeaseRunner
+from vaultauthz.leases.lease_runner import LeaseRunner
 
 CREDS = "database/creds/pay"
 CHECK = "/envoy.service.auth.v3.Authorization/Check"

@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from typing import Any, Final
 
@@ -37,7 +37,10 @@ from vaultauthz.core.secret import Secret
 from vaultauthz.core.trace import where
 from vaultauthz.leases.agenda import Agenda, Timer
 from vaultauthz.leases.clock import boottime
-from vaultauthz.leases.runner import LeaseRunner, LoginRunner, Runner, fingerprint
+from vaultauthz.leases.lease_runner import LeaseRunner, fingerprint
+from vaultauthz.leases.login_runner import LoginRunner
+from vaultauthz.leases.rows import WITHOUT, Row, row
+from vaultauthz.leases.runner import Runner
 from vaultauthz.leases.scopes import KINDS, Scope
 from vaultauthz.leases.stage import Stage
 from vaultauthz.vault.session import Session
@@ -50,24 +53,6 @@ _LOOK_ROUND: Final = 1.0  # seconds between looks at files, old tokens and a clo
 _NOT_MADE: Final = Failure(Verdict.RETRY, "it was not asked for any more")
 
 _JOIN_FOR: Final = 0.5  # seconds, for all threads together
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One lease as the admin page shows it; times are seconds from now."""
-
-    stage: str
-    upstream: str  # "" for the login itself
-    state: str
-    lease_id: str
-    credential_id: str
-    seconds_left: float | None  # None: no credential, or one without an end
-    next_call_in: float | None
-    failures: int
-    last_error: str
-    optional: bool
-    caller: str = ""  # whose it is, under `per: caller` and `per: request`
-    shared: bool = True  # by all callers
 
 
 class Keeper:
@@ -313,7 +298,7 @@ class Keeper:
                 stage.wants_login = False
                 self.deliver(stage.login, Rotate())
             for old in machine.retired:
-                if not self._in_use(stage, old.lease_id):
+                if not stage.login.in_use(old.lease_id):
                     self.deliver(stage.login, Release(old.lease_id))
             stage.login.forget_tokens()
 
@@ -331,15 +316,6 @@ class Keeper:
         elif stage.idle and not len(stage.login.machine.retired):
             stage.close()
             self._departing.remove(stage)
-
-    def _in_use(self, stage: Stage, accessor: str) -> bool:
-        """Whether a lease, one that still drains, or a call hangs on this replaced token."""
-        if stage.in_flight[accessor]:
-            return True
-        token = stage.login.token(accessor)
-        if token is None:
-            return False
-        return any(runner.hangs_on(token.login) for runner in stage.runners)
 
     @property
     def drain(self) -> float:
@@ -385,7 +361,7 @@ class Keeper:
         """The shared leases that hold no credential now, optional ones too."""
         with self.lock:
             return [
-                _row(runner, self.clock())
+                row(runner, self.clock())
                 for stage in self._stages.values()
                 for runner in stage.leases.values()
                 if runner.machine.state.value in WITHOUT
@@ -395,7 +371,7 @@ class Keeper:
         """Every login and lease."""
         with self.lock:
             now = self.clock()
-            return [_row(runner, now) for runner in self._runners()]
+            return [row(runner, now) for runner in self._runners()]
 
     def rotate(self, upstream: str, stage: str | None = None) -> tuple[str, ...]:
         """Ask for a replacement; the present one is used until then.
@@ -437,7 +413,7 @@ class Keeper:
         with self.lock:
             self._stopping, self._ready = True, False
             revoking = [(stage, self._end(stage)) for stage in self._all_stages()]
-        left = [stage for stage, own in revoking if not self._settled(stage, own, deadline)]
+        left = [stage for stage, own in revoking if not stage.settled(own, deadline)]
         self._close()
         return not left
 
@@ -460,16 +436,6 @@ class Keeper:
         self._answer_for(runner for runner in forgotten if runner in kept)
         return list(kept)
 
-    def _settled(self, stage: Stage, revoking: list[Runner], deadline: float) -> bool:
-        """Wait until nothing of the stage is left to revoke."""
-        with stage.todo:
-            while not stage.idle or any(len(runner.machine.retired) for runner in revoking):
-                wait = deadline - self.clock()
-                if wait <= 0:
-                    return False
-                stage.todo.wait(min(wait, 0.1))
-        return True
-
     def _close(self) -> None:
         with self.lock:
             self._closed = True
@@ -480,28 +446,3 @@ class Keeper:
         for thread in self._threads:
             # A worker may be in a call that has its own time limit; it is a daemon.
             thread.join(timeout=max(0.0, until - time.monotonic()))
-
-
-WITHOUT: Final = ("empty", "issuing", "lapsed", "stopped")
-
-
-def _row(runner: Runner, now: float) -> Row:
-    machine = runner.machine
-    held, failure = machine.held, machine.last_failure
-    lease = runner if isinstance(runner, LeaseRunner) else None
-    left = min(held.ends_at, held.grant.login.ends_at) - now if held else inf
-    due = machine.wake_at - now
-    return Row(
-        stage=runner.stage.name,
-        upstream=lease.upstream.name if lease else "",
-        state=machine.state.value,
-        lease_id=held.lease_id if held else "",
-        credential_id=held.grant.credential_id if held else "",
-        seconds_left=left if left < inf else None,
-        next_call_in=due if due < inf else None,
-        failures=machine.failures,
-        last_error=failure.reason if failure else "",
-        optional=lease.upstream.optional if lease else False,
-        caller=lease.caller if lease else "",
-        shared=lease is None or lease.scope is None,
-    )

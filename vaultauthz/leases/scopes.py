@@ -21,7 +21,7 @@ from vaultauthz.leases.later import Later
 
 if TYPE_CHECKING:
     from vaultauthz.leases.keeper import Keeper
-    from vaultauthz.leases.runner import LeaseRunner
+    from vaultauthz.leases.lease_runner import LeaseRunner
 
 MAX_WAITING: Final = 1000  # checks that wait for Vault at once, for each upstream and stage
 MAX_OUTSTANDING: Final = 1000  # leases of `per: request` that are not revoked yet

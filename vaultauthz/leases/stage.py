@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -23,7 +23,9 @@ from vaultauthz.core.secret import Secret
 from vaultauthz.vault.session import Session
 
 if TYPE_CHECKING:
-    from vaultauthz.leases.runner import LeaseRunner, LoginRunner, Runner
+    from vaultauthz.leases.lease_runner import LeaseRunner
+    from vaultauthz.leases.login_runner import LoginRunner
+    from vaultauthz.leases.runner import Runner
     from vaultauthz.leases.scopes import Scope
 
 Call = CallIssue | CallRenew | CallRevoke
@@ -203,6 +205,16 @@ class Stage:
             self._flow_before = self.flow
             self.flow = Flow(session.calls_per_second, self.clock(), self.draw())
         self._seen_files = self._stat_files()
+
+    def settled(self, revoking: Iterable[Runner], deadline: float) -> bool:
+        """Wait until these have nothing left to revoke; whether that was so by ``deadline``."""
+        with self.todo:
+            while not self.idle or any(len(runner.machine.retired) for runner in revoking):
+                wait = deadline - self.clock()
+                if wait <= 0:
+                    return False
+                self.todo.wait(min(wait, 0.1))
+        return True
 
     def close(self) -> None:
         """End the workers, each after the call that it is in."""

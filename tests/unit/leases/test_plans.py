@@ -16,7 +16,7 @@ from vaultauthz.core.injection import Mutation
 from vaultauthz.core.lease_messages import Issued, Tick
 from vaultauthz.core.secret import Secret
 from vaultauthz.leases.keeper import Keeper
-from vaultauthz.leases.runner import LeaseRunner, fingerprint
+from vaultauthz.leases.lease_runner import LeaseRunner, fingerprint
 from vaultauthz.vault.session import Session
 
 SOURCE = KvSecret("secret/geo", refresh=1.0, max_stale=3600.0)

@@ -1,0 +1,195 @@
+"""A stage's login token, a lease like the others, on which the others hang."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from vaultauthz.core import events
+from vaultauthz.core.credential import Login
+from vaultauthz.core.grant import Failure, Verdict
+from vaultauthz.core.lease import LeaseMachine, State
+from vaultauthz.core.lease_messages import (
+    CallIssue,
+    CallRevoke,
+    Issued,
+    LoginLost,
+    Note,
+    Publish,
+    Renewed,
+    Revoked,
+    Rotate,
+    Tick,
+)
+from vaultauthz.leases.runner import Answer, Runner, not_made
+from vaultauthz.leases.stage import Call, Stage, Token
+from vaultauthz.vault.errors import VaultError
+
+if TYPE_CHECKING:
+    from vaultauthz.leases.keeper import Keeper
+    from vaultauthz.leases.lease_runner import LeaseRunner
+
+_LOGIN_EVENTS: Final = {
+    events.ISSUED: events.LOGIN,
+    events.ROTATED: events.LOGIN,
+    events.RENEWED: events.TOKEN_RENEWED,
+    events.REVOKED: events.TOKEN_REVOKED,
+    events.EXPIRED: events.TOKEN_LOST,
+    events.LOST: events.TOKEN_LOST,
+}
+
+# How long the leases of a token may take to move to the next: a share of what is
+# left of it, and never more than this.
+_MOVE_SHARE: Final = 0.5
+_MOVE_MAX: Final = 60.0
+
+
+class LoginRunner(Runner):
+    """The stage's login token, a lease like the others, on which the others hang."""
+
+    def __init__(self, keeper: Keeper, stage: Stage, machine: LeaseMachine) -> None:
+        super().__init__(keeper, stage, machine)
+        self.label = f"login of stage {stage.name}"
+        self._tokens: dict[str, Token] = {}  # by accessor, until `forget_tokens`
+
+    def make(self, call: Call, token: Token | None) -> Answer:
+        session, sent_at = self.stage.session, self.keeper.clock()
+        if isinstance(call, CallIssue):
+            grant = session.login()
+            self._know(Token(grant.payload, grant.lease_id, grant.login, session))
+            return Issued(grant, sent_at)
+        of_call = self._tokens.get(call.lease_id)
+        if of_call is None:
+            return not_made(call, Failure(Verdict.LEASE_GONE, "the token is gone"))
+        if isinstance(call, CallRevoke):
+            if not of_call.session.owns_token:
+                return not_made(call, Failure(Verdict.LEASE_GONE, "the token is not ours"))
+            of_call.session.revoke_token(of_call.secret)
+            return Revoked(call.lease_id)
+        renewal = of_call.session.renew_token(of_call.secret, call.increment)
+        return Renewed(renewal, sent_at)
+
+    def failed(self, call: Call, error: VaultError, token: Token | None) -> Answer:
+        if error.failure.verdict is Verdict.TOKEN_DEAD:
+            gone = Failure(Verdict.LEASE_GONE, error.failure.reason)
+            error = VaultError(gone, error.status, error.detail)
+        return super().failed(call, error, token)
+
+    def _know(self, token: Token) -> None:
+        """Keep a token before the machine decides about it: it may be revoked at once."""
+        with self.keeper.lock:
+            known = self._tokens.get(token.accessor)
+            # A token file can bring the one back that leases hang on, or one that only
+            # seemed dead, to a standby that did not know it yet.
+            if known is not None and known.login.ends_at != -inf:
+                token = replace(token, login=known.login)  # by the session of now
+            self._tokens[token.accessor] = token
+
+    def forget_tokens(self) -> None:
+        """Drop the tokens that will not be used, renewed or revoked any more."""
+        if self.machine.state not in (State.EMPTY, State.HELD):
+            return  # one may be on its way, to be used or revoked
+        known = {old.lease_id for old in self.machine.retired}
+        if self.machine.held:
+            known.add(self.machine.held.lease_id)
+        for accessor in self._tokens.keys() - known:
+            del self._tokens[accessor]
+
+    def token(self, accessor: str) -> Token | None:
+        """The token with this accessor, while it is known."""
+        return self._tokens.get(accessor)
+
+    def takes_along(self, lease: LeaseRunner) -> bool:
+        """Whether each lease there, also one on its way, ends when our own tokens are revoked."""
+        foreign = [token for token in self._tokens.values() if not token.session.owns_token]
+        return not any(
+            (lease.calls and token is self.stage.token) or lease.hangs_on(token.login)
+            for token in foreign
+        )
+
+    def in_use(self, accessor: str) -> bool:
+        """Whether a lease, one that still drains, or a call hangs on this token."""
+        if self.stage.in_flight[accessor]:
+            return True
+        token = self._tokens.get(accessor)
+        return token is not None and any(r.hangs_on(token.login) for r in self.stage.runners)
+
+    def token_of(self, login: Login | None) -> Token | None:
+        """The token whose life this is, while it is known."""
+        return next((t for t in self._tokens.values() if t.login is login), None)
+
+    def found_dead(self, token: Token | None) -> None:
+        """A lease's call found that Vault knows this token no more."""
+        with self.keeper.lock:
+            held = self.machine.held
+            if token is None or held is None:
+                return
+            now = self.stage.token
+            if now is None or now.login is not token.login:  # it has been replaced meanwhile
+                token.login.ends_at = -inf
+                return
+            held.grant.login.ends_at = -inf
+            self.keeper.deliver(self, LoginLost())
+
+    def publish(self, command: Publish) -> None:
+        """Put the token to use; the leases of the one before move over, spread out."""
+        grant, before = command.grant, self.stage.token
+        token = self.stage.token = self._tokens[grant.lease_id]
+        grant.login.ends_at = token.login.ends_at = command.ends_at
+        moved = self.stage.moved and token.session is self.stage.session
+        if moved:
+            self.stage.moved = False
+        if before and before.login is token.login:
+            return
+        self.stage.todo.notify_all()
+        if before:
+            before.login.leaving = before.session.owns_token and not moved
+        left = before.login.ends_at - self.keeper.clock() if before else 0.0
+        within = max(0.0, min(_MOVE_MAX, left * _MOVE_SHARE))
+        if moved:  # to another Vault, so static secrets too, and their versions begin anew
+            for runner in tuple(self.stage.active):
+                self.keeper.deliver(runner, Rotate(within, anew=True))
+        elif before:
+            for runner in self.leases_of(before):
+                self.keeper.deliver(runner, Rotate(within))
+
+    def leases_of(self, token: Token) -> list[LeaseRunner]:
+        """The leases that hang on ``token``, the busiest upstreams first."""
+        found = [
+            runner
+            for runner in self.stage.runners
+            if runner.machine.held and runner.machine.held.grant.login is token.login
+        ]
+        return sorted(found, key=lambda runner: runner.slot.uses, reverse=True)
+
+    def withdraw(self) -> None:
+        """The token is out of use, and its leases have died with it."""
+        token, self.stage.token = self.stage.token, None
+        if token is None or self.machine.state is State.STOPPED:
+            return  # at the end it is revoked, and dies when that has worked
+        token.login.ends_at = -inf
+        for runner in self.leases_of(token):
+            self.keeper.deliver(runner, LoginLost())
+
+    def _took_along(self, token: Token | None) -> None:
+        """A token has been revoked; what still hung on it has ended with it."""
+        if token is None:
+            return
+        token.login.ends_at = -inf
+        for runner in list(self.stage.runners):
+            if runner.hangs_on(token.login):
+                self.keeper.deliver(runner, Tick())
+
+    def note(self, note: Note) -> None:
+        if note.name == events.REVOKED:
+            self._took_along(self._tokens.pop(note.lease_id, None))
+        self.keeper.announce(
+            events.Event(
+                _LOGIN_EVENTS.get(note.name, note.name),
+                self.stage.name,
+                lease_id=note.lease_id,
+                vault_request_id=note.request_id,
+                reason=note.reason,
+            )
+        )
