@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vaultauthz.config.values import Config, Upstream
+from vaultauthz.config.values import Config, Upstream, Vault
 
 Place = tuple[str, str]  # stage, upstream
 
@@ -24,9 +24,10 @@ class Changes:
     dropped: tuple[Place, ...]
     replaced: tuple[Place, ...]  # in both, with leases of each caller's or request's own
     stages_added: tuple[str, ...]
-    stages_changed: tuple[str, ...]
+    stages_changed: tuple[str, ...]  # these log in anew
+    stages_moved: tuple[str, ...]  # … of which to another Vault, with other things stored in it
+    stages_adjusted: tuple[str, ...]  # reach the same Vault by the same login in another way
     stages_dropped: tuple[str, ...]
-    other_vault: bool  # what is stored there has nothing to do with what was stored here
     rules: bool  # callers, routes or what becomes of unmatched requests
     at_restart: tuple[str, ...]  # sections that differ and are read at start only
 
@@ -41,6 +42,7 @@ class Changes:
             (len(self.dropped), "upstream dropped"),
             (len(self.stages_added), "stage added"),
             (len(self.stages_changed), "stage with another login"),
+            (len(self.stages_adjusted), "stage with another way to Vault"),
             (len(self.stages_dropped), "stage dropped"),
         ]
         words = [f"{number}x {what}" for number, what in counted if number]
@@ -56,7 +58,10 @@ def compare(old: Config, new: Config) -> Changes:
         for place in after
         if place in before and _replaced(before[place], after[place], place[0])
     )
-    other_access = old.vault != new.vault
+    moved = tuple(name for name in stages if _moved(old.vault_of(name), new.vault_of(name)))
+    changed = tuple(
+        name for name in stages if name in moved or old.stages[name].auth != new.stages[name].auth
+    )
     return Changes(
         added=tuple(place for place in after if place not in before),
         changed=frozenset(
@@ -70,11 +75,14 @@ def compare(old: Config, new: Config) -> Changes:
         replaced=replaced,
         dropped=tuple(place for place in before if place not in after),
         stages_added=tuple(name for name in new.stages if name not in old.stages),
-        stages_changed=tuple(
-            name for name in stages if other_access or old.stages[name] != new.stages[name]
+        stages_changed=changed,
+        stages_moved=moved,
+        stages_adjusted=tuple(
+            name
+            for name in stages
+            if name not in changed and old.vault_of(name) != new.vault_of(name)
         ),
         stages_dropped=tuple(name for name in old.stages if name not in new.stages),
-        other_vault=_vault(old) != _vault(new),
         rules=_rules(old) != _rules(new),
         at_restart=tuple(
             name for name in ("listen", "audit") if getattr(old, name) != getattr(new, name)
@@ -99,8 +107,11 @@ def _replaced(before: Upstream, after: Upstream, stage: str) -> bool:
     return scopes[0] != scopes[1]
 
 
-def _vault(config: Config) -> object:
-    return config.vault.address, config.vault.namespace
+def _moved(before: Vault, after: Vault) -> bool:
+    """Whether what is stored there has nothing to do with what was stored here."""
+    if before.namespace != after.namespace:
+        return True
+    return not set(before.addresses) & set(after.addresses)  # else they are one cluster's nodes
 
 
 def _rules(config: Config) -> object:

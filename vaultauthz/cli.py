@@ -6,6 +6,7 @@ Status 0 is good, 1 a finding, 2 wrong usage or configuration.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import shutil
@@ -49,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_demo(commands)
     _add_config(commands)
+    _add_doctor(commands)
+    _add_policy(commands)
+    _add_explain(commands)
     _add_leases(commands)
     _add_ask(
         commands, "rotate", "replace an upstream's credential, without losing a request", _rotate
@@ -94,6 +98,80 @@ def _add_config(commands: _Commands[argparse.ArgumentParser]) -> None:
     )
     _takes_config(check)
     check.set_defaults(run=_check)
+    schema = actions.add_parser(
+        "schema", help="print its JSON Schema, for editors", description=_schema.__doc__
+    )
+    schema.set_defaults(run=_schema)
+
+
+def _add_doctor(commands: _Commands[argparse.ArgumentParser]) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="say what is wrong between it and Vault, and what mends it",
+        description=_doctor.__doc__,
+    )
+    _takes_config(doctor)
+    doctor.add_argument("--stage", metavar="S", help="only this one (default: every stage)")
+    doctor.add_argument(
+        "--fetch",
+        action="store_true",
+        help="also fetch each secret, look at the names of its fields and give it back",
+    )
+    doctor.add_argument("--json", action="store_true", help="print JSON, for programs")
+    doctor.set_defaults(run=_doctor)
+
+
+def _add_policy(commands: _Commands[argparse.ArgumentParser]) -> None:
+    policy = commands.add_parser(
+        "policy",
+        help="print the least Vault policy that each stage needs",
+        description=_policy.__doc__,
+    )
+    _takes_config(policy)
+    policy.add_argument("--stage", metavar="S", help="only its policy (default: all stages')")
+    policy.add_argument("--json", action="store_true", help="print JSON, for programs")
+    policy.add_argument(
+        "--verify",
+        action="store_true",
+        help="have Vault judge it: write it for a moment, try it with a token, remove both",
+    )
+    policy.add_argument(
+        "--token-file",
+        metavar="FILE",
+        type=Path,
+        help="where your Vault token is (default: $VAULT_TOKEN); Vault is asked for the version "
+        "of each KV engine with it, and --verify needs it",
+    )
+    policy.set_defaults(run=_policy)
+
+
+def _add_explain(commands: _Commands[argparse.ArgumentParser]) -> None:
+    explain = commands.add_parser(
+        "explain",
+        help="say what would become of one request, and which rule decides",
+        description=_explain.__doc__,
+    )
+    explain.add_argument("url", metavar="URL", help="https://HOST/PATH, or /PATH")
+    explain.add_argument("--method", default="GET", metavar="M", help="default: GET")
+    explain.add_argument("--upstream", default="", metavar="U", help="the gateway's route names it")
+    explain.add_argument("--stage", default="", metavar="S", help="the gateway's route names it")
+    explain.add_argument(
+        "--principal", default="", metavar="NAME", help="the client certificate's URI or DNS name"
+    )
+    explain.add_argument(
+        "--claims",
+        action="append",
+        default=[],
+        metavar="JSON",
+        help="a verified token's claims; again for another token",
+    )
+    explain.add_argument("--consumer", default="", metavar="NAME", help="Kong's consumer")
+    explain.add_argument(
+        "--group", action="append", default=[], metavar="NAME", help="a group of Kong's consumer"
+    )
+    explain.add_argument("--json", action="store_true", help="print JSON, for programs")
+    _takes_config(explain)
+    explain.set_defaults(run=_explain)
 
 
 def _add_leases(commands: _Commands[argparse.ArgumentParser]) -> None:
@@ -199,6 +277,64 @@ def _check(options: argparse.Namespace) -> int:
     return 1 if config.warnings else 0
 
 
+def _schema(_options: argparse.Namespace) -> int:
+    """Print the JSON Schema (draft 2020-12) of the configuration file."""
+    from vaultauthz.config.schema import schema
+
+    print(json.dumps(schema(), indent=2, ensure_ascii=False))
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    """Log in to Vault as each stage would, and say what is wrong and what mends it.
+
+    Address, TLS, seal, login, token, policy, engines; nothing is changed in Vault, and the
+    token is revoked in the end. Status 1 when there is a finding.
+    """
+    from vaultauthz import doctor
+
+    asked = doctor.Asked(options.stage, options.fetch)
+    config = load(options.config, os.environ)  # its warnings become findings
+    return doctor.run(config, asked, _told(as_json=options.json), sys.stderr)
+
+
+def _policy(options: argparse.Namespace) -> int:
+    """Print, as HCL, what each stage's token must be allowed in Vault, and nothing more.
+
+    Status 1 with --verify: something is not held, or is allowed that need not be.
+    """
+    from vaultauthz.policy import command
+
+    asked = command.Asked(
+        options.stage, options.verify, options.token_file, os.environ.get("VAULT_TOKEN", "")
+    )
+    return command.run(_load(options), asked, _told(as_json=options.json), sys.stderr)
+
+
+def _explain(options: argparse.Namespace) -> int:
+    """Say what the configuration makes of one request; status 1 when it would be denied.
+
+    Which upstream claims it, which rule decides, what is set. Nobody is asked.
+    """
+    from vaultauthz.explain.command import Asked, UsageError, run
+
+    asked = Asked(
+        options.url,
+        options.method,
+        options.upstream,
+        options.stage,
+        options.principal,
+        tuple(options.claims),
+        options.consumer,
+        tuple(options.group),
+    )
+    try:
+        return run(_load(options), asked, _told(as_json=options.json))
+    except UsageError as exc:
+        print(f"vaultauthz: {exc}", file=sys.stderr)
+        return 2
+
+
 def _leases(options: argparse.Namespace) -> int:
     """Show every login and lease of a running vaultauthz; status 1 when one has no credential."""
     from vaultauthz.admin import command
@@ -229,18 +365,24 @@ def _asked(options: argparse.Namespace, run: Callable[[Client, Told], int]) -> i
     """Ask a running server; status 2 and one line when it cannot be asked."""
     from vaultauthz.admin.client import Client
     from vaultauthz.admin.door import ClientError, Door
-    from vaultauthz.terminal import Told
 
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     try:
         if options.admin or options.token_file or options.cert:
             door = Door.at(options.admin, options.token_file, options.cert)
         else:
             door = Door.of(load(options.config, os.environ).listen, options.config)
-        return run(Client(door), Told(sys.stdout, as_json=options.json, width=width))
+        return run(Client(door), _told(as_json=options.json))
     except ClientError as exc:
         print(f"vaultauthz: {exc}", file=sys.stderr)
         return 2
+
+
+def _told(*, as_json: bool) -> Told:
+    """To standard output, in the width of the terminal if it is one."""
+    from vaultauthz.terminal import Told
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return Told(sys.stdout, as_json=as_json, width=width)
 
 
 def _count(number: int, noun: str) -> str:

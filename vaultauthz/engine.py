@@ -135,7 +135,9 @@ class Engine:
             keeper.add_stage(name, _session(config, name))
         for name in changes.stages_changed:
             session = _session(config, name, keeper.session(name))
-            keeper.change_stage(name, session, moved=changes.other_vault)
+            keeper.change_stage(name, session, moved=name in changes.stages_moved)
+        for name in changes.stages_adjusted:
+            keeper.adjust_stage(name, _session(config, name, keeper.session(name)))
         leaving = [
             (place, self._sources.pop(place)) for place in (*changes.dropped, *changes.replaced)
         ]
@@ -153,6 +155,13 @@ class Engine:
                 keeper.drop_scope(stage, source)
         for name in changes.stages_dropped:
             keeper.drop_stage(name)
+
+    def shared(self, stage: str, upstream: str) -> tuple[Upstream, Slot] | None:
+        """An upstream's configuration and slot; None where its lease is not one for all."""
+        with self.keeper.lock:  # a reload changes both
+            source = self._sources.get((stage, upstream))
+            found = self._config.upstreams.get(upstream)
+        return (found, source) if found and isinstance(source, Slot) else None
 
     def rejected(self, upstream: str, stage: str, credential: Credential) -> None:
         """The upstream answered 401 to this credential: it may want a rotation."""

@@ -36,7 +36,9 @@ class Authority:
         self.ca = folder / f"{name}.pem"
         self.ca.write_bytes(self._cert.public_bytes(serialization.Encoding.PEM))
 
-    def _builder(self, subject: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    def _builder(
+        self, subject: str, key: ec.EllipticCurvePrivateKey, hours: float = 1
+    ) -> x509.CertificateBuilder:
         now = dt.datetime.now(dt.UTC)
         return (
             x509.CertificateBuilder()
@@ -45,18 +47,21 @@ class Authority:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - dt.timedelta(hours=1))
-            .not_valid_after(now + dt.timedelta(hours=1))
+            .not_valid_after(now + dt.timedelta(hours=hours))
         )
 
-    def issue(self, name: str) -> Pair:
-        """A certificate for this DNS name or IP address, good for servers and clients."""
+    def issue(self, name: str, *, hours: float = 1) -> Pair:
+        """A certificate for this DNS name or IP address, good for servers and clients.
+
+        ``hours``: how long it is valid from now; less than 0 and more than -1 for an expired one.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         try:
             place: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))
         except ValueError:
             place = x509.DNSName(name)
         cert = (
-            self._builder(name, key)
+            self._builder(name, key, hours)
             .add_extension(x509.SubjectAlternativeName([place]), critical=False)
             .sign(self._key, hashes.SHA256())
         )

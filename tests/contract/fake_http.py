@@ -19,7 +19,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Heard:
     headers: Mapping[str, str]
     body: Mapping[str, Any]
     at: float  # time.monotonic()
+    query: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def token(self) -> str:
@@ -101,8 +102,9 @@ class _Handler(BaseHTTPRequestHandler):
         size = int(self.headers.get("Content-Length") or 0)
         body = json.loads(self.rfile.read(size)) if size else {}
         headers = {name.lower(): value for name, value in self.headers.items()}
-        path = unquote(urlsplit(self.path).path).removeprefix("/v1/")
-        heard = Heard(self.command, path, headers, body, time.monotonic())
+        url = urlsplit(self.path)
+        path, query = unquote(url.path).removeprefix("/v1/"), dict(parse_qsl(url.query))
+        heard = Heard(self.command, path, headers, body, time.monotonic(), query)
         wire = Wire(self.connection, self.server.closing)
         self.server.respond(heard, wire)
         self.close_connection = self.close_connection or wire.ended
@@ -126,10 +128,12 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.closing = threading.Event()
         self._tls = tls
         self._open: set[socket.socket] = set()
+        self.connections = 0
         super().__init__(address, _Handler)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, _ = super().get_request()
+        self.connections += 1
         if self.address_family == socket.AF_INET:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._tls:  # the handshake is made in the connection's own thread
@@ -177,6 +181,11 @@ class FakeServer:
         if self._unix:
             return f"unix://{self._unix}"
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
+
+    @property
+    def connections(self) -> int:
+        """How many have been made since the start."""
+        return self._server.connections if self._server else 0
 
     def start(self) -> None:
         """Listen."""

@@ -61,6 +61,11 @@ class FakeVault(State):
         """What goes into ``vault.address``."""
         return self._server.address
 
+    @property
+    def connections(self) -> int:
+        """How many connections have been made since the start."""
+        return self._server.connections
+
     def start(self) -> None:
         """Listen; the second time at the same address, with everything still known."""
         self._server.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import socket
@@ -67,6 +68,9 @@ COMMANDS = [
     ("demo",),
     ("config",),
     ("config", "check"),
+    ("config", "schema"),
+    ("doctor",),
+    ("policy",),
     ("leases",),
     ("rotate",),
     ("revoke",),
@@ -149,7 +153,7 @@ class TestUsage:
     def test_help_names_every_command(self, shell: Shell) -> None:
         """The first page lists them."""
         listed = re.findall(r"^    (\w+) +\w", shell.run("--help").out, re.MULTILINE)
-        assert listed == ["serve", "demo", "config", "leases", "rotate", "revoke"]
+        assert listed == ["serve", "demo", "config", "doctor", "policy", "leases", "rotate", "revoke"]
 
     def test_version(self, shell: Shell) -> None:
         """--version is the package's."""
@@ -278,6 +282,17 @@ class TestConfigCheck:
         assert done.status in (1, 2)
         assert done.err
         assert SECRET not in done.out + done.err
+
+
+class TestConfigSchema:
+    def test_it_is_json(self, shell: Shell) -> None:
+        """It is printed as JSON, and needs no configuration to be there."""
+        (shell.folder / "c.yaml").unlink()
+        done = shell.run("config", "schema")
+        assert (done.status, done.err) == (0, "")
+        told = json.loads(done.out)
+        assert told["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+        assert set(told["required"]) == {"stages", "upstreams"}
 
 
 class TestServe:

@@ -153,6 +153,20 @@ def test_a_lease_is_renewed_and_replaced_in_time(vault: FakeVault) -> None:
     assert house.named(events.RENEWED, "pay")
 
 
+def test_a_lease_is_asked_for_and_renewed_by_as_much_as_configured(vault: FakeVault) -> None:
+    """``ttl`` goes along with the fetch, in a read and a write, and ``increment`` with a renewal."""
+    vault.set_creds("database/creds/pay", ttl=3.0)
+    vault.set_creds("pki/issue/web", ttl=60.0)
+    pay = upstream("pay", PathSecret("database/creds/pay", ttl=1200.0, increment=2.0))
+    web = upstream("web", PathSecret("pki/issue/web", True, (("common_name", "a"),), ttl=60.0))
+    with House(vault, [pay, web]) as house:
+        assert wait_until(lambda: ready(house))
+        assert wait_until(lambda: bool(house.named(events.RENEWED, "pay")))
+    assert vault.calls("database/creds/pay")[0].query == {"ttl": "1200s"}
+    assert vault.calls("pki/issue/web")[0].body == {"common_name": "a", "ttl": "60s"}
+    assert {heard.body["increment"] for heard in vault.calls("leases/renew")} == {2}
+
+
 def test_an_outage_ends_a_lease_but_never_serves_it_dead(vault: FakeVault) -> None:
     """Vault away: the lease is used to its end, then nothing; back: a new one, and no more."""
     vault.set_creds("database/creds/pay", ttl=1.0)
@@ -236,6 +250,22 @@ def test_a_dead_token_is_replaced_by_one_login(vault: FakeVault) -> None:
         assert len(vault.calls("database/creds/", since)) == 20
         assert all(vault.is_alive(house.sent(name) or "") for name in names)
         assert len(house.named(events.TOKEN_LOST)) == 1
+
+
+def test_a_token_that_is_dead_at_once_is_no_reason_to_log_in_all_the_time(
+    vault: FakeVault, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one that is bound to another address: the logins are paced like failed calls."""
+    vault.set_creds("database/creds/pay")
+    for path in ("database/", "auth/token/"):
+        vault.fault(faults.status(403, "permission denied"), path)
+    names = [f"u{number}" for number in range(8)]
+    with House(vault, [database(name) for name in names]):
+        assert wait_until(lambda: len(vault.calls("approle/login")) >= 6)
+    times = [heard.at for heard in vault.calls("approle/login")]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert min(gaps[1:]) >= FAST.backoff_floor  # the first time, at once
+    assert "token_bound_cidrs" in caplog.text
 
 
 def test_leases_move_to_a_new_token_before_the_old_one_ends(vault: FakeVault) -> None:

@@ -169,6 +169,25 @@ def test_a_login_that_is_refused_leaves_the_old_one(vault: FakeVault) -> None:
     assert vault.live_tokens() == []
 
 
+def test_another_way_to_the_same_vault(vault: FakeVault) -> None:
+    """Nobody logs in or fetches again, and the next calls go the new way."""
+    vault.set_approle(token_ttl=4.0)
+    document = settings(vault)
+    with Running(document) as running:
+        running.wait_ready()
+        old, calls = running.sent(), len(vault.calls("login"))
+        document["vault"]["timeout"] = "9s"
+        running.reload(document)
+        stage = running.engine.keeper._stages["production"]
+        assert stage.token is not None
+        assert stage.token.session is stage.session
+        assert stage.session._vault.timeout == 9.0
+        assert wait_until(lambda: bool(vault.calls("renew-self")))
+        assert (running.sent(), len(vault.calls("login"))) == (old, calls)
+        assert running.engine.close(3.0)
+    assert (vault.live_tokens(), vault.live_leases()) == ([], [])
+
+
 def test_another_vault(vault: FakeVault, other: FakeVault) -> None:
     """Leases move there; the old ones and the old token are revoked where they are known."""
     vault.set_approle(token_ttl=4.0)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from tests.contract.certificates import Authority, server_context
 from tests.contract.fake_vault import FakeVault
@@ -15,6 +18,7 @@ from vaultauthz.config.values import PathSecret, Tls, Vault
 from vaultauthz.core.grant import Grant, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.leases.clock import boottime
+from vaultauthz.vault import trust
 from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.session import Session
 
@@ -29,11 +33,16 @@ def session(values: Vault) -> Session:
     return Session(values, AppRole("gateway", Secret("s3cr3t-id")), boottime)
 
 
-def verdict_of(values: Vault) -> Verdict:
+def failure_of(values: Vault) -> VaultError:
     """What a login that must not work fails with."""
     with pytest.raises(VaultError) as caught:
         session(values).login()
-    return caught.value.failure.verdict
+    return caught.value
+
+
+def verdict_of(values: Vault) -> Verdict:
+    """What follows from a login that must not work."""
+    return failure_of(values).failure.verdict
 
 
 def test_a_certificate_of_the_configured_ca_is_taken(authority: Authority) -> None:
@@ -89,6 +98,139 @@ def test_a_missing_certificate_file_is_an_error_and_no_crash(
         verdict_of(Vault(vault.address, tls=Tls(authority.ca, tmp_path / "gone.pem")))
         (tmp_path / "bad.pem").write_text("no certificate")
         verdict_of(Vault(vault.address, tls=Tls(tmp_path / "bad.pem")))
+
+
+def test_the_log_says_what_is_wrong_with_a_certificate(
+    authority: Authority, tmp_path: Path
+) -> None:
+    """OpenSSL's own words, and no more: unknown authority, another name, expired, no TLS."""
+    stranger, ours = Authority(tmp_path, "stranger"), Tls(authority.ca)
+    told = []
+    for pair in (
+        stranger.issue("127.0.0.1"),
+        authority.issue("vault.internal"),
+        authority.issue("127.0.0.1", hours=-0.5),
+    ):
+        with FakeVault(tls=server_context(pair)) as vault:
+            told.append(failure_of(Vault(vault.address, tls=ours)))
+    with FakeVault() as vault:
+        told.append(failure_of(Vault(vault.address.replace("http", "https"), tls=ours)))
+    assert [error.failure.verdict for error in told] == [Verdict.REFUSED] * 4
+    assert [error.detail.split(",")[0] for error in told] == [
+        "unable to get local issuer certificate",
+        "IP address mismatch",
+        "certificate has expired",
+        "WRONG_VERSION_NUMBER",
+    ]
+
+
+def test_without_ca_cert_the_systems_authorities_count(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What OpenSSL takes for the system's store, not a list that came with a package."""
+    with FakeVault(tls=server_context(authority.issue("127.0.0.1"))) as vault:
+        vault.set_approle()
+        assert verdict_of(Vault(vault.address)) is Verdict.REFUSED
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca))
+        session(Vault(vault.address)).login()
+
+
+def test_a_python_that_knows_no_store_finds_the_systems(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was built elsewhere looks where nothing is; the usual places are looked at."""
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "nothing"))
+    monkeypatch.setattr(trust, "_SYSTEM", (str(tmp_path / "no.pem"), str(authority.ca)))
+    with FakeVault(tls=server_context(authority.issue("127.0.0.1"))) as vault:
+        vault.set_approle()
+        session(Vault(vault.address)).login()
+
+
+def test_certificates_are_loaded_once_for_all_threads(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loading a system's 144 authorities takes 18 ms; it is done once a session."""
+    made, make = [], ssl.create_default_context
+
+    def counted(*args: Any, **kwargs: Any) -> ssl.SSLContext:
+        made.append(make(*args, **kwargs))
+        return made[-1]
+
+    monkeypatch.setattr("vaultauthz.vault.trust.ssl.create_default_context", counted)
+    with FakeVault(tls=server_context(authority.issue("127.0.0.1"))) as vault:
+        vault.set_approle()
+        ours = session(Vault(vault.address, tls=Tls(authority.ca)))
+        threads = [threading.Thread(target=ours.login) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        ours.login()
+        ours.login()
+        assert len(vault.heard) == 10
+        assert vault.connections == 9  # the ninth is kept between the last two logins
+    assert len(made) == 1
+
+
+def test_a_replaced_client_certificate_is_shown_at_once(
+    authority: Authority, tmp_path: Path
+) -> None:
+    """Open connections keep the old one, so they are left; half a new pair changes nothing."""
+    good, bad = authority.issue("gateway"), Authority(tmp_path, "stranger").issue("gateway")
+    cert, key = tmp_path / "c.pem", tmp_path / "k.pem"
+
+    def put(new: Path, place: Path) -> None:
+        (tmp_path / "new").write_bytes(new.read_bytes())
+        (tmp_path / "new").replace(place)
+
+    put(good.cert, cert)
+    put(good.key, key)
+    with FakeVault(tls=server_context(authority.issue("127.0.0.1"), authority.ca)) as vault:
+        vault.set_approle()
+        ours = session(Vault(vault.address, tls=Tls(authority.ca, cert, key)))
+        ours.login()
+        put(bad.cert, cert)  # its key comes a moment later
+        ours.login()
+        assert vault.connections == 1
+        put(bad.key, key)
+        with pytest.raises(VaultError) as caught:
+            ours.login()
+        assert "UNKNOWN_CA" in caught.value.detail
+        put(good.cert, cert)
+        put(good.key, key)
+        ours.login()
+        assert len(vault.heard) == 3
+
+
+def test_a_replaced_authority_is_trusted_at_once(authority: Authority, tmp_path: Path) -> None:
+    """The file of `ca_cert` is read again when it has changed."""
+    (tmp_path / "ca.pem").write_bytes(Authority(tmp_path, "before").ca.read_bytes())
+    with FakeVault(tls=server_context(authority.issue("127.0.0.1"))) as vault:
+        vault.set_approle()
+        ours = session(Vault(vault.address, tls=Tls(tmp_path / "ca.pem")))
+        with pytest.raises(VaultError):
+            ours.login()
+        (tmp_path / "ca.pem").write_bytes(authority.ca.read_bytes())
+        ours.login()
+
+
+def test_an_encrypted_key_is_an_error_and_no_question(authority: Authority, tmp_path: Path) -> None:
+    """OpenSSL would ask for its password at the terminal, and wait there."""
+    pair = authority.issue("gateway")
+    key = serialization.load_pem_private_key(pair.key.read_bytes(), None)
+    locked = tmp_path / "locked.pem"
+    locked.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"word"),
+        )
+    )
+    with FakeVault(tls=server_context(authority.issue("127.0.0.1"))) as vault:
+        error = failure_of(Vault(vault.address, tls=Tls(authority.ca, pair.cert, locked)))
+    assert error.failure.verdict is Verdict.RETRY
+    assert "certificate file" in error.failure.reason
 
 
 def test_a_server_that_hangs_up_in_the_handshake_passes() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ def test_no_difference() -> None:
     assert not any(work)
     stages = (changes.stages_added, changes.stages_changed, changes.stages_dropped)
     assert not any(stages)
-    assert not changes.other_vault
+    assert not changes.stages_moved
+    assert not changes.stages_adjusted
 
 
 @pytest.mark.parametrize(
@@ -170,7 +172,8 @@ def test_another_login(change: Settings) -> None:
     changes = compare(
         configured(BASE), changed(lambda d: d["stages"]["live"]["auth"].update(change))
     )
-    assert (changes.stages_changed, changes.other_vault) == (("live",), False)
+    assert (changes.stages_changed, changes.stages_moved) == (("live",), ())
+    assert changes.stages_adjusted == ()
     assert str(changes) == "1x stage with another login"
     assert not changes.changed
 
@@ -185,9 +188,33 @@ def test_another_login(change: Settings) -> None:
     ],
 )
 def test_another_way_to_vault(change: Settings, other: bool) -> None:
-    """Every stage logs in anew; whether it is another Vault, too, is told apart."""
+    """Every stage logs in anew at another Vault; the same one is only reached in another way."""
     changes = compare(configured(BASE), changed(lambda d: d["vault"].update(change)))
-    assert (changes.stages_changed, changes.other_vault) == (("live", "test"), other)
+    both = ("live", "test")
+    assert changes.stages_changed == changes.stages_moved == (both if other else ())
+    assert changes.stages_adjusted == (() if other else both)
+    kind = "another login" if other else "another way to Vault"
+    assert str(changes) == f"2x stage with {kind}"
+
+
+def test_a_stage_moves_to_another_namespace_alone() -> None:
+    """What is stored there has nothing to do with what was stored here."""
+    old = configured(BASE)
+    stages = {**old.stages, "live": replace(old.stages["live"], namespace="team")}
+    changes = compare(old, replace(old, stages=stages))
+    assert (changes.stages_changed, changes.stages_moved) == (("live",), ("live",))
+
+
+def test_another_node_of_the_same_cluster_is_no_other_vault() -> None:
+    """As long as one address is in both."""
+    old = configured(BASE)
+    more = replace(old, vault=replace(old.vault, fallbacks=("https://two.test",)))
+    swapped = replace(
+        old, vault=replace(old.vault, address="https://two.test", fallbacks=(old.vault.address,))
+    )
+    for new in (more, swapped):
+        assert compare(old, new).stages_adjusted == ("live", "test")
+        assert compare(new, old).stages_changed == ()
 
 
 def test_another_kind_of_lease_replaces_the_upstream() -> None:

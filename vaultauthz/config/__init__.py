@@ -5,7 +5,19 @@ tells the user every problem there is, each with its file, line and key.
 """
 
 from vaultauthz.config.load import load, parse
-from vaultauthz.config.methods import AppRole, Auth, Kubernetes, TokenFile
+from vaultauthz.config.methods import (
+    AppRole,
+    Auth,
+    Aws,
+    Azure,
+    Cert,
+    Gcp,
+    Jwt,
+    Kubernetes,
+    Ldap,
+    TokenFile,
+    UserPass,
+)
 from vaultauthz.config.report import ConfigError
 from vaultauthz.config.values import (
     Audit,
@@ -25,10 +37,16 @@ __all__ = [
     "AppRole",
     "Audit",
     "Auth",
+    "Aws",
+    "Azure",
+    "Cert",
     "Config",
     "ConfigError",
+    "Gcp",
+    "Jwt",
     "Kubernetes",
     "KvSecret",
+    "Ldap",
     "Listen",
     "PathSecret",
     "SecretSource",
@@ -37,6 +55,7 @@ __all__ = [
     "Tls",
     "TokenFile",
     "Upstream",
+    "UserPass",
     "Vault",
     "load",
     "parse",

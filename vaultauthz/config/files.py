@@ -6,6 +6,7 @@ never becomes part of a message.
 
 from __future__ import annotations
 
+import shutil
 import stat
 from pathlib import Path
 
@@ -54,6 +55,15 @@ def awaited_private(value: Value) -> Path:
     found = awaited(value)
     _warn_if_open(value, found)
     return found
+
+
+def program(value: Value) -> Path:
+    """A program that we may run: one on $PATH, or by its path when that has a slash."""
+    word = value.text()
+    found = shutil.which(str(value.report.folder / word) if "/" in word else word)
+    if found is None:  # not repeated: a whole command line may stand there, with a secret
+        raise value.wrong("is no program that can be run here; write its path, and chmod +x it")
+    return Path(found).absolute()
 
 
 def to_write(value: Value) -> Path:

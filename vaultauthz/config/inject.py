@@ -5,30 +5,40 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from vaultauthz.config import later, names
-from vaultauthz.config.document import Node, Pairs
-from vaultauthz.config.reader import Table, Value, one_of
-from vaultauthz.core.injection import Basic, Bearer, Cookie, Header, Injection, Query, header_names
-from vaultauthz.core.template import Template, TemplateError
+from vaultauthz.config import names, templates
+from vaultauthz.config.document import Pairs
+from vaultauthz.config.inject_signed import read_hmac, read_sigv4
+from vaultauthz.config.reader import Value, one_of
+from vaultauthz.core.injection import (
+    Basic,
+    Bearer,
+    Cookie,
+    Header,
+    Hmac,
+    Injection,
+    Query,
+    SigV4,
+    header_names,
+)
 
 NAMED_KEYS: Final = ("name", "value")
 BASIC_KEYS: Final = ("password", "username")
 BEARER_KEYS: Final = ("token",)
-_NOTHING = Template(())
 
 
 def read_inject(value: Value) -> tuple[Injection, ...]:
-    """Every injection; no two of them fill the same place."""
+    """Every injection; no two of them fill the same place, and one at most signs."""
     if not value.items():
         raise value.wrong(f"sets nothing; add {one_of(tuple(FORMS))}")
     read = value.each(lambda item: (item, _read_injection(item)))
     found = [(item, injection) for item, injection in read if injection is not None]
     _refuse_same_place(found)
+    _refuse_beside_signature(found)
     return tuple(injection for _, injection in found)
 
 
 def _read_injection(value: Value) -> Injection | None:
-    table = value.table(tuple(FORMS), later.INJECT, secretive=True)
+    table = value.table(tuple(FORMS), secretive=True)
     forms = list(table.entries)
     if len(forms) > 1:
         raise value.wrong(f"has {' and '.join(forms)} in one entry; begin each with its own -")
@@ -42,91 +52,67 @@ def _read_injection(value: Value) -> Injection | None:
 def _refuse_same_place(found: Sequence[tuple[Value, Injection]]) -> None:
     first: dict[str, Value] = {}
     for value, injection in found:
-        place = _place(injection)
-        if place.endswith(" "):
-            continue  # its name was refused
-        if place in first:
-            earlier = first[place]
-            text = f"sets {place}, as line {earlier.line} ({earlier.key}) does; keep one of them"
-            value.report.refused(value.wrong(text))
-        first.setdefault(place, value)
+        for place in _places(injection):
+            if place.endswith(" "):
+                continue  # its name was refused
+            if place in first:
+                old = first[place]
+                text = f"sets {place}, as line {old.line} ({old.key}) does; keep one of them"
+                value.report.refused(value.wrong(text))
+            first.setdefault(place, value)
 
 
-def _place(injection: Injection) -> str:
+def _places(injection: Injection) -> Sequence[str]:
     if isinstance(injection, Query):
-        return f"the query parameter {injection.name}"
+        return (f"the query parameter {injection.name}",)
     if isinstance(injection, Cookie):
-        return f"the cookie {injection.name}"
-    return f"the header {header_names((injection,))[0]}"
+        return (f"the cookie {injection.name}",)
+    return [f"the header {name}" for name in header_names((injection,))]
+
+
+def _refuse_beside_signature(found: Sequence[tuple[Value, Injection]]) -> None:
+    signing = [value for value, injection in found if isinstance(injection, (SigV4, Hmac))]
+    for value in signing[1:]:
+        text = f"signs, as line {signing[0].line} ({signing[0].key}) does; keep one of them"
+        value.report.refused(value.wrong(text))
+    for value, injection in found if signing else ():
+        if isinstance(injection, Query):
+            # Envoy writes the whole query anew, in another order and spelling.
+            text = "changes the query, which is signed; put the credential in a header"
+            value.report.refused(value.wrong(text))
 
 
 def _read_header(value: Value) -> Header:
     table = value.table(NAMED_KEYS, secretive=True)
-    name = table.require("name", names.header, "", "add the header's name")
-    if name == "cookie":
-        raise table.entries["name"].wrong(
-            "cookie as a header would drop the client's other cookies; use the cookie form"
-        )
-    return Header(name, _template(table, "value"))
+    name = table.require("name", names.header_to_set, "", "add the header's name")
+    return Header(name, templates.required(table, "value"))
 
 
 def _read_bearer(value: Value) -> Bearer:
-    if _is_unquoted_field(value.node):
-        raise value.wrong(_QUOTE_HINT)
+    if templates.is_unquoted_field(value.node):
+        raise value.wrong(templates.QUOTE_HINT)
     if isinstance(value.node, Pairs):
-        return Bearer(_template(value.table(BEARER_KEYS, secretive=True), "token"))
-    return Bearer(_read_template(value))
-
-
-def _is_unquoted_field(node: Node) -> bool:
-    """Whether it was meant as ``"{token}"``: without quotes that is a mapping in YAML."""
-    return isinstance(node, Pairs) and all(item.kind == "nothing" for _, item in node.pairs)
+        return Bearer(templates.required(value.table(BEARER_KEYS, secretive=True), "token"))
+    return Bearer(templates.read(value))
 
 
 def _read_basic(value: Value) -> Basic:
     table = value.table(BASIC_KEYS, secretive=True)
     # A user name without a field in it is common; a password would be a secret in the file.
-    username = table.require("username", _parse_template, _NOTHING, _FIELD_HINT)
-    return Basic(username, _template(table, "password"))
+    username = templates.required(table, "username", templates.parse)
+    return Basic(username, templates.required(table, "password"))
 
 
 def _read_query(value: Value) -> Query:
     table = value.table(NAMED_KEYS, secretive=True)
     name = table.require("name", Value.text, "", "add the parameter's name")
-    return Query(name, _template(table, "value"))
+    return Query(name, templates.required(table, "value"))
 
 
 def _read_cookie(value: Value) -> Cookie:
     table = value.table(NAMED_KEYS, secretive=True)
     name = table.require("name", names.token, "", "add the cookie's name")
-    return Cookie(name, _template(table, "value"))
-
-
-_QUOTE_HINT = 'wants text, found a mapping; put it in quotes: "{FIELD}"'
-_FIELD_HINT = 'add "{FIELD}", a field of the secret'
-
-
-def _template(table: Table, name: str) -> Template:
-    return table.require(name, _read_template, _NOTHING, _FIELD_HINT)
-
-
-def _read_template(value: Value) -> Template:
-    template = _parse_template(value)
-    if not template.fields:
-        value.warn('has no "{FIELD}" of the secret in it: is a secret in the configuration?')
-    return template
-
-
-def _parse_template(value: Value) -> Template:
-    if _is_unquoted_field(value.node):
-        raise value.wrong(_QUOTE_HINT)
-    try:
-        return Template.parse(value.text())
-    except TemplateError:
-        # The parser's own message shows the text, which may be a password.
-        raise value.wrong(
-            "has a { or } that encloses no field's name; write {{ and }} for the characters"
-        ) from None
+    return Cookie(name, templates.required(table, "value"))
 
 
 def read_strip(value: Value, *, inject: Sequence[Injection]) -> tuple[str, ...]:
@@ -148,4 +134,6 @@ FORMS: Final[dict[str, Callable[[Value], Injection]]] = {
     "basic": _read_basic,
     "query": _read_query,
     "cookie": _read_cookie,
+    "sigv4": read_sigv4,
+    "hmac": read_hmac,
 }

@@ -9,14 +9,15 @@ from types import MappingProxyType
 from typing import Final
 
 from vaultauthz.config import document, files
+from vaultauthz.config.lifetimes import Lifetimes
 from vaultauthz.config.listen import read_listen
 from vaultauthz.config.reader import Table, Value
 from vaultauthz.config.report import ConfigError, Refused, Report
-from vaultauthz.config.routes import Declared, read_routes
-from vaultauthz.config.stages import read_stages
+from vaultauthz.config.routes import Routable, read_routes
+from vaultauthz.config.stages import Declared, read_stages
 from vaultauthz.config.upstreams import read_upstreams
-from vaultauthz.config.values import Audit, Config, Listen, Stage, Upstream, Vault
-from vaultauthz.config.vault import read_vault
+from vaultauthz.config.values import Audit, Config, Listen, Upstream, Vault
+from vaultauthz.config.vault import HIDDEN, read_vault
 
 LARGEST_FILE: Final = 5_000_000  # bytes; ten thousand upstreams fit, written out at length
 KEYS: Final = ("audit", "listen", "routes", "stages", "unmatched", "upstreams", "vault")
@@ -93,17 +94,23 @@ def _root(text: str, report: Report) -> Value:
 
 def _read(root: Value, environ: Mapping[str, str]) -> Config:
     table = root.table(KEYS)
-    stages = table.require("stages", read_stages, dict[str, Stage](), "add a stage with its auth")
-    declared = _names(table, "stages")
+    read = partial(read_vault, environ=environ)
+    vault = table.read_section("vault", read, Vault("", tls=HIDDEN))
+    stages = table.require(
+        "stages",
+        partial(read_stages, vault=vault),
+        dict[str, Declared](),
+        "add a stage with its auth",
+    )
     upstreams = table.require(
         "upstreams",
-        partial(read_upstreams, stages=declared),
+        partial(read_upstreams, stages=_lifetimes(table, stages)),
         dict[str, Upstream](),
         "add the services behind the gateway",
     )
     return Config(
-        vault=table.read_section("vault", partial(read_vault, environ=environ), Vault("")),
-        stages=MappingProxyType(stages),
+        vault=vault,
+        stages=MappingProxyType({name: declared.stage for name, declared in stages.items()}),
         upstreams=MappingProxyType(upstreams),
         routes=table.get("routes", partial(read_routes, declared=_routable(table, upstreams)), ()),
         listen=table.get("listen", read_listen, Listen()),
@@ -121,11 +128,17 @@ def _names(table: Table, name: str) -> tuple[str, ...]:
     return tuple(section.entries())
 
 
-def _routable(table: Table, upstreams: Mapping[str, Upstream]) -> Declared:
+def _lifetimes(table: Table, stages: Mapping[str, Declared]) -> Mapping[str, Lifetimes]:
+    """What each stage's secrets ask for, in every stage that the file names."""
+    of = {name: declared.lifetimes for name, declared in stages.items()}
+    return {name: of.get(name, Lifetimes()) for name in _names(table, "stages")}
+
+
+def _routable(table: Table, upstreams: Mapping[str, Upstream]) -> Routable:
     names = _names(table, "upstreams")
     if not names:
-        return Declared(None)
-    return Declared({n: upstreams[n].stages if n in upstreams else () for n in names})
+        return Routable(None)
+    return Routable({n: upstreams[n].stages if n in upstreams else () for n in names})
 
 
 def _read_audit(value: Value) -> Audit:

@@ -81,8 +81,8 @@ class Ldap:
 class Aws:
     """An AWS identity by a signed ``sts:GetCallerIdentity``; by the standard credential chain.
 
-    ``region`` is the STS endpoint's, "" for what the chain knows; ``server_id`` goes
-    into the signed header ``X-Vault-AWS-IAM-Server-ID``.
+    ``region`` is the STS endpoint's, "" for the global one, which Vault asks by default;
+    ``server_id`` goes into the signed header ``X-Vault-AWS-IAM-Server-ID``.
     """
 
     role: str

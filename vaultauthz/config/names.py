@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from vaultauthz.config.reader import Value, quoted
+from vaultauthz.config.reader import Table, Value, quoted
 
 # RFC 9110, 5.6.2.
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
@@ -58,6 +58,16 @@ def header(value: Value) -> str:
     return name
 
 
+def header_to_set(value: Value) -> str:
+    """As ``header``, and one that may be replaced whole."""
+    name = header(value)
+    if name == "cookie":
+        raise value.wrong(
+            "cookie as a header would drop the client's other cookies; use the cookie form"
+        )
+    return name
+
+
 def is_vault_path(text: str) -> bool:
     """Whether Vault could have something at ``text``."""
     return bool(_VAULT_PATH.match(text)) and not {".", ".."} & set(text.split("/"))
@@ -71,3 +81,16 @@ def vault_path(value: Value) -> str:
     if text.startswith("v1/"):
         raise value.wrong("begins with v1/, which is of the HTTP API; leave it out")
     return text
+
+
+def namespace(value: Value) -> str:
+    """The path of a namespace, without slashes at its ends."""
+    name = value.text().strip("/")  # Vault itself writes "platform/"
+    if not is_vault_path(name):
+        raise value.wrong("is no namespace; write its path, as in platform/team")
+    return name
+
+
+def role(table: Table) -> str:
+    """The role in Vault that a login asks for."""
+    return table.require("role", Value.text, "", "add the name of the role in Vault")

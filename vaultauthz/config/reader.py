@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeVar
 
-from vaultauthz.config import later
 from vaultauthz.config.document import Items, Node, Pairs, Scalar
 from vaultauthz.config.report import Refused, Report
 
@@ -26,6 +26,7 @@ _SHOWN_BARE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*\Z")
 _WORD = re.compile(r"[a-z_]{1,20}\Z")
 _LONGEST_SHOWN = 60
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_NONE: Mapping[str, str] = MappingProxyType({})
 _BOOLEANS = {
     **dict.fromkeys(("true", "yes", "on"), True),
     **dict.fromkeys(("false", "no", "off"), False),
@@ -91,11 +92,9 @@ class Value:
             raise self.wrong(f"wants a whole number from {least} to {most}, found {quoted(text)}")
         return int(text)
 
-    def choice(self, allowed: Sequence[str], planned: Sequence[str] = ()) -> str:
-        """One of the ``allowed`` words; ``planned`` ones are for a later version."""
+    def choice(self, allowed: Sequence[str]) -> str:
+        """One of the ``allowed`` words."""
         word = self.text()
-        if word in planned:
-            raise self.wrong(f"{word} {later.TEXT}; use {one_of(allowed)}")
         if word not in allowed:
             raise self.wrong(f"{quoted(word)} is unknown; use {one_of(allowed)}")
         return word
@@ -160,27 +159,32 @@ class Value:
         return found
 
     def table(
-        self, known: Sequence[str], planned: Sequence[str] = (), *, secretive: bool = False
+        self,
+        known: Sequence[str],
+        refused: Mapping[str, str] = _NONE,
+        *,
+        secretive: bool = False,
     ) -> Table:
         """A mapping of ``known`` keys; others are noted and left out.
 
+        ``refused`` has words of its own for keys that people are likely to try.
         Where a secret may stand (``secretive``), a key is named only if it looks like
         one: ``{password: ab,cd}`` without quotes has the key ``cd``.
         """
         entries = self.entries()
         for name, value in entries.items():
             if name not in known:
-                refusal = _unknown(value, name, known, planned)
-                hidden = secretive and not _like_a_key(value, name, (*known, *planned))
+                refusal = _unknown(value, name, known, refused)
+                hidden = secretive and not _like_a_key(value, name, (*known, *refused))
                 self.report.refused(_unnamed(self, value.line, known) if hidden else refusal)
         kept = {name: value for name, value in entries.items() if name in known}
         return Table(self, kept, complete=len(kept) == len(entries))
 
 
 def _like_a_key(value: Value, name: str, known: Sequence[str]) -> bool:
-    if _closest(name, known):
-        return True
-    return value.node.kind != "nothing" and _WORD.match(name) is not None
+    if value.node.kind == "nothing":  # as what follows a comma has it, and few mistyped keys
+        return name in known
+    return _WORD.match(name) is not None or bool(_closest(name, known))
 
 
 def _unnamed(value: Value, line: int, known: Sequence[str]) -> Refused:
@@ -188,13 +192,13 @@ def _unnamed(value: Value, line: int, known: Sequence[str]) -> Refused:
     return Refused(line, value.key, text)
 
 
-def _closest(name: str, known: Sequence[str]) -> list[str]:
+def _closest(name: str, known: Collection[str]) -> list[str]:
     return difflib.get_close_matches(name.lower()[:_LONGEST_SHOWN], known, n=1)
 
 
-def _unknown(value: Value, name: str, known: Sequence[str], planned: Sequence[str]) -> Refused:
-    if name in planned:
-        return value.wrong(f"{later.TEXT}; known here: {', '.join(known)}")
+def _unknown(value: Value, name: str, known: Sequence[str], refused: Mapping[str, str]) -> Refused:
+    if name in refused:
+        return value.wrong(refused[name])
     close = _closest(name, known)
     hint = f"did you mean {close[0]}? Known here" if close else "known here"
     return value.wrong(f"unknown key; {hint}: {', '.join(known)}")
@@ -225,6 +229,12 @@ class Table:
         if name not in self.entries:
             self.missing(name, hint)
         return self.get(name, how, stand_in)
+
+    def need_both(self, one: str, other: str) -> None:
+        """Note the one that is missing, when only the other is there."""
+        for name, partner in ((one, other), (other, one)):
+            if name in self and partner not in self:
+                self.missing(partner, f"{name} needs it")
 
     def missing(self, name: str, hint: str = "") -> None:
         """Note that ``name`` has to be there."""

@@ -17,7 +17,7 @@ _BROKEN: Final = "?"  # neither a host nor a path: it compares to nothing
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
+class Routable:
     """The upstreams that a route may name, each with its stages.
 
     A stage list is () and the whole mapping None where a problem hides them: one
@@ -27,7 +27,7 @@ class Declared:
     stages_of: Mapping[str, Sequence[str]] | None
 
 
-def read_routes(value: Value, declared: Declared) -> tuple[Route, ...]:
+def read_routes(value: Value, declared: Routable) -> tuple[Route, ...]:
     """Every route; no two of them are for the same requests."""
     found = value.each(lambda item: (item, _read_route(item, declared)))
     first: dict[tuple[str, str], Value] = {}
@@ -42,7 +42,7 @@ def read_routes(value: Value, declared: Declared) -> tuple[Route, ...]:
     return tuple(route for _, route in found)
 
 
-def _read_route(value: Value, declared: Declared) -> Route:
+def _read_route(value: Value, declared: Routable) -> Route:
     table = value.table(KEYS)
     if not {"host", "path_prefix"} & set(value.entries()):
         raise value.wrong("matches everything; add host or path_prefix (path_prefix: / for all)")
@@ -59,7 +59,7 @@ def _read_route(value: Value, declared: Declared) -> Route:
     )
 
 
-def _upstream_name(value: Value, declared: Declared) -> str:
+def _upstream_name(value: Value, declared: Routable) -> str:
     name = value.text()
     known = declared.stages_of
     if known is not None and name not in known:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from vaultauthz.config import durations, later, names
+from vaultauthz.config import durations, names
+from vaultauthz.config.lifetimes import Lifetimes, read_lifetimes
 from vaultauthz.config.reader import Table, Value, one_of
 from vaultauthz.config.values import KvSecret, PathSecret, SecretSource
 from vaultauthz.core.template import Template, TemplateError
@@ -15,22 +17,28 @@ from vaultauthz.core.template import Template, TemplateError
 FORMS: Final = ("kv", "path", "pki", "static_role")
 # Which forms each of the other keys goes with.
 GOES_WITH: Final = {
+    "increment": ("path",),
     "max_stale": ("kv",),
     "method": ("path",),
     "params": ("path", "pki"),
     "refresh": ("kv",),
+    "ttl": ("path", "pki"),
     "version": ("kv",),
 }
+METHODS: Final = ("read", "write")
 KEYS: Final = tuple(sorted((*FORMS, *GOES_WITH)))
 _HOUR = 3600.0
 _MOST_STALE = 720 * _HOUR
-_REFRESH = partial(durations.between, least=1.0, most=24 * _HOUR)
-_VERSION = partial(Value.whole, least=1, most=999_999_999)
+REFRESH: Final = partial(durations.between, least=1.0, most=24 * _HOUR)
+VERSION: Final = partial(Value.whole, least=1, most=999_999_999)
 
 
-def read_secret(value: Value, *, stages: Sequence[str]) -> Mapping[str, SecretSource]:
-    """The source for each of ``stages``, its name in place of ``{stage}``."""
-    table = value.table(KEYS, later.SECRET)
+def read_secret(value: Value, *, stages: Mapping[str, Lifetimes]) -> Mapping[str, SecretSource]:
+    """The source for each of ``stages``, its name in place of ``{stage}``.
+
+    What a stage's secrets ask for holds where this one does not say it.
+    """
+    table = value.table(KEYS)
     forms = [form for form in FORMS if form in table]
     if len(forms) > 1:
         raise value.wrong(f"has both {' and '.join(forms)}; keep one")
@@ -43,24 +51,47 @@ def read_secret(value: Value, *, stages: Sequence[str]) -> Mapping[str, SecretSo
     paths = table.get(form, partial(_paths, stages=stages), dict[str, str]())
     if form == "kv":
         return _kv(table, paths)
-    write = form == "pki" or table.get("method", _method, "read") == "write"
+    return _leased(table, form, paths, stages)
+
+
+def _leased(
+    table: Table, form: str, paths: Mapping[str, str], stages: Mapping[str, Lifetimes]
+) -> Mapping[str, SecretSource]:
+    write = (
+        form == "pki"
+        or table.get("method", partial(Value.choice, allowed=METHODS), "read") == "write"
+    )
     if "params" in table and form == "path" and not write:
         table.place.report.refused(table.entries["params"].wrong("goes with method: write"))
     params = table.get("params", partial(_params, stages=stages), dict[str, dict[str, str]]())
-    return MappingProxyType(
-        {
-            stage: PathSecret(path, write, tuple(params.get(stage, {}).items()))
-            for stage, path in paths.items()
-        }
+    sources = {}
+    for stage, path in paths.items():
+        own = params.get(stage, {})
+        asked = _asked(table, form, own, stages[stage])
+        sources[stage] = PathSecret(path, write, tuple(own.items()), asked.ttl, asked.increment)
+    return MappingProxyType(sources)
+
+
+def _asked(table: Table, form: str, params: Collection[str], usual: Lifetimes) -> Lifetimes:
+    """What this secret asks for in one stage; nothing where Vault would not look at it."""
+    if "ttl" in params:
+        if "ttl" in table:
+            text = "is there, and params.ttl too; keep one of them"
+            table.place.report.refused(table.entries["ttl"].wrong(text))
+        usual = replace(usual, ttl=None)
+    asked = read_lifetimes(table, usual)
+    return Lifetimes(
+        ttl=asked.ttl if form in GOES_WITH["ttl"] else None,
+        increment=asked.increment if form in GOES_WITH["increment"] else None,
     )
 
 
 def _kv(table: Table, paths: Mapping[str, str]) -> Mapping[str, SecretSource]:
     _check_mount(table.entries["kv"], paths)
-    refresh = table.get("refresh", _REFRESH, 300.0)
+    refresh = table.get("refresh", REFRESH, 300.0)
     stale = partial(durations.between, least=refresh, most=_MOST_STALE)
     max_stale = table.get("max_stale", stale, max(_HOUR, 3 * refresh))
-    version = table.get("version", _VERSION, None)
+    version = table.get("version", VERSION, None)
     return MappingProxyType(
         {stage: KvSecret(path, refresh, max_stale, version) for stage, path in paths.items()}
     )
@@ -72,11 +103,7 @@ def _refuse_others(table: Table, form: str) -> None:
             table.place.report.refused(table.entries[key].wrong(f"goes with {one_of(forms)} only"))
 
 
-def _method(value: Value) -> str:
-    return value.choice(("read", "write"))
-
-
-def _params(value: Value, *, stages: Sequence[str]) -> dict[str, dict[str, str]]:
+def _params(value: Value, *, stages: Collection[str]) -> dict[str, dict[str, str]]:
     """The params of each stage; Vault takes text for numbers and booleans too."""
     templates = value.each_entry(lambda _, item: _template(item))
     return {
@@ -85,7 +112,7 @@ def _params(value: Value, *, stages: Sequence[str]) -> dict[str, dict[str, str]]
     }
 
 
-def _paths(value: Value, *, stages: Sequence[str]) -> dict[str, str]:
+def _paths(value: Value, *, stages: Collection[str]) -> dict[str, str]:
     names.vault_path(value)
     template = _template(value)
     return {stage: _filled(template, stage) for stage in stages}

@@ -104,6 +104,7 @@ class Upstream:
     max_callers: int = 1000  # per caller: leases at once
     idle: float = 600.0  # per caller: seconds without use after which a lease is given back
     hold: float = 30.0  # per request: seconds until its lease is revoked
+    callers_enforced_by: str = "vaultauthz"  # | envoy: then SDS hands it out despite `callers`
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,25 +6,32 @@ import re
 from collections.abc import Mapping
 from functools import partial
 from math import inf
+from pathlib import Path
 from typing import Final
 
 from vaultauthz.config import addresses, durations, files, names
+from vaultauthz.config.document import Items
 from vaultauthz.config.reader import Table, Value, quoted
 from vaultauthz.config.values import Tls, Vault
 
 KEYS: Final = ("address", "calls_per_second", "insecure", "namespace", "timeout", "tls")
 TLS_KEYS: Final = ("ca_cert", "client_cert", "client_key", "server_name")
-_TIMEOUT = partial(durations.between, least=0.1, most=60.0)
+MOST_ADDRESSES: Final = 8
+# Stands in for a refused one, so that a stage's login by certificate does not miss it again.
+HIDDEN: Final = Tls(client_cert=Path("?"), client_key=Path("?"))
+TIMEOUT: Final = partial(durations.between, least=0.1, most=60.0)
 
 
 def read_vault(value: Value, environ: Mapping[str, str]) -> Vault:
     """The server, its address from ``$VAULT_ADDR`` when the file has none."""
     table = value.table(KEYS)
+    address, *fallbacks = _addresses(table, environ) or ("",)
     return Vault(
-        address=_address(table, environ),
-        namespace=table.get("namespace", _namespace, ""),
-        tls=table.get("tls", _read_tls, Tls()),
-        timeout=table.get("timeout", _TIMEOUT, 5.0),
+        address=address,
+        fallbacks=tuple(fallbacks),
+        namespace=table.get("namespace", names.namespace, ""),
+        tls=table.get("tls", _read_tls, HIDDEN if "tls" in table else Tls()),
+        timeout=table.get("timeout", TIMEOUT, 5.0),
         calls_per_second=table.get("calls_per_second", _rate, inf),
     )
 
@@ -36,28 +43,39 @@ def _rate(value: Value) -> float:
     return float(text)
 
 
-def _namespace(value: Value) -> str:
-    name = value.text().strip("/")  # Vault itself writes "platform/"
-    if not names.is_vault_path(name):
-        raise value.wrong("is no namespace; write its path, as in platform/team")
-    return name
-
-
-def _address(table: Table, environ: Mapping[str, str]) -> str:
+def _addresses(table: Table, environ: Mapping[str, str]) -> tuple[str, ...]:
     if environ.get("VAULT_ADDR"):
         table.supply("address", environ["VAULT_ADDR"], "from $VAULT_ADDR")
-    read = partial(addresses.vault, insecure=table.get("insecure", Value.flag, default=False))
-    return table.require("address", read, "", "add https://HOST:PORT, or set $VAULT_ADDR")
+    insecure = table.get("insecure", Value.flag, default=False)
+    read = partial(_one_or_more, insecure=insecure)
+    return table.require("address", read, (), "add https://HOST:PORT, or set $VAULT_ADDR")
+
+
+def _one_or_more(value: Value, *, insecure: bool) -> tuple[str, ...]:
+    if not isinstance(value.node, Items):
+        return (addresses.vault(value, insecure=insecure),)
+    count = len(value.items())
+    if not 1 <= count <= MOST_ADDRESSES:
+        text = f"lists {count} addresses; name 1 to {MOST_ADDRESSES} nodes of one cluster"
+        raise value.wrong(text)
+    found = value.each(lambda item: (item, addresses.vault(item, insecure=insecure)))
+    first: dict[str, Value] = {}
+    for item, address in found:
+        same = address if address.startswith(addresses.UNIX) else address.lower()
+        if same in first:
+            text = f"is the address of {first[same].key}, too; remove one of them"
+            value.report.refused(item.wrong(text))
+        first.setdefault(same, item)
+    return tuple(address for _, address in found)
 
 
 def _read_tls(value: Value) -> Tls:
     table = value.table(TLS_KEYS)
-    for name, partner in (("client_cert", "client_key"), ("client_key", "client_cert")):
-        if name in table and partner not in table:
-            table.missing(partner, f"{name} needs it")
+    table.need_both("client_cert", "client_key")
+    usual = HIDDEN if {"client_cert", "client_key"} & set(table.entries) else Tls()
     return Tls(
         ca_cert=table.get("ca_cert", files.readable, None),
-        client_cert=table.get("client_cert", files.readable, None),
-        client_key=table.get("client_key", files.private, None),
+        client_cert=table.get("client_cert", files.readable, usual.client_cert),
+        client_key=table.get("client_key", files.private, usual.client_key),
         server_name=table.get("server_name", Value.text, ""),
     )

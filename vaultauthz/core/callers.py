@@ -47,16 +47,19 @@ class Claim:
 
     def met_by(self, claims: Mapping[str, Any]) -> bool:
         """Whether these claims of one token hold it."""
-        whole = claims.get(".".join(self.path))  # "https://corp/role" has dots of its own
-        value = whole if whole is not None else self._nested(claims)
+        value = self.found_in(claims)
         if isinstance(value, (list, tuple)):
             return any(self._same(item) for item in value)
         if self.path[-1] in ("scope", "scp") and isinstance(value, str):
             return any(self._same(item) for item in value.split())
         return self._same(value)
 
-    def _nested(self, claims: Mapping[str, Any]) -> Any:
-        value: Any = claims
+    def found_in(self, claims: Mapping[str, Any]) -> Any:
+        """The claim's value among these; None when it is not there."""
+        value: Any = claims.get(".".join(self.path))  # "https://corp/role" has dots of its own
+        if value is not None:
+            return value
+        value = claims
         for name in self.path:
             if not isinstance(value, Mapping):
                 return None
@@ -92,15 +95,17 @@ class Rule:
             and (self.consumer is None or self.consumer.matches(request.consumer))
             and (self.group is None or self.group in request.groups)
             and (self.methods is None or request.method in self.methods)
-            and (self.path_prefix is None or self._path_fits(request, widely=widely))
-            and (not self.claims or self._claims_met(request))
+            and (self.path_prefix is None or self.path_fits(request, widely=widely))
+            and (not self.claims or self.claims_met(request))
         )
 
-    def _path_fits(self, request: Request, *, widely: bool) -> bool:
+    def path_fits(self, request: Request, *, widely: bool) -> bool:
+        """Whether the path is under this rule's prefix."""
         prefix, path = self.path_prefix or "", path_of(request.path)
         return under(prefix, path) or (widely and under(prefix, bare_path(path)))
 
-    def _claims_met(self, request: Request) -> bool:
+    def claims_met(self, request: Request) -> bool:
+        """Whether one of the verified tokens has every claim of this rule."""
         return any(all(c.met_by(claims) for c in self.claims) for claims in request.claims)
 
 

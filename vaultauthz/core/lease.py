@@ -392,7 +392,7 @@ class LeaseMachine:
     def _on_login_lost(self, event: LoginLost, now: float, jitter: float) -> None:
         if self.held and self.held.grant.login.ends_at <= now:
             self._drop(events.LOST, "its login token is gone", now)
-            self.due = now + event.within * jitter
+            self.due = now + event.after + event.within * jitter
 
     def _on_release(self, event: Release, now: float, jitter: float) -> None:
         if self.state is not State.STOPPED:  # its end is decided then

@@ -87,9 +87,14 @@ class Revoke:
 
 @dataclass(frozen=True, slots=True)
 class LoginLost:
-    """A login token is dead, and its leases with it. ``within``: spread the anew."""
+    """A login token is dead, and its leases with it.
+
+    ``within``: spread what comes anew over so many seconds, of which none is before
+    ``after`` have passed.
+    """
 
     within: float = 0.0
+    after: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,6 @@ from vaultauthz.core.lease_messages import (
     CallRevoke,
     Failed,
     Rejected,
-    Release,
     Revoke,
     Rotate,
     Stop,
@@ -54,6 +53,8 @@ _NOT_MADE: Final = Failure(Verdict.RETRY, "it was not asked for any more")
 
 _JOIN_FOR: Final = 0.5  # seconds, for all threads together
 
+Watcher = Callable[[str, str], None]  # stage, upstream
+
 
 class Keeper:
     """Holds the credentials of all stages; ``start`` it, read the slots, ``stop`` it.
@@ -72,6 +73,7 @@ class Keeper:
         self.lock = threading.RLock()
         self.clock = clock
         self._listener = listener
+        self._watchers: tuple[Watcher, ...] = ()
         self._pace = pace
         self._draw = draw
         self._key = os.urandom(32)
@@ -110,6 +112,14 @@ class Keeper:
         with self.lock:
             self._stages[name].change(session, moved=moved)
             self.deliver(self._stages[name].login, Rotate())
+
+    def adjust_stage(self, name: str, session: Session) -> None:
+        """Reach the same Vault by ``session`` from now on; the login and the leases stay."""
+        with self.lock:
+            stage = self._stages[name]
+            before = stage.session
+            stage.change(session, moved=False)
+            stage.login.adjust(before, session)
 
     def drop_stage(self, name: str) -> None:
         """Let a stage go, with all its leases, when those have drained."""
@@ -287,29 +297,14 @@ class Keeper:
     def _look_round(self) -> None:
         self._threads = [thread for thread in self._threads if thread.is_alive()]
         for stage in self._all_stages():
-            self._see_off(stage)
-            for scope in stage.scopes:
-                scope.look_round(self.clock())
-            stage.look_at_files()
-            machine = stage.login.machine
-            # While a login is out, it may have read the old file: then this waits for it.
-            takes_it = machine.held is not None or machine.state is State.EMPTY
-            if stage.wants_login and takes_it and not self._stopping:
-                stage.wants_login = False
-                self.deliver(stage.login, Rotate())
-            for old in machine.retired:
-                if not stage.login.in_use(old.lease_id):
-                    self.deliver(stage.login, Release(old.lease_id))
-            stage.login.forget_tokens()
+            stage.forget_gone()
+            if stage in self._departing and not self._stopping:
+                self._see_off(stage)
+            stage.login.look_round(log_in=not self._stopping)
 
     def _see_off(self, stage: Stage) -> None:
-        """Forget what has left, and a dropped stage when nothing of it is left."""
-        over = [r for r in stage.leaving if not len(r.machine.retired) and not r.calls]
-        for runner in over:
-            stage.leaving.remove(runner)
-            if runner.gone:
-                runner.gone()
-        if stage not in self._departing or stage.leaving or self._stopping:
+        """End a dropped stage when nothing of it is left."""
+        if stage.leaving:
             return
         if stage.login.machine.state is not State.STOPPED:
             self.deliver(stage.login, Stop(revoke=True))
@@ -321,6 +316,21 @@ class Keeper:
     def drain(self) -> float:
         """Seconds that requests in flight are given before their credential is revoked."""
         return self._pace.drain
+
+    def watch(self, watcher: Watcher) -> None:
+        """Call ``watcher`` with stage and upstream after a shared credential came, changed or went.
+
+        Under the lock: it must be quick and must not call back.
+        """
+        self._watchers = (*self._watchers, watcher)
+
+    def changed(self, runner: LeaseRunner) -> None:
+        """Tell the watchers; their failure is not the lease's."""
+        for watcher in self._watchers:
+            try:
+                watcher(runner.stage.name, runner.upstream.name)
+            except Exception as exc:  # noqa: BLE001 - whatever a watcher raises
+                log.error("a watcher failed on %s: %s", runner.label, where(exc))  # noqa: TRY400
 
     def announce(self, event: Event) -> None:
         """Tell the listener; its failure is not the lease's."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from vaultauthz.config.values import Upstream
+from vaultauthz.config.values import PathSecret, Upstream
 from vaultauthz.core import events
 from vaultauthz.core.credential import NO_LOGIN, Credential, Login, Slot
 from vaultauthz.core.grant import Failure, Grant, Verdict
@@ -52,6 +52,7 @@ class LeaseRunner(Runner):
     ) -> None:
         super().__init__(keeper, stage, machine)
         self.upstream = upstream
+        self._ask_as_configured()
         self._asked = self._held = upstream  # as it was at the last fetch, and at the last good one
         self.slot = slot
         self.scope: Scope | None = None  # None: shared by all callers
@@ -149,9 +150,16 @@ class LeaseRunner(Runner):
             return True
         return any(old.login is login for old in self.machine.retired)
 
+    def _ask_as_configured(self) -> None:
+        """Have renewals ask for what the upstream's secret says."""
+        source = self.upstream.secrets[self.stage.name]
+        increment = source.increment if isinstance(source, PathSecret) else None
+        self.machine.pace = replace(self.machine.pace, increment=increment)
+
     def change(self, upstream: Upstream) -> None:
         """Take over a new configuration: what is held is used until its replacement is there."""
         self.upstream = upstream
+        self._ask_as_configured()
         self.keeper.deliver(self, Rotate(anew=True))
 
     def publish(self, command: Publish) -> None:
@@ -167,9 +175,13 @@ class LeaseRunner(Runner):
         self.keeper.arrived(self)
         if self.scope:
             self.scope.published(self, self.slot.credential)
+        else:
+            self.keeper.changed(self)
 
     def withdraw(self) -> None:
         self.slot.credential = None
+        if not self.scope:
+            self.keeper.changed(self)
 
     def note(self, note: Note) -> None:
         self.keeper.announce(

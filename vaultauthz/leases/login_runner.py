@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,7 @@ from vaultauthz.core.lease_messages import (
     LoginLost,
     Note,
     Publish,
+    Release,
     Renewed,
     Revoked,
     Rotate,
@@ -25,10 +27,13 @@ from vaultauthz.core.lease_messages import (
 from vaultauthz.leases.runner import Answer, Runner, not_made
 from vaultauthz.leases.stage import Call, Stage, Token
 from vaultauthz.vault.errors import VaultError
+from vaultauthz.vault.session import Session
 
 if TYPE_CHECKING:
     from vaultauthz.leases.keeper import Keeper
     from vaultauthz.leases.lease_runner import LeaseRunner
+
+log = logging.getLogger(__name__)
 
 _LOGIN_EVENTS: Final = {
     events.ISSUED: events.LOGIN,
@@ -38,6 +43,8 @@ _LOGIN_EVENTS: Final = {
     events.EXPIRED: events.TOKEN_LOST,
     events.LOST: events.TOKEN_LOST,
 }
+
+_SOON: Final = 60.0  # seconds after a login, in which losing its token is no accident
 
 # How long the leases of a token may take to move to the next: a share of what is
 # left of it, and never more than this.
@@ -52,6 +59,7 @@ class LoginRunner(Runner):
         super().__init__(keeper, stage, machine)
         self.label = f"login of stage {stage.name}"
         self._tokens: dict[str, Token] = {}  # by accessor, until `forget_tokens`
+        self._lost_soon = 0  # logins in a row whose token was found dead soon after
 
     def make(self, call: Call, token: Token | None) -> Answer:
         session, sent_at = self.stage.session, self.keeper.clock()
@@ -86,6 +94,22 @@ class LoginRunner(Runner):
                 token = replace(token, login=known.login)  # by the session of now
             self._tokens[token.accessor] = token
 
+    def look_round(self, *, log_in: bool) -> None:
+        """Done every second: scopes and files looked at, replaced tokens given back."""
+        stage, machine = self.stage, self.machine
+        for scope in stage.scopes:
+            scope.look_round(self.keeper.clock())
+        stage.look_at_files()
+        # While a login is out, it may have read the old file: then this waits for it.
+        takes_it = machine.held is not None or machine.state is State.EMPTY
+        if stage.wants_login and takes_it and log_in:
+            stage.wants_login = False
+            self.keeper.deliver(self, Rotate())
+        for old in machine.retired:
+            if not self.in_use(old.lease_id):
+                self.keeper.deliver(self, Release(old.lease_id))
+        self.forget_tokens()
+
     def forget_tokens(self) -> None:
         """Drop the tokens that will not be used, renewed or revoked any more."""
         if self.machine.state not in (State.EMPTY, State.HELD):
@@ -99,6 +123,14 @@ class LoginRunner(Runner):
     def token(self, accessor: str) -> Token | None:
         """The token with this accessor, while it is known."""
         return self._tokens.get(accessor)
+
+    def adjust(self, before: Session, session: Session) -> None:
+        """Make by ``session`` what was made by ``before``: it leads to the same Vault."""
+        for accessor, token in self._tokens.items():
+            if token.session is before:
+                self._tokens[accessor] = replace(token, session=session)
+        if self.stage.token:
+            self.stage.token = self._tokens[self.stage.token.accessor]
 
     def takes_along(self, lease: LeaseRunner) -> bool:
         """Whether each lease there, also one on its way, ends when our own tokens are revoked."""
@@ -130,7 +162,27 @@ class LoginRunner(Runner):
                 token.login.ends_at = -inf
                 return
             held.grant.login.ends_at = -inf
-            self.keeper.deliver(self, LoginLost())
+            self.keeper.deliver(self, LoginLost(after=self._pause(held.since)))
+
+    def _pause(self, since: float) -> float:
+        """Seconds to wait before the next login, after a token that was lost so soon.
+
+        None the first time. A token that Vault gives and then knows nothing of, again
+        and again, may be bound to an address that we do not have (``token_bound_cidrs``):
+        at once would mean a login for each call that fails.
+        """
+        soon = self.keeper.clock() - since < _SOON
+        self._lost_soon = self._lost_soon + 1 if soon else 0
+        if self._lost_soon < 2:
+            return 0.0
+        log.warning(
+            "%s: Vault knows the token no more, right after the login, for the %d. time in a row; "
+            "is it bound to other addresses (token_bound_cidrs), or does something revoke it?",
+            self.label,
+            self._lost_soon,
+        )
+        pace = self.machine.pace
+        return pace.retry_in(self._lost_soon, inf, self.stage.draw())
 
     def publish(self, command: Publish) -> None:
         """Put the token to use; the leases of the one before move over, spread out."""

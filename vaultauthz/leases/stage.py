@@ -216,6 +216,14 @@ class Stage:
                 self.todo.wait(min(wait, 0.1))
         return True
 
+    def forget_gone(self) -> None:
+        """Let go of the leases that have left and have nothing to revoke any more."""
+        over = [r for r in self.leaving if not len(r.machine.retired) and not r.calls]
+        for runner in over:
+            self.leaving.remove(runner)
+            if runner.gone:
+                runner.gone()
+
     def close(self) -> None:
         """End the workers, each after the call that it is in."""
         self.closed = True

@@ -1,16 +1,15 @@
-"""What each failed call means: one table from outcome to verdict.
+"""What each failed call means: one table for Vault's answers, one for no answer.
 
 Sources: Vault's HTTP status codes (its API documentation, "HTTP Status Codes")
-and what OpenBao 2.7 answered to each case in our tests.
+and what OpenBao 2.7 answered to each case in our tests, a test for each row.
 """
 
 from __future__ import annotations
 
+import socket
 import ssl
+from dataclasses import dataclass
 from enum import Enum
-
-import requests
-import urllib3
 
 from vaultauthz.core.grant import Failure, Verdict
 
@@ -26,6 +25,15 @@ class Call(Enum):
     OTHER = "other"
 
 
+class Node(Enum):
+    """What a failure says about the node of the cluster that was asked."""
+
+    FINE = "another would say the same"
+    BUSY = "Vault cannot serve just now, and none of the others would"
+    UNSURE = "it may have done it; the next call goes to another"
+    OUT = "it certainly has not done it; the call goes to another at once"
+
+
 class VaultError(Exception):
     """A call to Vault that did not work.
 
@@ -34,83 +42,156 @@ class VaultError(Exception):
     operator's log only: never for a client or the audit log.
     """
 
-    def __init__(self, failure: Failure, status: int = 0, detail: str = "") -> None:
+    def __init__(
+        self,
+        failure: Failure,
+        status: int = 0,
+        detail: str = "",
+        node: Node = Node.FINE,
+    ) -> None:
         self.failure = failure
         self.status = status
         self.detail = detail
+        self.node = node
         super().__init__(failure.reason)
 
 
-# Parts of Vault's texts for 400 on renew and revoke that decide what it means.
-_LEASE_GONE = ("lease not found", "lease expired", "invalid lease")
-_PASSES = ("failed to connect", "connection refused", "timeout", "timed out")
+@dataclass(frozen=True, slots=True)
+class Row:
+    """``texts``: one of these is in Vault's text, in lower case; () for any text.
 
-_BY_STATUS: dict[int, tuple[Verdict, str]] = {
-    400: (Verdict.REFUSED, "Vault refused the request"),
-    401: (Verdict.REFUSED, "Vault refused the login"),
-    403: (Verdict.REFUSED, "permission denied by Vault"),
-    404: (Verdict.SECRET_GONE, "nothing at this path in Vault"),
-    405: (Verdict.REFUSED, "Vault does not take this operation at the path"),
-    412: (Verdict.RETRY, "this Vault node lags behind"),
-    429: (Verdict.RETRY, "Vault asks for fewer requests"),
-    472: (Verdict.RETRY, "this Vault node is a disaster recovery standby"),
-    473: (Verdict.RETRY, "this Vault node is a standby"),
-    503: (Verdict.RETRY, "Vault is sealed or down for maintenance"),
-}
+    ``wait``: seconds that are waited at least.
+    """
 
-# Vault itself, or what stands before it, could not serve. A 500 may be one engine's.
-_AWAY = frozenset((429, 472, 473, 502, 503, 504))
+    statuses: tuple[int, ...] | range
+    calls: tuple[Call, ...]
+    texts: tuple[str, ...]
+    verdict: Verdict
+    node: Node
+    reason: str
+    wait: float = 0.0
 
 
-def of_status(call: Call, status: int, texts: list[str], retry_after: float) -> Failure:
-    """The meaning of an HTTP answer that is not a success."""
-    if status == 400:
-        return _of_400(call, " ".join(texts).lower())
-    if status == 404 and call is not Call.READ:
-        return Failure(Verdict.REFUSED, "Vault knows no such path")
-    if status in _BY_STATUS:
-        verdict, reason = _BY_STATUS[status]
-        return Failure(verdict, reason, retry_after, away=status in _AWAY)
-    if 300 <= status < 400:
-        return Failure(Verdict.RETRY, "Vault redirects to another host, which is not followed")
-    if status >= 500:
-        return Failure(Verdict.RETRY, f"Vault answered {status}", retry_after, away=status in _AWAY)
-    return Failure(Verdict.REFUSED, f"Vault answered {status}")
+_RETRY, _REFUSED, _SECRET_GONE = Verdict.RETRY, Verdict.REFUSED, Verdict.SECRET_GONE
+_FINE, _BUSY, _UNSURE, _OUT = Node.FINE, Node.BUSY, Node.UNSURE, Node.OUT
+_ANY, _READ, _LEASE = tuple(Call), (Call.READ,), (Call.RENEW, Call.REVOKE)
+_LOGIN, _LOCKABLE = (Call.LOGIN,), (Call.LOGIN_LOCKABLE,)
+
+# The directory, or the issuer of a JWT, could not be asked about what we gave.
+_NO_DIRECTORY = ("error connecting to host", 'ldap result code 200 "network error"')
+_UNREACHED = ("failed to connect", "connection refused", "timeout", "timed out", "no such host")
+_GONE = ("lease not found", "lease expired", "invalid lease")
+_NO_SPACE, _SPACE_LOCKED = ("namespace not found",), ("to this namespace has been locked",)
+_NO_MOUNT, _NO_ACTIVE = ("no handler for route",), ("local node not active",)
+
+# The first row that fits is the answer's meaning.
+# fmt: off
+ROWS: tuple[Row, ...] = (
+    Row((400,), _LOCKABLE, _NO_DIRECTORY, _RETRY, _FINE, "Vault could not reach the directory"),
+    Row((400,), _LOCKABLE, (), Verdict.LOCKED, _FINE,
+        "Vault refused the login; not tried again by itself"),
+    Row((400,), _LOGIN, _UNREACHED, _RETRY, _FINE, "Vault could not check the login"),
+    Row((400,), _LEASE, _GONE, Verdict.LEASE_GONE, _FINE, "the lease is gone"),
+    Row((400,), _LEASE, _UNREACHED, _RETRY, _FINE,
+        "Vault could not reach the service behind the lease"),
+    Row((400,), _ANY, (), _REFUSED, _FINE, "Vault refused the request"),
+    Row((401,), _ANY, (), _REFUSED, _FINE, "Vault refused the login"),
+    # Five wrong logins lock a user or role out for 15 minutes; asking makes it no longer.
+    Row((403,), _LOCKABLE, (), _REFUSED, _FINE,
+        "permission denied by Vault: locked out for a while, or no such mount", wait=60),
+    # What carries a token is looked into: a dead one becomes TOKEN_DEAD (calls.py).
+    Row((403,), _ANY, (), _REFUSED, _FINE, "permission denied by Vault"),
+    # A secret whose engine or namespace was deleted is as gone as one that was.
+    Row((404,), _READ, _NO_SPACE, _SECRET_GONE, _FINE, "Vault knows no such namespace"),
+    Row((404,), _ANY, _NO_SPACE, _REFUSED, _FINE, "Vault knows no such namespace"),
+    Row((404,), _READ, _NO_MOUNT, _SECRET_GONE, _FINE, "no engine is mounted at this path"),
+    Row((404,), _READ, (), _SECRET_GONE, _FINE, "nothing at this path in Vault"),
+    Row((404,), _ANY, (), _REFUSED, _FINE, "Vault knows no such path"),
+    Row((405,), _ANY, (), _REFUSED, _FINE, "Vault does not take this operation at the path"),
+    Row((408,), _ANY, (), _RETRY, _UNSURE, "Vault's side waited too long for the request"),
+    Row((412,), _ANY, (), _RETRY, _OUT, "this Vault node lags behind"),
+    Row((413,), _ANY, (), _REFUSED, _FINE, "the request is too large for Vault"),
+    # A quota is for the cluster; going round it by another node would be bad manners.
+    Row((429,), _ANY, (), _RETRY, _BUSY, "Vault asks for fewer requests"),
+    Row((472,), _ANY, (), _RETRY, _OUT, "this Vault node is a disaster recovery standby"),
+    Row((473, 474), _ANY, (), _RETRY, _OUT, "this Vault node is a standby"),
+    Row(range(300, 400), _ANY, (), _RETRY, _OUT,
+        "Vault redirects to another host, which is not followed"),
+    Row((500,), _ANY, _NO_ACTIVE, _RETRY, _OUT, "this Vault node knows of no active one"),
+    Row((501,), _ANY, (), _RETRY, _OUT, "Vault is not initialized"),
+    Row((502, 504), _ANY, (), _RETRY, _UNSURE, "what stands before Vault has no answer of it"),
+    Row((503,), _ANY, _SPACE_LOCKED, _RETRY, _BUSY, "an administrator has locked the namespace"),
+    Row((503,), _ANY, (), _RETRY, _OUT, "Vault is sealed or down for maintenance"),
+    # A 500 may be one engine's: another call may well work.
+    Row(range(500, 1000), _ANY, (), _RETRY, _FINE, "Vault answered {}"),
+    Row(range(1000), _ANY, (), _REFUSED, _FINE, "Vault answered {}"),
+)
+# fmt: on
 
 
-def _of_400(call: Call, text: str) -> Failure:
-    if call is Call.LOGIN_LOCKABLE:
-        return Failure(Verdict.LOCKED, "Vault refused the login; not tried again by itself")
-    if call in (Call.RENEW, Call.REVOKE):
-        if any(part in text for part in _LEASE_GONE):
-            return Failure(Verdict.LEASE_GONE, "the lease is gone")
-        if any(part in text for part in _PASSES):
-            return Failure(Verdict.RETRY, "Vault could not reach the service behind the lease")
-    return Failure(Verdict.REFUSED, "Vault refused the request")
+def of_status(
+    call: Call, status: int, texts: list[str], retry_after: float = 0.0, detail: str = ""
+) -> VaultError:
+    """The meaning of an HTTP answer that is not a success.
+
+    ``texts`` are Vault's, ``retry_after`` is in seconds, ``detail`` is for the log.
+    """
+    text = " ".join(texts).lower()
+    row = next(
+        row
+        for row in ROWS
+        if status in row.statuses
+        and call in row.calls
+        and (not row.texts or any(part in text for part in row.texts))
+    )
+    wait = max(row.wait, retry_after if row.verdict is _RETRY else 0.0)
+    away = row.node is not Node.FINE
+    failure = Failure(row.verdict, row.reason.format(status), wait, away)
+    return VaultError(failure, status, detail, row.node)
 
 
-def of_exception(exc: Exception) -> Failure:
-    """The meaning of a call that brought no answer; of requests' errors and urllib3's."""
-    # SSLError is a ConnectionError for requests, so it must be asked for first.
-    if isinstance(exc, requests.exceptions.SSLError) and not _hung_up(exc):
-        return Failure(Verdict.REFUSED, "the TLS handshake with Vault failed")
-    if isinstance(exc, (requests.Timeout, urllib3.exceptions.TimeoutError)):
-        return TOO_SLOW
-    if isinstance(exc, requests.ConnectionError):
-        return Failure(Verdict.RETRY, "Vault cannot be reached", away=True)
-    return Failure(Verdict.RETRY, "the exchange with Vault broke off", away=True)
-
-
-def _hung_up(exc: BaseException | None) -> bool:
-    """Whether the other side closed within the handshake, as a server that stops does."""
-    while exc is not None:
-        if isinstance(exc, (ssl.SSLEOFError, ConnectionError)):
-            return True
-        exc = exc.__context__
-    return False
-
-
-NOT_VAULT = Failure(Verdict.RETRY, "the answer is not Vault's (no JSON object)")
-TOO_LARGE = Failure(Verdict.REFUSED, "the answer is larger than 1 MiB")
-TOO_SLOW = Failure(Verdict.RETRY, "Vault did not answer in time", away=True)
+NOT_VAULT = Failure(_RETRY, "the answer is not Vault's (no JSON object)")
+NOT_SENT = Failure(_REFUSED, "what was to be sent cannot be written as HTTP and JSON")
+TOO_LARGE = Failure(_REFUSED, "the answer is larger than 1 MiB")
+TOO_SLOW = Failure(_RETRY, "Vault did not answer in time", away=True)
 TOKEN_DEAD = Failure(Verdict.TOKEN_DEAD, "the login token does not exist any more")
+TLS_FILE = Failure(_RETRY, "a certificate file of Vault's `tls` cannot be loaded")
+
+_REACH = Failure(_RETRY, "Vault cannot be reached", away=True)
+_BROKE_OFF = Failure(_RETRY, "the exchange with Vault broke off", away=True)
+
+# No answer: the first that fits. Before anything was sent, the rest cannot be reached.
+_EXCEPTIONS: tuple[tuple[type[Exception], Failure], ...] = (
+    (ssl.SSLCertVerificationError, Failure(_REFUSED, "Vault's certificate is not accepted")),
+    # The other side closed within the handshake, as a server that stops does.
+    (ssl.SSLEOFError, _BROKE_OFF),
+    (ssl.SSLZeroReturnError, _BROKE_OFF),
+    (ssl.SSLError, Failure(_REFUSED, "the TLS handshake with Vault failed")),
+    (socket.gaierror, Failure(_RETRY, "the name of Vault's host is not resolved", away=True)),
+    (TimeoutError, TOO_SLOW),
+    (Exception, _BROKE_OFF),
+)
+
+
+def of_exception(exc: Exception, *, sent: bool) -> VaultError:
+    """The meaning of a call that brought no answer; ``sent``: Vault may have done it."""
+    failure = next(failure for kind, failure in _EXCEPTIONS if isinstance(exc, kind))
+    if failure is _BROKE_OFF and not sent:
+        failure = _REACH
+    return VaultError(failure, detail=_told(exc), node=Node.UNSURE if sent else Node.OUT)
+
+
+def of_file(exc: OSError) -> VaultError:
+    """A file of ``tls`` that cannot be used; another node would not change that."""
+    return VaultError(TLS_FILE, detail=_told(exc))
+
+
+def _told(exc: Exception) -> str:
+    """What the system says of it; other texts may quote what was sent or received."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return str(exc.verify_message)
+    if getattr(exc, "reason", None) and isinstance(exc, ssl.SSLError):
+        return str(exc.reason)
+    if isinstance(exc, OSError) and exc.strerror:
+        return str(exc.strerror)
+    return type(exc).__name__

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from hvac.api.auth_methods import Token as TokenApi
@@ -18,6 +16,7 @@ from vaultauthz.core.credential import Login
 from vaultauthz.core.grant import Failure, Grant, Renewal, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault import answers, auth, errors
+from vaultauthz.vault.calls import Calls
 from vaultauthz.vault.errors import Call, VaultError
 from vaultauthz.vault.transport import Transport
 
@@ -41,7 +40,7 @@ class Session:
         self._method = method
         self._clock = clock
         self.memory: auth.Memory = {} if memory is None else memory
-        self._local = threading.local()
+        self._calls = Calls(vault, clock)
         self._kv_mounts: dict[str, int] = {}  # mount → version of its engine
 
     @property
@@ -61,30 +60,32 @@ class Session:
 
     def login(self) -> Grant:
         """A new token. Its payload is the token as a ``Secret``."""
-        transport = self._transport(Call.LOGIN)
+        transport = self._calls.transport(Call.LOGIN)
         sent_at = self._clock()
         return answers.token(auth.login(transport, self._method, self.memory), sent_at)
 
     def renew_token(self, token: Secret, increment: float) -> Renewal:
         """Renew the token itself by ``increment`` seconds."""
-        with self._as(token, Call.RENEW) as transport:
+        with self._calls.carrying(token, Call.RENEW) as transport:
             return answers.renewal(TokenApi(transport).renew_self(increment=f"{int(increment)}s"))
 
     def revoke_token(self, token: Secret) -> None:
         """End the token; Vault ends every lease taken with it."""
-        with self._as(token, Call.REVOKE) as transport:
+        with self._calls.carrying(token, Call.REVOKE) as transport:
             TokenApi(transport).revoke_self()
 
     def fetch(self, token: Secret, login: Login, source: SecretSource) -> Grant:
         """Read a secret. The grant's payload is its fields."""
-        with self._as(token, Call.READ) as transport:
+        with self._calls.carrying(token, Call.READ) as transport:
             if isinstance(source, KvSecret):
                 return self._kv(transport, source)
-            url = f"/v1/{source.path}"
+            url, params = f"/v1/{source.path}", dict(source.params)
+            if source.ttl is not None:
+                params["ttl"] = f"{int(source.ttl)}s"
             answer = (
-                transport.post(url, json=dict(source.params))
+                transport.post(url, json=params)
                 if source.write
-                else transport.get(url)
+                else transport.get(url, params=params)
             )
             return answers.path_secret(answer, login, time.time())
 
@@ -127,45 +128,10 @@ class Session:
 
     def renew(self, token: Secret, lease_id: str, increment: float) -> Renewal:
         """Renew a lease by ``increment`` seconds."""
-        with self._as(token, Call.RENEW) as transport:
+        with self._calls.carrying(token, Call.RENEW) as transport:
             return answers.renewal(LeaseApi(transport).renew_lease(lease_id, int(increment)))
 
     def revoke(self, token: Secret, lease_id: str) -> None:
         """End a lease now."""
-        with self._as(token, Call.REVOKE) as transport:
+        with self._calls.carrying(token, Call.REVOKE) as transport:
             LeaseApi(transport).revoke_lease(lease_id)
-
-    @contextlib.contextmanager
-    def _as(self, token: Secret, call: Call) -> Iterator[Transport]:
-        """A transport that carries ``token``; a 403 is looked into.
-
-        "permission denied" may mean that the policy says no or that the token is
-        dead; only ``lookup-self`` tells the two apart.
-        """
-        transport = self._transport(call)
-        transport.credential = token
-        try:
-            yield transport
-        except VaultError as exc:
-            if exc.status == 403 and not self._alive(token):
-                raise VaultError(errors.TOKEN_DEAD, exc.status, exc.detail) from exc
-            raise
-
-    def _alive(self, token: Secret) -> bool:
-        transport = self._transport(Call.OTHER)
-        transport.credential = token
-        try:
-            TokenApi(transport).lookup_self()
-        except VaultError as exc:
-            # Any other failure proves nothing; the token is taken for alive.
-            return exc.status != 403
-        return True
-
-    def _transport(self, call: Call) -> Transport:
-        """This thread's transport, reset: a requests session is for one thread."""
-        transport: Transport | None = getattr(self._local, "transport", None)
-        if transport is None:
-            transport = Transport(self._vault, self._clock)
-            self._local.transport = transport
-        transport.call, transport.credential = call, None
-        return transport

@@ -1,4 +1,4 @@
-"""One HTTP exchange with Vault: bounded in time and size, never redirected.
+"""One call to Vault: bounded in time and size, never redirected, sent at most once.
 
 hvac's own adapter follows redirects with the token, waits 30 s for each read,
 reads any amount, and gives exceptions without a status; this one stands in for it.
@@ -8,48 +8,61 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import uuid
+import weakref
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException, HTTPMessage
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
-import requests
-import urllib3
 from hvac.adapters import RawAdapter
-from requests.adapters import HTTPAdapter
 
 from vaultauthz.config.values import Vault
+from vaultauthz.core.grant import Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault import errors
-from vaultauthz.vault.errors import Call, VaultError
-from vaultauthz.vault.unix import UnixAdapter
+from vaultauthz.vault.errors import Call, Node, VaultError
+from vaultauthz.vault.nodes import Nodes
+from vaultauthz.vault.sockets import Deadline
+from vaultauthz.vault.trust import Trust
+from vaultauthz.vault.wire import LIMIT, Ask, Line, Reply
 
-_LIMIT = 1 << 20  # bytes of one answer
 _DETAIL = 300  # characters of Vault's text that an operator's log gets
+_LONGEST_WAIT = 999_999.0  # seconds of a Retry-After that are believed
+_LONE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
 Answer = dict[str, Any]
 
 
 class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
-    """hvac's adapter interface over one requests session; for one thread.
+    """hvac's adapter interface over one connection to each node; for one thread.
 
-    ``call`` says what is being asked, for the meaning of a failure; ``token`` is
-    what goes along. Both are set by ``session.py`` before each exchange.
+    ``call`` says what is being asked, for the meaning of a failure; ``credential`` is
+    the token that goes along. Both are set by ``calls.py`` before each exchange.
+    ``address`` is of the node that was asked last.
     """
 
-    def __init__(self, vault: Vault, clock: Callable[[], float]) -> None:
-        unix = vault.address.startswith("unix://")
-        super().__init__(
-            base_uri="http://localhost" if unix else vault.address,
-            session=_session(vault),
-            namespace=vault.namespace or None,
-            timeout=vault.timeout,
-            allow_redirects=False,
-        )
+    # hvac's own __init__ is left out: it makes a requests session that nobody would use.
+    def __init__(
+        self, vault: Vault, clock: Callable[[], float], nodes: Nodes, trust: Trust
+    ) -> None:
+        self.namespace = vault.namespace
         self.call = Call.OTHER
         self.credential: Secret | None = None
+        self.address = vault.address
         self._clock = clock
         self._timeout = vault.timeout
+        self._nodes = nodes
+        self._trust = trust
+        self._lines = {name: Line(name, vault.tls.server_name) for name in vault.addresses}
+        # Threads end without saying so.
+        weakref.finalize(self, _close, tuple(self._lines.values()))
+
+    def close(self) -> None:
+        """Close the connections; the next call makes new ones."""
+        _close(tuple(self._lines.values()))
 
     def request(
         self,
@@ -66,90 +79,107 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
         """
         # For hvac, whose login() would keep the token: ours travels per exchange.
         token = self.credential.reveal() if self.credential else ""
-        sent = self._headers(headers or {}, token)
-        until = self._clock() + self._timeout
-        limit: Any = urllib3.Timeout(total=self._timeout)  # connecting and the first byte together
         try:
-            with self.session.request(
-                method=method,
-                url=self.urljoin(self.base_uri, quote(url, safe="/%-._~:@!$&'()*+,;=")),
-                headers=sent,
-                allow_redirects=False,
-                timeout=limit,
-                stream=True,
-                json=kwargs.get("json"),
-                params=kwargs.get("params"),
-            ) as response:
-                return self._answer(response, self._body(response, until), token)
-        # requests' own are OSErrors, as is a file of `tls` that is gone; urllib3's come while the
-        # body is read; a ValueError is a text that HTTP cannot carry.
-        except (OSError, urllib3.exceptions.HTTPError, ValueError) as exc:
-            raise VaultError(errors.of_exception(exc), detail=type(exc).__name__) from exc
+            sent = self._headers(headers or {}, token)
+            ask = _ask(method, url, sent, kwargs.get("json"), kwargs.get("params"))
+        except ValueError as exc:  # a text that HTTP or JSON cannot carry
+            raise VaultError(errors.NOT_SENT, detail=type(exc).__name__) from exc
+        return self._ask_each(ask, token)
 
     def _headers(self, given: dict[str, str], token: str) -> dict[str, str]:
-        headers = {**given, "X-Vault-Request": "true", "X-Correlation-Id": uuid.uuid4().hex}
+        headers = {
+            "User-Agent": "vaultauthz",
+            **given,
+            "X-Vault-Request": "true",
+            "X-Correlation-Id": uuid.uuid4().hex,
+        }
         if token:
             headers["X-Vault-Token"] = token
         if self.namespace:
             headers["X-Vault-Namespace"] = self.namespace
         return headers
 
-    def _body(self, response: requests.Response, until: float) -> bytes:
-        chunks: list[bytes] = []
-        size = 0
-        while chunk := response.raw.read1(65536):
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > _LIMIT:
-                raise VaultError(errors.TOO_LARGE, response.status_code)
-            if self._clock() > until:
-                raise VaultError(errors.TOO_SLOW, response.status_code)
-        return b"".join(chunks)
+    def _ask_each(self, ask: Ask, token: str) -> Answer:
+        """Go from node to node until one has, or may have, done it."""
+        deadline = Deadline(self._clock, self._timeout)
+        failed: list[tuple[str, VaultError]] = []
+        order = self._nodes.order(self._clock())
+        for untried, address in zip(range(len(order), 0, -1), order, strict=True):
+            if failed and deadline.passed():
+                break  # nothing is known of the others
+            self.address = address
+            try:
+                answer = self._ask(self._lines[address], ask, deadline, untried, token)
+            except VaultError as exc:
+                self._learn(address, exc)
+                if exc.node is not Node.OUT:
+                    raise
+                failed.append((address, exc))
+            else:
+                self._nodes.worked(address)
+                return answer
+        raise _nowhere(failed)
 
-    def _answer(self, response: requests.Response, body: bytes, token: str) -> Answer:
+    def _learn(self, address: str, exc: VaultError) -> None:
+        if exc.node in (Node.OUT, Node.UNSURE):
+            self._nodes.failed(address, self._clock())
+        elif exc.status:
+            self._nodes.worked(address)
+
+    def _ask(self, line: Line, ask: Ask, deadline: Deadline, untried: int, token: str) -> Answer:
+        context = self._trust.context() if line.secured else None
+        sent = False
         try:
-            answer = json.loads(body) if body else {}
+            line.open(context, deadline.share(untried))
+            sent = True
+            reply = line.exchange(ask, deadline)
+        # A ValueError is a header that HTTP cannot carry, or an answer that it does not know.
+        except (OSError, HTTPException, ValueError) as exc:
+            raise errors.of_exception(exc, sent=sent) from exc
+        return self._answer(reply, token)
+
+    def _answer(self, reply: Reply, token: str) -> Answer:
+        if len(reply.body) > LIMIT:
+            raise VaultError(errors.TOO_LARGE, reply.status)
+        try:
+            answer = json.loads(reply.body) if reply.body else {}
         except (ValueError, RecursionError):
             answer = None
-        status = response.status_code
-        if status in (200, 202, 204):
+        if reply.status in (200, 202, 204):
             if isinstance(answer, dict):
                 return answer
-            raise VaultError(errors.NOT_VAULT, status)
+            raise VaultError(errors.NOT_VAULT, reply.status, node=Node.UNSURE)
         texts = _texts(answer)
-        failure = errors.of_status(self.call, status, texts, _retry_after(response))
-        raise VaultError(failure, status, _clean(" ".join(texts), token))
+        told = " ".join([*texts, reply.headers.get("Location", "")])
+        wait = _retry_after(reply.headers)
+        raise errors.of_status(self.call, reply.status, texts, wait, _clean(told, token))
 
 
-def _session(vault: Vault) -> requests.Session:
-    session = requests.Session()
-    # Nothing from the environment: ~/.netrc would add an Authorization header, and
-    # a proxy would see the token.
-    session.trust_env = False
-    session.headers["Accept-Encoding"] = "identity"
-    session.verify = str(vault.tls.ca_cert) if vault.tls.ca_cert else True
-    if vault.tls.client_cert:
-        session.cert = (
-            str(vault.tls.client_cert),
-            str(vault.tls.client_key or vault.tls.client_cert),
-        )
-    if vault.address.startswith("unix://"):
-        session.mount("http://", UnixAdapter(vault.address.removeprefix("unix://")))
-    elif vault.tls.server_name:
-        session.mount("https://", _NamedAdapter(vault.tls.server_name))
-    return session
+def _close(lines: tuple[Line, ...]) -> None:
+    for line in lines:
+        line.close()
 
 
-class _NamedAdapter(HTTPAdapter):
-    """Asks for, and checks, another server name than the address has."""
+def _ask(method: str, url: str, headers: dict[str, str], content: object, params: Any) -> Ask:
+    body = None
+    if content is not None:
+        body = json.dumps(content, allow_nan=False).encode()
+        headers["Content-Type"] = "application/json"
+    # hvac has escaped what its own paths are made of; ours come as they are.
+    path = _LONE_PERCENT.sub("%25", quote(url.strip("/"), safe="/%-._~:@!$&'()*+,;="))
+    given = {name: value for name, value in (params or {}).items() if value is not None}
+    query = f"?{urlencode(given, doseq=True)}" if given else ""
+    return Ask(method.upper(), f"/{path}{query}", headers, body)
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        super().__init__()
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.update(server_hostname=self._name, assert_hostname=self._name)
-        super().init_poolmanager(*args, **kwargs)
+def _nowhere(failed: list[tuple[str, VaultError]]) -> VaultError:
+    """No node did it: what passes by itself is told rather than what does not."""
+    passing = [exc for _, exc in failed if exc.failure.verdict is Verdict.RETRY]
+    chosen = (passing or [exc for _, exc in failed])[0]
+    if len(failed) > 1:
+        each = (f"{address}: {exc.detail or exc.failure.reason}" for address, exc in failed)
+        chosen.detail = "; ".join(each)
+    return chosen
 
 
 def _texts(answer: object) -> list[str]:
@@ -157,9 +187,23 @@ def _texts(answer: object) -> list[str]:
     return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
 
 
-def _retry_after(response: requests.Response) -> float:
-    value = response.headers.get("Retry-After", "")
-    return float(value) if re.fullmatch(r"\d{1,6}", value) else 0.0
+def _retry_after(headers: HTTPMessage) -> float:
+    """Seconds; of a date by the answer's own clock, as ours may be wrong."""
+    value = headers.get("Retry-After", "")
+    if re.fullmatch(r"\d{1,6}", value):
+        return float(value)
+    until, now = _date(value), _date(headers.get("Date", ""))
+    if until is None:
+        return 0.0
+    wait = until - (time.time() if now is None else now)
+    return min(max(0.0, wait), _LONGEST_WAIT)
+
+
+def _date(text: str) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def _clean(text: str, token: str) -> str:

@@ -39,6 +39,37 @@ listen:
   grpc: 127.0.0.1:9000
 """
 
+# Every way to log in, and every lifetime.
+EVERY = """\
+vault:
+  address: [https://vault.test:8200, https://vault2.test]
+  tls: {client_cert: cert.pem, client_key: key.pem}
+stages:
+  approle:
+    auth: {method: approle, role_id_file: token, secret_id_file: late, secret_id_wrapped: true}
+    namespace: corp/team
+    ttl: 2h
+    increment: 1h
+  kubernetes: {auth: {method: kubernetes, role: a, token_file: token, mount: b}}
+  jwt: {auth: {method: jwt, role: a, token_command: [/bin/sh, -c, echo]}}
+  cert: {auth: {method: cert, role: a}}
+  userpass: {auth: {method: userpass, username: a, password_file: token}}
+  ldap: {auth: {method: ldap, username: a, password_file: token}}
+  aws: {auth: {method: aws, role: a, region: eu-central-1, server_id: vault.test}}
+  gcp: {auth: {method: gcp, role: a, type: iam, service_account: a@b.test}}
+  azure: {auth: {method: azure, role: a, resource: api://a, client_id: b}}
+  token_file: {auth: {method: token_file, path: token, allow_long_lived: true}}
+upstreams:
+  pay:
+    secret: {path: "database/creds/{stage}", ttl: 4h, increment: 30m}
+    inject: [{bearer: "{password}"}]
+    callers: any
+  cert:
+    secret: {pki: pki/issue/a, params: {common_name: a}, ttl: 24h}
+    inject: [{cookie: {name: a, value: "{certificate}"}}]
+    callers: any
+"""
+
 
 class Folder:
     """Writes files, and reads configurations that name them."""

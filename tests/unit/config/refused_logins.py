@@ -1,4 +1,4 @@
-"""Mistakes in the shape of a file, in ``vault`` and in ``stages``.
+"""Mistakes in the shape of a file and in ``vault``.
 
 Each: what is replaced in the valid configuration, by what, and the problems then told.
 """
@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from .conftest import SECRET
 
-AUTH = "{method: approle, role_id: gateway, secret_id_file: secret_id}"
-KNOWN = "callers, deny, hold, idle, inject, max_callers, optional, per, secret, stages, strip"
-LATER = "is not supported in this version"
+KNOWN = "callers, callers_enforced_by, deny, hold, idle, inject, max_callers, optional, per, secret, stages, strip"
 
 SHAPE = [
     (
@@ -48,7 +46,6 @@ SHAPE = [
         "    stages: prod",
         ("14: upstreams.geo.stages: wants a list, found text; write it as [a, b] or with -",),
     ),
-    ("https://vault.test:8200", "[a]", ("2: vault.address: wants text, found a list",)),
     (
         "https://vault.test:8200",
         "",
@@ -196,6 +193,38 @@ VAULT = [
     ),
     (
         "https://vault.test:8200",
+        "{a: b}",
+        ("2: vault.address: wants text, found a mapping",),
+    ),
+    (
+        "https://vault.test:8200",
+        "[a, [https://b], http://c.test]",
+        (
+            "2: vault.address[0]: 'a' is no address of Vault; use https://HOST:PORT",
+            "2: vault.address[1]: wants text, found a list",
+            (
+                "2: vault.address[2]: 'http://c.test' would send logins and secrets in clear text; "
+                "use https:// (or set vault.insecure: true, on a network that only you can read)"
+            ),
+        ),
+    ),
+    (
+        "https://vault.test:8200",
+        "[]",
+        ("2: vault.address: lists 0 addresses; name 1 to 8 nodes of one cluster",),
+    ),
+    (
+        "https://vault.test:8200",
+        f"[{', '.join(f'https://v{n}' for n in range(9))}]",
+        ("2: vault.address: lists 9 addresses; name 1 to 8 nodes of one cluster",),
+    ),
+    (
+        "https://vault.test:8200",
+        "[https://a:8200, unix:///run/v.sock, https://A:8200/, unix:///run/V.sock]",
+        ("2: vault.address[2]: is the address of vault.address[0], too; remove one of them",),
+    ),
+    (
+        "https://vault.test:8200",
         "https://a\n  namespace: a//b",
         ("3: vault.namespace: is no namespace; write its path, as in platform/team",),
     ),
@@ -234,134 +263,4 @@ DURATIONS = [
     ("99ms", "99ms is out of bounds; use 100ms to 1m"),
     ("61s", "61s is out of bounds; use 100ms to 1m"),
     ("[5s]", "wants text, found a list"),
-]
-
-STAGES = [
-    (
-        AUTH,
-        "{role_id: a}",
-        ("5: stages.prod.auth: says no method; add method: approle, kubernetes or token_file",),
-    ),
-    (
-        AUTH,
-        "{method: approl, role_id: a}",
-        ("5: stages.prod.auth.method: 'approl' is unknown; use approle, kubernetes or token_file",),
-    ),
-    (
-        AUTH,
-        "{method: aws}",
-        (f"5: stages.prod.auth.method: aws {LATER}; use approle, kubernetes or token_file",),
-    ),
-    (AUTH, "{method: approle}", ("5: stages.prod.auth.role_id: is missing; add the role's id",)),
-    (
-        AUTH,
-        "{method: kubernetes}",
-        ("5: stages.prod.auth.role: is missing; add the name of the role in Vault",),
-    ),
-    (AUTH, "{method: token_file}", ("5: stages.prod.auth.path: is missing; add path: FILE",)),
-    (
-        AUTH,
-        "{method: approle, role_id: a, secret_id_wrapped: true}",
-        (
-            (
-                f"5: stages.prod.auth.secret_id_wrapped: {LATER}; "
-                "known here: method, mount, role_id, secret_id, secret_id_file"
-            ),
-        ),
-    ),
-    (
-        AUTH,
-        f"{{method: approle, role_id: a, secret_id: {SECRET}, secret_id_file: secret_id}}",
-        ("5: stages.prod.auth: has both secret_id and secret_id_file; keep the file",),
-    ),
-    (
-        AUTH,
-        f"{{method: approle, role_id: a, secret_id: ab,{SECRET}}}",
-        (
-            (
-                "5: stages.prod.auth: an unknown key (a secret with a comma needs quotes); "
-                "known here: method, mount, role_id, secret_id, secret_id_file"
-            ),
-        ),
-    ),
-    (
-        AUTH,
-        f"{{method: approle, role_id: a, secret_id: ab,{SECRET},{SECRET}}}",
-        (
-            "5: stages.prod.auth: a key is there twice, first at line 5; remove one of them",
-            (
-                "5: stages.prod.auth: an unknown key (a secret with a comma needs quotes); "
-                "known here: method, mount, role_id, secret_id, secret_id_file"
-            ),
-        ),
-    ),
-    (
-        AUTH,
-        "{method: approle, role_id: a, token: b}",
-        (
-            (
-                "5: stages.prod.auth.token: unknown key; "
-                "known here: method, mount, role_id, secret_id, secret_id_file"
-            ),
-        ),
-    ),
-    (
-        AUTH,
-        f"{{method: approle, role_id: a, secret_id: [{SECRET}]}}",
-        ("5: stages.prod.auth.secret_id: wants text, found a list",),
-    ),
-    (
-        AUTH,
-        "{method: approle, role_id: a, mount: /auth/approle/}",
-        (
-            (
-                "5: stages.prod.auth.mount: is no path in Vault; "
-                "write mount/name, without / at its ends"
-            ),
-        ),
-    ),
-    (
-        "secret_id_file: secret_id",
-        "secret_id_file: none",
-        (
-            (
-                "5: stages.prod.auth.secret_id_file: DIR/none cannot be read: "
-                "no such file or directory; check the path and its rights"
-            ),
-        ),
-    ),
-    (
-        "secret_id_file: secret_id",
-        "secret_id_file: .",
-        ("5: stages.prod.auth.secret_id_file: DIR is not a regular file; name one",),
-    ),
-    (
-        "secret_id_file: secret_id",
-        "secret_id_file: blank",
-        ("5: stages.prod.auth.secret_id_file: DIR/blank is empty; write the secret into it",),
-    ),
-    (
-        "secret_id_file: secret_id",
-        "secret_id_file: pipe",
-        ("5: stages.prod.auth.secret_id_file: DIR/pipe is not a regular file; name one",),
-    ),
-    (
-        "secret_id_file: secret_id",
-        "secret_id_file: token/x",
-        (
-            (
-                "5: stages.prod.auth.secret_id_file: DIR/token/x cannot be read: not a directory; "
-                "check the path and its rights"
-            ),
-        ),
-    ),
-    ("path: token", "path: .", ("7: stages.test.auth.path: DIR is a folder; name the file in it",)),
-    (
-        "    auth: {method: token_file, path: token}",
-        "    aut: {}",
-        (
-            "6: stages.test.auth: is missing; add it",
-            "7: stages.test.aut: unknown key; did you mean auth? Known here: auth",
-        ),
-    ),
 ]

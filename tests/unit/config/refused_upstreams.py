@@ -8,8 +8,7 @@ from __future__ import annotations
 from .conftest import SECRET
 
 HEADER = '{header: {name: X-Api-Key, value: "{key}"}}'
-KNOWN = "callers, deny, hold, idle, inject, max_callers, optional, per, secret, stages, strip"
-LATER = "is not supported in this version"
+FORMS = "header, bearer, basic, query, cookie, sigv4 or hmac"
 
 SECRETS = [
     (
@@ -129,17 +128,7 @@ INJECT = [
     (
         HEADER,
         "{}",
-        ("17: upstreams.geo.inject[0]: is empty; add header, bearer, basic, query or cookie",),
-    ),
-    (
-        HEADER,
-        "{hmac: {}}",
-        (
-            (
-                f"17: upstreams.geo.inject[0].hmac: {LATER}; "
-                "known here: header, bearer, basic, query, cookie"
-            ),
-        ),
+        (f"17: upstreams.geo.inject[0]: is empty; add {FORMS}",),
     ),
     (
         HEADER,
@@ -147,7 +136,7 @@ INJECT = [
         (
             (
                 "17: upstreams.geo.inject[0].baerer: unknown key; did you mean bearer? "
-                "Known here: header, bearer, basic, query, cookie"
+                "Known here: header, bearer, basic, query, cookie, sigv4, hmac"
             ),
         ),
     ),
@@ -317,7 +306,7 @@ INJECT = [
     (
         f"\n      - {HEADER}",
         " []",
-        ("16: upstreams.geo.inject: sets nothing; add header, bearer, basic, query or cookie",),
+        (f"16: upstreams.geo.inject: sets nothing; add {FORMS}",),
     ),
     (
         "    stages: [prod]",
@@ -480,11 +469,6 @@ UPSTREAMS = [
         "    stages: [prod]",
         "    per: person",
         ("14: upstreams.geo.per: 'person' is unknown; use instance, caller or request",),
-    ),
-    (
-        "    stages: [prod]",
-        "    increment: 1",
-        (f"14: upstreams.geo.increment: {LATER}; known here: {KNOWN}",),
     ),
     *(
         (

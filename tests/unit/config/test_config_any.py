@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from vaultauthz.config import Config, ConfigError, document, parse
 
-from .conftest import SECRET, VALID, Folder
+from .conftest import EVERY, SECRET, VALID, Folder
 
 EXAMPLE = Path(__file__).with_name("example.yaml").read_text()
 LINE = re.compile(r"c\.yaml(:[0-9]+)?: \S[^\n]*\Z")
@@ -73,7 +73,7 @@ def test_any_bytes_in_both_parsers(data: bytes) -> None:
 @given(st.data())
 def test_a_mistyped_character(folder: Folder, data: st.DataObject) -> None:
     """One character more, less or changed anywhere is refused in order, or loads."""
-    text = data.draw(st.sampled_from([VALID, EXAMPLE]))
+    text = data.draw(st.sampled_from([VALID, EXAMPLE, EVERY]))
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, min(start + 8, len(text))))
     outcome(folder, text[:start] + data.draw(YAML_TEXT | st.text(max_size=5)) + text[end:])
@@ -83,7 +83,7 @@ def test_a_mistyped_character(folder: Folder, data: st.DataObject) -> None:
 @given(st.data())
 def test_a_wrong_value(folder: Folder, data: st.DataObject) -> None:
     """Any value anywhere in a valid configuration is refused in order, or loads."""
-    tree = yaml.safe_load(data.draw(st.sampled_from([VALID, EXAMPLE])))
+    tree = yaml.safe_load(data.draw(st.sampled_from([VALID, EXAMPLE, EVERY])))
     parent, key = data.draw(st.sampled_from(list(places(tree))))
     parent[key] = data.draw(VALUES)
     outcome(folder, yaml.dump(tree, allow_unicode=True))
@@ -93,7 +93,7 @@ def test_a_wrong_value(folder: Folder, data: st.DataObject) -> None:
 @given(st.data())
 def test_a_wrong_key(folder: Folder, data: st.DataObject) -> None:
     """Any key anywhere in a valid configuration is refused in order, or loads."""
-    tree = yaml.safe_load(data.draw(st.sampled_from([VALID, EXAMPLE])))
+    tree = yaml.safe_load(data.draw(st.sampled_from([VALID, EXAMPLE, EVERY])))
     mappings = [(parent, key) for parent, key in places(tree) if isinstance(parent, dict)]
     parent, key = data.draw(st.sampled_from(mappings))
     parent[data.draw(SCALARS)] = parent.pop(key)
@@ -126,7 +126,7 @@ def test_password_is_never_shown(folder: Folder, before: str, after: str) -> Non
     assert SECRET not in outcome(folder, text)
 
 
-@pytest.mark.parametrize("text", [VALID, EXAMPLE])
+@pytest.mark.parametrize("text", [VALID, EXAMPLE, EVERY])
 def test_the_starting_points_are_sound(folder: Folder, text: str) -> None:
     """The configurations that are mutated above load, so that mutations reach deep."""
     for name in ("c.pem", "k.pem"):

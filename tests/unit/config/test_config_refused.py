@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from .conftest import SECRET, VALID, Folder, edited
+from .refused_auth import AUTH, STAGES
 from .refused_doors import LISTENING, ROUTES
-from .refused_logins import AUTH, DURATIONS, SHAPE, STAGES, VAULT
+from .refused_logins import DURATIONS, SHAPE, VAULT
+from .refused_methods import METHODS
 from .refused_upstreams import CALLERS, INJECT, SECRETS, UPSTREAMS
 
-REFUSED = [*SHAPE, *VAULT, *STAGES, *SECRETS, *INJECT, *CALLERS, *UPSTREAMS, *ROUTES, *LISTENING]
+LOGINS = [*VAULT, *STAGES, *METHODS]
+REFUSED = [*SHAPE, *LOGINS, *SECRETS, *INJECT, *CALLERS, *UPSTREAMS, *ROUTES, *LISTENING]
 
 
 @pytest.mark.parametrize(("old", "new", "wanted"), REFUSED)
@@ -35,9 +38,9 @@ def test_durations(folder: Folder, text: str, wanted: str) -> None:
 def test_empty_mapping(folder: Folder) -> None:
     """Every section that has to be there is asked for in one go."""
     assert folder.problems("{}") == (
+        "c.yaml:1: vault.address: is missing; add https://HOST:PORT, or set $VAULT_ADDR",
         "c.yaml:1: stages: is missing; add a stage with its auth",
         "c.yaml:1: upstreams: is missing; add the services behind the gateway",
-        "c.yaml:1: vault.address: is missing; add https://HOST:PORT, or set $VAULT_ADDR",
     )
 
 

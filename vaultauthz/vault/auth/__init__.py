@@ -21,14 +21,25 @@ from vaultauthz.config.methods import (
     TokenFile,
     UserPass,
 )
+from vaultauthz.core.grant import Failure, Verdict
 from vaultauthz.core.secret import Secret
-from vaultauthz.vault.auth import approle, cert, jwt, kubernetes, password, token_file
+from vaultauthz.vault.auth import (
+    approle,
+    azure,
+    cert,
+    gcp,
+    jwt,
+    kubernetes,
+    password,
+    token_file,
+)
+from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.transport import Answer, Transport
 
 Memory = dict[str, Secret]  # what one login leaves for the next, in this process only
 
 
-def login(transport: Transport, auth: Auth, memory: Memory) -> Answer:
+def login(transport: Transport, auth: Auth, memory: Memory) -> Answer:  # noqa: PLR0911  one a method
     """Log in by the method that ``auth`` is the configuration of.
 
     Raises:
@@ -48,7 +59,23 @@ def login(transport: Transport, auth: Auth, memory: Memory) -> Answer:
         case TokenFile():
             return token_file.login(transport, auth)
         case Aws() | Gcp() | Azure():
-            raise NotImplementedError
+            return _in_a_cloud(transport, auth)
+
+
+def _in_a_cloud(transport: Transport, auth: Aws | Gcp | Azure) -> Answer:
+    try:
+        match auth:
+            case Azure():
+                return azure.login(transport, auth)
+            case Gcp():
+                return gcp.login(transport, auth)
+            case Aws():
+                from vaultauthz.vault.auth import aws  # noqa: PLC0415  needs botocore
+
+                return aws.login(transport, auth)
+    except ModuleNotFoundError as exc:
+        text = f"{exc.name} is missing: pip install 'vaultauthz[{type(auth).__name__.lower()}]'"
+        raise VaultError(Failure(Verdict.REFUSED, text)) from exc
 
 
 def watched(auth: Auth) -> tuple[Path, ...]:
@@ -66,6 +93,6 @@ def watched(auth: Auth) -> tuple[Path, ...]:
         case UserPass() | Ldap():
             return (auth.password_file,)
         case Cert():
-            return (auth.client_cert,)
+            return (auth.client_cert, auth.client_key)
         case _:
             return ()

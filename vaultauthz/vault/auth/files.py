@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from vaultauthz.core.grant import Failure, Verdict
@@ -15,18 +16,28 @@ def read_secret(path: Path, what: str) -> Secret:
     """The file's text without surrounding white space.
 
     Raises:
-        VaultError: it cannot be read or is empty; worth another try, as an
-            agent may be about to write it.
+        VaultError: it cannot be read, is empty or too large; worth another try,
+            as an agent may be about to write it.
     """
     try:
-        with path.open("rb") as file:
-            text = file.read(_LIMIT).decode().strip()
+        data = _read(path)
+        text = data.decode().strip()
     except (OSError, UnicodeDecodeError) as exc:
         problem = exc.strerror if isinstance(exc, OSError) else "it is not text"
-        raise _unread(what, f"{path}: {problem}") from exc
+        # Not "from exc", which for text that is none quotes the whole file.
+        raise _unread(what, f"{path}: {problem}") from None
+    if len(data) > _LIMIT:
+        raise _unread(what, f"{path} is larger than {_LIMIT // 1024} KiB")
     if not text:
         raise _unread(what, f"{path} is empty")
     return Secret(text)
+
+
+def _read(path: Path) -> bytes:
+    # A pipe that nobody writes to must not hold the login up for ever.
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(number, "rb") as file:
+        return file.read(_LIMIT + 1) or b""
 
 
 def _unread(what: str, detail: str) -> VaultError:

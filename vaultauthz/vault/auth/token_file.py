@@ -5,6 +5,7 @@ We neither renew nor revoke it: it is not ours. Its life is looked up instead.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from hvac.api.auth_methods import Token as Api
@@ -16,15 +17,27 @@ from vaultauthz.vault.auth.files import read_secret
 from vaultauthz.vault.errors import NOT_VAULT, Call, VaultError
 from vaultauthz.vault.transport import Answer, Transport
 
+log = logging.getLogger(__name__)
+
+_NO_TOKEN = Failure(Verdict.RETRY, "what the token file holds is no token")
+_UNKNOWN = Failure(Verdict.REFUSED, "Vault does not know the token in the file, or not any more")
+_ENDING = Failure(Verdict.RETRY, "the token in the file is at its end")
+_ENDLESS = Failure(Verdict.REFUSED, "the token never expires (allow_long_lived: true accepts it)")
+
 
 def login(transport: Transport, auth: TokenFile) -> Answer:
     """Read the file and look the token up; the answer has the form of a login's."""
     token = read_secret(auth.path, "token")
     if not is_token(token.reveal()):
-        raise VaultError(Failure(Verdict.RETRY, "what the token file holds is no token"))
+        raise VaultError(_NO_TOKEN)
     transport.call = Call.LOGIN
     transport.credential = token
-    answer: Answer = Api(transport).lookup_self()
+    try:
+        answer: Answer = Api(transport).lookup_self()
+    except VaultError as exc:
+        if exc.status == 403:
+            raise VaultError(_UNKNOWN, exc.status, exc.detail) from exc
+        raise
     data = answer.get("data")
     if not isinstance(data, dict):
         raise VaultError(NOT_VAULT)
@@ -43,9 +56,7 @@ def login(transport: Transport, auth: TokenFile) -> Answer:
 def _check_endless(data: dict[str, Any], auth: TokenFile) -> None:
     """A TTL of 0 is a token without an end, or one in its last second."""
     if data.get("expire_time") is not None:
-        raise VaultError(Failure(Verdict.RETRY, "the token in the file is at its end"))
+        raise VaultError(_ENDING)
     if not auth.allow_long_lived:
-        failure = Failure(
-            Verdict.REFUSED, "the token never expires (allow_long_lived: true accepts it)"
-        )
-        raise VaultError(failure)
+        raise VaultError(_ENDLESS)
+    log.warning("the token in %s never expires: who reads it has it until it is revoked", auth.path)

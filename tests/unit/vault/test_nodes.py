@@ -1,0 +1,75 @@
+"""Which address comes first: by example, and for any run of good and bad luck."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vaultauthz.vault.nodes import Nodes
+
+ABC = ("a", "b", "c")
+LUCK = st.lists(st.tuples(st.sampled_from(ABC), st.booleans(), st.floats(0, 200)))
+
+
+def test_the_first_that_works_is_asked_first() -> None:
+    """In the order of the configuration, as long as nothing is known against them."""
+    nodes = Nodes(ABC)
+    assert nodes.order(0.0) == ABC
+    nodes.worked("b")
+    assert nodes.order(1.0) == ABC
+
+
+def test_what_failed_comes_last_and_longest_ago_first() -> None:
+    """Also when all have failed, none is left out."""
+    nodes = Nodes(ABC)
+    nodes.failed("a", 0.0)
+    assert nodes.order(1.0) == ("b", "c", "a")
+    nodes.failed("b", 2.0)
+    assert nodes.order(3.0) == ("c", "a", "b")
+    nodes.failed("c", 4.0)
+    assert nodes.order(5.0) == ("a", "b", "c")
+
+
+def test_one_call_tries_it_again_after_a_while() -> None:
+    """The others stay with what works until that call has told how it went."""
+    nodes = Nodes(ABC, pause=60.0)
+    nodes.failed("a", 0.0)
+    assert nodes.order(59.0)[0] == "b"
+    assert nodes.order(60.0)[0] == "a"
+    assert nodes.order(60.0)[0] == "b"
+    nodes.worked("a")
+    assert nodes.order(60.0)[0] == "a"
+
+
+@given(LUCK)
+def test_each_address_is_there_once_whatever_happened(luck: list[tuple[str, bool, float]]) -> None:
+    """An order is a permutation, and what works comes before what is passed over."""
+    nodes, now, bad = Nodes(ABC, pause=60.0), 0.0, dict[str, float]()
+    for address, good, pause in luck:
+        now += pause
+        if good:
+            nodes.worked(address)
+            bad.pop(address, None)
+        else:
+            nodes.failed(address, now)
+            bad[address] = now + 60.0
+        order = nodes.order(now)
+        assert sorted(order) == list(ABC)
+        if order[0] in bad and bad[order[0]] <= now:
+            bad[order[0]] = now + 60.0  # this call is the one that tries it
+            order = order[1:]
+        passed_over = [bad.get(name, 0.0) > now for name in order]
+        assert passed_over == sorted(passed_over)
+
+
+@given(st.lists(st.floats(0, 1000), min_size=1).map(sorted))
+def test_a_dead_first_address_costs_one_call_a_pause(times: list[float]) -> None:
+    """However often Vault is called, the dead one is tried once in each 60 s."""
+    nodes, tried = Nodes(("dead", "good"), pause=60.0), list[float]()
+    for now in times:
+        if nodes.order(now)[0] == "dead":
+            tried.append(now)
+            nodes.failed("dead", now)
+    assert all(later - sooner >= 60.0 for sooner, later in itertools.pairwise(tried))

@@ -1,0 +1,32 @@
+"""``ttl`` and ``increment``: how long leases are asked to live, of a stage or of one secret."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from vaultauthz.config import durations
+from vaultauthz.config.reader import Table
+
+KEYS: Final = ("increment", "ttl")
+LIFETIME: Final = partial(durations.between, least=1.0, most=30 * 24 * 3600.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """What is asked for, in seconds; None: as the role in Vault has it.
+
+    ``ttl`` when a credential is issued, ``increment`` at each renewal of its lease.
+    """
+
+    ttl: float | None = None
+    increment: float | None = None
+
+
+def read_lifetimes(table: Table, usual: Lifetimes) -> Lifetimes:
+    """Both keys of ``table``, each as in ``usual`` where it is absent."""
+    return Lifetimes(
+        ttl=table.get("ttl", LIFETIME, usual.ttl),
+        increment=table.get("increment", LIFETIME, usual.increment),
+    )

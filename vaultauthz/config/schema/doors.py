@@ -1,0 +1,66 @@
+"""``routes``, ``listen`` and ``audit``."""
+
+from __future__ import annotations
+
+from vaultauthz.config import listen as listen_reader
+from vaultauthz.config import routes as routes_reader
+from vaultauthz.config.load import AUDIT_KEYS
+from vaultauthz.config.schema.forms import Schema, choice, closed, file, many, text
+from vaultauthz.config.values import Listen
+
+_USUAL = Listen()
+
+
+def routes() -> Schema:
+    """The section ``routes``."""
+    route = closed(
+        routes_reader.KEYS,
+        {
+            "host": text("The request's host, without a port; default: any."),
+            "path_prefix": text("The path or what is below it.", usual="/", pattern="^/"),
+            "upstream": text("The name of an upstream."),
+            "stage": text("The name of one of its stages; needed if it has several."),
+        },
+        "Which upstream a request is for.",
+        required=("upstream",),
+        anyOf=[{"required": ["host"]}, {"required": ["path_prefix"]}],
+    )
+    return many(route, "Used when the gateway names no upstream itself.")
+
+
+def listen() -> Schema:
+    """The section ``listen``."""
+    return closed(
+        listen_reader.KEYS,
+        {
+            "grpc": text("For the gateway: unix:///PATH or HOST:PORT.", usual=_USUAL.grpc),
+            "grpc_tls": _tls("Needed beyond this machine, with client_ca."),
+            "admin": text("For operators: unix:///PATH or HOST:PORT; default: none."),
+            "admin_tls": _tls("Needed beyond this machine."),
+            "admin_token_file": file("Holds what operators have to present."),
+            "transport": choice(
+                listen_reader.TRANSPORTS, "What serves gRPC.", usual=_USUAL.transport
+            ),
+        },
+        "Where the gateway and the operator reach us.",
+        dependentRequired={"grpc_tls": ["grpc"], "admin_tls": ["admin"]},
+    )
+
+
+def _tls(description: str) -> Schema:
+    return closed(
+        listen_reader.TLS_KEYS,
+        {
+            "cert": file("The server's certificate, in PEM."),
+            "key": file("Its private key, in PEM."),
+            "client_ca": file("The authorities that sign clients' certificates, in PEM."),
+        },
+        description,
+        required=("cert", "key"),
+    )
+
+
+def audit() -> Schema:
+    """The section ``audit``."""
+    properties = {"file": file("Where to write; default: standard output.")}
+    return closed(AUDIT_KEYS, properties, "One JSON object a line.")

@@ -1,0 +1,45 @@
+"""Text with ``"{FIELD}"`` of the secret in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from vaultauthz.config.document import Node, Pairs
+from vaultauthz.config.reader import Table, Value
+from vaultauthz.core.template import Template, TemplateError
+
+QUOTE_HINT: Final = 'wants text, found a mapping; put it in quotes: "{FIELD}"'
+NOTHING: Final = Template(())
+_FIELD_HINT: Final = 'add "{FIELD}", a field of the secret'
+
+
+def is_unquoted_field(node: Node) -> bool:
+    """Whether it was meant as ``"{token}"``: without quotes that is a mapping in YAML."""
+    return isinstance(node, Pairs) and all(item.kind == "nothing" for _, item in node.pairs)
+
+
+def parse(value: Value) -> Template:
+    """A template, also one without a field."""
+    if is_unquoted_field(value.node):
+        raise value.wrong(QUOTE_HINT)
+    try:
+        return Template.parse(value.text())
+    except TemplateError:
+        # The parser's own message shows the text, which may be a password.
+        raise value.wrong(
+            "has a { or } that encloses no field's name; write {{ and }} for the characters"
+        ) from None
+
+
+def read(value: Value) -> Template:
+    """A template that ought to have a field; a warning where it has none."""
+    template = parse(value)
+    if not template.fields:
+        value.warn('has no "{FIELD}" of the secret in it: is a secret in the configuration?')
+    return template
+
+
+def required(table: Table, name: str, how: Callable[[Value], Template] = read) -> Template:
+    """The template under ``name``, which has to be there."""
+    return table.require(name, how, NOTHING, _FIELD_HINT)

@@ -1,0 +1,140 @@
+"""One request through the broker itself, with a stand-in for each credential.
+
+Nobody is asked and nothing is recorded: what is said here is what the configuration
+alone decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf
+
+from vaultauthz.broker import Binding, Broker, Table
+from vaultauthz.config.values import Config, Upstream
+from vaultauthz.core.credential import Credential, Slot
+from vaultauthz.core.decision import Denied
+from vaultauthz.core.injection import (
+    Basic,
+    Bearer,
+    Cookie,
+    Header,
+    Injection,
+    Mutation,
+    Query,
+    header_names,
+)
+from vaultauthz.core.reasons import ANSWERS, Reason
+from vaultauthz.core.request import Request
+from vaultauthz.core.routing import Route, Routes, path_of
+from vaultauthz.core.template import Template
+from vaultauthz.explain.rules import Judged, judge
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What would become of the request. Texts are for people; values of secrets are in none."""
+
+    allowed: bool
+    reason: str  # "" when allowed
+    status: int  # what the client would get from us; 0 when the request goes on
+    upstream: str
+    stage: str
+    found_by: str  # how the upstream was found
+    rules: tuple[Judged, ...]
+    any_caller: bool
+    secret: str
+    sets: tuple[str, ...]
+    drops: tuple[str, ...]
+    nobody: bool = False  # it is anonymous, and each caller has a lease of its own
+
+
+def explain(config: Config, request: Request) -> Explanation:
+    """What the configuration makes of ``request``."""
+    decision = _broker(config).check(request)
+    upstream = config.upstreams.get(decision.upstream)
+    nobody = bool(upstream and upstream.per == "caller" and not request.identity)
+    if nobody and decision.allowed:  # nobody's lease is nobody's to use
+        decision = Denied(Reason.CALLER_DENIED, decision.upstream, decision.stage)
+    known = upstream is not None and decision.stage in upstream.stages
+    reason = decision.reason.value if isinstance(decision, Denied) else ""
+    return Explanation(
+        allowed=decision.allowed,
+        reason=reason,
+        status=0 if decision.allowed else ANSWERS[Reason(reason)].http,
+        upstream=decision.upstream,
+        stage=decision.stage,
+        found_by=_found_by(config, request),
+        rules=judge(upstream.callers, request) if upstream and known else (),
+        any_caller=bool(upstream and upstream.callers.allow is None),
+        secret=_secret(upstream, decision.stage) if upstream and known else "",
+        sets=tuple(_sets(upstream.inject)) if upstream and decision.allowed else (),
+        drops=_drops(upstream) if upstream and decision.allowed else (),
+        nobody=nobody,
+    )
+
+
+def _broker(config: Config) -> Broker:
+    bindings = [
+        Binding(upstream.name, stage, upstream.callers, _slot())
+        for upstream in config.upstreams.values()
+        for stage in upstream.stages
+    ]
+    passes = config.unmatched == "pass"
+    table = Table(bindings, Routes.of(config.routes), pass_unmatched=passes)
+    return Broker(table, lambda _request, _decision: True, lambda: 0.0)
+
+
+def _slot() -> Slot:
+    slot = Slot()
+    slot.credential = Credential(Mutation(), "", "", inf)
+    return slot
+
+
+def _found_by(config: Config, request: Request) -> str:
+    if request.upstream:
+        where = f"{request.upstream!r}" + (f" in {request.stage!r}" if request.stage else "")
+        return f"the gateway's route names {where}"
+    route = Routes.of(config.routes).find(request.host, path_of(request.path))
+    if route is None:
+        return "no route fits" if config.routes else "there are no routes, and no --upstream"
+    return _route(config, route)
+
+
+def _route(config: Config, route: Route) -> str:
+    number = config.routes.index(route)
+    host = f"host {route.host}, " if route.host else "any host, "
+    return f"routes[{number}]: {host}path {route.path_prefix} or below"
+
+
+def _secret(upstream: Upstream, stage: str) -> str:
+    source = upstream.secrets[stage]
+    shared = {"instance": "shared by all callers"}.get(upstream.per, f"one for each {upstream.per}")
+    return f"{source.path}, {shared}"
+
+
+def _sets(injections: tuple[Injection, ...]) -> Iterator[str]:
+    for injection in injections:
+        match injection:
+            case Header():
+                yield f"header {injection.name}: {_shown(injection.value)}"
+            case Bearer():
+                yield f"header authorization: Bearer {_shown(injection.token)}"
+            case Basic():
+                pair = f"{_shown(injection.username)}:{_shown(injection.password)}"
+                yield f"header authorization: Basic base64({pair})"
+            case Query():
+                yield f"query parameter {injection.name}={_shown(injection.value)}"
+            case Cookie():
+                yield f"cookie {injection.name}={_shown(injection.value)}"
+
+
+def _shown(template: Template) -> str:
+    """The template with its fields' names; text around them may be a secret, and is not shown."""
+    if not template.fields:
+        return "(fixed text)"
+    return "…".join(f"{{{name}}}" for name in template.fields)
+
+
+def _drops(upstream: Upstream) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*header_names(upstream.inject), *upstream.strip)))

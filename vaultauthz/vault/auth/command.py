@@ -1,0 +1,107 @@
+"""A command that prints a login's token: run without a shell, bounded in time and output.
+
+Nothing that it prints, nor its arguments, is ever told: either may be a secret.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Final
+
+from vaultauthz.core.grant import Failure, Verdict
+from vaultauthz.core.secret import Secret
+from vaultauthz.vault.errors import VaultError
+
+_TIMEOUT: Final = 10.0  # seconds, from the start to its end
+_LIMIT: Final = 64 * 1024  # bytes of output
+
+
+def output(argv: tuple[str, ...], timeout: float = _TIMEOUT) -> Secret:
+    """What the command prints, without surrounding white space.
+
+    It has our environment, no input and a session of its own, so that whatever it
+    starts can be ended with it.
+
+    Raises:
+        VaultError: it cannot be run, fails, prints nothing or too much, or takes too
+            long; worth another try, as it may depend on the network.
+    """
+    name = Path(argv[0]).name
+    until = time.monotonic() + timeout
+    try:
+        child = subprocess.Popen(  # noqa: S603  the operator's command, and no shell
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as exc:
+        raise _failed(name, f"cannot be run: {_problem(exc)}") from exc
+    with child:
+        try:
+            text = _read(child, name, until)
+            status = child.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired as exc:
+            raise _failed(name, f"did not end within {timeout:g} s") from exc
+        finally:
+            _end(child)
+    if status != 0:
+        raise _failed(name, _ending(status))
+    return _as_secret(text, name)
+
+
+def _read(child: subprocess.Popen[bytes], name: str, until: float) -> bytes:
+    """All that it prints, until it and what it started have closed their output."""
+    chunks: list[bytes] = []
+    size = 0
+    assert child.stdout
+    with selectors.DefaultSelector() as selector:
+        selector.register(child.stdout, selectors.EVENT_READ)
+        while selector.select(max(0.0, until - time.monotonic())):
+            chunk = os.read(child.stdout.fileno(), _LIMIT)
+            if not chunk:
+                return b"".join(chunks)
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > _LIMIT:
+                raise _failed(name, f"printed more than {_LIMIT // 1024} KiB")
+    raise subprocess.TimeoutExpired(name, 0.0)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Kill it with all that it started, unless it has ended by itself."""
+    # Once it has been waited for, its number may be another's.
+    if child.returncode is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+
+
+def _as_secret(text: bytes, name: str) -> Secret:
+    try:
+        decoded = text.decode().strip()
+    except UnicodeDecodeError:
+        raise _failed(name, "printed what is not text") from None  # which would quote it
+    if not decoded:
+        raise _failed(name, "printed nothing")
+    return Secret(decoded)
+
+
+def _ending(status: int) -> str:
+    if status > 0:
+        return f"failed with exit status {status}"
+    return f"was ended by signal {-status}"
+
+
+def _problem(exc: OSError | ValueError) -> str:
+    return exc.strerror or "an error" if isinstance(exc, OSError) else "a NUL in its arguments"
+
+
+def _failed(name: str, what: str) -> VaultError:
+    return VaultError(Failure(Verdict.RETRY, f"the token command {name} {what}"))

@@ -1,0 +1,191 @@
+"""What `doctor` and `policy` ask of Vault. It changes nothing unless told to write or delete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any
+
+from vaultauthz.config.values import Vault
+from vaultauthz.core.secret import Secret
+from vaultauthz.vault.calls import Calls
+from vaultauthz.vault.errors import NOT_VAULT, Call, VaultError
+from vaultauthz.vault.transport import Answer
+
+# Every state answers 200, so that the state can be read instead of guessed from a status.
+_HEALTH = {
+    **dict.fromkeys(("standbyok", "perfstandbyok"), "true"),
+    **dict.fromkeys(("sealedcode", "uninitcode", "standbycode"), "200"),
+    **dict.fromkeys(("performancestandbycode", "drsecondarycode", "haunhealthycode"), "200"),
+}
+_PATHS_AT_ONCE = 100  # of one capabilities call; an answer of ours holds 1 MiB at most
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The state of the node at ``address``. ``server_time`` is in Unix seconds."""
+
+    initialized: bool
+    sealed: bool
+    standby: bool
+    version: str
+    server_time: float | None
+    cluster_name: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFacts:
+    """What Vault knows of a token; durations in seconds.
+
+    ``ttl`` is infinite for a token without an end. Of the others, 0 is "none".
+    """
+
+    policies: tuple[str, ...]
+    ttl: float
+    creation_ttl: float
+    explicit_max_ttl: float
+    renewable: bool
+    type: str  # service | batch
+    orphan: bool
+    accessor: str
+    period: float
+    entity_id: str
+    path: str  # of the login that made it, such as auth/approle/login
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """An engine: where it is mounted and what it is. Leases in seconds, None if not told."""
+
+    path: str  # without slashes at its ends
+    type: str
+    kv_version: int | None = None
+    default_lease_ttl: float | None = None
+    max_lease_ttl: float | None = None
+
+
+class Probe:
+    """Questions to one Vault, in its namespace. Safe for threads; keeps no token.
+
+    Every method raises ``VaultError`` and nothing else.
+    """
+
+    def __init__(self, vault: Vault, clock: Callable[[], float]) -> None:
+        """``vault`` is as the stage sees it; ``clock`` bounds each call."""
+        self._calls = Calls(vault, clock)
+        # Vault answers for its health outside of namespaces only.
+        self._node = Calls(replace(vault, namespace=""), clock)
+
+    def health(self) -> Health:
+        """The state of the node that answers, whatever its state is; without a token."""
+        transport = self._node.transport(Call.OTHER)
+        answer = transport.get("/v1/sys/health", params=_HEALTH)
+        if not isinstance(answer.get("sealed"), bool):
+            raise VaultError(NOT_VAULT)
+        return Health(
+            initialized=answer.get("initialized") is True,
+            sealed=answer["sealed"],
+            standby=answer.get("standby") is True,
+            version=_text(answer, "version"),
+            server_time=_number(answer, "server_time_utc"),
+            cluster_name=_text(answer, "cluster_name"),
+            address=transport.address,
+        )
+
+    def token(self, token: Secret) -> TokenFacts:
+        """What Vault knows of ``token`` (``auth/token/lookup-self``)."""
+        data = _data(self.read(token, "auth/token/lookup-self"))
+        ends = data.get("expire_time") is not None
+        return TokenFacts(
+            policies=_texts(data, "policies") + _texts(data, "identity_policies"),
+            ttl=_number(data, "ttl") or 0.0 if ends else inf,
+            creation_ttl=_number(data, "creation_ttl") or 0.0,
+            explicit_max_ttl=_number(data, "explicit_max_ttl") or 0.0,
+            renewable=data.get("renewable") is True,
+            type=_text(data, "type"),
+            orphan=data.get("orphan") is True,
+            accessor=_text(data, "accessor"),
+            period=_number(data, "period") or 0.0,
+            entity_id=_text(data, "entity_id"),
+            path=_text(data, "path"),
+        )
+
+    def capabilities(self, token: Secret, paths: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """What ``token`` may do at each path: create, read, update, delete, list, sudo, deny."""
+        found: dict[str, tuple[str, ...]] = {}
+        asked = list(dict.fromkeys(paths))
+        for start in range(0, len(asked), _PATHS_AT_ONCE):
+            part = asked[start : start + _PATHS_AT_ONCE]
+            data = _data(self.write(token, "sys/capabilities-self", {"paths": part}))
+            for path in part:
+                if not isinstance(data.get(path), list):
+                    raise VaultError(NOT_VAULT)
+                found[path] = _texts(data, path)
+        return found
+
+    def mount(self, token: Secret, path: str) -> Mount:
+        """The engine that ``path`` belongs to; a token with any right on it may ask."""
+        data = _data(self.read(token, f"sys/internal/ui/mounts/{path}"))
+        options, config = _part(data, "options"), _part(data, "config")
+        where, kind = _text(data, "path").strip("/"), _text(data, "type")
+        if not where or not kind:
+            raise VaultError(NOT_VAULT)
+        version = None
+        if kind in ("kv", "generic"):
+            version = 2 if options.get("version") == "2" else 1
+        return Mount(
+            where,
+            kind,
+            version,
+            _number(config, "default_lease_ttl"),
+            _number(config, "max_lease_ttl"),
+        )
+
+    def read(self, token: Secret, path: str) -> Answer:
+        """GET ``path`` (without ``/v1/``): the whole answer."""
+        with self._calls.carrying(token, Call.READ) as transport:
+            answer: Answer = transport.get(f"/v1/{path}")
+            return answer
+
+    def write(self, token: Secret, path: str, body: Mapping[str, Any]) -> Answer:
+        """POST ``body`` to ``path``: the whole answer, {} for an empty one."""
+        with self._calls.carrying(token, Call.OTHER) as transport:
+            answer: Answer = transport.post(f"/v1/{path}", json=dict(body))
+            return answer
+
+    def delete(self, token: Secret, path: str) -> Answer:
+        """DELETE ``path``: the whole answer, {} for an empty one."""
+        with self._calls.carrying(token, Call.OTHER) as transport:
+            answer: Answer = transport.delete(f"/v1/{path}")
+            return answer
+
+
+def _data(answer: Answer) -> dict[str, Any]:
+    data = answer.get("data")
+    if not isinstance(data, dict):
+        raise VaultError(NOT_VAULT)
+    return data
+
+
+def _part(data: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = data.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _text(data: Mapping[str, Any], key: str) -> str:
+    value = data.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _texts(data: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = data.get(key)
+    return tuple(v for v in value if isinstance(v, str)) if isinstance(value, list) else ()
+
+
+def _number(data: Mapping[str, Any], key: str) -> float | None:
+    value = data.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value)
