@@ -28,7 +28,7 @@ the call was sent, so an answer that was long on its way is believed for less.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from math import inf
 from typing import Any
@@ -36,6 +36,7 @@ from typing import Any
 from vaultauthz.core import events
 from vaultauthz.core.credential import Login
 from vaultauthz.core.grant import Failure, Grant, Verdict, Version
+from vaultauthz.core.held import Held
 from vaultauthz.core.lease_messages import (
     CallIssue,
     CallRenew,
@@ -72,22 +73,6 @@ class State(Enum):
     REPLACING = "replacing"
     LAPSED = "lapsed"
     STOPPED = "stopped"
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """The credential in use and what is known of its time."""
-
-    grant: Grant
-    ttl: float  # as last granted; infinity for none
-    ends_at: float
-    renewable: bool
-    since: float  # when this credential came into use
-    rotates_at: float = inf  # when Vault itself is to change it
-
-    @property
-    def lease_id(self) -> str:
-        return self.grant.lease_id
 
 
 class LeaseMachine:
@@ -138,12 +123,12 @@ class LeaseMachine:
         if self.state is not State.STOPPED:
             self._act(now)
         for old in self.retired.ended(now):
-            self._say(self._obituary(old, now))
+            self._say(old.obituary(now, stopped=self.state is State.STOPPED))
         for old in self.retired.due(now):
             if old.login.leaving and not old.at_once:
                 # One call revokes the token, as soon as nothing drains on it any more.
                 self.retired.forget(old.lease_id)
-                self._say(self._revoked(old, "with its token"))
+                self._say(old.revoked("with its token"))
             else:
                 self._say(CallRevoke(old.lease_id))
         return self._out
@@ -244,19 +229,12 @@ class LeaseMachine:
         self.state, self._locked = State.HELD, False
         self._succeeded()
         self._wanted, self._again = self._again, False
-        self.due = now if self._wanted else self._next_call(self.held, sent_at, jitter)
+        self.due = now if self._wanted else self.held.next_call(self.pace, sent_at, jitter)
         self._say(Publish(grant, ends_at))
 
     def _announce(self, before: Held | None, grant: Grant) -> None:
         name = events.ROTATED if before else events.ISSUED
         self._say(Note(name, grant.lease_id, grant.credential_id, grant.request_id))
-
-    def _next_call(self, held: Held, sent_at: float, jitter: float) -> float:
-        if held.rotates_at < inf:
-            return max(held.rotates_at, sent_at + self.pace.poll_in(jitter))
-        if held.grant.read_again is not None:
-            return sent_at + self.pace.read_in(held.grant.read_again, jitter)
-        return sent_at + self.pace.renew_in(held.ttl, jitter)
 
     def _on_renewed(self, event: Renewed, now: float, jitter: float) -> None:
         renewal, ends_at = event.renewal, event.sent_at + event.renewal.ttl
@@ -410,7 +388,7 @@ class LeaseMachine:
         if self.held and not event.drain:
             self._say(Withdraw())
         if self.held and event.revoke and self.state is State.RENEWING:
-            self._limbo = self._old(self.held, revoke_at)  # revoked when its renewal is back
+            self._limbo = self.held.old(revoke_at)  # revoked when its renewal is back
         elif self.held and event.revoke:
             self._retire(self.held, now, revoke_at)
         elif self.held:
@@ -433,34 +411,16 @@ class LeaseMachine:
         self._say(Note(name, held.lease_id, held.grant.credential_id, reason=reason))
         if self.state is State.RENEWING:
             self.state = State.LAPSED
-            self._limbo = self._old(held, now) if held.lease_id else None
+            self._limbo = held.old(now) if held.lease_id else None
             return
         self.state = State.ISSUING if self.state is State.REPLACING else State.EMPTY
         if revoke:
             self._retire(held, now, now)
             self.retired.hurry(now)
 
-    def _old(self, held: Held, revoke_at: float) -> Old:
-        login = held.grant.login
-        return Old(
-            held.lease_id, held.ends_at, revoke_at, held.ttl, login, held.grant.credential_id
-        )
-
-    @staticmethod
-    def _revoked(old: Old, reason: str) -> Note:
-        return Note(events.REVOKED, old.lease_id, old.credential_id, reason=reason)
-
-    def _obituary(self, old: Old, now: float) -> Note:
-        """What the audit log is told of a replaced lease that needed no revocation."""
-        if now >= old.ends_at:
-            return Note(events.EXPIRED, old.lease_id, old.credential_id, reason="its time is over")
-        if self.state is State.STOPPED:
-            return self._revoked(old, "with its token")
-        return Note(events.LOST, old.lease_id, old.credential_id, reason="its login token is gone")
-
     def _retire(self, held: Held, now: float, revoke_at: float) -> None:
         if held.lease_id and held.grant.login.ends_at > now:
-            self.retired.add(self._old(held, revoke_at))
+            self.retired.add(held.old(revoke_at))
 
     def _discard(self, grant: Grant, ends_at: float, now: float) -> None:
         """A lease that was issued and will not be used: revoke it."""

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
 
+from vaultauthz.core import events
 from vaultauthz.core.credential import Login
 from vaultauthz.core.grant import Failure, Verdict
+from vaultauthz.core.lease_messages import Note
 from vaultauthz.core.pace import Pace
 
 
@@ -24,6 +26,20 @@ class Old:
     at_once: bool = False  # by a call of its own, although its token is to be revoked
     failures: int = 0
     in_call: bool = False
+
+    def revoked(self, reason: str) -> Note:
+        """What the audit log is told of a lease that ended without a call of its own."""
+        return Note(events.REVOKED, self.lease_id, self.credential_id, reason=reason)
+
+    def obituary(self, now: float, *, stopped: bool) -> Note:
+        """What the audit log is told of a lease that ended before its revocation."""
+        if now >= self.ends_at:
+            why = "its time is over"
+            return Note(events.EXPIRED, self.lease_id, self.credential_id, reason=why)
+        if stopped:
+            return self.revoked("with its token")
+        why = "its login token is gone"
+        return Note(events.LOST, self.lease_id, self.credential_id, reason=why)
 
 
 class Retired:
