@@ -21,6 +21,7 @@ from vaultauthz.core.request import Request
 from vaultauthz.core.routing import Routes, ambiguous, other_reading, path_of
 from vaultauthz.leases.later import Later
 from vaultauthz.leases.scopes import Scope
+from vaultauthz.signatures import Signatures
 
 log = logging.getLogger(__name__)
 
@@ -91,13 +92,20 @@ class Broker:
     """Answers checks from whatever table it has at the moment.
 
     ``record`` is told of every check before its answer; when it returns False the
-    access cannot be recorded, and then it does not happen.
+    access cannot be recorded, and then it does not happen. ``clock`` is the keeper's.
     """
 
-    def __init__(self, table: Table, record: CheckRecorder, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        table: Table,
+        record: CheckRecorder,
+        clock: Callable[[], float],
+        signatures: Signatures | None = None,
+    ) -> None:
         self.table = table
         self._record = record
         self._clock = clock
+        self._signatures = signatures or Signatures()
 
     def check(self, request: Request) -> Decision:
         """Whether the request may go on, and with which credential. Safe for threads.
@@ -124,6 +132,8 @@ class Broker:
             return Denied(Reason.INTERNAL, decision.upstream, decision.stage)
 
     def _recorded(self, request: Request, decision: Decision) -> Decision:
+        if isinstance(decision, Allowed):
+            decision = self._signatures.add(request, decision)
         if not self._record(request, decision) and decision.allowed:
             return Denied(Reason.OVERLOADED, decision.upstream, decision.stage, retry_after=1)
         return decision

@@ -11,17 +11,15 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, Final
 
-import requests
-
 from fleet_model.timeline import Timeline
 from vaultauthz.core.credential import Login
 from vaultauthz.core.grant import Failure, Grant, Renewal
 from vaultauthz.core.lease_messages import Failed, Issued, NotRevoked, Renewed, Revoked
 from vaultauthz.vault.errors import TOKEN_DEAD, TOO_SLOW, Call, of_exception, of_status
 
-UNREACHABLE: Final = of_exception(requests.ConnectionError())
-OVERLOADED: Final = of_status(Call.OTHER, 503, [], 0.0)
-LEASE_GONE: Final = of_status(Call.RENEW, 400, ["lease not found"], 0.0)
+UNREACHABLE: Final = of_exception(ConnectionRefusedError(), sent=False).failure
+OVERLOADED: Final = of_status(Call.OTHER, 503, []).failure
+LEASE_GONE: Final = of_status(Call.RENEW, 400, ["lease not found"]).failure
 
 Answer = tuple[float, Any]  # when it is back, and the event for the machine
 

@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1evaultauthz/_pb/ext_authz.proto\x12\x18vaultauthz.envoy.auth.v3\x1a\x19google/protobuf/any.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1egoogle/protobuf/wrappers.proto\"N\n\x0c\x43heckRequest\x12>\n\nattributes\x18\x01 \x01(\x0b\x32*.vaultauthz.envoy.auth.v3.AttributeContext\"\xe2\x05\n\x10\x41ttributeContext\x12?\n\x06source\x18\x01 \x01(\x0b\x32/.vaultauthz.envoy.auth.v3.AttributeContext.Peer\x12\x43\n\x07request\x18\x04 \x01(\x0b\x32\x32.vaultauthz.envoy.auth.v3.AttributeContext.Request\x12]\n\x12\x63ontext_extensions\x18\n \x03(\x0b\x32\x41.vaultauthz.envoy.auth.v3.AttributeContext.ContextExtensionsEntry\x12<\n\x10metadata_context\x18\x0b \x01(\x0b\x32\".vaultauthz.envoy.auth.v3.Metadata\x1a\x19\n\x04Peer\x12\x11\n\tprincipal\x18\x04 \x01(\t\x1a\x84\x02\n\x0bHttpRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\x0c\x12T\n\x07headers\x18\x03 \x03(\x0b\x32\x43.vaultauthz.envoy.auth.v3.AttributeContext.HttpRequest.HeadersEntry\x12\x0c\n\x04path\x18\x04 \x01(\x0c\x12\x0c\n\x04host\x18\x05 \x01(\x0c\x12\x37\n\nheader_map\x18\r \x01(\x0b\x32#.vaultauthz.envoy.auth.v3.HeaderMap\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x1aO\n\x07Request\x12\x44\n\x04http\x18\x02 \x01(\x0b\x32\x36.vaultauthz.envoy.auth.v3.AttributeContext.HttpRequest\x1a\x38\n\x16\x43ontextExtensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xab\x01\n\x08Metadata\x12O\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32\x36.vaultauthz.envoy.auth.v3.Metadata.FilterMetadataEntry\x1aN\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\"C\n\tHeaderMap\x12\x36\n\x07headers\x18\x01 \x03(\x0b\x32%.vaultauthz.envoy.auth.v3.HeaderValue\"<\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\x11\n\traw_value\x18\x03 \x01(\x0c\"\xcc\x02\n\x11HeaderValueOption\x12\x35\n\x06header\x18\x01 \x01(\x0b\x32%.vaultauthz.envoy.auth.v3.HeaderValue\x12*\n\x06\x61ppend\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12U\n\rappend_action\x18\x03 \x01(\x0e\x32>.vaultauthz.envoy.auth.v3.HeaderValueOption.HeaderAppendAction\"}\n\x12HeaderAppendAction\x12\x1b\n\x17\x41PPEND_IF_EXISTS_OR_ADD\x10\x00\x12\x11\n\rADD_IF_ABSENT\x10\x01\x12\x1e\n\x1aOVERWRITE_IF_EXISTS_OR_ADD\x10\x02\x12\x17\n\x13OVERWRITE_IF_EXISTS\x10\x03\",\n\x0eQueryParameter\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\x1a\n\nHttpStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\"N\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Any\"\x96\x01\n\x12\x44\x65niedHttpResponse\x12\x34\n\x06status\x18\x01 \x01(\x0b\x32$.vaultauthz.envoy.auth.v3.HttpStatus\x12<\n\x07headers\x18\x02 \x03(\x0b\x32+.vaultauthz.envoy.auth.v3.HeaderValueOption\x12\x0c\n\x04\x62ody\x18\x03 \x01(\t\"\xa6\x02\n\x0eOkHttpResponse\x12<\n\x07headers\x18\x02 \x03(\x0b\x32+.vaultauthz.envoy.auth.v3.HeaderValueOption\x12\x19\n\x11headers_to_remove\x18\x05 \x03(\t\x12L\n\x17response_headers_to_add\x18\x06 \x03(\x0b\x32+.vaultauthz.envoy.auth.v3.HeaderValueOption\x12I\n\x17query_parameters_to_set\x18\x07 \x03(\x0b\x32(.vaultauthz.envoy.auth.v3.QueryParameter\x12\"\n\x1aquery_parameters_to_remove\x18\x08 \x03(\t\"\x8f\x02\n\rCheckResponse\x12\x30\n\x06status\x18\x01 \x01(\x0b\x32 .vaultauthz.envoy.auth.v3.Status\x12G\n\x0f\x64\x65nied_response\x18\x02 \x01(\x0b\x32,.vaultauthz.envoy.auth.v3.DeniedHttpResponseH\x00\x12?\n\x0bok_response\x18\x03 \x01(\x0b\x32(.vaultauthz.envoy.auth.v3.OkHttpResponseH\x00\x12\x31\n\x10\x64ynamic_metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x0f\n\rhttp_responseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1evaultauthz/_pb/ext_authz.proto\x12\x18vaultauthz.envoy.auth.v3\x1a\x19google/protobuf/any.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1egoogle/protobuf/wrappers.proto\"N\n\x0c\x43heckRequest\x12>\n\nattributes\x18\x01 \x01(\x0b\x32*.vaultauthz.envoy.auth.v3.AttributeContext\"\x82\x06\n\x10\x41ttributeContext\x12?\n\x06source\x18\x01 \x01(\x0b\x32/.vaultauthz.envoy.auth.v3.AttributeContext.Peer\x12\x43\n\x07request\x18\x04 \x01(\x0b\x32\x32.vaultauthz.envoy.auth.v3.AttributeContext.Request\x12]\n\x12\x63ontext_extensions\x18\n \x03(\x0b\x32\x41.vaultauthz.envoy.auth.v3.AttributeContext.ContextExtensionsEntry\x12<\n\x10metadata_context\x18\x0b \x01(\x0b\x32\".vaultauthz.envoy.auth.v3.Metadata\x1a\x19\n\x04Peer\x12\x11\n\tprincipal\x18\x04 \x01(\t\x1a\xa4\x02\n\x0bHttpRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\x0c\x12T\n\x07headers\x18\x03 \x03(\x0b\x32\x43.vaultauthz.envoy.auth.v3.AttributeContext.HttpRequest.HeadersEntry\x12\x0c\n\x04path\x18\x04 \x01(\x0c\x12\x0c\n\x04host\x18\x05 \x01(\x0c\x12\x0c\n\x04\x62ody\x18\x0b \x01(\x0c\x12\x10\n\x08raw_body\x18\x0c \x01(\x0c\x12\x37\n\nheader_map\x18\r \x01(\x0b\x32#.vaultauthz.envoy.auth.v3.HeaderMap\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x1aO\n\x07Request\x12\x44\n\x04http\x18\x02 \x01(\x0b\x32\x36.vaultauthz.envoy.auth.v3.AttributeContext.HttpRequest\x1a\x38\n\x16\x43ontextExtensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xab\x01\n\x08Metadata\x12O\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32\x36.vaultauthz.envoy.auth.v3.Metadata.FilterMetadataEntry\x1aN\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\"C\n\tHeaderMap\x12\x36\n\x07headers\x18\x01 \x03(\x0b\x32%.vaultauthz.envoy.auth.v3.HeaderValue\"<\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\x11\n\traw_value\x18\x03 \x01(\x0c\"\xcc\x02\n\x11HeaderValueOption\x12\x35\n\x06header\x18\x01 \x01(\x0b\x32%.vaultauthz.envoy.auth.v3.HeaderValue\x12*\n\x06\x61ppend\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12U\n\rappend_action\x18\x03 \x01(\x0e\x32>.vaultauthz.envoy.auth.v3.HeaderValueOption.HeaderAppendAction\"}\n\x12HeaderAppendAction\x12\x1b\n\x17\x41PPEND_IF_EXISTS_OR_ADD\x10\x00\x12\x11\n\rADD_IF_ABSENT\x10\x01\x12\x1e\n\x1aOVERWRITE_IF_EXISTS_OR_ADD\x10\x02\x12\x17\n\x13OVERWRITE_IF_EXISTS\x10\x03\",\n\x0eQueryParameter\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\x1a\n\nHttpStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\"N\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Any\"\x96\x01\n\x12\x44\x65niedHttpResponse\x12\x34\n\x06status\x18\x01 \x01(\x0b\x32$.vaultauthz.envoy.auth.v3.HttpStatus\x12<\n\x07headers\x18\x02 \x03(\x0b\x32+.vaultauthz.envoy.auth.v3.HeaderValueOption\x12\x0c\n\x04\x62ody\x18\x03 \x01(\t\"\xa6\x02\n\x0eOkHttpResponse\x12<\n\x07headers\x18\x02 \x03(\x0b\x32+.vaultauthz.envoy.auth.v3.HeaderValueOption\x12\x19\n\x11headers_to_remove\x18\x05 \x03(\t\x12L\n\x17response_headers_to_add\x18\x06 \x03(\x0b\x32+.vaultauthz.envoy.auth.v3.HeaderValueOption\x12I\n\x17query_parameters_to_set\x18\x07 \x03(\x0b\x32(.vaultauthz.envoy.auth.v3.QueryParameter\x12\"\n\x1aquery_parameters_to_remove\x18\x08 \x03(\t\"\x8f\x02\n\rCheckResponse\x12\x30\n\x06status\x18\x01 \x01(\x0b\x32 .vaultauthz.envoy.auth.v3.Status\x12G\n\x0f\x64\x65nied_response\x18\x02 \x01(\x0b\x32,.vaultauthz.envoy.auth.v3.DeniedHttpResponseH\x00\x12?\n\x0bok_response\x18\x03 \x01(\x0b\x32(.vaultauthz.envoy.auth.v3.OkHttpResponseH\x00\x12\x31\n\x10\x64ynamic_metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x0f\n\rhttp_responseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,39 +43,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKREQUEST']._serialized_start=149
   _globals['_CHECKREQUEST']._serialized_end=227
   _globals['_ATTRIBUTECONTEXT']._serialized_start=230
-  _globals['_ATTRIBUTECONTEXT']._serialized_end=968
+  _globals['_ATTRIBUTECONTEXT']._serialized_end=1000
   _globals['_ATTRIBUTECONTEXT_PEER']._serialized_start=541
   _globals['_ATTRIBUTECONTEXT_PEER']._serialized_end=566
   _globals['_ATTRIBUTECONTEXT_HTTPREQUEST']._serialized_start=569
-  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST']._serialized_end=829
-  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST_HEADERSENTRY']._serialized_start=783
-  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST_HEADERSENTRY']._serialized_end=829
-  _globals['_ATTRIBUTECONTEXT_REQUEST']._serialized_start=831
-  _globals['_ATTRIBUTECONTEXT_REQUEST']._serialized_end=910
-  _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._serialized_start=912
-  _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._serialized_end=968
-  _globals['_METADATA']._serialized_start=971
-  _globals['_METADATA']._serialized_end=1142
-  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_start=1064
-  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_end=1142
-  _globals['_HEADERMAP']._serialized_start=1144
-  _globals['_HEADERMAP']._serialized_end=1211
-  _globals['_HEADERVALUE']._serialized_start=1213
-  _globals['_HEADERVALUE']._serialized_end=1273
-  _globals['_HEADERVALUEOPTION']._serialized_start=1276
-  _globals['_HEADERVALUEOPTION']._serialized_end=1608
-  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_start=1483
-  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_end=1608
-  _globals['_QUERYPARAMETER']._serialized_start=1610
-  _globals['_QUERYPARAMETER']._serialized_end=1654
-  _globals['_HTTPSTATUS']._serialized_start=1656
-  _globals['_HTTPSTATUS']._serialized_end=1682
-  _globals['_STATUS']._serialized_start=1684
-  _globals['_STATUS']._serialized_end=1762
-  _globals['_DENIEDHTTPRESPONSE']._serialized_start=1765
-  _globals['_DENIEDHTTPRESPONSE']._serialized_end=1915
-  _globals['_OKHTTPRESPONSE']._serialized_start=1918
-  _globals['_OKHTTPRESPONSE']._serialized_end=2212
-  _globals['_CHECKRESPONSE']._serialized_start=2215
-  _globals['_CHECKRESPONSE']._serialized_end=2486
+  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST']._serialized_end=861
+  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST_HEADERSENTRY']._serialized_start=815
+  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST_HEADERSENTRY']._serialized_end=861
+  _globals['_ATTRIBUTECONTEXT_REQUEST']._serialized_start=863
+  _globals['_ATTRIBUTECONTEXT_REQUEST']._serialized_end=942
+  _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._serialized_start=944
+  _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._serialized_end=1000
+  _globals['_METADATA']._serialized_start=1003
+  _globals['_METADATA']._serialized_end=1174
+  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_start=1096
+  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_end=1174
+  _globals['_HEADERMAP']._serialized_start=1176
+  _globals['_HEADERMAP']._serialized_end=1243
+  _globals['_HEADERVALUE']._serialized_start=1245
+  _globals['_HEADERVALUE']._serialized_end=1305
+  _globals['_HEADERVALUEOPTION']._serialized_start=1308
+  _globals['_HEADERVALUEOPTION']._serialized_end=1640
+  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_start=1515
+  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_end=1640
+  _globals['_QUERYPARAMETER']._serialized_start=1642
+  _globals['_QUERYPARAMETER']._serialized_end=1686
+  _globals['_HTTPSTATUS']._serialized_start=1688
+  _globals['_HTTPSTATUS']._serialized_end=1714
+  _globals['_STATUS']._serialized_start=1716
+  _globals['_STATUS']._serialized_end=1794
+  _globals['_DENIEDHTTPRESPONSE']._serialized_start=1797
+  _globals['_DENIEDHTTPRESPONSE']._serialized_end=1947
+  _globals['_OKHTTPRESPONSE']._serialized_start=1950
+  _globals['_OKHTTPRESPONSE']._serialized_end=2244
+  _globals['_CHECKRESPONSE']._serialized_start=2247
+  _globals['_CHECKRESPONSE']._serialized_end=2518
 # @@protoc_insertion_point(module_scope)

@@ -24,7 +24,7 @@ class AttributeContext(_message.Message):
         principal: str
         def __init__(self, principal: _Optional[str] = ...) -> None: ...
     class HttpRequest(_message.Message):
-        __slots__ = ("id", "method", "headers", "path", "host", "header_map")
+        __slots__ = ("id", "method", "headers", "path", "host", "body", "raw_body", "header_map")
         class HeadersEntry(_message.Message):
             __slots__ = ("key", "value")
             KEY_FIELD_NUMBER: _ClassVar[int]
@@ -37,14 +37,18 @@ class AttributeContext(_message.Message):
         HEADERS_FIELD_NUMBER: _ClassVar[int]
         PATH_FIELD_NUMBER: _ClassVar[int]
         HOST_FIELD_NUMBER: _ClassVar[int]
+        BODY_FIELD_NUMBER: _ClassVar[int]
+        RAW_BODY_FIELD_NUMBER: _ClassVar[int]
         HEADER_MAP_FIELD_NUMBER: _ClassVar[int]
         id: str
         method: bytes
         headers: _containers.ScalarMap[str, bytes]
         path: bytes
         host: bytes
+        body: bytes
+        raw_body: bytes
         header_map: HeaderMap
-        def __init__(self, id: _Optional[str] = ..., method: _Optional[bytes] = ..., headers: _Optional[_Mapping[str, bytes]] = ..., path: _Optional[bytes] = ..., host: _Optional[bytes] = ..., header_map: _Optional[_Union[HeaderMap, _Mapping]] = ...) -> None: ...
+        def __init__(self, id: _Optional[str] = ..., method: _Optional[bytes] = ..., headers: _Optional[_Mapping[str, bytes]] = ..., path: _Optional[bytes] = ..., host: _Optional[bytes] = ..., body: _Optional[bytes] = ..., raw_body: _Optional[bytes] = ..., header_map: _Optional[_Union[HeaderMap, _Mapping]] = ...) -> None: ...
     class Request(_message.Message):
         __slots__ = ("http",)
         HTTP_FIELD_NUMBER: _ClassVar[int]

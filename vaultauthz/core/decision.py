@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from vaultauthz.core.credential import Credential
@@ -14,12 +14,14 @@ class Allowed:
     """Let it through with the credential's mutation applied.
 
     ``credential`` is None for a request that no upstream claims under
-    ``unmatched: pass``: nothing is set.
+    ``unmatched: pass``: nothing is set. ``signed`` are headers for this one request,
+    to set beside those of the credential's mutation.
     """
 
     upstream: str
     stage: str
     credential: Credential | None
+    signed: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     allowed: ClassVar[bool] = True
     reason: ClassVar[str] = ""
 

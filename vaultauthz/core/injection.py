@@ -1,27 +1,40 @@
 """Where a credential goes on the request, and the text that goes there.
 
 ``render`` runs once for each new credential, never for each request: what a
-request gets is a ready ``Mutation``.
+request gets is a ready ``Mutation``. Only where the upstream wants each request
+signed, its ``signer`` is asked for the rest of the headers.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote_plus
 
+from vaultauthz.core.field_value import InjectionError, clean
 from vaultauthz.core.secret import Secret
+from vaultauthz.core.signing import Hmac, Signer, SigV4
 from vaultauthz.core.template import Template
 
-# What RFC 9110 keeps out of a field value, tab excepted: a CR or LF would let a
-# secret's writer add headers of their own. And what UTF-8 has no bytes for.
-_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
-
-
-class InjectionError(ValueError):
-    """The secret cannot be put on a request. Names the place, never the value."""
+__all__ = [
+    "Basic",
+    "Bearer",
+    "Cookie",
+    "Header",
+    "Hmac",
+    "Injection",
+    "InjectionError",
+    "Mutation",
+    "Query",
+    "SigV4",
+    "field_names",
+    "header_names",
+    "merge_cookies",
+    "needs_body",
+    "render",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +76,7 @@ class Cookie:
     value: Template
 
 
-Injection = Header | Bearer | Basic | Query | Cookie
+Injection = Header | Bearer | Basic | Query | Cookie | SigV4 | Hmac
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -72,13 +85,15 @@ class Mutation:
 
     ``headers`` overwrite every copy the client sent, ``remove`` names headers
     to drop (never one that is also set), ``query`` is already URL-encoded,
-    ``cookies`` are merged into the client's by ``merge_cookies``.
+    ``cookies`` are merged into the client's by ``merge_cookies``. ``signer`` makes
+    the headers that differ from request to request, in slots of its own.
     """
 
     headers: tuple[tuple[str, str], ...] = ()
     query: tuple[tuple[str, str], ...] = ()
     cookies: tuple[tuple[str, str], ...] = ()
     remove: tuple[str, ...] = ()
+    signer: Signer | None = None
 
     def __repr__(self) -> str:
         names = [name for name, _ in self.headers]
@@ -87,7 +102,13 @@ class Mutation:
 
 def header_names(injections: Iterable[Injection]) -> tuple[str, ...]:
     """The header slots that these injections fill, in lower case."""
-    return tuple(dict.fromkeys(_header_name(i) for i in injections if not isinstance(i, Query)))
+    return tuple(dict.fromkeys(name for i in injections for name in _header_names(i)))
+
+
+def _header_names(injection: Injection) -> tuple[str, ...]:
+    if isinstance(injection, (SigV4, Hmac)):
+        return injection.header_names
+    return () if isinstance(injection, Query) else (_header_name(injection),)
 
 
 def _header_name(injection: Header | Bearer | Basic | Cookie) -> str:
@@ -98,15 +119,20 @@ def _header_name(injection: Header | Bearer | Basic | Cookie) -> str:
 
 def field_names(injections: Iterable[Injection]) -> tuple[str, ...]:
     """The fields of the secret that these injections want, each once."""
-    names: list[str] = []
-    for injection in injections:
-        if isinstance(injection, Basic):
-            names += injection.username.fields + injection.password.fields
-        elif isinstance(injection, Bearer):
-            names += injection.token.fields
-        else:
-            names += injection.value.fields
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys(name for i in injections for name in _field_names(i)))
+
+
+def _field_names(injection: Injection) -> tuple[str, ...]:
+    if isinstance(injection, (SigV4, Hmac)):
+        return injection.field_names
+    if isinstance(injection, Basic):
+        return injection.username.fields + injection.password.fields
+    return (injection.token if isinstance(injection, Bearer) else injection.value).fields
+
+
+def needs_body(injections: Iterable[Injection]) -> bool:
+    """Whether the gateway has to send the bodies of requests along with its checks."""
+    return any(isinstance(i, (SigV4, Hmac)) and i.needs_body for i in injections)
 
 
 def render(
@@ -121,43 +147,47 @@ def render(
     headers: list[tuple[str, str]] = []
     query: list[tuple[str, str]] = []
     cookies: list[tuple[str, str]] = []
+    signer: Signer | None = None
+    each: tuple[str, ...] = ()  # the slots that are filled for each request anew
+    injections = tuple(injections)
     for injection in injections:
-        if isinstance(injection, Query):
+        if isinstance(injection, (SigV4, Hmac)):
+            headers += injection.constant(fields)
+            signer, each = injection.signer(fields), injection.per_request
+        elif isinstance(injection, Query):
             query.append((quote_plus(injection.name), quote_plus(_filled(injection, fields))))
         elif isinstance(injection, Cookie):
             cookies.append((injection.name, _cookie_value(injection, fields)))
         else:
             headers.append((_header_name(injection), _header_value(injection, fields)))
-    taken = {name for name, _ in headers} | ({"cookie"} if cookies else set())
+    filled = {name for name, _ in headers} | ({"cookie"} if cookies else set()) | set(each)
+    remove = _unwanted(header_names(injections), strip, filled)
+    return Mutation(tuple(headers), tuple(query), tuple(cookies), remove, signer)
+
+
+def _unwanted(
+    slots: Iterable[str], strip: Iterable[str], filled: Collection[str]
+) -> tuple[str, ...]:
+    """The client's headers to drop: also those of a slot that this credential leaves empty."""
+    slots = tuple(slots)
     # CGI and WSGI servers read X_Api_Key as X-Api-Key: the client's must not stand beside ours.
-    unwanted = [*(name.lower() for name in strip), *(name.replace("-", "_") for name in taken)]
-    remove = tuple(name for name in dict.fromkeys(unwanted) if name not in taken)
-    return Mutation(tuple(headers), tuple(query), tuple(cookies), remove)
+    disguised = (name.replace("-", "_") for name in slots)
+    unwanted = dict.fromkeys([*(name.lower() for name in strip), *slots, *disguised])
+    return tuple(name for name in unwanted if name not in filled)
 
 
 def _filled(injection: Header | Query | Cookie, fields: Mapping[str, Secret]) -> str:
     kind = type(injection).__name__.lower()
-    return _clean(injection.value.fill(fields), f"{kind} {injection.name}")
-
-
-def _clean(value: str, place: str) -> str:
-    bad = _CONTROL.search(value)
-    if bad:
-        end = " (at its very end: a stray newline?)" if bad.end() == len(value) else ""
-        raise InjectionError(
-            f"the value for {place} holds the control character "
-            f"0x{ord(bad.group()):02x}{end}, which a request cannot carry"
-        )
-    return value
+    return clean(injection.value.fill(fields), f"{kind} {injection.name}")
 
 
 def _header_value(injection: Header | Bearer | Basic, fields: Mapping[str, Secret]) -> str:
     if isinstance(injection, Header):
         return _filled(injection, fields)
     if isinstance(injection, Bearer):
-        return "Bearer " + _clean(injection.token.fill(fields), "bearer token")
-    username = _clean(injection.username.fill(fields), "basic username")
-    password = _clean(injection.password.fill(fields), "basic password")
+        return "Bearer " + clean(injection.token.fill(fields), "bearer token")
+    username = clean(injection.username.fill(fields), "basic username")
+    password = clean(injection.password.fill(fields), "basic password")
     if ":" in username:
         raise InjectionError("the value for basic username holds a colon, which ends the name")
     return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()

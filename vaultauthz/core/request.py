@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 # Everything that the gateway has authenticated about a caller; () for nobody.
 Identity = tuple[str, ...]
+
+
+@dataclass(slots=True, repr=False)
+class Message:
+    """The rest of a request, for an upstream that wants each one signed.
+
+    ``headers`` are in the order in which they came, their names in lower case, their values
+    as ``os.fsdecode`` makes text of bytes. ``body`` is all of it: b"" where there is none,
+    None where there is one that the gateway did not send along, or not whole.
+    """
+
+    headers: tuple[tuple[str, str], ...]
+    body: bytes | None
 
 
 @dataclass(slots=True)
@@ -17,8 +30,8 @@ class Request:
 
     Everything here comes from the gateway itself: ``upstream`` and ``stage``
     from its route configuration, the identity from its authentication. No
-    field is filled from a header that a client can set, ``cookie`` apart,
-    which is only ever passed on.
+    field is filled from a header that a client can set, ``cookie`` and ``message``
+    apart, which are only ever passed on or signed.
 
     Not frozen, though nobody changes it: a frozen dataclass costs a microsecond
     more to make, and one is made for each request.
@@ -38,6 +51,8 @@ class Request:
     cookie: str = ""
     request_id: str = ""
     wait: float = 0.4  # seconds that the gateway waits for the answer, where Vault must be asked
+    # Called only for an upstream that signs; None where the gateway cannot tell.
+    message: Callable[[], Message] | None = field(default=None, repr=False, compare=False)
 
     @property
     def identity(self) -> Identity:

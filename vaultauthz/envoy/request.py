@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct, Value
 
 from vaultauthz._pb.ext_authz_pb2 import AttributeContext, CheckRequest
-from vaultauthz.core.request import Request
+from vaultauthz.core.request import Message, Request
 
 # Where Envoy's jwt_authn filter puts the claims of the tokens that it has verified. It
 # arrives only if the ext_authz filter lists it in `metadata_context_namespaces`.
@@ -17,6 +18,11 @@ JWT_NAMESPACE: Final = "envoy.filters.http.jwt_authn"
 # A request id goes into each audit line and into the answer; Envoy's own has 36 characters,
 # but a trusted hop in front may send its own.
 REQUEST_ID_LIMIT: Final = 128
+# Envoy's word, in the check only, on whether the body that it sends along is all of it.
+PARTIAL_BODY: Final = "x-envoy-auth-partial-body"
+# Methods whose requests have a body only if they say so. Others have to say if they have none
+# (RFC 9110, 8.6): Envoy (1.40) hides `transfer-encoding` from its filters, and HTTP/2 has none.
+_BODILESS: Final = frozenset((b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE"))
 
 
 class UnreadableError(ValueError):
@@ -51,6 +57,7 @@ def read(data: bytes) -> Request:
     if attributes.HasField("metadata_context"):
         request.claims = _claims(attributes.metadata_context.filter_metadata)
     _take_headers(http, request)
+    request.message = partial(_message, http)
     return request
 
 
@@ -74,6 +81,28 @@ def _take_headers(http: AttributeContext.HttpRequest, request: Request) -> None:
     request.request_id = (_text(request_id) or http.id)[:REQUEST_ID_LIMIT]
     if cookies:
         request.cookie = _text(b"; ".join(cookies))
+
+
+def _message(http: AttributeContext.HttpRequest) -> Message:
+    headers = tuple(_headers(http))
+    said = dict(headers)
+    partial_body, length = said.get(PARTIAL_BODY), said.get("content-length", "")
+    body = None
+    if partial_body == "false":
+        # Held against the length as well, as what is signed must be what is sent.
+        fits = length in ("", str(len(http.raw_body)))
+        body = http.raw_body if fits and not http.body else None
+    elif partial_body is None and (length == "0" or (not length and http.method in _BODILESS)):
+        body = b""
+    return Message(tuple(pair for pair in headers if pair[0] != PARTIAL_BODY), body)
+
+
+def _headers(http: AttributeContext.HttpRequest) -> Iterator[tuple[str, str]]:
+    """Every header but pseudo headers, as ``Message`` has them."""
+    raw = [(e.key.lower(), e.raw_value or e.value) for e in http.header_map.headers]
+    for name, value in raw or http.headers.items():
+        if not name.startswith(":"):
+            yield name, value.decode("utf-8", "surrogateescape")
 
 
 def _claims(namespaces: Mapping[str, Struct]) -> tuple[Mapping[str, Any], ...]:

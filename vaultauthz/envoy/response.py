@@ -1,7 +1,7 @@
 """The core's Decision → Envoy's CheckResponse.
 
 Most of an answer is the same for every request that gets the credential (or the denial),
-so it is encoded once. What differs (the request's id, merged cookies) is encoded as a second
+so it is encoded once. What differs (the request's id, merged cookies, a signature) is encoded as a second
 CheckResponse and its bytes appended: protobuf defines that reading two messages one after
 the other merges them, fields within fields, lists one behind the other.
 https://protobuf.dev/programming-guides/encoding/#last-one-wins
@@ -49,7 +49,7 @@ class Answers:
         """The CheckResponse for ``request``."""
         if isinstance(decision, Denied):
             return _denied(request, decision)
-        return self._common(decision) + _particular(request, decision.credential)
+        return self._common(decision) + _particular(request, decision)
 
     def _common(self, allowed: Allowed) -> bytes:
         key = (allowed.upstream, allowed.stage)
@@ -81,11 +81,13 @@ def _mutated(mutation: Mutation) -> OkHttpResponse:
     )
 
 
-def _particular(request: Request, credential: Credential | None) -> bytes:
+def _particular(request: Request, allowed: Allowed) -> bytes:
     answer = CheckResponse()
     answer.dynamic_metadata.fields["request_id"].string_value = request.request_id
-    if credential is not None:
-        mutation = credential.mutation
+    if allowed.signed:
+        answer.ok_response.headers.extend([_set(name, value) for name, value in allowed.signed])
+    if allowed.credential is not None:
+        mutation = allowed.credential.mutation
         if mutation.cookies:
             merged = merge_cookies(request.cookie, mutation.cookies)
             answer.ok_response.headers.append(_set("cookie", merged))

@@ -19,7 +19,7 @@ RESOURCE_EXHAUSTED: Final = 8
 INTERNAL: Final = 13
 
 # Bytes of one request. gRPC's own default, and far above what Envoy sends, unless it sends
-# bodies along (`with_request_body`), which nothing here reads.
+# bodies along (`with_request_body`), which only signatures need.
 MESSAGE_LIMIT: Final = 4 * 1024 * 1024
 # Calls that may wait for their turn; the next is refused at once. At some 30 µs each, the
 # last of them waits about 120 ms, which is inside Envoy's 200 ms for a check: a longer

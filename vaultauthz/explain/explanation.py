@@ -19,9 +19,11 @@ from vaultauthz.core.injection import (
     Bearer,
     Cookie,
     Header,
+    Hmac,
     Injection,
     Mutation,
     Query,
+    SigV4,
     header_names,
 )
 from vaultauthz.core.reasons import ANSWERS, Reason
@@ -123,6 +125,13 @@ def _sets(injections: tuple[Injection, ...]) -> Iterator[str]:
             case Basic():
                 pair = f"{_shown(injection.username)}:{_shown(injection.password)}"
                 yield f"header authorization: Basic base64({pair})"
+            case SigV4():
+                yield f"AWS signature for {injection.service} in {injection.region}: " + ", ".join(
+                    f"header {name}" for name in injection.header_names
+                )
+            case Hmac():
+                names = ", ".join(f"header {name}" for name in injection.header_names)
+                yield f"HMAC signature ({injection.algorithm}): {names}"
             case Query():
                 yield f"query parameter {injection.name}={_shown(injection.value)}"
             case Cookie():

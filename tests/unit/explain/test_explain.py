@@ -37,6 +37,16 @@ upstreams:
       - {cookie: {name: session, value: "{key}"}}
     strip: [X-Debug]
     callers: any
+  orders:
+    stages: [live]
+    secret: {path: aws/sts/orders}
+    inject: [{sigv4: {region: eu-west-1, service: execute-api}}]
+    callers: any
+  hooks:
+    stages: [live]
+    secret: {kv: secret/hooks}
+    inject: [{hmac: {key: "{key}", sign: ["{body}"], headers: {X-Signature: "{signature}"}}}]
+    callers: any
   own:
     stages: [live]
     per: caller
@@ -106,6 +116,14 @@ def test_text_around_a_field_is_not_shown(config: Config) -> None:
     ]
     assert found["drops"] == ["x-api-key", "cookie", "x-debug"]
     assert "s3cr3t" not in json.dumps(found)
+
+
+def test_signatures_are_named_by_their_slots(config: Config) -> None:
+    """Nothing is signed for it."""
+    (line,) = as_json(config, Asked("/", upstream="orders"))["sets"]
+    assert line.startswith("AWS signature for execute-api in eu-west-1: header authorization, ")
+    (line,) = as_json(config, Asked("/", upstream="hooks"))["sets"]
+    assert line == "HMAC signature (sha256): header x-signature"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,107 @@
+"""What a refused login means, by method and answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.doctor import examples as ex
+from tests.unit.doctor.examples import judged
+from vaultauthz.config.methods import (
+    AppRole,
+    Auth,
+    Aws,
+    Cert,
+    Jwt,
+    Kubernetes,
+    Ldap,
+    TokenFile,
+    UserPass,
+)
+from vaultauthz.doctor.facts import SecretFile, Trouble
+from vaultauthz.doctor.finding import Finding
+
+_APPROLE = AppRole("gateway", secret_id_file=Path("/run/id"))
+_JWT = Jwt("gw", Path("/run/jwt"))
+_CERT = Cert(Path("/c"), Path("/k"), "web")
+_TOKEN = TokenFile(Path("/run/token"))
+
+
+def _refused(auth: Auth, status: int, detail: str = "", **more: bool) -> Finding:
+    trouble = Trouble("refused", detail, status, **more)  # type: ignore[arg-type]
+    bare = ex.stage(
+        auth=auth, login=trouble, token=None, role="", accesses=(), places=(), fetched=()
+    )
+    (finding,) = judged(bare)
+    assert finding.severity == "error"
+    return finding
+
+
+@pytest.mark.parametrize(
+    ("auth", "status", "detail", "means", "line"),
+    [
+        (_APPROLE, 400, "", "expired, used up", "bao write -f auth/approle/role/ROLE/secret-id"),
+        (_APPROLE, 403, "permission denied", "locked this login", "bao read sys/locked-users"),
+        (_APPROLE, 404, "", "no auth method answers", "bao auth enable -path=approle approle"),
+        (
+            UserPass("joe", Path("/p")),
+            400,
+            "",
+            "as Vault has it",
+            "bao read auth/userpass/users/joe",
+        ),
+        (Ldap("joe", Path("/p")), 400, "", "as the directory has it", "bao read auth/ldap/config"),
+        (Ldap("joe", Path("/p")), 403, "", "locked this login", "bao read sys/locked-users"),
+        (Kubernetes("gw"), 403, "", "TokenReviews", "bao read auth/kubernetes/role/gw"),
+        (Kubernetes("gw"), 500, "", "could not ask Kubernetes", "bao read auth/kubernetes/config"),
+        (_JWT, 400, "invalid audience (aud) claim", "bound_audiences", "bao read auth/jwt/role/gw"),
+        (_JWT, 400, "invalid issuer (iss) claim", "bound_issuer", "bao read auth/jwt/role/gw"),
+        (_JWT, 400, 'role "gw" could not be found', "no such role", "bao read auth/jwt/role/gw"),
+        (_JWT, 400, "token is expired", "has expired", "bao read auth/jwt/role/gw"),
+        (_JWT, 400, "claim x does not match", "subject or claims", "bao read auth/jwt/role/gw"),
+        (_JWT, 403, "permission denied", "no auth method answers", "bao auth list"),
+        (_CERT, 400, "", "trusts this client certificate", "bao read auth/cert/certs/web"),
+        (Aws("gw"), 400, "", "a wrong clock", "bao read auth/aws/role/gw"),
+    ],
+)
+def test_a_refusal_is_explained(
+    auth: Auth, status: int, detail: str, means: str, line: str
+) -> None:
+    """The likely causes, and the command that shows which it is."""
+    finding = _refused(auth, status, detail)
+    assert means in finding.why
+    assert line in finding.lines
+    assert detail in finding.what
+
+
+@pytest.mark.parametrize(
+    ("status", "detail", "means"),
+    [(403, "permission denied", "has expired or was revoked"), (0, "", "cannot be used")],
+)
+def test_a_token_from_a_file_is_renewed_by_what_writes_it(
+    status: int, detail: str, means: str
+) -> None:
+    """There is no command of ours for it."""
+    finding = _refused(_TOKEN, status, detail)
+    assert means in finding.why
+    assert "whatever writes the file" in finding.mend
+
+
+def test_vault_that_went_away_is_no_refusal() -> None:
+    """Nobody is sent to look at roles."""
+    finding = _refused(_APPROLE, 503, "Vault is sealed", away=True)
+    assert finding.lines == ("bao status",)
+
+
+def test_a_login_that_was_not_sent_names_its_own_trouble() -> None:
+    """Such as a program that prints no token."""
+    assert "did not get as far as Vault" in _refused(_JWT, 0, "the program ended with 1").why
+
+
+def test_a_file_that_is_absent_is_the_only_finding() -> None:
+    """The login without it failed, of course."""
+    file = SecretFile("secret_id_file", Path("/run/id"), None)
+    bare = ex.stage(login=Trouble("the secret_id file cannot be read"), files=(file,))
+    (finding,) = judged(bare)
+    assert "is not there" in finding.what

@@ -1,0 +1,61 @@
+"""Puts the signature on what a check allows, where the upstream wants each request signed."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from functools import partial
+
+from vaultauthz.core.decision import Allowed, Decision, Denied
+from vaultauthz.core.reasons import Reason
+from vaultauthz.core.request import Request
+from vaultauthz.core.signing import SigningError
+from vaultauthz.core.signing.outgoing import outgoing
+from vaultauthz.core.trace import where
+
+log = logging.getLogger(__name__)
+
+_random = partial(secrets.token_hex, 16)
+
+
+class Signatures:
+    """``wall`` tells the seconds since 1970; ``nonce`` a text that never comes again."""
+
+    def __init__(
+        self,
+        wall: Callable[[], float] = time.time,
+        nonce: Callable[[], str] = _random,
+    ) -> None:
+        self._wall = wall
+        self._nonce = nonce
+        self._told: set[tuple[str, str, str]] = set()
+
+    def add(self, request: Request, allowed: Allowed) -> Decision:
+        """The decision with the headers that are for this request alone, or a denial.
+
+        ``bad_request`` for what cannot be signed: to send it again does not help, as
+        ``no_credential`` would make its client believe.
+        """
+        credential = allowed.credential
+        if credential is None or credential.mutation.signer is None:
+            return allowed
+        mutation = credential.mutation
+        try:
+            sent = outgoing(request, mutation.headers, mutation.remove)
+            signed = credential.mutation.signer.sign(sent, self._wall(), self._nonce)
+        except SigningError as exc:
+            self._tell(allowed, str(exc))
+            return Denied(Reason.BAD_REQUEST, allowed.upstream, allowed.stage)
+        except Exception as exc:  # noqa: BLE001 - without its signature it must not go on
+            log.error("a request could not be signed: %s", where(exc))  # noqa: TRY400
+            return Denied(Reason.INTERNAL, allowed.upstream, allowed.stage)
+        return Allowed(allowed.upstream, allowed.stage, credential, signed)
+
+    def _tell(self, allowed: Allowed, why: str) -> None:
+        """Once for each cause, as a client could flood the log: the gateway may be at fault."""
+        told = (allowed.upstream, allowed.stage, why)
+        if told not in self._told:
+            self._told.add(told)
+            log.warning("upstream %s, stage %s: a request is denied: %s", *told)
