@@ -107,7 +107,7 @@ def _add_config(commands: _Commands[argparse.ArgumentParser]) -> None:
 def _add_doctor(commands: _Commands[argparse.ArgumentParser]) -> None:
     doctor = commands.add_parser(
         "doctor",
-        help="say what is wrong between it and Vault, and what mends it",
+        help="log in to Vault as each stage, say what is wrong and what mends it",
         description=_doctor.__doc__,
     )
     _takes_config(doctor)

@@ -71,6 +71,7 @@ COMMANDS = [
     ("config", "schema"),
     ("doctor",),
     ("policy",),
+    ("explain",),
     ("leases",),
     ("rotate",),
     ("revoke",),
@@ -153,7 +154,7 @@ class TestUsage:
     def test_help_names_every_command(self, shell: Shell) -> None:
         """The first page lists them."""
         listed = re.findall(r"^    (\w+) +\w", shell.run("--help").out, re.MULTILINE)
-        assert listed == ["serve", "demo", "config", "doctor", "policy", "leases", "rotate", "revoke"]
+        assert listed == ["serve", "demo", "config", "doctor", "policy", "explain", "leases", "rotate", "revoke"]
 
     def test_version(self, shell: Shell) -> None:
         """--version is the package's."""

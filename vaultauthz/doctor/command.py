@@ -1,0 +1,59 @@
+"""The command: examine, judge, show."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, TextIO
+
+from vaultauthz.config.values import Config
+from vaultauthz.doctor.examine import Asked, examine
+from vaultauthz.doctor.facts import Facts
+from vaultauthz.doctor.progress import Progress
+from vaultauthz.doctor.rules import judge
+from vaultauthz.doctor.show import as_json, as_text
+from vaultauthz.terminal import Told
+
+_INTERRUPTED: Final = 130  # as a shell has it for SIGINT
+
+
+def run(config: Config, asked: Asked, told: Told, err: TextIO) -> int:
+    """Say what is wrong; status 0 without a finding, 1 with one, 2 for an unknown stage."""
+    if asked.stage is not None and asked.stage not in config.stages:
+        stages = ", ".join(config.stages)
+        err.write(f"vaultauthz: there is no stage {asked.stage!r}; stages: {stages}\n")
+        return 2
+    with _terminated_like_interrupted(), Progress(err) as progress:
+        facts = examine(config, asked, progress.say)
+    if facts.interrupted:
+        _tell_interrupted(facts, err)
+        return _INTERRUPTED
+    findings = judge(facts)
+    if told.as_json:
+        told.json(as_json(facts, findings))
+    else:
+        as_text(facts, findings, told)
+    return 1 if findings else 0
+
+
+def _tell_interrupted(facts: Facts, err: TextIO) -> None:
+    left = [f"{name}: it takes too long" for name in facts.unfinished]
+    left += [f"{s.name}: {s.left}" for s in facts.stages if s.left]
+    left += [f"lease {f.lease_id}: {f.left}" for s in facts.stages for f in s.leases if f.left]
+    held = f"not revoked: {'; '.join(left)}" if left else "what it had taken is given back"
+    err.write(f"vaultauthz doctor: interrupted; {held}\n")
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM ends the examination as Ctrl-C does: tokens and leases are given back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,87 @@
+"""Gathering the facts: every server first, then every stage, at most eight at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
+
+from vaultauthz.config.values import Config, Vault
+from vaultauthz.doctor.facts import Facts, Node, Server, Stage
+from vaultauthz.doctor.reach import node
+from vaultauthz.doctor.stage import Around, examine_stage
+from vaultauthz.doctor.turns import Locks, Turns
+
+_AT_ONCE: Final = 8
+_ENDING: Final = 30.0  # seconds for what is under way when the user has had enough
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The command's options: one stage or all; with a dry fetch of every secret or without."""
+
+    stage: str | None = None
+    fetch: bool = False
+
+
+def examine(config: Config, asked: Asked, say: Callable[[str], None]) -> Facts:
+    """Ask Vault everything. ``say`` is told, from any thread, what is being done.
+
+    Ctrl-C ends it early: what was logged in to and leased is given back, and what was
+    found so far is returned as ``interrupted``.
+    """
+    names = [asked.stage] if asked.stage is not None else list(config.stages)
+    stop = threading.Event()
+    pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="doctor")
+    servers: tuple[Server, ...] = ()
+    stages: dict[str, Future[Stage]] = {}
+    try:
+        say("looking at Vault")
+        servers = _servers(config, names, pool)
+        around = Around(config, asked.fetch, Locks(), say)
+        for name in names:
+            at = next(server.node for server in servers if name in server.stages)
+            turns = Turns(config.vault_of(name).calls_per_second, stop)
+            stages[name] = pool.submit(examine_stage, name, at, around, turns)
+        wait(stages.values())
+    except KeyboardInterrupt:
+        say("giving back what was taken")
+        stop.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        wait(stages.values(), timeout=_ENDING)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return Facts(
+        servers,
+        tuple(_done(stages.values())),
+        config.warnings,
+        fetched=asked.fetch,
+        interrupted=stop.is_set(),
+        unfinished=tuple(name for name, future in stages.items() if not future.done()),
+    )
+
+
+def _done(futures: Iterable[Future[_T]]) -> Iterable[_T]:
+    return (future.result() for future in futures if future.done() and not future.cancelled())
+
+
+def _servers(config: Config, names: Sequence[str], pool: ThreadPoolExecutor) -> tuple[Server, ...]:
+    """Each server as its stages see it: they may have client certificates of their own."""
+    alike: dict[Vault, list[str]] = {}
+    for name in names:
+        # Whatever namespace they are in, it is the same server.
+        alike.setdefault(replace(config.vault_of(name), namespace=""), []).append(name)
+    asked = {
+        vault: [pool.submit(node, vault, address) for address in vault.addresses] for vault in alike
+    }
+    return tuple(
+        Server(vault, tuple(stages), _nodes(asked[vault])) for vault, stages in alike.items()
+    )
+
+
+def _nodes(futures: Sequence[Future[Node]]) -> tuple[Node, ...]:
+    return tuple(future.result() for future in futures)

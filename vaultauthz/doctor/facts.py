@@ -1,0 +1,213 @@
+"""What was found out, as values: all that the rules know. No secret is among it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from vaultauthz.config.methods import Auth, TokenFile
+from vaultauthz.config.values import SecretSource, Vault
+from vaultauthz.core.grant import Verdict
+from vaultauthz.policy import Need
+from vaultauthz.vault.errors import VaultError
+from vaultauthz.vault.probe import Health, Mount, TokenFacts
+
+ROOT: Final = "root"  # a capability, and the policy that brings it
+DEFAULT: Final = "default"  # the policy that every token has, unless its role says no
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A call that did not work; ``detail`` is Vault's own text, for the operator's terminal."""
+
+    reason: str
+    detail: str = ""
+    status: int = 0
+    verdict: Verdict = Verdict.REFUSED
+    away: bool = False
+
+    @classmethod
+    def of(cls, error: VaultError) -> Trouble:
+        """What the error says."""
+        failure = error.failure
+        return cls(failure.reason, error.detail, error.status, failure.verdict, failure.away)
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}" if self.detail else self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What TLS came to. ``ends_in``: seconds until the server's certificate ends, if known."""
+
+    version: str = ""
+    ends_in: float | None = None
+    problem: str = ""  # OpenSSL's own words, "" when it worked
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One address of Vault. ``ahead``: its clock less ours, in seconds."""
+
+    address: str
+    health: Health | None = None
+    trouble: Trouble | None = None
+    handshake: Handshake | None = None  # None without TLS
+    ahead: float | None = None
+
+    @property
+    def serves(self) -> bool:
+        """Whether it can answer a login."""
+        return self.health is not None and self.health.initialized and not self.health.sealed
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One Vault as ``stages`` see it, and its nodes in the order they are tried."""
+
+    vault: Vault
+    stages: tuple[str, ...]
+    nodes: tuple[Node, ...]
+
+    @property
+    def node(self) -> Node | None:
+        """The first one that can answer a login."""
+        return next((node for node in self.nodes if node.serves), None)
+
+
+@dataclass(frozen=True, slots=True)
+class SecretFile:
+    """A file that a login reads; ``mode`` is None when it is not there.
+
+    ``private``: only its owner is to read it, as nothing else guards what is in it.
+    """
+
+    key: str  # of the configuration: secret_id_file
+    path: Path
+    mode: int | None
+    private: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A line of the policy that is needed, and what the token may do there."""
+
+    need: Need
+    found: tuple[str, ...]
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What it may not do and has to."""
+        if ROOT in self.found:
+            return ()
+        return tuple(name for name in self.need.capabilities if name not in self.found)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An upstream's secret: where it is read, the engine there, or why that was not told."""
+
+    upstream: str
+    source: SecretSource
+    path: str  # as the policy names it
+    mount: Mount | None = None
+    trouble: Trouble | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a dry fetch gave: names of fields, never values. Seconds for ``ttl``."""
+
+    upstream: str
+    wanted: tuple[str, ...]
+    fields: tuple[str, ...] = ()
+    unfit: str = ""  # why a value cannot go on a request; names the place
+    ttl: float = 0.0
+    lease_id: str = ""
+    renewable: bool = False
+    trouble: Trouble | None = None
+    left: Trouble | None = None  # why its lease could not be revoked
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """The fields that the injections want and the secret does not have."""
+        return tuple(name for name in self.wanted if name not in self.fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a stage's login came to. What was not tried is None or empty.
+
+    ``login``: the trouble with it. ``token`` and ``lookup``: what Vault knows of the
+    token, or why it did not say. ``uses``: requests that the token is good for, 0
+    without a bound. ``role``: the role's name as Vault told it.
+    """
+
+    name: str
+    auth: Auth
+    namespace: str = ""
+    version: str = ""  # of the node that was asked
+    tried: bool = False
+    same_as: str = ""  # the stage whose refused login this one shares
+    files: tuple[SecretFile, ...] = ()
+    login: Trouble | None = None
+    wrapped: bool = False  # its secret_id can be had once, so that only the wrapping was looked at
+    token: TokenFacts | None = None
+    lookup: Trouble | None = None
+    uses: int = 0
+    role: str = ""
+    asked: Trouble | None = None  # why the capabilities are not known
+    accesses: tuple[Access, ...] = ()
+    places: tuple[Place, ...] = ()
+    fetched: tuple[Fetched, ...] = ()
+    audit_header: str = ""  # clear | hashed | absent; "" when it may not be looked at
+    left: Trouble | None = None  # why the token could not be revoked
+    gone: Trouble | None = None  # Vault went away in the middle
+    crash: str = ""  # a bug of ours, and where
+
+    @property
+    def logged_in(self) -> bool:
+        """Whether there was a token to ask with."""
+        return self.tried and not self.login and not self.wrapped and not self.crash
+
+    @property
+    def own_token(self) -> bool:
+        """Whether the token is doctor's to revoke."""
+        return not isinstance(self.auth, TokenFile)
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """The token's policies, each once."""
+        return tuple(dict.fromkeys(self.token.policies)) if self.token else ()
+
+    @property
+    def leases(self) -> Iterator[Fetched]:
+        """The dry fetches that made a lease."""
+        return (fetch for fetch in self.fetched if fetch.lease_id)
+
+    @property
+    def cli(self) -> str:
+        """The name of Vault's own command line there; OpenBao's versions begin at 2."""
+        return "vault" if self.version.startswith(("0.", "1.")) or "+" in self.version else "bao"
+
+    def command(self, verb: str, rest: str) -> str:
+        """A line for a shell: Vault's own command, in this stage's namespace."""
+        namespace = f" -namespace={self.namespace}" if self.namespace else ""
+        return f"{self.cli} {verb}{namespace} {rest}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything. ``warnings`` are the configuration's own.
+
+    ``unfinished``: stages that were still giving back when that had taken too long.
+    """
+
+    servers: tuple[Server, ...]
+    stages: tuple[Stage, ...]
+    warnings: tuple[str, ...] = ()
+    fetched: bool = False
+    interrupted: bool = False
+    unfinished: tuple[str, ...] = ()

@@ -1,0 +1,82 @@
+"""Facts → findings. Each rule is one small pure function; these tables are all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Final
+
+from vaultauthz.doctor.facts import Facts, Server, Stage
+from vaultauthz.doctor.finding import ERROR, Finding
+from vaultauthz.doctor.rules import access, engines, fetches, files, login, server, token
+
+OF_SERVER: Final[tuple[Callable[[Server], Iterator[Finding]], ...]] = (
+    server.away,
+    server.not_initialized,
+    server.sealed,
+    server.several_clusters,
+    server.clear_text,
+    server.certificate_ends,
+    server.clock,
+)
+OF_STAGE: Final[tuple[Callable[[Stage], Iterator[Finding]], ...]] = (
+    login.crashed,
+    server.too_old,
+    files.absent,
+    files.open_to_others,
+    login.refused,
+    login.gone,
+    login.wrapping,
+    token.not_looked_up,
+    token.root,
+    token.only_default,
+    token.few_uses,
+    token.endless,
+    token.batch,
+    token.shorter_than_leases,
+    token.cannot_be_renewed,
+    token.explicit_max,
+    token.longer_than_an_hour,
+    token.left_behind,
+    access.not_told,
+    access.missing,
+    access.more_than_needed,
+    engines.none_mounted,
+    engines.no_kv,
+    engines.data_twice,
+    engines.kv_by_path,
+    engines.no_versions,
+    fetches.failed,
+    fetches.fields,
+    fetches.unfit,
+    fetches.brief,
+    fetches.less_than_asked,
+    fetches.left_behind,
+    login.audit_header,
+)
+
+
+def judge(facts: Facts) -> tuple[Finding, ...]:
+    """Everything that is wrong, the errors first; what is wrong in several stages once."""
+    found = [
+        replace(finding, stages=seen.stages)
+        for seen in facts.servers
+        for rule in OF_SERVER
+        for finding in rule(seen)
+    ]
+    found += [
+        replace(finding, stages=(stage.name,))
+        for stage in facts.stages
+        for rule in OF_STAGE
+        for finding in rule(stage)
+    ]
+    found += files.configured(facts)
+    return tuple(sorted(_merged(found), key=lambda finding: finding.severity != ERROR))
+
+
+def _merged(found: Iterable[Finding]) -> Iterator[Finding]:
+    """The same finding of several stages as one that names them all."""
+    alike: dict[Finding, list[str]] = {}
+    for finding in found:
+        alike.setdefault(replace(finding, stages=()), []).extend(finding.stages)
+    return (replace(finding, stages=tuple(stages)) for finding, stages in alike.items())

@@ -1,0 +1,124 @@
+"""The dry fetch of each secret: was it given, with the right fields, for long enough."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from vaultauthz.config.values import KvSecret, PathSecret
+from vaultauthz.core.grant import Verdict
+from vaultauthz.doctor.facts import Fetched, Place, Stage
+from vaultauthz.doctor.finding import Finding, error, warning
+from vaultauthz.doctor.text import span
+
+_BRIEF: Final = 60.0  # a lease of less is replaced all the time
+_ROUNDING: Final = 2.0  # seconds
+
+
+def _pairs(stage: Stage) -> Iterator[tuple[Fetched, Place]]:
+    places = {place.upstream: place for place in stage.places}
+    return ((fetch, places[fetch.upstream]) for fetch in stage.fetched)
+
+
+def failed(stage: Stage) -> Iterator[Finding]:
+    """Vault did not give it, for a reason that no other rule has told."""
+    untold = {a.need.path for a in stage.accesses if a.missing}
+    for fetch, place in _pairs(stage):
+        if fetch.trouble is None or place.path in untold or place.trouble:
+            continue
+        mend, lines = _way_out(stage, fetch, place)
+        yield error(
+            f"{place.source.path} was not given: {fetch.trouble}",
+            "requests for this upstream are answered 503",
+            mend,
+            *lines,
+            upstream=fetch.upstream,
+        )
+
+
+def _way_out(stage: Stage, fetch: Fetched, place: Place) -> tuple[str, tuple[str, ...]]:
+    assert fetch.trouble
+    path = place.source.path
+    if isinstance(place.source, KvSecret):
+        if fetch.trouble.verdict is Verdict.SECRET_GONE:
+            pairs = " ".join(f"{name}=…" for name in fetch.wanted)
+            line = stage.command("kv put", f"{path} {pairs}")
+            return "write it (or correct the path)", (line,)
+        return "see whether it can be read with this", (stage.command("kv get", path),)
+    if fetch.trouble.status >= 500:
+        return "the engine could not reach its service: see its connection, and Vault's log", ()
+    head, _, _ = path.rpartition("/")
+    roles = head.replace("/static-creds", "/static-roles").replace("/creds", "/roles")
+    listing = (stage.command("list", roles.replace("/issue", "/roles")),)
+    return "see that the role is there, and that it is spelled so", listing
+
+
+def fields(stage: Stage) -> Iterator[Finding]:
+    """A field that ``inject`` asks for is not in the secret."""
+    for fetch, place in _pairs(stage):
+        if fetch.trouble or not fetch.lacking:
+            continue
+        has = ", ".join(sorted(fetch.fields)) or "no fields"
+        lines = []
+        if isinstance(place.source, KvSecret):
+            pairs = " ".join(f"{name}=…" for name in fetch.lacking)
+            lines.append(stage.command("kv patch", f"{place.source.path} {pairs}"))
+        yield error(
+            f"{place.source.path} has no field {', '.join(fetch.lacking)}; it has: {has}",
+            "inject cannot fill in what is not there; requests are answered 503",
+            "correct the name in inject" + (", or add the field" if lines else ""),
+            *lines,
+            upstream=fetch.upstream,
+        )
+
+
+def unfit(stage: Stage) -> Iterator[Finding]:
+    """A value that HTTP cannot carry."""
+    for fetch, place in _pairs(stage):
+        if fetch.unfit:
+            yield error(
+                f"{place.source.path}: {fetch.unfit}",
+                "it is refused, and requests are answered 503",
+                "write it without that character (printf, not echo, leaves no newline)",
+                upstream=fetch.upstream,
+            )
+
+
+def brief(stage: Stage) -> Iterator[Finding]:
+    """A lease that is gone before it is of use."""
+    for fetch, place in _pairs(stage):
+        if fetch.lease_id and fetch.ttl < _BRIEF:
+            yield warning(
+                f"a lease of {place.source.path} lives for {span(fetch.ttl)}",
+                "it is renewed or replaced every few seconds, and gone as soon as Vault is away "
+                "for a moment",
+                "let the role give at least five minutes (default_ttl), or ask for more with "
+                "secret.ttl",
+                upstream=fetch.upstream,
+            )
+
+
+def less_than_asked(stage: Stage) -> Iterator[Finding]:
+    """``secret.ttl`` that the role does not grant."""
+    for fetch, place in _pairs(stage):
+        asked = place.source.ttl if isinstance(place.source, PathSecret) else None
+        if fetch.lease_id and asked is not None and fetch.ttl < asked - _ROUNDING:
+            yield warning(
+                f"secret.ttl asks for {span(asked)}, Vault gives {span(fetch.ttl)}",
+                "the role, or the engine's tuning, bounds it: the credential is replaced more often",
+                "ask for less, or raise max_ttl of the role",
+                upstream=fetch.upstream,
+            )
+
+
+def left_behind(stage: Stage) -> Iterator[Finding]:
+    """A lease of this examination is still there."""
+    for fetch in stage.leases:
+        if fetch.left:
+            yield warning(
+                f"the lease that doctor took could not be revoked: {fetch.left}",
+                f"the login that Vault made for it lives for another {span(fetch.ttl)}",
+                "revoke it",
+                stage.command("lease revoke", fetch.lease_id),
+                upstream=fetch.upstream,
+            )

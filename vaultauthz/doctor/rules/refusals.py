@@ -1,0 +1,197 @@
+"""What a refused login means, method by method, and where to look.
+
+Vault says little on purpose. Sources: its documentation of each auth method, and what
+OpenBao 2.7 answered in our tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from vaultauthz.config.methods import AppRole, TokenFile
+from vaultauthz.doctor.facts import Stage, Trouble
+from vaultauthz.doctor.methods import Method, method
+
+_LOCKING: Final = ("approle", "userpass", "ldap")
+_NO_ROUTE: Final = ("no handler", "unsupported path", "unsupported operation")
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """``commands`` are verbs of Vault's command line, each with what it is about."""
+
+    means: str
+    mend: str
+    commands: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The login that did not work."""
+
+    stage: Stage
+    trouble: Trouble
+    how: Method
+
+    @property
+    def config(self) -> str:
+        """Where the method's own settings are."""
+        return f"auth/{self.how.mount}/config"
+
+
+def meaning(stage: Stage, trouble: Trouble) -> Meaning:
+    """What to tell the user about it."""
+    refusal = Refusal(stage, trouble, method(stage.auth))
+    return next(found for rule in _IN_TURN if (found := rule(refusal)) is not None)
+
+
+def _away(refusal: Refusal) -> Meaning | None:
+    if not refusal.trouble.away:
+        return None
+    return Meaning("Vault stopped answering", "try again when it is well", {"status": ""})
+
+
+def _dead_token(refusal: Refusal) -> Meaning | None:
+    if not isinstance(refusal.stage.auth, TokenFile):
+        return None
+    if refusal.trouble.status == 403:
+        means = (
+            "the token in the file has expired or was revoked, or its policies lack "
+            "auth/token/lookup-self"
+        )
+    elif "never expires" in refusal.trouble.reason:
+        means = "whoever reads the file has this token, perhaps the root token, for good"
+    else:
+        means = "the token in the file cannot be used"
+    mend = "have whatever writes the file log in again (of Vault Agent: look at its log)"
+    return Meaning(means, mend, {})
+
+
+def _not_sent(refusal: Refusal) -> Meaning | None:
+    if refusal.trouble.status:
+        return None
+    return Meaning("it did not get as far as Vault", "mend what is named there", {})
+
+
+def _not_mounted(refusal: Refusal) -> Meaning | None:
+    trouble, how = refusal.trouble, refusal.how
+    denied = trouble.status == 403 and how.name not in (*_LOCKING, "kubernetes")
+    if not (denied or trouble.status == 404 or any(t in trouble.detail for t in _NO_ROUTE)):
+        return None
+    return Meaning(
+        f"no auth method answers at auth/{how.mount}",
+        "enable it, or correct mount (and namespace)",
+        {"auth list": "", "auth enable": f"-path={how.mount} {how.name}"},
+    )
+
+
+def _locked(refusal: Refusal) -> Meaning | None:
+    if refusal.trouble.status != 403 or refusal.how.name not in _LOCKING:
+        return None
+    return Meaning(
+        "either Vault has locked this login, as five wrong tries do for 15 minutes, or no auth "
+        "method is mounted there",
+        "see which it is; ACCESSOR and ALIAS are in what the second command prints",
+        {
+            "auth list": "",
+            "read": "sys/locked-users",
+            "write": "-f sys/locked-users/ACCESSOR/unlock/ALIAS",
+        },
+    )
+
+
+def _by_method(refusal: Refusal) -> Meaning | None:
+    return _OF_METHOD[refusal.how.name](refusal)
+
+
+_IN_TURN: Final = (_away, _dead_token, _not_sent, _not_mounted, _locked, _by_method)
+
+
+def _approle(refusal: Refusal) -> Meaning:
+    auth, role = refusal.stage.auth, refusal.how.role
+    assert isinstance(auth, AppRole)
+    return Meaning(
+        "role_id is unknown, or secret_id is wrong, expired, used up, or bound to other "
+        "addresses (CIDR)",
+        f"put a new secret_id into {auth.secret_id_file or 'the configuration'}, and compare "
+        "role_id (ROLE: the role's name)",
+        {"write": f"-f {role}/secret-id", "read": f"{role}/role-id"},
+    )
+
+
+def _kubernetes(refusal: Refusal) -> Meaning:
+    if refusal.trouble.status >= 500:
+        return Meaning(
+            "Vault could not ask Kubernetes about the service account",
+            "look at kubernetes_host, the CA and token_reviewer_jwt in Vault",
+            {"read": refusal.config},
+        )
+    return Meaning(
+        "the role does not name this pod's service account or its namespace, its audience is "
+        "another, Vault may not create TokenReviews, or the method is not mounted there",
+        "compare bound_service_account_names, bound_service_account_namespaces and audience with "
+        "the pod; Vault's reviewer needs the cluster role system:auth-delegator",
+        {"read": refusal.how.role, "auth list": ""},
+    )
+
+
+_JWT: Final = {
+    "audience": "the token's audience (aud) is not among the role's bound_audiences",
+    "issuer": "the token's issuer (iss) is not the method's bound_issuer",
+    "could not be found": "there is no such role",
+    "expired": "the token has expired, or a clock is wrong",
+    "signature": "none of the method's keys signed the token, or they cannot be fetched",
+}
+
+
+def _jwt(refusal: Refusal) -> Meaning:
+    text = refusal.trouble.detail.lower()
+    usual = "the role's bound audience, subject or claims are not the token's"
+    return Meaning(
+        next((means for word, means in _JWT.items() if word in text), usual),
+        "compare bound_audiences, bound_subject and bound_claims of the role with the token's "
+        f"claims, and its issuer and keys with {refusal.config}",
+        {"read": refusal.how.role},
+    )
+
+
+def _cert(refusal: Refusal) -> Meaning:
+    return Meaning(
+        "no role trusts this client certificate, its names are not among the allowed, or "
+        "something on the way ends TLS",
+        "compare certificate and allowed_* of the role with what we present",
+        {"list": f"auth/{refusal.how.mount}/certs", "read": refusal.how.role},
+    )
+
+
+def _password(refusal: Refusal) -> Meaning:
+    where = "Vault" if refusal.how.name == "userpass" else "the directory"
+    return Meaning(
+        f"user name or password is not as {where} has it",
+        "put the right password into password_file; some more wrong tries lock the user",
+        {"read": refusal.how.role},
+    )
+
+
+def _cloud(refusal: Refusal) -> Meaning:
+    return Meaning(
+        "the role does not name this identity, there is no such role, or Vault cannot check it "
+        "with the cloud (a wrong clock counts as well)",
+        f"compare what the role is bound to with this machine's identity, and {refusal.config}",
+        {"read": refusal.how.role},
+    )
+
+
+_OF_METHOD: Final[dict[str, Callable[[Refusal], Meaning]]] = {
+    "approle": _approle,
+    "kubernetes": _kubernetes,
+    "jwt": _jwt,
+    "cert": _cert,
+    "userpass": _password,
+    "ldap": _password,
+    "aws": _cloud,
+    "gcp": _cloud,
+    "azure": _cloud,
+}

@@ -1,0 +1,31 @@
+"""A response-wrapped secret_id: looked at, and not unwrapped, as that can be done once."""
+
+from __future__ import annotations
+
+import re
+
+from vaultauthz.config.methods import AppRole
+from vaultauthz.core.grant import Verdict
+from vaultauthz.core.secret import Secret
+from vaultauthz.doctor.facts import Trouble
+from vaultauthz.vault.auth.files import read_secret
+from vaultauthz.vault.errors import VaultError
+from vaultauthz.vault.probe import Probe
+
+
+def look_at_wrapping(probe: Probe, auth: AppRole) -> Trouble | None:
+    """Why the wrapping token in the file is of no use; None when it waits to be used."""
+    assert auth.secret_id_file
+    try:
+        token = read_secret(auth.secret_id_file, "secret_id")
+        # In the body: as a header it would be used up by the question.
+        answer = probe.write(Secret(""), "sys/wrapping/lookup", {"token": token.reveal()})
+    except VaultError as exc:
+        return Trouble.of(exc)
+    data = answer.get("data")
+    made_by = data.get("creation_path") if isinstance(data, dict) else None
+    wanted = rf"auth/{re.escape(auth.mount)}/role/[^/]+/secret-id"
+    if isinstance(made_by, str) and re.fullmatch(wanted, made_by):
+        return None
+    reason = f"it was not made by auth/{auth.mount}/role/…/secret-id"
+    return Trouble(reason, str(made_by)[:200], verdict=Verdict.LOCKED)
