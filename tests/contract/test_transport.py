@@ -283,6 +283,16 @@ def test_a_read_that_fails_has_its_verdict(
     assert client.fetch().lease_id
 
 
+def test_an_answer_that_ends_early_is_told_from_one_that_is_not_vaults(
+    vault: FakeVault, client: Client
+) -> None:
+    """Half of Vault's JSON is a connection that broke; a whole page of HTML is a wrong address."""
+    vault.fault(faults.cut(), CREDS.path)
+    assert "broke off" in failure_of(client.fetch).failure.reason
+    vault.fault(faults.status(200, body=b"<html>"), CREDS.path)
+    assert "not Vault's" in failure_of(client.fetch).failure.reason
+
+
 @pytest.mark.parametrize(
     ("text", "verdict"),
     [

@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
-
 from vaultauthz.config.addresses import UNIX
 from vaultauthz.config.values import Vault
 from vaultauthz.doctor.facts import Handshake, Node, Trouble
 from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.probe import Probe
+from vaultauthz.vault.trust import Trust
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -52,7 +51,7 @@ def _handshake(vault: Vault, *, listen: bool = False) -> Handshake:
         with _connected(vault) as plain:
             host = urlsplit(vault.address).hostname or ""
             name = vault.tls.server_name or host
-            with _context(vault).wrap_socket(plain, server_hostname=name) as secure:
+            with Trust(vault.tls).context().wrap_socket(plain, server_hostname=name) as secure:
                 if listen:
                     _hear(secure)
                 ends = secure.getpeercert() or {}
@@ -63,22 +62,13 @@ def _handshake(vault: Vault, *, listen: bool = False) -> Handshake:
         return Handshake(problem=exc.verify_message)
     except ssl.SSLError as exc:
         return Handshake(problem=(exc.reason or "the handshake failed").replace("_", " ").lower())
-    except (OSError, ValueError):
+    except (OSError, ValueError, VaultError):
         return Handshake()  # no connection, or files that cannot be read: the call itself tells
 
 
 def _hear(secure: ssl.SSLSocket) -> None:
     with contextlib.suppress(TimeoutError):  # it has nothing to say
         secure.recv(1)
-
-
-def _context(vault: Vault) -> ssl.SSLContext:
-    tls = vault.tls
-    # As the calls do it: requests' own authorities, not the system's.
-    context = ssl.create_default_context(cafile=str(tls.ca_cert or DEFAULT_CA_BUNDLE_PATH))
-    if tls.client_cert:
-        context.load_cert_chain(tls.client_cert, tls.client_key)
-    return context
 
 
 def _cause(vault: Vault) -> str:

@@ -80,6 +80,8 @@ _LOGIN, _LOCKABLE = (Call.LOGIN,), (Call.LOGIN_LOCKABLE,)
 # The directory, or the issuer of a JWT, could not be asked about what we gave.
 _NO_DIRECTORY = ("error connecting to host", 'ldap result code 200 "network error"')
 _UNREACHED = ("failed to connect", "connection refused", "timeout", "timed out", "no such host")
+_NO_KEYS = ("get keys failed", "fetching keys")
+_OTHER_CERT = ("client identity during renewal",)
 _GONE = ("lease not found", "lease expired", "invalid lease")
 _NO_SPACE, _SPACE_LOCKED = ("namespace not found",), ("to this namespace has been locked",)
 _NO_MOUNT, _NO_ACTIVE = ("no handler for route",), ("local node not active",)
@@ -91,6 +93,7 @@ ROWS: tuple[Row, ...] = (
     Row((400,), _LOCKABLE, (), Verdict.LOCKED, _FINE,
         "Vault refused the login; not tried again by itself"),
     Row((400,), _LOGIN, _UNREACHED, _RETRY, _FINE, "Vault could not check the login"),
+    Row((400,), _LOGIN, _NO_KEYS, _RETRY, _FINE, "Vault could not fetch the keys that sign JWTs"),
     Row((400,), _LEASE, _GONE, Verdict.LEASE_GONE, _FINE, "the lease is gone"),
     Row((400,), _LEASE, _UNREACHED, _RETRY, _FINE,
         "Vault could not reach the service behind the lease"),
@@ -118,6 +121,8 @@ ROWS: tuple[Row, ...] = (
     Row(range(300, 400), _ANY, (), _RETRY, _OUT,
         "Vault redirects to another host, which is not followed"),
     Row((500,), _ANY, _NO_ACTIVE, _RETRY, _OUT, "this Vault node knows of no active one"),
+    # Its renewal works with the certificate only that the token was given to.
+    Row((500,), _LEASE, _OTHER_CERT, _REFUSED, _FINE, "the token was given to another certificate"),
     Row((501,), _ANY, (), _RETRY, _OUT, "Vault is not initialized"),
     Row((502, 504), _ANY, (), _RETRY, _UNSURE, "what stands before Vault has no answer of it"),
     Row((503,), _ANY, _SPACE_LOCKED, _RETRY, _BUSY, "an administrator has locked the namespace"),

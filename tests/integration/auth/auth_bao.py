@@ -41,7 +41,7 @@ class AuthBao(OpenBao):
 
     def _prepare(self) -> Process:
         process = super()._prepare()
-        pair = self._authority.issue("127.0.0.1")
+        pair = self._authority.issue("127.0.0.1", hours=200)  # doctor warns in its last week
         with (self._folder / "config.hcl").open("a") as file:
             file.write(
                 LISTENER.format(

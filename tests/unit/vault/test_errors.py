@@ -18,12 +18,15 @@ EVERY = st.sampled_from(Call)
 # tests/integration/test_vault_errors.py has them from the real server, else as it says here.
 LDAP = 'error connecting to host "ldap://ad": LDAP Result Code 200 "Network Error": dial tcp'
 KEYS = "error validating token: fetching keys: dial tcp 10.0.0.1:443: connect: connection refused"
+NO_KEYS = "error validating token: fetching keys oidc: get keys failed: 500 Internal Server Error"
+OTHER_CERT = "failed to renew entry: client identity during renewal not matching client identity"
 NO_ACTIVE = "local node not active but active cluster node not found"
 LOCKED = 'API access to this namespace has been locked by an administrator - "x/" must be'
 EXAMPLES = [
     (Call.LOGIN_LOCKABLE, 400, LDAP),  # Vault's source, sdk/helper/ldaputil
     (Call.LOGIN_LOCKABLE, 400, "invalid username or password"),
     (Call.LOGIN, 400, KEYS),  # go-oidc's and net's words, as Vault's jwt engine passes them on
+    (Call.LOGIN, 400, NO_KEYS),
     (Call.RENEW, 400, "lease not found"),
     (Call.RENEW, 400, "failed to renew entry: err: failed to connect to `host=db`"),
     (Call.READ, 400, "unknown role: pay"),
@@ -44,6 +47,7 @@ EXAMPLES = [
     (Call.READ, 473, ""),  # the same
     (Call.READ, 307, ""),
     (Call.READ, 500, NO_ACTIVE),
+    (Call.RENEW, 500, OTHER_CERT),
     (Call.READ, 501, ""),
     (Call.READ, 502, ""),  # a load balancer's
     (Call.READ, 503, LOCKED),
