@@ -21,7 +21,7 @@ test: $(VENV)/.all
 	$(BIN)/python -m pytest $(ARGS)
 
 test-unit: $(VENV)/.all
-	$(BIN)/python -m pytest tests/unit $(ARGS)
+	$(BIN)/python -m pytest tests/unit -n auto $(ARGS)
 
 check: $(VENV)/.all
 	$(BIN)/ruff check .
