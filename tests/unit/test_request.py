@@ -108,3 +108,21 @@ def test_a_token_that_cannot_be_told_from_others_makes_its_bearer_nobody(
     """With a certificate, too: else all users of that kind behind it would share a lease."""
     assert request_of(principal, "", claims).identity == ()
     assert request_of(principal, "", {"iss": "x", "sub": "a"}, claims).identity == ()
+
+
+@pytest.mark.parametrize(
+    ("request_", "caller"),
+    [
+        (Request("envoy"), ""),
+        (Request("envoy", principal="spiffe://corp/shop"), "spiffe://corp/shop"),
+        (Request("kong", consumer="shop"), "shop"),
+        (Request("envoy", claims=({"sub": "ann"},)), "ann"),
+        (Request("envoy", principal="shop", claims=({"sub": "ann"}, {"sub": 7})), "shop, ann"),
+        (Request("envoy", claims=({"iss": "a"}, {"sub": "ann"}, {"sub": "bob"})), "ann, bob"),
+    ],
+)
+def test_the_audit_log_names_the_certificate_and_the_user_behind_it(
+    request_: Request, caller: str
+) -> None:
+    """Two users behind one certificate are told apart there too."""
+    assert request_.caller == caller

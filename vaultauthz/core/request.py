@@ -75,11 +75,14 @@ class Request:
 
     @property
     def caller(self) -> str:
-        """Who sent it, for the audit log; "" when the gateway did not say."""
-        if self.principal or self.consumer:
-            return self.principal or self.consumer
-        for claims in self.claims:
-            subject = claims.get("sub")
-            if isinstance(subject, str):
-                return subject
-        return ""
+        """Who sent it, for the audit log; "" when the gateway did not say.
+
+        The certificate or consumer, and whom its tokens speak for: behind one
+        certificate there may be many users.
+        """
+        known = self.principal or self.consumer
+        if not self.claims:
+            return known
+        subjects = [claims.get("sub") for claims in self.claims]
+        named = [text for text in subjects if isinstance(text, str) and text]
+        return ", ".join(dict.fromkeys(filter(None, (known, *named))))
