@@ -11,7 +11,7 @@ help:
 	@echo "make demo       the main job on real OpenBao, PostgreSQL and Envoy (KEEP=1 leaves it up)"
 	@echo "make test       all tests; make test-unit: those without servers, under 30 s"
 	@echo "make check      lint, types, import rules"
-	@echo "make bench      a check's cost, ten thousand upstreams, a fleet's calls to Vault"
+	@echo "make bench      the cost of a request against Envoy alone; ten thousand upstreams; a fleet's calls to Vault"
 	@echo "make proto      build vaultauthz/_pb from proto/"
 
 demo: $(VENV)/.demo
@@ -31,9 +31,10 @@ check: $(VENV)/.all
 	$(PROTO) --check
 
 bench: $(VENV)/.all
+	$(BIN)/python benchmarks/compare.py $(ARGS)
 	$(BIN)/python benchmarks/check_micro.py
 	$(BIN)/python benchmarks/upstreams.py
-	$(BIN)/python benchmarks/fleet.py
+	$(BIN)/python benchmarks/fleet.py --jobs 2
 
 format: $(VENV)/.all
 	$(BIN)/ruff check --fix .

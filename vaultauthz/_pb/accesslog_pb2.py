@@ -23,12 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
-from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1evaultauthz/_pb/accesslog.proto\x12\x1dvaultauthz.envoy.accesslog.v3\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\x81\x03\n\x17StreamAccessLogsMessage\x12U\n\nidentifier\x18\x01 \x01(\x0b\x32\x41.vaultauthz.envoy.accesslog.v3.StreamAccessLogsMessage.Identifier\x12^\n\thttp_logs\x18\x02 \x01(\x0b\x32K.vaultauthz.envoy.accesslog.v3.StreamAccessLogsMessage.HTTPAccessLogEntries\x1aQ\n\nIdentifier\x12\x31\n\x04node\x18\x01 \x01(\x0b\x32#.vaultauthz.envoy.accesslog.v3.Node\x12\x10\n\x08log_name\x18\x02 \x01(\t\x1a\\\n\x14HTTPAccessLogEntries\x12\x44\n\tlog_entry\x18\x01 \x03(\x0b\x32\x31.vaultauthz.envoy.accesslog.v3.HTTPAccessLogEntry\"#\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\"\xef\x01\n\x12HTTPAccessLogEntry\x12I\n\x11\x63ommon_properties\x18\x01 \x01(\x0b\x32..vaultauthz.envoy.accesslog.v3.AccessLogCommon\x12\x45\n\x07request\x18\x03 \x01(\x0b\x32\x34.vaultauthz.envoy.accesslog.v3.HTTPRequestProperties\x12G\n\x08response\x18\x04 \x01(\x0b\x32\x35.vaultauthz.envoy.accesslog.v3.HTTPResponseProperties\"\xa7\x03\n\x0f\x41\x63\x63\x65ssLogCommon\x12\x44\n\x0etls_properties\x18\x04 \x01(\x0b\x32,.vaultauthz.envoy.accesslog.v3.TLSProperties\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x41\n\x1etime_to_first_upstream_tx_byte\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x10upstream_cluster\x18\x0f \x01(\t\x12\x39\n\x08metadata\x18\x11 \x01(\x0b\x32\'.vaultauthz.envoy.accesslog.v3.Metadata\x12S\n\x0b\x63ustom_tags\x18\x16 \x03(\x0b\x32>.vaultauthz.envoy.accesslog.v3.AccessLogCommon.CustomTagsEntry\x1a\x31\n\x0f\x43ustomTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\xc7\x02\n\rTLSProperties\x12g\n\x1bpeer_certificate_properties\x18\x05 \x01(\x0b\x32\x42.vaultauthz.envoy.accesslog.v3.TLSProperties.CertificateProperties\x1a\xcc\x01\n\x15\x43\x65rtificateProperties\x12k\n\x10subject_alt_name\x18\x01 \x03(\x0b\x32Q.vaultauthz.envoy.accesslog.v3.TLSProperties.CertificateProperties.SubjectAltName\x12\x0f\n\x07subject\x18\x02 \x01(\t\x1a\x35\n\x0eSubjectAltName\x12\r\n\x03uri\x18\x01 \x01(\tH\x00\x12\r\n\x03\x64ns\x18\x02 \x01(\tH\x00\x42\x05\n\x03san\"\xb0\x01\n\x08Metadata\x12T\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32;.vaultauthz.envoy.accesslog.v3.Metadata.FilterMetadataEntry\x1aN\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\"d\n\x15HTTPRequestProperties\x12\x16\n\x0erequest_method\x18\x01 \x01(\x05\x12\x11\n\tauthority\x18\x03 \x01(\x0c\x12\x0c\n\x04path\x18\x05 \x01(\x0c\x12\x12\n\nrequest_id\x18\t \x01(\x0c\"l\n\x16HTTPResponseProperties\x12\x33\n\rresponse_code\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x1d\n\x15response_code_details\x18\x06 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1evaultauthz/_pb/accesslog.proto\x12\x1dvaultauthz.envoy.accesslog.v3\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xce\x02\n\x17StreamAccessLogsMessage\x12U\n\nidentifier\x18\x01 \x01(\x0b\x32\x41.vaultauthz.envoy.accesslog.v3.StreamAccessLogsMessage.Identifier\x12^\n\thttp_logs\x18\x02 \x01(\x0b\x32K.vaultauthz.envoy.accesslog.v3.StreamAccessLogsMessage.HTTPAccessLogEntries\x1aQ\n\nIdentifier\x12\x31\n\x04node\x18\x01 \x01(\x0b\x32#.vaultauthz.envoy.accesslog.v3.Node\x12\x10\n\x08log_name\x18\x02 \x01(\t\x1a)\n\x14HTTPAccessLogEntries\x12\x11\n\tlog_entry\x18\x01 \x03(\x0c\"#\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\"\xef\x01\n\x12HTTPAccessLogEntry\x12I\n\x11\x63ommon_properties\x18\x01 \x01(\x0b\x32..vaultauthz.envoy.accesslog.v3.AccessLogCommon\x12\x45\n\x07request\x18\x03 \x01(\x0b\x32\x34.vaultauthz.envoy.accesslog.v3.HTTPRequestProperties\x12G\n\x08response\x18\x04 \x01(\x0b\x32\x35.vaultauthz.envoy.accesslog.v3.HTTPResponseProperties\"\xce\x03\n\x0f\x41\x63\x63\x65ssLogCommon\x12\x44\n\x0etls_properties\x18\x04 \x01(\x0b\x32,.vaultauthz.envoy.accesslog.v3.TLSProperties\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x41\n\x1etime_to_first_upstream_tx_byte\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x39\n\x08metadata\x18\x11 \x01(\x0b\x32\'.vaultauthz.envoy.accesslog.v3.Metadata\x12S\n\x0b\x63ustom_tags\x18\x16 \x03(\x0b\x32>.vaultauthz.envoy.accesslog.v3.AccessLogCommon.CustomTagsEntry\x12&\n\x1eupstream_request_attempt_count\x18\x18 \x01(\r\x12\x17\n\x0f\x61\x63\x63\x65ss_log_type\x18! \x01(\x05\x1a\x31\n\x0f\x43ustomTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\xc7\x02\n\rTLSProperties\x12g\n\x1bpeer_certificate_properties\x18\x05 \x01(\x0b\x32\x42.vaultauthz.envoy.accesslog.v3.TLSProperties.CertificateProperties\x1a\xcc\x01\n\x15\x43\x65rtificateProperties\x12k\n\x10subject_alt_name\x18\x01 \x03(\x0b\x32Q.vaultauthz.envoy.accesslog.v3.TLSProperties.CertificateProperties.SubjectAltName\x12\x0f\n\x07subject\x18\x02 \x01(\x0c\x1a\x35\n\x0eSubjectAltName\x12\r\n\x03uri\x18\x01 \x01(\x0cH\x00\x12\r\n\x03\x64ns\x18\x02 \x01(\x0cH\x00\x42\x05\n\x03san\"\x97\x01\n\x08Metadata\x12T\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32;.vaultauthz.envoy.accesslog.v3.Metadata.FilterMetadataEntry\x1a\x35\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"d\n\x15HTTPRequestProperties\x12\x16\n\x0erequest_method\x18\x01 \x01(\x05\x12\x11\n\tauthority\x18\x03 \x01(\x0c\x12\x0c\n\x04path\x18\x05 \x01(\x0c\x12\x12\n\nrequest_id\x18\t \x01(\x0c\"l\n\x16HTTPResponseProperties\x12\x33\n\rresponse_code\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x1d\n\x15response_code_details\x18\x06 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,32 +38,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACCESSLOGCOMMON_CUSTOMTAGSENTRY']._serialized_options = b'8\001'
   _globals['_METADATA_FILTERMETADATAENTRY']._loaded_options = None
   _globals['_METADATA_FILTERMETADATAENTRY']._serialized_options = b'8\001'
-  _globals['_STREAMACCESSLOGSMESSAGE']._serialized_start=193
-  _globals['_STREAMACCESSLOGSMESSAGE']._serialized_end=578
-  _globals['_STREAMACCESSLOGSMESSAGE_IDENTIFIER']._serialized_start=403
-  _globals['_STREAMACCESSLOGSMESSAGE_IDENTIFIER']._serialized_end=484
-  _globals['_STREAMACCESSLOGSMESSAGE_HTTPACCESSLOGENTRIES']._serialized_start=486
-  _globals['_STREAMACCESSLOGSMESSAGE_HTTPACCESSLOGENTRIES']._serialized_end=578
-  _globals['_NODE']._serialized_start=580
-  _globals['_NODE']._serialized_end=615
-  _globals['_HTTPACCESSLOGENTRY']._serialized_start=618
-  _globals['_HTTPACCESSLOGENTRY']._serialized_end=857
-  _globals['_ACCESSLOGCOMMON']._serialized_start=860
-  _globals['_ACCESSLOGCOMMON']._serialized_end=1283
-  _globals['_ACCESSLOGCOMMON_CUSTOMTAGSENTRY']._serialized_start=1234
-  _globals['_ACCESSLOGCOMMON_CUSTOMTAGSENTRY']._serialized_end=1283
-  _globals['_TLSPROPERTIES']._serialized_start=1286
-  _globals['_TLSPROPERTIES']._serialized_end=1613
-  _globals['_TLSPROPERTIES_CERTIFICATEPROPERTIES']._serialized_start=1409
-  _globals['_TLSPROPERTIES_CERTIFICATEPROPERTIES']._serialized_end=1613
-  _globals['_TLSPROPERTIES_CERTIFICATEPROPERTIES_SUBJECTALTNAME']._serialized_start=1560
-  _globals['_TLSPROPERTIES_CERTIFICATEPROPERTIES_SUBJECTALTNAME']._serialized_end=1613
-  _globals['_METADATA']._serialized_start=1616
-  _globals['_METADATA']._serialized_end=1792
-  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_start=1714
-  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_end=1792
-  _globals['_HTTPREQUESTPROPERTIES']._serialized_start=1794
-  _globals['_HTTPREQUESTPROPERTIES']._serialized_end=1894
-  _globals['_HTTPRESPONSEPROPERTIES']._serialized_start=1896
-  _globals['_HTTPRESPONSEPROPERTIES']._serialized_end=2004
+  _globals['_STREAMACCESSLOGSMESSAGE']._serialized_start=163
+  _globals['_STREAMACCESSLOGSMESSAGE']._serialized_end=497
+  _globals['_STREAMACCESSLOGSMESSAGE_IDENTIFIER']._serialized_start=373
+  _globals['_STREAMACCESSLOGSMESSAGE_IDENTIFIER']._serialized_end=454
+  _globals['_STREAMACCESSLOGSMESSAGE_HTTPACCESSLOGENTRIES']._serialized_start=456
+  _globals['_STREAMACCESSLOGSMESSAGE_HTTPACCESSLOGENTRIES']._serialized_end=497
+  _globals['_NODE']._serialized_start=499
+  _globals['_NODE']._serialized_end=534
+  _globals['_HTTPACCESSLOGENTRY']._serialized_start=537
+  _globals['_HTTPACCESSLOGENTRY']._serialized_end=776
+  _globals['_ACCESSLOGCOMMON']._serialized_start=779
+  _globals['_ACCESSLOGCOMMON']._serialized_end=1241
+  _globals['_ACCESSLOGCOMMON_CUSTOMTAGSENTRY']._serialized_start=1192
+  _globals['_ACCESSLOGCOMMON_CUSTOMTAGSENTRY']._serialized_end=1241
+  _globals['_TLSPROPERTIES']._serialized_start=1244
+  _globals['_TLSPROPERTIES']._serialized_end=1571
+  _globals['_TLSPROPERTIES_CERTIFICATEPROPERTIES']._serialized_start=1367
+  _globals['_TLSPROPERTIES_CERTIFICATEPROPERTIES']._serialized_end=1571
+  _globals['_TLSPROPERTIES_CERTIFICATEPROPERTIES_SUBJECTALTNAME']._serialized_start=1518
+  _globals['_TLSPROPERTIES_CERTIFICATEPROPERTIES_SUBJECTALTNAME']._serialized_end=1571
+  _globals['_METADATA']._serialized_start=1574
+  _globals['_METADATA']._serialized_end=1725
+  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_start=1672
+  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_end=1725
+  _globals['_HTTPREQUESTPROPERTIES']._serialized_start=1727
+  _globals['_HTTPREQUESTPROPERTIES']._serialized_end=1827
+  _globals['_HTTPRESPONSEPROPERTIES']._serialized_start=1829
+  _globals['_HTTPRESPONSEPROPERTIES']._serialized_end=1937
 # @@protoc_insertion_point(module_scope)

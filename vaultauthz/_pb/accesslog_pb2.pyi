@@ -1,7 +1,6 @@
 import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
-from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf import wrappers_pb2 as _wrappers_pb2
 from google.protobuf.internal import containers as _containers
@@ -24,8 +23,8 @@ class StreamAccessLogsMessage(_message.Message):
     class HTTPAccessLogEntries(_message.Message):
         __slots__ = ("log_entry",)
         LOG_ENTRY_FIELD_NUMBER: _ClassVar[int]
-        log_entry: _containers.RepeatedCompositeFieldContainer[HTTPAccessLogEntry]
-        def __init__(self, log_entry: _Optional[_Iterable[_Union[HTTPAccessLogEntry, _Mapping]]] = ...) -> None: ...
+        log_entry: _containers.RepeatedScalarFieldContainer[bytes]
+        def __init__(self, log_entry: _Optional[_Iterable[bytes]] = ...) -> None: ...
     IDENTIFIER_FIELD_NUMBER: _ClassVar[int]
     HTTP_LOGS_FIELD_NUMBER: _ClassVar[int]
     identifier: StreamAccessLogsMessage.Identifier
@@ -51,7 +50,7 @@ class HTTPAccessLogEntry(_message.Message):
     def __init__(self, common_properties: _Optional[_Union[AccessLogCommon, _Mapping]] = ..., request: _Optional[_Union[HTTPRequestProperties, _Mapping]] = ..., response: _Optional[_Union[HTTPResponseProperties, _Mapping]] = ...) -> None: ...
 
 class AccessLogCommon(_message.Message):
-    __slots__ = ("tls_properties", "start_time", "time_to_first_upstream_tx_byte", "upstream_cluster", "metadata", "custom_tags")
+    __slots__ = ("tls_properties", "start_time", "time_to_first_upstream_tx_byte", "metadata", "custom_tags", "upstream_request_attempt_count", "access_log_type")
     class CustomTagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -62,16 +61,18 @@ class AccessLogCommon(_message.Message):
     TLS_PROPERTIES_FIELD_NUMBER: _ClassVar[int]
     START_TIME_FIELD_NUMBER: _ClassVar[int]
     TIME_TO_FIRST_UPSTREAM_TX_BYTE_FIELD_NUMBER: _ClassVar[int]
-    UPSTREAM_CLUSTER_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
     CUSTOM_TAGS_FIELD_NUMBER: _ClassVar[int]
+    UPSTREAM_REQUEST_ATTEMPT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ACCESS_LOG_TYPE_FIELD_NUMBER: _ClassVar[int]
     tls_properties: TLSProperties
     start_time: _timestamp_pb2.Timestamp
     time_to_first_upstream_tx_byte: _duration_pb2.Duration
-    upstream_cluster: str
     metadata: Metadata
     custom_tags: _containers.ScalarMap[str, bytes]
-    def __init__(self, tls_properties: _Optional[_Union[TLSProperties, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., time_to_first_upstream_tx_byte: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., upstream_cluster: _Optional[str] = ..., metadata: _Optional[_Union[Metadata, _Mapping]] = ..., custom_tags: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
+    upstream_request_attempt_count: int
+    access_log_type: int
+    def __init__(self, tls_properties: _Optional[_Union[TLSProperties, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., time_to_first_upstream_tx_byte: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., metadata: _Optional[_Union[Metadata, _Mapping]] = ..., custom_tags: _Optional[_Mapping[str, bytes]] = ..., upstream_request_attempt_count: _Optional[int] = ..., access_log_type: _Optional[int] = ...) -> None: ...
 
 class TLSProperties(_message.Message):
     __slots__ = ("peer_certificate_properties",)
@@ -81,14 +82,14 @@ class TLSProperties(_message.Message):
             __slots__ = ("uri", "dns")
             URI_FIELD_NUMBER: _ClassVar[int]
             DNS_FIELD_NUMBER: _ClassVar[int]
-            uri: str
-            dns: str
-            def __init__(self, uri: _Optional[str] = ..., dns: _Optional[str] = ...) -> None: ...
+            uri: bytes
+            dns: bytes
+            def __init__(self, uri: _Optional[bytes] = ..., dns: _Optional[bytes] = ...) -> None: ...
         SUBJECT_ALT_NAME_FIELD_NUMBER: _ClassVar[int]
         SUBJECT_FIELD_NUMBER: _ClassVar[int]
         subject_alt_name: _containers.RepeatedCompositeFieldContainer[TLSProperties.CertificateProperties.SubjectAltName]
-        subject: str
-        def __init__(self, subject_alt_name: _Optional[_Iterable[_Union[TLSProperties.CertificateProperties.SubjectAltName, _Mapping]]] = ..., subject: _Optional[str] = ...) -> None: ...
+        subject: bytes
+        def __init__(self, subject_alt_name: _Optional[_Iterable[_Union[TLSProperties.CertificateProperties.SubjectAltName, _Mapping]]] = ..., subject: _Optional[bytes] = ...) -> None: ...
     PEER_CERTIFICATE_PROPERTIES_FIELD_NUMBER: _ClassVar[int]
     peer_certificate_properties: TLSProperties.CertificateProperties
     def __init__(self, peer_certificate_properties: _Optional[_Union[TLSProperties.CertificateProperties, _Mapping]] = ...) -> None: ...
@@ -100,11 +101,11 @@ class Metadata(_message.Message):
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
-        value: _struct_pb2.Struct
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+        value: bytes
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
     FILTER_METADATA_FIELD_NUMBER: _ClassVar[int]
-    filter_metadata: _containers.MessageMap[str, _struct_pb2.Struct]
-    def __init__(self, filter_metadata: _Optional[_Mapping[str, _struct_pb2.Struct]] = ...) -> None: ...
+    filter_metadata: _containers.ScalarMap[str, bytes]
+    def __init__(self, filter_metadata: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
 
 class HTTPRequestProperties(_message.Message):
     __slots__ = ("request_method", "authority", "path", "request_id")

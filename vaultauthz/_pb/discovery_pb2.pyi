@@ -20,8 +20,8 @@ class Status(_message.Message):
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     code: int
-    message: str
-    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
+    message: bytes
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[bytes] = ...) -> None: ...
 
 class DiscoveryRequest(_message.Message):
     __slots__ = ("version_info", "node", "resource_names", "type_url", "response_nonce", "error_detail")

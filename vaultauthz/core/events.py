@@ -22,8 +22,13 @@ ROTATED: Final = "lease.rotated"
 REVOKED: Final = "lease.revoked"
 EXPIRED: Final = "lease.expired"
 LOST: Final = "lease.lost"
+REJECTED: Final = "credential.rejected"  # an upstream answered 401 to it, for the first time
 FAILED: Final = "vault.failed"  # a call that did not work; `reason` says why, without Vault's text
 RELOADED: Final = "config.reloaded"
+SDS_DELIVERED: Final = "sds.delivered"  # an Envoy has the credential, and uses it by itself
+SDS_WITHDRAWN: Final = "sds.withdrawn"  # … and has it no more
+SDS_REFUSED: Final = "sds.refused"  # it did not take it, and uses the one before
+TOKEN_LEFT: Final = "token.left"  # at the end, to lapse: Envoys go on with what hangs on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,32 @@ class Event:
     credential_id: str = ""
     vault_request_id: str = ""
     reason: str = ""
-    caller: str = ""  # whose lease it is, under `per: caller` and `per: request`
+    caller: str = ""  # whose lease it is, under `per: caller` and `per: request`; or the Envoy
+
+
+@dataclass(slots=True)
+class Access:
+    """A request that the gateway tells of when it is over. Holds no secret, and no query.
+
+    ``at`` is when it was sent to the upstream, in seconds since 1970. ``status`` is the
+    upstream's own answer, 0 where it gave none. One that was not ``allowed`` was refused by
+    the gateway; ``reason`` says why, or of an allowed one what is not known about it.
+    """
+
+    stage: str
+    upstream: str
+    at: float
+    allowed: bool = True
+    lease_id: str = ""
+    credential_id: str = ""
+    caller: str = ""
+    gateway: str = ""
+    request_id: str = ""
+    method: str = ""
+    host: str = ""
+    path: str = ""
+    status: int = 0
+    reason: str = ""
 
 
 Listener = Callable[[Event], None]

@@ -24,7 +24,7 @@ from typing import Final
 
 from vaultauthz.config.values import Audit
 from vaultauthz.core.decision import Decision
-from vaultauthz.core.events import Event
+from vaultauthz.core.events import Access, Event
 from vaultauthz.core.request import Request
 from vaultauthz.observe import record
 from vaultauthz.observe.chain import Chain
@@ -32,6 +32,8 @@ from vaultauthz.observe.sink import LogFile, Sink, Stream
 
 CAPACITY: Final = 20_000  # checks in the queue: 2 s at 10 000 a second, 10 to 20 MB
 _FOR_EVENTS: Final = 1_000  # room kept for events, which are few and tell more
+_PATIENCE: Final = 1.0  # seconds for which a gateway's log is held back when there is no room
+_STEP: Final = 0.01
 GATHER: Final = 0.02
 # One write is this many lines at most: making them holds the interpreter for about
 # half a millisecond, and a check that arrives just then waits for it.
@@ -69,6 +71,7 @@ class AuditLog:
         self._closing = Flag()
         self._dropped = 0
         self._dropping = Lock()
+        self._behind = False  # there was no room, also after patience
         self._pending = b""  # whole lines that are not yet out
         self._torn = 0  # bytes of the first of them that are
         self._writer = Thread(target=self._run, name="audit", daemon=True)
@@ -97,6 +100,24 @@ class AuditLog:
             self._drop()
             return
         self._queue.put(record.of_event(self._wall(), event))
+
+    def record_access(self, access: Access) -> None:
+        """Hand over a request that is done; waits for room, to hold the gateway's log back.
+
+        Only half of the queue is for these: they may never be why a check is refused.
+        """
+        if self._queue.qsize() >= self._capacity // 2 and not self._has_room():
+            self._drop()
+            return
+        self._queue.put(record.of_access(access))
+
+    def _has_room(self) -> bool:
+        until = time.monotonic() + (0.0 if self._behind else _PATIENCE)
+        while full := self._queue.qsize() >= self._capacity // 2:
+            if time.monotonic() >= until or self._closing.wait(_STEP):
+                break
+        self._behind = full
+        return not full
 
     def close(self, timeout: float = 2.0) -> bool:
         """Write what was handed over and stop; False when that took more than ``timeout`` s.

@@ -53,6 +53,21 @@ LEASE_EVENTS: Final = Described(
 VAULT_FAILURES: Final = Described(
     "vaultauthz_vault_failures", "Calls to Vault that did not work.", ("stage", "reason")
 )
+ANSWERS: Final = Described(
+    "vaultauthz_upstream_answers",
+    "Answers of upstreams that Envoy's access log told of, by class of status; none for no answer.",
+    ("stage", "upstream", "status"),
+)
+REJECTIONS: Final = Described(
+    "vaultauthz_rejections",
+    "Times that an upstream's 401 to the credential in use was passed on; once a second at most.",
+    ("stage", "upstream"),
+)
+ACCESS_IGNORED: Final = Described(
+    "vaultauthz_access_log_ignored",
+    "Entries of Envoy's access log that were passed over; too_large counts messages.",
+    ("reason",),
+)
 LEASE_SECONDS: Final = Described(
     "vaultauthz_lease_seconds_left",
     "Seconds for which the credential in use stays usable; 0 without one.",
@@ -70,6 +85,12 @@ AUDIT_DROPPED: Final = Described(
     "vaultauthz_audit_dropped",
     "Checks and events that the audit log could not take; such checks are refused.",
 )
+STREAMS: Final = Described(
+    "vaultauthz_streams", "Streams that Envoys have open: secrets (SDS) and access logs (ALS)."
+)
+STREAMS_REFUSED: Final = Described(
+    "vaultauthz_streams_refused", "Streams that were one too many, and were refused."
+)
 BUILD: Final = Described("vaultauthz_build", "The version that runs.", ("version", "python"))
 
 LISTED: Final = (
@@ -77,10 +98,15 @@ LISTED: Final = (
     CHECK_SECONDS,
     LEASE_EVENTS,
     VAULT_FAILURES,
+    ANSWERS,
+    REJECTIONS,
+    ACCESS_IGNORED,
     LEASE_SECONDS,
     LOGIN_SECONDS,
     READY,
     AUDIT_DROPPED,
+    STREAMS,
+    STREAMS_REFUSED,
     BUILD,
 )
 
@@ -98,6 +124,8 @@ class Gauges:
     logins: Callable[[], Iterable[tuple[str, float]]]  # stage, seconds
     ready: Callable[[], bool]
     audit_dropped: Callable[[], int]
+    streams: Callable[[], int] = lambda: 0
+    streams_refused: Callable[[], int] = lambda: 0
 
 
 class Metrics:
@@ -108,6 +136,9 @@ class Metrics:
         self._checks = _counter(CHECKS, self._registry)
         self._lease_events = _counter(LEASE_EVENTS, self._registry)
         self._failures = _counter(VAULT_FAILURES, self._registry)
+        self._answers = _counter(ANSWERS, self._registry)
+        self._rejections = _counter(REJECTIONS, self._registry)
+        self._ignored = _counter(ACCESS_IGNORED, self._registry)
         self._durations = Histogram(*CHECK_SECONDS[:2], buckets=_BUCKETS, registry=self._registry)
         build = Info(*BUILD[:2], registry=self._registry)
         build.info({"version": version, "python": platform.python_version()})
@@ -139,6 +170,19 @@ class Metrics:
         self._lease_events.labels(stage, upstream, event.name).inc()
         if event.name == events.FAILED:
             self._failures.labels(stage, self._reason(event.reason)).inc()
+
+    def count_answer(self, stage: str, upstream: str, status: int) -> None:
+        """Count an upstream's answer; ``status`` 0 for none."""
+        kind = f"{status // 100}xx" if 100 <= status < 600 else "other" if status else "none"
+        self._answers.labels(*self._labels(stage, upstream), kind).inc()
+
+    def count_rejection(self, stage: str, upstream: str) -> None:
+        """Count a 401 that was passed on to the keeper."""
+        self._rejections.labels(*self._labels(stage, upstream)).inc()
+
+    def count_ignored(self, reason: str, entries: int) -> None:
+        """Count entries of an access log that were passed over; ``reason`` is a word of ours."""
+        self._ignored.labels(reason).inc(entries)
 
     def text(self) -> str:
         """Everything in the text format 0.0.4."""
@@ -185,6 +229,8 @@ class _Scraped(Collector):
         yield logins
         yield GaugeMetricFamily(*READY[:2], value=int(self._gauges.ready()))
         yield CounterMetricFamily(*AUDIT_DROPPED[:2], value=self._gauges.audit_dropped())
+        yield GaugeMetricFamily(*STREAMS[:2], value=self._gauges.streams())
+        yield CounterMetricFamily(*STREAMS_REFUSED[:2], value=self._gauges.streams_refused())
 
 
 class _WithoutCreated(Collector):

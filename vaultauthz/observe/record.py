@@ -13,7 +13,7 @@ from json.encoder import encode_basestring_ascii as quote
 from typing import Final
 
 from vaultauthz.core.decision import Allowed, Decision
-from vaultauthz.core.events import Event
+from vaultauthz.core.events import Access, Event
 from vaultauthz.core.request import Request
 from vaultauthz.core.routing import path_of
 
@@ -34,6 +34,7 @@ _FIELDS: Final = (
     "host",
     "path",
     "decision",
+    "status",
     "reason",
     "vault_request_id",
 )
@@ -48,7 +49,7 @@ _KEPT: Final = MAX_TEXT + 1  # one more than is shown: its presence says that th
 # A plain tuple: making a NamedTuple or dataclass costs the request path 0.3 µs more.
 # Seconds since the epoch, then the values of _FIELDS.
 Entry = tuple[
-    float, str, str, str, str, str, str, str, str, str, str, str, str, str, str
+    float, str, str, str, str, str, str, str, str, str, str, str, str, str, str, str
 ]  # fmt: skip
 _PATH: Final = _FIELDS.index("path")
 
@@ -64,9 +65,6 @@ def of_check(when: float, request: Request, decision: Decision) -> Entry:
     event, answer = REQUEST_DENIED, "denied"
     if isinstance(decision, Allowed):
         event, answer, credential = REQUEST_ALLOWED, "allowed", decision.credential
-    host = request.host
-    if "@" in host:  # user:password@host
-        host = host.rpartition("@")[2]
     return (
         when,
         event,
@@ -78,12 +76,39 @@ def of_check(when: float, request: Request, decision: Decision) -> Entry:
         request.gateway,
         request.request_id[:_KEPT],
         request.method[:_KEPT],
-        host[:_KEPT],
+        _host(request.host)[:_KEPT],
         request.path[:_KEPT],
         answer,
+        "",
         decision.reason,
         "",
     )
+
+
+def of_access(access: Access) -> Entry:
+    """The entry for a request that no check was made for; its time is the request's."""
+    return (
+        access.at,
+        REQUEST_ALLOWED if access.allowed else REQUEST_DENIED,
+        access.stage,
+        access.upstream,
+        access.lease_id,
+        access.credential_id,
+        access.caller[:_KEPT],
+        access.gateway,
+        access.request_id[:_KEPT],
+        access.method[:_KEPT],
+        _host(access.host)[:_KEPT],
+        access.path[:_KEPT],
+        "allowed" if access.allowed else "denied",
+        str(access.status) if access.status else "",
+        access.reason,
+        "",
+    )
+
+
+def _host(text: str) -> str:
+    return text.rpartition("@")[2] if "@" in text else text  # user:password@host
 
 
 def of_event(when: float, event: Event) -> Entry:
@@ -96,6 +121,7 @@ def of_event(when: float, event: Event) -> Entry:
         event.lease_id,
         event.credential_id,
         event.caller[:_KEPT],
+        "",
         "",
         "",
         "",

@@ -18,15 +18,17 @@ import pytest
 from tests.unit.observe.conftest import FakeSink, wait_until
 from vaultauthz.config.values import Audit
 from vaultauthz.core.decision import Allowed, Denied
-from vaultauthz.core.events import ISSUED, Event
+from vaultauthz.core.events import ISSUED, Access, Event
 from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import Request
+from vaultauthz.observe import audit
 from vaultauthz.observe.audit import AuditLog
 from vaultauthz.observe.sink import AuditError
 from vaultauthz.observe.verify import verify
 
 ISSUE = Event(ISSUED, "production", "payments")
 QUICK = 0.01
+ACCESS = Access("production", "payments", 1.0)
 
 
 def records(data: bytes) -> list[dict[str, Any]]:
@@ -96,6 +98,30 @@ def test_full_queue_refuses_checks(
     log.record_event(ISSUE)
     log.close()
     assert len(records(sink.data)) == taken + 1
+
+
+def test_accesses_leave_room_for_checks(
+    sink: FakeSink, request_: Request, allowed: Allowed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With half of the queue full an access is held back for a time, then dropped; checks go on."""
+    monkeypatch.setattr(audit, "_PATIENCE", QUICK)
+    monkeypatch.setattr(AuditLog, "_run", lambda _: None)  # nothing is written
+    log = AuditLog(Audit(), sink=sink, capacity=4)
+    for _ in range(4):
+        log.record_access(ACCESS)
+    assert log.dropped == 2
+    assert log.record_check(request_, allowed)
+    log.close()
+
+
+def test_accesses_wait_for_room(sink: FakeSink) -> None:
+    """While the disk is behind they are held back, and none is lost."""
+    log = AuditLog(Audit(), sink=sink, capacity=4, retry=QUICK)
+    for _ in range(50):
+        log.record_access(ACCESS)
+    assert log.close()
+    assert log.dropped == 0
+    assert len(records(sink.data)) == 50
 
 
 def test_events_are_bounded_too(sink: FakeSink) -> None:

@@ -89,6 +89,24 @@ def test_events(metrics: Metrics) -> None:
     assert found["vaultauthz_vault_failures_total", "sealed", "staging"] == 1
 
 
+def test_answers_of_upstreams(metrics: Metrics) -> None:
+    """Answers are counted by class of status, names that nobody configured under none."""
+    for status in (200, 204, 401, 0, 999):
+        metrics.count_answer("production", "payments", status)
+    metrics.count_answer("production", "made-up", 200)
+    metrics.count_rejection("production", "payments")
+    metrics.count_ignored("too_many", 7)
+    found = samples(metrics)
+    name = "vaultauthz_upstream_answers_total"
+    counts = {key[1:]: value for key, value in found.items() if key[0] == name}
+    ours = {status: counts["production", status, "payments"] for status in ("4xx", "none", "other")}
+    assert ours == {"4xx": 1, "none": 1, "other": 1}
+    assert counts["production", "2xx", "payments"] == 2
+    assert counts["production", "2xx", ""] == 1
+    assert found["vaultauthz_rejections_total", "production", "payments"] == 1
+    assert found["vaultauthz_access_log_ignored_total", "too_many"] == 7
+
+
 def test_reasons_are_bounded(metrics: Metrics) -> None:
     """Should reasons ever vary without end, the series don't."""
     for number in range(1000):

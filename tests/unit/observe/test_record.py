@@ -11,10 +11,18 @@ from hypothesis import strategies as st
 
 from tests.unit.observe.conftest import SECRET
 from vaultauthz.core.decision import Allowed, Decision, Denied
-from vaultauthz.core.events import ISSUED, Event
+from vaultauthz.core.events import ISSUED, Access, Event
 from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import Request
-from vaultauthz.observe.record import KEYS, MAX_TEXT, line, of_check, of_event, place_of
+from vaultauthz.observe.record import (
+    KEYS,
+    MAX_TEXT,
+    line,
+    of_access,
+    of_check,
+    of_event,
+    place_of,
+)
 
 WHEN = 1_790_000_000.123456
 # As docs promise it; a test of its own list, so that a change is noticed.
@@ -33,6 +41,7 @@ ORDER = [
     "host",
     "path",
     "decision",
+    "status",
     "reason",
     "vault_request_id",
     "prev",
@@ -63,6 +72,7 @@ def test_allowed_check(request_: Request, allowed: Allowed) -> None:
         "host": "pay.example.com",
         "path": "/v1/charges",
         "decision": "allowed",
+        "status": "",
         "reason": "",
         "vault_request_id": "",
         "prev": "aa",
@@ -101,6 +111,23 @@ def test_event() -> None:
         "reason": "why",
         "vault_request_id": "v-1",
     }
+
+
+def test_access() -> None:
+    """A request that the gateway told of has the same keys, its own time, and the upstream's status."""
+    access = Access(
+        "production", "payments", WHEN, lease_id="database/1", credential_id="c_1", caller="a",
+        gateway="envoy", request_id="r-1", method="GET", host="user:pw@pay", path="/v1?key=x", status=204,
+    )  # fmt: skip
+    record = json.loads(line(of_access(access), 1, ""))
+    assert list(record) == ORDER
+    assert (record["time"], record["event"]) == ("2026-09-21T14:13:20.123456Z", "request.allowed")
+    assert (record["decision"], record["status"], record["reason"]) == ("allowed", "204", "")
+    assert (record["host"], record["path"], record["credential_id"]) == ("pay", "/v1", "c_1")
+    access.allowed, access.reason, access.status = False, "no_credential", 0
+    record = json.loads(line(of_access(access), 1, ""))
+    assert (record["event"], record["decision"]) == ("request.denied", "denied")
+    assert (record["status"], record["reason"]) == ("", "no_credential")
 
 
 def test_no_secret(request_: Request, allowed: Allowed) -> None:
