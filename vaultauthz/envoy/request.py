@@ -18,6 +18,7 @@ JWT_NAMESPACE: Final = "envoy.filters.http.jwt_authn"
 # A request id goes into each audit line and into the answer; Envoy's own has 36 characters,
 # but a trusted hop in front may send its own.
 REQUEST_ID_LIMIT: Final = 128
+_LENGTHS: Final = frozenset((len("x-request-id"), len("cookie")))
 # Envoy's word, in the check only, on whether the body that it sends along is all of it.
 PARTIAL_BODY: Final = "x-envoy-auth-partial-body"
 # Methods whose requests have a body only if they say so. Others have to say if they have none
@@ -42,12 +43,13 @@ def read(data: bytes) -> Request:
     except DecodeError:
         raise UnreadableError("not a CheckRequest") from None
     http = attributes.request.http
-    if not http.method:
+    method = http.method
+    if not method:
         raise UnreadableError("not an HTTP request")
     extensions = attributes.context_extensions
     request = Request(
         "envoy",
-        _text(http.method),
+        _text(method),
         _text(http.host),
         _text(http.path),
         extensions.get("upstream", ""),
@@ -73,7 +75,10 @@ def _take_headers(http: AttributeContext.HttpRequest, request: Request) -> None:
     cookies = [headers["cookie"]] if "cookie" in headers else []
     # Present under `encode_raw_headers`; there one header may have several entries.
     for entry in http.header_map.headers:
-        name = entry.key.lower()
+        key = entry.key
+        if len(key) not in _LENGTHS:
+            continue  # quicker than comparing, for some dozen headers of each request
+        name = key.lower()
         if name == "x-request-id":
             request_id = entry.raw_value or entry.value
         elif name == "cookie":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from vaultauthz.observe.record import (
     of_check,
     of_event,
     place_of,
+    timestamp,
 )
 
 WHEN = 1_790_000_000.123456
@@ -186,3 +188,10 @@ def test_any_text_is_one_line_of_ascii(path: str, host: str, request_id: str) ->
 def test_what_is_no_record(text: bytes) -> None:
     """Anything without number and hash is no record, and does not raise."""
     assert place_of(text) is None
+
+
+@given(st.integers(0, 4_102_444_800_000_000))
+def test_time_is_rfc_3339_in_utc(micros: int) -> None:
+    """To the microsecond, always six of them, so that text sorts as time does."""
+    when = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=micros)
+    assert timestamp(when.timestamp()) == when.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
