@@ -53,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_doctor(commands)
     _add_policy(commands)
     _add_explain(commands)
+    _add_envoy(commands)
+    _add_kong(commands)
     _add_leases(commands)
     _add_ask(
         commands, "rotate", "replace an upstream's credential, without losing a request", _rotate
@@ -69,13 +71,17 @@ def _add_serve(commands: _Commands[argparse.ArgumentParser]) -> None:
         "serve", help="answer the gateway's checks until SIGTERM", description=_serve.__doc__
     )
     _takes_config(serve)
-    serve.add_argument(
+    _takes_log_level(serve)
+    serve.set_defaults(run=_serve)
+
+
+def _takes_log_level(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--log-level",
         default="info",
         choices=("debug", "info", "warning", "error"),
         help="what is logged to standard error (default: info)",
     )
-    serve.set_defaults(run=_serve)
 
 
 def _add_demo(commands: _Commands[argparse.ArgumentParser]) -> None:
@@ -174,6 +180,38 @@ def _add_explain(commands: _Commands[argparse.ArgumentParser]) -> None:
     explain.set_defaults(run=_explain)
 
 
+def _add_envoy(commands: _Commands[argparse.ArgumentParser]) -> None:
+    envoy = commands.add_parser(
+        "envoy",
+        help="print the Envoy configuration that fits it",
+        description=_envoy.__doc__,
+    )
+    _takes_config(envoy)
+    envoy.add_argument(
+        "--mode",
+        default="ext_authz",
+        choices=("ext_authz", "sds"),
+        help="how Envoy gets credentials: it asks about each request (ext_authz, the default), "
+        "or keeps them and asks about none (sds)",
+    )
+    envoy.add_argument(
+        "--snippet",
+        action="store_true",
+        help="print only what goes into a configuration that you have",
+    )
+    envoy.set_defaults(run=_envoy)
+
+
+def _add_kong(commands: _Commands[argparse.ArgumentParser]) -> None:
+    from vaultauthz import kong_cli
+
+    kong = commands.add_parser("kong", help="serve Kong's plugin, and print how to set it up")
+    parsers = kong_cli.add(kong, _takes_config, _takes_log_level)
+    parsers["serve"].set_defaults(run=lambda options: _until_sigterm(options, kong_cli.serve))
+    parsers["dump"].set_defaults(run=kong_cli.dump)
+    parsers["config"].set_defaults(run=lambda options: kong_cli.config(options, _load(options)))
+
+
 def _add_leases(commands: _Commands[argparse.ArgumentParser]) -> None:
     leases = commands.add_parser(
         "leases",
@@ -240,6 +278,14 @@ def _serve(options: argparse.Namespace) -> int:
     """Log in to Vault, lease each upstream's credential and answer the gateway's checks."""
     from vaultauthz import serve  # late: grpc takes a while to load
 
+    return _until_sigterm(options, lambda options, config: serve.run(options.config, config))
+
+
+def _until_sigterm(
+    options: argparse.Namespace, run: Callable[[argparse.Namespace, Config], int]
+) -> int:
+    from vaultauthz.serve import StartError
+
     logging.basicConfig(
         level=options.log_level.upper(),
         format="%(asctime)s %(levelname)s %(message)s",
@@ -248,8 +294,8 @@ def _serve(options: argparse.Namespace) -> int:
     # Their debug lines would show Vault's paths and lease ids.
     logging.getLogger("urllib3").setLevel(logging.WARNING)
     try:
-        return serve.run(options.config, _load(options))
-    except serve.StartError as exc:
+        return run(options, _load(options))
+    except StartError as exc:
         print(f"vaultauthz: {exc}", file=sys.stderr)
         return 2
 
@@ -333,6 +379,17 @@ def _explain(options: argparse.Namespace) -> int:
     except UsageError as exc:
         print(f"vaultauthz: {exc}", file=sys.stderr)
         return 2
+
+
+def _envoy(options: argparse.Namespace) -> int:
+    """Print an Envoy bootstrap, or the parts for one that you have, with a reason for each knob.
+
+    What is yours to fill in is marked REPLACE. Status 1 when an upstream had to be left out.
+    """
+    from vaultauthz.envoy_config.command import Asked, run
+
+    asked = Asked(options.mode, options.snippet)
+    return run(_load(options), options.config, asked, sys.stdout, sys.stderr)
 
 
 def _leases(options: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ from vaultauthz.core.routing import Routes
 from vaultauthz.leases.clock import boottime
 from vaultauthz.leases.keeper import Keeper
 from vaultauthz.leases.later import Later
-from vaultauthz.leases.scopes import Scope
+from vaultauthz.leases.scopes import PerRequest, Scope
 from vaultauthz.vault.session import Session
 
 
@@ -44,6 +44,7 @@ class Engine:
         self._config = config
         self._closed = False
         self._sources: dict[Place, Slot | Scope] = {}
+        self._rejected: dict[Place, str] = {}  # the last credential that a 401 was told of
         self.keeper = Keeper(self._announce, pace)
         for name in config.stages:
             self.keeper.add_stage(name, _session(config, name))
@@ -101,6 +102,11 @@ class Engine:
     def ready(self) -> bool:
         """Whether every upstream that is not ``optional`` has had its credential."""
         return self.keeper.ready
+
+    @property
+    def config(self) -> Config:
+        """The configuration that it works by; another after a reload."""
+        return self._config
 
     def check(self, request: Request) -> Decision:
         """Whether the request may go on, and with which credential. Safe for threads."""
@@ -163,16 +169,60 @@ class Engine:
             found = self._config.upstreams.get(upstream)
         return (found, source) if found and isinstance(source, Slot) else None
 
+    def knows(self, stage: str, upstream: str) -> bool:
+        """Whether the configuration has this upstream in this stage."""
+        return (upstream, stage) in self.broker.table.bindings
+
+    def former(self, stage: str, upstream: str) -> Former | None:
+        """Who might use the credential in use, where a reload has asked for another."""
+        binding = self.broker.table.bindings.get((upstream, stage))
+        return binding.former if binding else None
+
     def rejected(self, upstream: str, stage: str, credential: Credential) -> None:
         """The upstream answered 401 to this credential: it may want a rotation."""
         self.keeper.rejected(upstream, stage, credential.credential_id)
 
-    def close(self, timeout: float = 5.0) -> bool:
-        """Revoke what was leased; True when all of it was, within ``timeout`` seconds."""
+    def answered_401(self, upstream: str, stage: str, credential_id: str) -> bool:
+        """As ``rejected``, by a gateway's word; whether that is a credential in use.
+
+        An old one's leads to nothing, without a lock. The first of each shared one is
+        announced.
+        """
+        binding = self.broker.table.bindings.get((upstream, stage))
+        if binding is None or isinstance(binding.source, PerRequest):
+            return False  # a request's own lease is never used again
+        if isinstance(binding.source, Slot):
+            credential = binding.source.credential
+            if credential is None or credential.credential_id != credential_id:
+                return False
+            self._announce_rejected(binding, credential)
+        self.keeper.rejected(upstream, stage, credential_id)
+        return True
+
+    def _announce_rejected(self, binding: Binding, credential: Credential) -> None:
+        place = (binding.stage, binding.upstream)
+        if self._rejected.get(place) == credential.credential_id:
+            return
+        self._rejected[place] = credential.credential_id
+        self.keeper.announce(
+            Event(
+                events.REJECTED,
+                *place,
+                lease_id=credential.lease_id,
+                credential_id=credential.credential_id,
+                reason="the upstream answered 401",
+            )
+        )
+
+    def close(self, timeout: float = 5.0, leave: Collection[Place] = ()) -> bool:
+        """Revoke what was leased; True when all of it was, within ``timeout`` seconds.
+
+        ``leave``: the leases of these upstreams are left to end with their login token.
+        """
         with self.keeper.lock:
             self._closed = True
             self.broker.table = Table((), Routes())
-        return self.keeper.stop(timeout)
+        return self.keeper.stop(timeout, leave)
 
     def __enter__(self) -> Self:
         self.start()

@@ -7,7 +7,8 @@ import logging
 import resource
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -25,10 +26,23 @@ class StartError(Exception):
     """It cannot serve; the message says which key of the configuration is at fault, and why."""
 
 
-def run(path: Path, config: Config) -> int:
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a gateway is served; ``told`` is what the log says of it.
+
+    When ``over`` says so it ends as on SIGTERM.
+    """
+
+    told: str
+    opened: Callable[[Config], Service]
+    over: Callable[[], bool]
+
+
+def run(path: Path, config: Config, way: Way | None = None) -> int:
     """Serve ``config`` until SIGTERM or SIGINT; the exit status, 1 when a lease was left.
 
     ``path``, where it was read from, is read again on SIGHUP and when the file changes.
+    ``way`` is Envoy's if none is given.
 
     Raises:
         StartError: an address or the audit log is not to be had.
@@ -36,24 +50,26 @@ def run(path: Path, config: Config) -> int:
     # A core file would hold every credential in clear.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     watch = Watch(path)
+    way = way or Way(f"Envoy's checks on {config.listen.grpc}", Service, lambda: False)
     with _signals() as asked:
-        service = _started(config)
-        log.info("serving Envoy's checks on %s", config.listen.grpc)
+        service = _started(way, config)
+        log.info("serving %s", way.told)
         try:
-            _serve(service, asked, watch)
+            _serve(service, asked, watch, way.over)
         finally:
             log.info("stopping: no new checks, then everything leased is revoked")
             revoked = service.stop()
     if revoked:
-        log.info("stopped; everything leased is revoked")
+        left = ", but for what Envoys go on with" if service.engine.keeper.left else ""
+        log.info("stopped; everything leased is revoked%s", left)
         return 0
     log.error("stopped, but not everything could be revoked in time; it ends with its token")
     return 1
 
 
-def _started(config: Config) -> Service:
+def _started(way: Way, config: Config) -> Service:
     try:
-        service = Service(config)
+        service = way.opened(config)
         service.start()
     except AuditError as exc:
         raise StartError(f"audit.file: {exc}") from exc
@@ -70,9 +86,9 @@ class Asked:
         self.reload = threading.Event()
 
 
-def _serve(service: Service, asked: Asked, watch: Watch) -> None:
+def _serve(service: Service, asked: Asked, watch: Watch, over: Callable[[], bool]) -> None:
     was_ready = False
-    while not asked.stop.wait(_LOOK):
+    while not asked.stop.wait(_LOOK) and not over():
         changed = watch.changed()
         if asked.reload.is_set() or changed:
             asked.reload.clear()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from math import inf
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from vaultauthz.admin import Admin
 from vaultauthz.config import ConfigError, load
@@ -16,9 +17,14 @@ from vaultauthz.core.decision import Decision
 from vaultauthz.core.request import Request
 from vaultauthz.core.trace import where
 from vaultauthz.engine import Engine
+from vaultauthz.envoy import als
+from vaultauthz.envoy.als import AccessLogs, Listeners, Versions
+from vaultauthz.envoy.rpc import collected
+from vaultauthz.envoy.sds.discovery import Discovery
 from vaultauthz.envoy.server import Server
-from vaultauthz.leases.rows import WITHOUT, Row
+from vaultauthz.leases.clock import boottime
 from vaultauthz.leases.later import Later
+from vaultauthz.leases.rows import WITHOUT, Row
 from vaultauthz.observe.audit import AuditLog
 from vaultauthz.observe.metrics import Gauges, Metrics
 from vaultauthz.version import __version__
@@ -33,26 +39,55 @@ _FINISH_REQUESTS: Final = 0.5  # … and for requests that just got their creden
 _REVOKE: Final = 3.0
 
 
-class Service:
-    """A running server; the engine and what listens for its gateways."""
+class Door(Protocol):
+    """Where a gateway asks; it answers with what ``Service.check`` decides."""
 
-    def __init__(self, config: Config) -> None:
+    @property
+    def open_streams(self) -> int:
+        """How many streams are open; 0 where there are none."""
+
+    @property
+    def refused_streams(self) -> int:
+        """How many were one too many, since the start."""
+
+    def start(self) -> None:
+        """Open it; raises OSError when it cannot be opened."""
+
+    def stop(self, grace: float) -> None:
+        """Take no new checks, finish those in flight within ``grace`` seconds, close."""
+
+
+class Service:
+    """A running server; the engine and what listens for its gateways.
+
+    ``door`` makes the gateway's; Envoy's where none is given.
+    """
+
+    def __init__(self, config: Config, door: Callable[[Service], Door] | None = None) -> None:
         self.metrics = Metrics(_known(config), __version__)
         self.audit = AuditLog(config.audit)
+        versions = Versions()
         self.engine = Engine(
             config,
             recorders=[self.audit.record_check],
-            listeners=[self.metrics.record_event, self.audit.record_event],
+            listeners=[self.metrics.record_event, self.audit.record_event, versions.record_event],
         )
+        self.access_logs = AccessLogs(versions, self._listeners())
+        self.sds = Discovery(self.engine, boottime, self.engine.keeper.announce)
+        self.engine.keeper.watch(self.sds.changed)
+        self.server: Door = door(self) if door else self._envoys(config)
         self.metrics.watch(self._gauges())
-        self.server = Server(
+        view = View(self.engine, self.metrics)
+        self.admin = Admin(config.listen, view) if config.listen.admin else None
+
+    def _envoys(self, config: Config) -> Server:
+        return Server(
             config.listen,
             self.check,
             lambda: self.engine.ready,
             deadlines=any(upstream.per != "instance" for upstream in config.upstreams.values()),
+            streams=self.sds.streams | {als.METHOD: collected(self.access_logs.stream)},
         )
-        view = View(self.engine, self.metrics)
-        self.admin = Admin(config.listen, view) if config.listen.admin else None
 
     def _gauges(self) -> Gauges:
         rows = self.engine.keeper.rows
@@ -63,7 +98,25 @@ class Service:
             logins=lambda: [(r.stage, _left(r)) for r in rows() if not r.upstream],
             ready=lambda: self.engine.ready,
             audit_dropped=lambda: self.audit.dropped,
+            streams=lambda: self.server.open_streams,
+            streams_refused=lambda: self.server.refused_streams,
         )
+
+    def _listeners(self) -> Listeners:
+        return Listeners(
+            record=self.audit.record_access,
+            answered=self.metrics.count_answer,
+            rejected=self.rejected,
+            ignored=self.metrics.count_ignored,
+            known=self.engine.knows,
+        )
+
+    def rejected(self, upstream: str, stage: str, credential_id: str) -> bool:
+        """A gateway tells of a 401; whether it concerns what is in use."""
+        in_use = self.engine.answered_401(upstream, stage, credential_id)
+        if in_use:
+            self.metrics.count_rejection(stage, upstream)
+        return in_use
 
     def check(self, request: Request) -> Decision | Later[Decision]:
         """The engine's check, counted and timed."""
@@ -107,15 +160,20 @@ class Service:
             log.warning("%s", warning)
         self.metrics.configured(_known(config))  # first: what is new is heard of at once
         changes = self.engine.reload(config)
+        self.sds.reloaded()
         log.info("reloaded: %s", changes or "nothing has changed")
         for name in changes.at_restart:
             log.warning("%s: the change of %s takes effect at a restart", path, name)
 
     def stop(self) -> bool:
-        """Refuse new checks, let what is in flight end, revoke; whether all was revoked."""
+        """Refuse new checks, let what is in flight end, revoke; whether all was revoked.
+
+        What Envoys go on with by themselves is left to lapse with its login token.
+        """
+        leave = self.sds.in_use()
         self.server.stop(_FINISH_CHECKS)
         time.sleep(_FINISH_REQUESTS)
-        revoked = self.engine.close(_REVOKE)
+        revoked = self.engine.close(_REVOKE, leave)
         if self.admin:
             self.admin.stop()
         self.audit.close(timeout=1.0)

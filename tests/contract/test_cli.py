@@ -154,7 +154,8 @@ class TestUsage:
     def test_help_names_every_command(self, shell: Shell) -> None:
         """The first page lists them."""
         listed = re.findall(r"^    (\w+) +\w", shell.run("--help").out, re.MULTILINE)
-        assert listed == ["serve", "demo", "config", "doctor", "policy", "explain", "leases", "rotate", "revoke"]
+        wanted = "serve demo config doctor policy explain envoy kong leases rotate revoke"
+        assert listed == wanted.split()
 
     def test_version(self, shell: Shell) -> None:
         """--version is the package's."""

@@ -87,18 +87,20 @@ class TestCompose:
             assert service["read_only"] is True
             assert "cap_add" not in service
 
-    def test_only_envoy_is_published_and_only_on_loopback(self) -> None:
-        """One port, which other machines do not reach."""
+    def test_only_gateways_are_published_and_only_on_loopback(self) -> None:
+        """One port each, which other machines do not reach; Kong's only where it is asked for."""
         ports = {name: SERVICES[name]["ports"] for name in NAMES if "ports" in SERVICES[name]}
-        assert ports == {"envoy": ["127.0.0.1:10000:10000"]}
+        assert ports == {"envoy": ["127.0.0.1:10000:10000"], "kong": ["127.0.0.1:10001:10001"]}
+        profiles = {name for name in NAMES if "profiles" in SERVICES[name]}
+        assert profiles == {"kong", "vaultauthz-kong"}
         assert not any("network_mode" in SERVICES[name] for name in NAMES if name != "passwords")
         assert SERVICES["passwords"]["network_mode"] == "none"
 
-    def test_only_envoy_has_a_way_out(self) -> None:
+    def test_only_gateways_have_a_way_out(self) -> None:
         """All others are on the internal network alone."""
         assert COMPOSE["networks"] == {"inside": {"internal": True}, "edge": {}}
         networks = {name: SERVICES[name].get("networks", []) for name in NAMES}
-        assert networks.pop("envoy") == ["inside", "edge"]
+        assert networks.pop("envoy") == networks.pop("kong") == ["inside", "edge"]
         assert networks.pop("passwords") == []
         assert set(map(tuple, networks.values())) == {("inside",)}
 
@@ -111,7 +113,7 @@ class TestCompose:
 
     def test_bound_files_are_there_and_cannot_be_written(self) -> None:
         """Every file mounted from the checkout exists, is readable by all, and is mounted read-only."""
-        assert len(bound()) == 4
+        assert len(bound()) == 7
         for name, path, _ in bound():
             assert path.is_file(), name
             assert path.stat().st_mode & 0o044 == 0o044
@@ -139,7 +141,7 @@ class TestCompose:
             for variable, value in SERVICES[name].get("environment", {}).items():
                 if variable.endswith("_FILE"):
                     assert str(Path(value).parent) in mounts, (name, variable)
-                else:
+                elif name != "kong":  # its own settings
                     assert variable in {"VAULT_ADDR", "POSTGRES_ADDRESS"}, (name, variable)
 
     def test_a_secret_has_one_reader_besides_who_made_it(self) -> None:
@@ -149,7 +151,8 @@ class TestCompose:
             for mount in SERVICES[name].get("volumes", []):
                 writes = not mount.get("read_only", False)
                 mounted.setdefault(mount["source"], {})[name] = writes
-        assert mounted["approle"] == {"setup": True, "vaultauthz": False}
+        readers = {"vaultauthz": False, "vaultauthz-kong": False}
+        assert mounted["approle"] == {"setup": True, **readers}
         assert mounted["geocoder-key"] == {"setup": True, "geocoder": False}
         assert mounted["openbao-keys"] == {"setup": True}
         readers = {"postgres": False, "setup": False}
@@ -168,13 +171,19 @@ class TestCompose:
             assert ready, f"a circle among {left}"
             done |= ready
 
-    def test_envoy_gets_into_the_socket_by_its_group(self) -> None:
-        """Envoy runs with the group of vaultauthz's user, and both see the same socket volume at one place."""
-        _, group = SERVICES["envoy"]["user"].split(":")
+    @pytest.mark.parametrize(
+        ("name", "server", "volume"),
+        [("envoy", "vaultauthz", "gateway-socket"), ("kong", "vaultauthz-kong", "kong-socket")],
+    )
+    def test_a_gateway_gets_into_the_socket_by_its_group(
+        self, name: str, server: str, volume: str
+    ) -> None:
+        """It runs with the group of vaultauthz's user, and both see the same socket volume at one place."""
+        _, group = SERVICES[name]["user"].split(":")
         assert group == USER
-        gateway = {"type": "volume", "source": "gateway-socket", "target": "/run/vaultauthz"}
-        assert gateway in SERVICES["vaultauthz"]["volumes"]
-        assert {**gateway, "read_only": True} in SERVICES["envoy"]["volumes"]
+        gateway = {"type": "volume", "source": volume, "target": "/run/vaultauthz"}
+        assert gateway in SERVICES[server]["volumes"]
+        assert {**gateway, "read_only": True} in SERVICES[name]["volumes"]
 
     def test_no_secret_is_in_any_file(self) -> None:
         """Nothing that looks like a password, key or token is written down."""

@@ -22,13 +22,15 @@ from google.protobuf.message_factory import GetMessageClass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vaultauthz._pb import ext_authz_pb2, health_pb2
+from vaultauthz._pb import discovery_pb2, ext_authz_pb2, health_pb2
 
 with warnings.catch_warnings():
     # It is written for an older pydantic, which it tells everybody on import.
     warnings.simplefilter("ignore", DeprecationWarning)
     from envoy_data_plane.envoy.config.core import v3 as core
+    from envoy_data_plane.envoy.extensions.transport_sockets.tls import v3 as tls
     from envoy_data_plane.envoy.service.auth import v3 as auth
+    from envoy_data_plane.envoy.service.discovery import v3 as discovery
     from envoy_data_plane.envoy.type import v3 as types
     from envoy_data_plane.google import rpc
 
@@ -37,7 +39,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:HeaderValueOption.append:Depreca
 
 ROOT = Path(__file__).resolve().parents[2]
 # Ours → Envoy's, by the name that the comment above each message gives too.
-ENVOYS: dict[str, Any] = {
+AUTH: dict[str, Any] = {
     "CheckRequest": auth.CheckRequest,
     "AttributeContext": auth.AttributeContext,
     "AttributeContext.Peer": auth.AttributeContextPeer,
@@ -53,6 +55,24 @@ ENVOYS: dict[str, Any] = {
     "DeniedHttpResponse": auth.DeniedHttpResponse,
     "OkHttpResponse": auth.OkHttpResponse,
     "CheckResponse": auth.CheckResponse,
+}
+DISCOVERY: dict[str, Any] = {
+    "Node": core.Node,
+    "Status": rpc.Status,
+    "DiscoveryRequest": discovery.DiscoveryRequest,
+    "DiscoveryResponse": discovery.DiscoveryResponse,
+    "DeltaDiscoveryRequest": discovery.DeltaDiscoveryRequest,
+    "DeltaDiscoveryResponse": discovery.DeltaDiscoveryResponse,
+    "Resource": discovery.Resource,
+    "Secret": tls.Secret,
+    "GenericSecret": tls.GenericSecret,
+    "TlsCertificate": tls.TlsCertificate,
+    "DataSource": core.DataSource,
+}
+ENVOYS = {
+    f"{package}.{name}": kind
+    for package, kinds in (("auth.v3", AUTH), ("discovery.v3", DISCOVERY))
+    for name, kind in kinds.items()
 }
 # Types that Envoy's definition and ours may give to one field: they share a wire type.
 SAME_ON_THE_WIRE = [{"string", "bytes"}, {"enum", "int32"}]
@@ -76,7 +96,11 @@ def messages(*tops: Descriptor) -> list[Descriptor]:
     return found
 
 
-OURS = messages(*ext_authz_pb2.DESCRIPTOR.message_types_by_name.values())
+OURS = [
+    message
+    for module in (ext_authz_pb2, discovery_pb2)
+    for message in messages(*module.DESCRIPTOR.message_types_by_name.values())
+]
 
 
 def owner(field: FieldDescriptor) -> Descriptor:
@@ -86,8 +110,8 @@ def owner(field: FieldDescriptor) -> Descriptor:
 
 
 def name_of(message: Descriptor) -> str:
-    """Its name without the package."""
-    return message.full_name.removeprefix(f"{message.file.package}.")
+    """Its name with what tells its package from the others."""
+    return message.full_name.removeprefix("vaultauthz.envoy.")
 
 
 def text() -> st.SearchStrategy[str]:
@@ -323,7 +347,7 @@ def test_health_is_the_standards() -> None:
     assert health_pb2.HealthCheckResponse(status="SERVING").SerializeToString() == b"\x08\x01"
 
 
-@pytest.mark.parametrize("module", [ext_authz_pb2, health_pb2])
+@pytest.mark.parametrize("module", [ext_authz_pb2, discovery_pb2, health_pb2])
 def test_names_cannot_clash_with_envoys(module: Any) -> None:
     """Files and packages are our own, so Envoy's real code can be imported beside ours."""
     assert module.DESCRIPTOR.name.startswith("vaultauthz/")
@@ -339,10 +363,22 @@ def test_the_generated_code_is_what_the_sources_give() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_each_message_says_whose_it_is() -> None:
+@pytest.mark.parametrize("module", [ext_authz_pb2, discovery_pb2])
+def test_each_message_says_whose_it_is(module: Any) -> None:
     """The comment above each message of the proto names Envoy's message."""
-    source = (ROOT / "proto" / "vaultauthz" / "ext_authz.proto").read_text()
+    source = (ROOT / "proto" / "vaultauthz" / Path(module.DESCRIPTOR.name).name).read_text()
     named = re.findall(
         r"//[^\n]*(?:envoy|google)\.[\w.]+(?:[^\n]*\n\s*//)*[^\n]*\n\s*message (\w+)", source
     )
-    assert set(named) == {message.name for message in OURS}
+    ours = {message.name for message in OURS if message.file.name == module.DESCRIPTOR.name}
+    assert set(named) == ours
+
+
+def test_a_secret_is_what_envoy_reads() -> None:
+    """An empty generic secret is one that is set, not none at all: that is how we withdraw."""
+    data = discovery_pb2.DataSource(inline_bytes=b"")
+    ours = discovery_pb2.Secret(name="s", generic_secret=discovery_pb2.GenericSecret(secret=data))
+    read = tls.Secret.parse(ours.SerializeToString())
+    assert read.generic_secret
+    assert read.generic_secret.secret
+    assert read.generic_secret.secret.inline_bytes == b""

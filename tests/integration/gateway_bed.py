@@ -196,11 +196,13 @@ def _bootstrap(
     resources["listeners"] = [_listener(shipped, name, ports[name], routes) for name in LISTENERS]
     clusters = {cluster["name"]: cluster for cluster in resources["clusters"]}
     ours, service = clusters["vaultauthz"], clusters["payments"]
-    _address(ours)["pipe"]["path"] = str(grpc_socket)
+    logs = clusters["vaultauthz_logs"]
+    for cluster in (ours, logs):
+        _address(cluster)["pipe"]["path"] = str(grpc_socket)
     # Sooner than in production, so that a test need not wait.
     ours["health_checks"][0] |= {"interval": "0.2s", "no_traffic_interval": "0.2s"}
     http2 = ours["typed_extension_protocol_options"]
-    resources["clusters"] = [ours, *(_cluster(service, *pair) for pair in services.items())]
+    resources["clusters"] = [ours, logs, *(_cluster(service, *pair) for pair in services.items())]
     for cluster in resources["clusters"]:
         if cluster["name"].startswith("grpc"):
             cluster["typed_extension_protocol_options"] = http2
@@ -218,6 +220,9 @@ def _listener(shipped: dict[str, Any], name: str, port: int, routes: list[Route]
     ours = [_virtual_host(host, [r for r in routes if r.host == host]) for host in names]
     manager["route_config"]["virtual_hosts"] = [*ours, unknown]
     (asking,) = [f["typed_config"] for f in manager["http_filters"] if f["name"] == _EXT_AUTHZ]
+    # The file is for the configuration beside it, and tests have others.
+    asking["decoder_header_mutation_rules"] = {"disallow_is_error": True}
+    asking["metadata_context_namespaces"] = ["envoy.filters.http.jwt_authn"]
     if name == "raw":
         asking |= {"encode_raw_headers": True, "validate_mutations": True}
     if name == "careless":
@@ -253,7 +258,9 @@ def _route(route: Route) -> dict[str, Any]:
 def _cluster(shipped: dict[str, Any], name: str, port: int) -> dict[str, Any]:
     cluster = copy.deepcopy(shipped)
     cluster["name"] = cluster["load_assignment"]["cluster_name"] = name
-    _address(cluster)["socket_address"]["port_value"] = port
+    cluster["type"] = "STATIC"
+    del cluster["transport_socket"]
+    _address(cluster)["socket_address"] = {"address": "127.0.0.1", "port_value": port}
     return cluster
 
 

@@ -8,6 +8,7 @@ from typing import Final
 from vaultauthz.config import names, templates
 from vaultauthz.config.document import Pairs
 from vaultauthz.config.inject_signed import read_hmac, read_sigv4
+from vaultauthz.config.inject_tls import read_tls
 from vaultauthz.config.reader import Value, one_of
 from vaultauthz.core.injection import (
     Basic,
@@ -18,6 +19,7 @@ from vaultauthz.core.injection import (
     Injection,
     Query,
     SigV4,
+    Tls,
     header_names,
 )
 
@@ -67,6 +69,8 @@ def _places(injection: Injection) -> Sequence[str]:
         return (f"the query parameter {injection.name}",)
     if isinstance(injection, Cookie):
         return (f"the cookie {injection.name}",)
+    if isinstance(injection, Tls):
+        return ("the client certificate",)
     return [f"the header {name}" for name in header_names((injection,))]
 
 
@@ -136,4 +140,5 @@ FORMS: Final[dict[str, Callable[[Value], Injection]]] = {
     "cookie": _read_cookie,
     "sigv4": read_sigv4,
     "hmac": read_hmac,
+    "tls": read_tls,
 }

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote_plus
 
+from vaultauthz.core.client_certificate import Tls
 from vaultauthz.core.field_value import InjectionError, clean
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.signing import Hmac, Signer, SigV4
@@ -29,6 +30,7 @@ __all__ = [
     "Mutation",
     "Query",
     "SigV4",
+    "Tls",
     "field_names",
     "header_names",
     "merge_cookies",
@@ -76,7 +78,7 @@ class Cookie:
     value: Template
 
 
-Injection = Header | Bearer | Basic | Query | Cookie | SigV4 | Hmac
+Injection = Header | Bearer | Basic | Query | Cookie | SigV4 | Hmac | Tls
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -86,7 +88,8 @@ class Mutation:
     ``headers`` overwrite every copy the client sent, ``remove`` names headers
     to drop (never one that is also set), ``query`` is already URL-encoded,
     ``cookies`` are merged into the client's by ``merge_cookies``. ``signer`` makes
-    the headers that differ from request to request, in slots of its own.
+    the headers that differ from request to request, in slots of its own. ``tls`` is a
+    certificate with its chain and its key, in PEM, and changes no request.
     """
 
     headers: tuple[tuple[str, str], ...] = ()
@@ -94,6 +97,7 @@ class Mutation:
     cookies: tuple[tuple[str, str], ...] = ()
     remove: tuple[str, ...] = ()
     signer: Signer | None = None
+    tls: tuple[str, str] | None = None
 
     def __repr__(self) -> str:
         names = [name for name, _ in self.headers]
@@ -108,7 +112,7 @@ def header_names(injections: Iterable[Injection]) -> tuple[str, ...]:
 def _header_names(injection: Injection) -> tuple[str, ...]:
     if isinstance(injection, (SigV4, Hmac)):
         return injection.header_names
-    return () if isinstance(injection, Query) else (_header_name(injection),)
+    return () if isinstance(injection, (Query, Tls)) else (_header_name(injection),)
 
 
 def _header_name(injection: Header | Bearer | Basic | Cookie) -> str:
@@ -123,7 +127,7 @@ def field_names(injections: Iterable[Injection]) -> tuple[str, ...]:
 
 
 def _field_names(injection: Injection) -> tuple[str, ...]:
-    if isinstance(injection, (SigV4, Hmac)):
+    if isinstance(injection, (SigV4, Hmac, Tls)):
         return injection.field_names
     if isinstance(injection, Basic):
         return injection.username.fields + injection.password.fields
@@ -148,12 +152,15 @@ def render(
     query: list[tuple[str, str]] = []
     cookies: list[tuple[str, str]] = []
     signer: Signer | None = None
+    tls: tuple[str, str] | None = None
     each: tuple[str, ...] = ()  # the slots that are filled for each request anew
     injections = tuple(injections)
     for injection in injections:
         if isinstance(injection, (SigV4, Hmac)):
             headers += injection.constant(fields)
             signer, each = injection.signer(fields), injection.per_request
+        elif isinstance(injection, Tls):
+            tls = injection.filled(fields)
         elif isinstance(injection, Query):
             query.append((quote_plus(injection.name), quote_plus(_filled(injection, fields))))
         elif isinstance(injection, Cookie):
@@ -162,7 +169,7 @@ def render(
             headers.append((_header_name(injection), _header_value(injection, fields)))
     filled = {name for name, _ in headers} | ({"cookie"} if cookies else set()) | set(each)
     remove = _unwanted(header_names(injections), strip, filled)
-    return Mutation(tuple(headers), tuple(query), tuple(cookies), remove, signer)
+    return Mutation(tuple(headers), tuple(query), tuple(cookies), remove, signer, tls)
 
 
 def _unwanted(

@@ -1,4 +1,4 @@
-"""What a transport carries: unary methods from bytes to bytes.
+"""What a transport carries: methods from bytes to bytes, unary ones and streams.
 
 Bytes, not messages, so that what does not parse is answered by the method (a denial) and
 not by the gRPC library (a failed call, on which Envoy applies its failure mode).
@@ -6,10 +6,11 @@ not by the gRPC library (a failed call, on which Envoy applies its failure mode)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from vaultauthz.envoy.inbox import Inbox
 from vaultauthz.leases.later import Later
 
 # gRPC's status codes, https://grpc.io/docs/guides/status-codes/
@@ -17,6 +18,7 @@ INVALID_ARGUMENT: Final = 3
 NOT_FOUND: Final = 5
 RESOURCE_EXHAUSTED: Final = 8
 INTERNAL: Final = 13
+UNAVAILABLE: Final = 14
 
 # Bytes of one request. gRPC's own default, and far above what Envoy sends, unless it sends
 # bodies along (`with_request_body`), which only signatures need.
@@ -28,6 +30,8 @@ BACKLOG: Final = 4096
 # HTTP/2 streams of one connection, the default of the native transport. Each of Envoy's
 # workers has a connection of its own.
 STREAMS: Final = 1024
+# Open calls of streaming methods: each holds two threads and some 100 kB. The next is refused.
+MOST_STREAMS: Final = 1024
 # A gateway that vanished without closing is noticed after a minute and ten seconds.
 KEEPALIVE_TIME_MS: Final = 60_000
 KEEPALIVE_TIMEOUT_MS: Final = 10_000
@@ -54,6 +58,28 @@ class Method:
 
     answer: Callable[[bytes, float | None], bytes | Later[bytes]]
     refuse: Callable[[bytes, float | None], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A streaming method: ``answers`` gives what is sent to the client, bit by bit.
+
+    It runs on a thread of its own, may block on its inbox, and must return when that has
+    ended. Its next answer is asked for when the one before is on its way, so a client that
+    does not read holds it up. It may raise RpcError. On the wire a unary method, or one
+    that streams in one direction, is the same: see ``collected``.
+    """
+
+    answers: Callable[[Inbox], Iterator[bytes]]
+
+
+def collected(take: Callable[[Iterator[bytes]], bytes]) -> Stream:
+    """A stream that is answered once, when ``take`` has read it to its end."""
+
+    def answers(inbox: Inbox) -> Iterator[bytes]:
+        yield take(inbox)
+
+    return Stream(answers)
 
 
 class Transport(Protocol):

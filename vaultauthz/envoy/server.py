@@ -1,18 +1,23 @@
-"""Envoy's server: ext_authz and health on one address."""
+"""Envoy's server: ext_authz, health and streams on one address."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from vaultauthz.config.values import Listen
 from vaultauthz.core.decision import Decision
 from vaultauthz.core.request import Request
 from vaultauthz.envoy import ext_authz, health
 from vaultauthz.envoy.place import ListenError, Place
-from vaultauthz.envoy.rpc import BACKLOG, Method, Transport
+from vaultauthz.envoy.rpc import BACKLOG, MOST_STREAMS, Method, Stream, Transport
 from vaultauthz.leases.later import Later
+
+if TYPE_CHECKING:
+    from vaultauthz.envoy.transport.streams import Streams
 
 __all__ = ["ListenError", "Server"]
 
@@ -22,7 +27,8 @@ class Server:
 
     ``check`` must be safe for threads and must not block: what takes time it promises.
     ``ready`` is asked by each health check. ``deadlines``: read how long Envoy waits for
-    each check, which costs a little, for those that must wait for Vault.
+    each check, which costs a little, for those that must wait for Vault. ``streams``,
+    by path, are served beside them, ``most_streams`` calls of them at a time.
     """
 
     def __init__(
@@ -33,6 +39,8 @@ class Server:
         *,
         backlog: int = BACKLOG,
         deadlines: bool = False,
+        streams: Mapping[str, Stream] = MappingProxyType({}),
+        most_streams: int = MOST_STREAMS,
     ) -> None:
         self._place = Place(listen.grpc)
         authz = ext_authz.Check(check)
@@ -42,13 +50,26 @@ class Server:
             # Never refused: a busy server is not a sick one.
             health.METHOD: Method(self._health.check, self._health.check),
         }
-        self._transport = _transport(self._place, listen, methods, backlog, deadlines=deadlines)
+        self._streams = _streams(streams, most_streams)
+        self._transport = _transport(
+            self._place, listen, methods, backlog, self._streams, deadlines=deadlines
+        )
         self._socket: tuple[int, int] | None = None
 
     @property
     def port(self) -> int:
         """The TCP port that it listens on, 0 for a unix socket; known after ``start``."""
         return 0 if self._place.path is not None else self._transport.port
+
+    @property
+    def open_streams(self) -> int:
+        """How many streams are open."""
+        return self._streams.open if self._streams else 0
+
+    @property
+    def refused_streams(self) -> int:
+        """How many were one too many, since the start."""
+        return self._streams.refused if self._streams else 0
 
     def start(self) -> None:
         """Listen and answer.
@@ -78,8 +99,22 @@ class Server:
         self._place.release(self._socket)
 
 
+def _streams(methods: Mapping[str, Stream], most: int) -> Streams | None:
+    if not methods:
+        return None
+    from vaultauthz.envoy.transport.streams import Streams  # noqa: PLC0415 - loads grpcio
+
+    return Streams(methods, most)
+
+
 def _transport(
-    place: Place, listen: Listen, methods: dict[str, Method], backlog: int, *, deadlines: bool
+    place: Place,
+    listen: Listen,
+    methods: dict[str, Method],
+    backlog: int,
+    streams: Streams | None,
+    *,
+    deadlines: bool,
 ) -> Transport:
     tls = listen.grpc_tls
     wheel = importlib.util.find_spec("pygrpc_native") is not None
@@ -93,14 +128,14 @@ def _transport(
     if listen.transport != "grpcio" and tls is None and wheel:
         from vaultauthz.envoy.transport.native import NativeTransport  # noqa: PLC0415
 
-        return NativeTransport(place.target, methods, backlog, deadlines=deadlines)
+        return NativeTransport(place.target, methods, backlog, deadlines=deadlines, streams=streams)
     from vaultauthz.envoy.transport.grpcio import GrpcioTransport, Identity  # noqa: PLC0415
 
     identity = None
     if tls is not None:
         client_ca = None if tls.client_ca is None else _pem(place, tls.client_ca)
         identity = Identity(_pem(place, tls.key), _pem(place, tls.cert), client_ca)
-    return GrpcioTransport(place.target, methods, identity, backlog)
+    return GrpcioTransport(place.target, methods, identity, backlog, streams)
 
 
 def _pem(place: Place, path: Path) -> bytes:

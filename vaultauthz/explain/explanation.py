@@ -24,6 +24,7 @@ from vaultauthz.core.injection import (
     Mutation,
     Query,
     SigV4,
+    Tls,
     header_names,
 )
 from vaultauthz.core.reasons import ANSWERS, Reason
@@ -136,6 +137,8 @@ def _sets(injections: tuple[Injection, ...]) -> Iterator[str]:
                 yield f"query parameter {injection.name}={_shown(injection.value)}"
             case Cookie():
                 yield f"cookie {injection.name}={_shown(injection.value)}"
+            case Tls():
+                yield "client certificate: by SDS, not for each request"
 
 
 def _shown(template: Template) -> str:

@@ -12,7 +12,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from math import inf
 from typing import Any, Final
@@ -87,6 +87,7 @@ class Keeper:
         self._ready = False
         self._stopping = False
         self._closed = False
+        self.left = False  # at the end: a token, to lapse
 
     # --- putting together, before ``start`` and at a reload ---
 
@@ -413,21 +414,22 @@ class Keeper:
 
     # --- the end ---
 
-    def stop(self, timeout: float = 5.0) -> bool:
+    def stop(self, timeout: float = 5.0, leave: Collection[tuple[str, str]] = ()) -> bool:
         """Revoke everything and end the threads; whether all was revoked in ``timeout`` s.
 
         A token of our own is revoked and takes its leases along; under somebody
-        else's each lease is revoked by itself.
+        else's each lease is revoked by itself. So it is where the leases of an upstream
+        (stage, name) in ``leave`` are to live on: then their token is left to lapse.
         """
         deadline = self.clock() + timeout
         with self.lock:
             self._stopping, self._ready = True, False
-            revoking = [(stage, self._end(stage)) for stage in self._all_stages()]
+            revoking = [(stage, self._end(stage, leave)) for stage in self._all_stages()]
         left = [stage for stage, own in revoking if not stage.settled(own, deadline)]
         self._close()
         return not left
 
-    def _end(self, stage: Stage) -> list[Runner]:
+    def _end(self, stage: Stage, leave: Collection[tuple[str, str]]) -> list[Runner]:
         """Revoke the stage's tokens, and by themselves the leases that none of them takes along.
 
         Returns whose revocations there are to wait for.
@@ -435,14 +437,26 @@ class Keeper:
         stage.stopping = True
         for scope in stage.scopes:
             scope.refuse()
-        alone = {runner for runner in stage.runners if not stage.login.takes_along(runner)}
-        kept = {stage.login, *alone}
+        left = {
+            runner
+            for name, runner in stage.leases.items()
+            if (stage.name, name) in leave and runner.machine.held and runner.machine.held.lease_id
+        }
+        alone = {
+            runner
+            for runner in stage.runners
+            if runner not in left and (left or not stage.login.takes_along(runner))
+        }
+        kept = alone if left else {stage.login, *alone}
         forgotten = stage.forget_calls(
             lambda whose, call: whose not in kept or not isinstance(call, CallRevoke)
         )
         for runner in tuple(stage.runners):
             self.deliver(runner, Stop(revoke=runner in alone))
-        self.deliver(stage.login, Stop(revoke=True))
+        if left:
+            self.left = True
+            stage.login.leave(len(left))
+        self.deliver(stage.login, Stop(revoke=not left))
         self._answer_for(runner for runner in forgotten if runner in kept)
         return list(kept)
 

@@ -233,6 +233,22 @@ class LoginRunner(Runner):
             if runner.hangs_on(token.login):
                 self.keeper.deliver(runner, Tick())
 
+    def leave(self, leases: int) -> None:
+        """Say that the token is left to lapse, since so many of its leases are still in use."""
+        held = self.machine.held
+        if held is None:
+            return
+        reason = f"{leases} of its leases are in use by Envoys; it ends by itself"
+        log.warning(
+            "%s: its token is not revoked, since %s, in %d s",
+            self.label,
+            reason,
+            held.ends_at - self.keeper.clock(),
+        )
+        self.keeper.announce(
+            events.Event(events.TOKEN_LEFT, self.stage.name, lease_id=held.lease_id, reason=reason)
+        )
+
     def note(self, note: Note) -> None:
         if note.name == events.REVOKED:
             self._took_along(self._tokens.pop(note.lease_id, None))

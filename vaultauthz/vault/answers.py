@@ -141,11 +141,13 @@ def _sortable(created: str) -> str:
 
 
 def _fields(data: Any) -> dict[str, Secret]:
-    """Text and numbers as they are; what else there is cannot go on a request."""
+    """Text and numbers as they are, a list of texts as lines; the rest goes on no request."""
     if not isinstance(data, dict):
         raise VaultError(NOT_VAULT)
     fields: dict[str, Secret] = {}
     for name, value in data.items():
+        if isinstance(value, list) and value and all(isinstance(line, str) for line in value):
+            value = "\n".join(value)  # a certificate's chain  # noqa: PLW2901
         if isinstance(value, str):
             if not _LONE_SURROGATE.search(value):
                 fields[name] = Secret(value)

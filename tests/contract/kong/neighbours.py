@@ -11,7 +11,7 @@ from tests.contract.kong.routes import Consumer, Guard
 def clear(exchange: Exchange, guard: Guard | None) -> None:
     """The guard's pre-function, which runs before every other plugin."""
     if guard is not None:
-        for name in guard.headers:
+        for name in (*guard.headers, *guard.marks):
             exchange.set_header(name, [])
         parts = [p for p in exchange.args.split("&") if p.partition("=")[0] not in guard.arguments]
         exchange.args = "&".join(parts)
@@ -22,6 +22,11 @@ def missing(exchange: Exchange, guard: Guard | None) -> bool:
     if guard is None:
         return False
     arguments = arguments_of(exchange.args)
+    marks = {name: exchange.named(name) for name in guard.marks}
+    for name in marks:
+        exchange.set_header(name, [])
+    if any(marks[name] != [value] for name, value in guard.marks.items()):
+        return True
     return not all(exchange.named(name) for name in guard.headers) or not all(
         name in arguments for name in guard.arguments
     )

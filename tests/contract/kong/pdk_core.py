@@ -70,6 +70,10 @@ def set_ctx(exchange: Exchange, name: Lua, value: Lua) -> Lua:
 def get_var(exchange: Exchange, name: Lua) -> Lua:
     known = {"request_uri": exchange.uri, "args": exchange.args, "host": exchange.host}
     known |= {"request_method": exchange.method, "kong_request_id": exchange.request_id}
+    known |= {
+        "request": f"{exchange.method} {exchange.uri} HTTP/1.1",
+        "upstream_uri": exchange.path,  # the router's; Kong adds the query after the plugins
+    }
     return known.get(name)
 
 

@@ -21,10 +21,14 @@ def entity_id(kind: str, name: str) -> str:
 
 @dataclass(frozen=True)
 class Guard:
-    """A pre-function that clears these slots and a post-function that answers 503 when one is empty."""
+    """A pre-function that clears these slots and a post-function that answers 503 when one is empty.
+
+    `marks` are headers that must have these values by then, and do not go to the service.
+    """
 
     headers: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
+    marks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass

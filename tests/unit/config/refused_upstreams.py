@@ -8,7 +8,7 @@ from __future__ import annotations
 from .conftest import SECRET
 
 HEADER = '{header: {name: X-Api-Key, value: "{key}"}}'
-FORMS = "header, bearer, basic, query, cookie, sigv4 or hmac"
+FORMS = "header, bearer, basic, query, cookie, sigv4, hmac or tls"
 
 SECRETS = [
     (
@@ -136,7 +136,7 @@ INJECT = [
         (
             (
                 "17: upstreams.geo.inject[0].baerer: unknown key; did you mean bearer? "
-                "Known here: header, bearer, basic, query, cookie, sigv4, hmac"
+                "Known here: header, bearer, basic, query, cookie, sigv4, hmac, tls"
             ),
         ),
     ),

@@ -47,6 +47,11 @@ upstreams:
     secret: {kv: secret/hooks}
     inject: [{hmac: {key: "{key}", sign: ["{body}"], headers: {X-Signature: "{signature}"}}}]
     callers: any
+  partner:
+    stages: [live]
+    secret: {pki: pki/issue/gateway}
+    inject: [{tls: {}}]
+    callers: any
   own:
     stages: [live]
     per: caller
@@ -116,6 +121,13 @@ def test_text_around_a_field_is_not_shown(config: Config) -> None:
     ]
     assert found["drops"] == ["x-api-key", "cookie", "x-debug"]
     assert "s3cr3t" not in json.dumps(found)
+
+
+def test_a_certificate_is_set_on_no_request(config: Config) -> None:
+    """It goes to Envoy ahead of requests."""
+    found = as_json(config, Asked("/", upstream="partner"))
+    assert found["sets"] == ["client certificate: by SDS, not for each request"]
+    assert found["drops"] == []
 
 
 def test_signatures_are_named_by_their_slots(config: Config) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vaultauthz.config import inject as reader
+from vaultauthz.config import inject_tls
 from vaultauthz.config.schema.forms import Schema, closed, text
 from vaultauthz.config.schema.signatures import hmac, sigv4
 
@@ -21,6 +22,7 @@ def injection() -> Schema:
             "cookie": _named("A cookie, beside the client's others."),
             "sigv4": sigv4(),
             "hmac": hmac(),
+            "tls": _tls(),
         },
         "One place that the credential goes to.",
         minProperties=1,
@@ -43,3 +45,13 @@ def _basic() -> Schema:
     properties = {"username": text(_FIELDS), "password": text(_FIELDS)}
     description = "Authorization: Basic …"
     return closed(reader.BASIC_KEYS, properties, description, required=reader.BASIC_KEYS)
+
+
+def _tls() -> Schema:
+    properties = {
+        "certificate": text(f'{_FIELDS} As the PKI engine: "{{certificate}}".'),
+        "private_key": text(f'{_FIELDS} As the PKI engine: "{{private_key}}".'),
+        "chain": text(f'{_FIELDS} "{{ca_chain}}" where the secret has it.'),
+    }
+    description = "A client certificate for mutual TLS with the upstream, which Envoy gets by SDS."
+    return closed(inject_tls.TLS_KEYS, properties, description)

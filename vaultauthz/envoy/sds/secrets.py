@@ -6,22 +6,32 @@ one; the slot is a header's name in lower case, or ``tls``.
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from vaultauthz._pb.discovery_pb2 import DataSource, GenericSecret, Secret, TlsCertificate
+from vaultauthz.broker import Former
 from vaultauthz.config.values import Upstream
+from vaultauthz.core.callers import Callers
 from vaultauthz.core.credential import Credential, Slot
-from vaultauthz.core.injection import Basic, Bearer, Header
-from vaultauthz.envoy.sds.subscription import Served
+from vaultauthz.core.injection import (
+    Basic,
+    Bearer,
+    Header,
+    Injection,
+    Mutation,
+    Tls,
+    header_names,
+)
+from vaultauthz.envoy.sds.served import ABSENT, WITHDRAWN, Place, Served
 
 log = logging.getLogger(__name__)
 
 TLS: Final = "tls"
-# Envoy's credential injector refuses a request for which the secret is empty.
-_WITHDRAWN: Final = "withdrawn"
 _MOST_WARNINGS: Final = 1000  # names that are told about once; a client could make up any number
 
 
@@ -30,6 +40,9 @@ class Shared(Protocol):
 
     def shared(self, stage: str, upstream: str) -> tuple[Upstream, Slot] | None:
         """The upstream's configuration and its slot; None where it has none for all callers."""
+
+    def former(self, stage: str, upstream: str) -> Former | None:
+        """Who might use the credential in use, where a reload has asked for another."""
 
 
 class WithheldError(Exception):
@@ -58,12 +71,14 @@ class Name:
 
 
 class Secrets:
-    """Looks secrets up by name. ``lookup`` is safe for threads."""
+    """Looks secrets up by name. Safe for threads."""
 
     def __init__(self, shared: Shared, clock: Callable[[], float]) -> None:
         self._shared = shared
         self._clock = clock
-        self._had: set[tuple[str, str]] = set()  # had a credential in this process
+        self._key = os.urandom(16)
+        self._had: set[Place] = set()  # had a credential in this process
+        self._made: dict[tuple[str, str], Served] = {}  # the last one of each name and slot
         self._warned: set[str] = set()
 
     def seen(self, stage: str, upstream: str) -> None:
@@ -72,45 +87,63 @@ class Secrets:
         if found and found[1].credential is not None:
             self._had.add((stage, upstream))
 
-    def lookup(self, text: str) -> Served | None:
-        """The secret as it is now; None for one that is not to be had, or not yet.
+    def reloaded(self) -> None:
+        """Told of another configuration: what it says of a name is told anew."""
+        self._made.clear()
+        self._warned.clear()
 
-        One that was withdrawn is there and empty: Envoy then refuses the requests that
-        want it. Before the first credential of this process there is nothing, so that an
-        Envoy that comes back after our restart keeps what it has.
+    def lookup(self, text: str) -> Served | None:
+        """The secret as it is now; None where there is nothing to say yet.
+
+        One that was withdrawn, or that is not for SDS (any more), is there and empty: Envoy
+        then refuses the requests that want it, where it would ignore a removal. Before the
+        first credential of this process there is nothing to say, so that an Envoy that comes
+        back after our restart keeps what it has.
         """
         try:
             name = Name.parse(text)
-            upstream, slot = self._find(name)
+        except WithheldError as exc:
+            self._warn(text, str(exc))
+            return Served(text, ABSENT, None)
+        place = (name.stage, name.upstream)
+        try:
+            upstream, slot = self._find(place)
             at = _slot_of(upstream, name.slot)
         except WithheldError as exc:
             self._warn(text, str(exc))
-            return None
+            return _withdrawn(text, name.slot)
         credential = slot.credential
         if credential is None or not credential.usable(self._clock()):
-            if (name.stage, name.upstream) not in self._had:
-                return None
-            return Served(text, _WITHDRAWN, _empty(text, at))
-        self._had.add((name.stage, name.upstream))
-        return Served(text, credential.credential_id, _encoded(text, at, credential))
+            return _withdrawn(text, at) if place in self._had else None
+        if _was_withheld(self._shared.former(*place), credential, upstream.callers):
+            return None
+        self._had.add(place)
+        return self._served(text, at, credential)
 
-    def credential_id(self, text: str) -> str:
-        """The version of the credential that ``text`` stands for now; "" for none."""
-        served = self.lookup(text)
-        return served.version if served and served.version != _WITHDRAWN else ""
-
-    def _find(self, name: Name) -> tuple[Upstream, Slot]:
-        found = self._shared.shared(name.stage, name.upstream)
+    def _find(self, place: Place) -> tuple[Upstream, Slot]:
+        found = self._shared.shared(*place)
         if found is None:
             raise WithheldError("is no upstream in that stage whose lease all callers share")
         upstream = found[0]
-        rules = upstream.callers.allow is not None or upstream.callers.deny
-        if rules and upstream.callers_enforced_by != "envoy":
+        if _has_rules(upstream.callers) and upstream.callers_enforced_by != "envoy":
             raise WithheldError(
                 "has callers, which are not asked about in SDS mode; have Envoy enforce them "
                 "(see `vaultauthz envoy --mode sds`) and say callers_enforced_by: envoy"
             )
         return found
+
+    def _served(self, name: str, slot: str, credential: Credential) -> Served | None:
+        made = self._made.get((name, slot))
+        if made and made.credential and made.credential.mutation is credential.mutation:
+            return replace(made, credential=credential)  # renewed: another end, and no more
+        value = _encoded(name, slot, credential.mutation)
+        if value is None:
+            return None
+        # The same credential may be written another way after a reload.
+        digest = hashlib.blake2b(value, digest_size=4, key=self._key).hexdigest()
+        made = Served(name, f"{credential.credential_id}-{digest}", value, credential)
+        self._made[name, slot] = made
+        return made
 
     def _warn(self, text: str, why: str) -> None:
         if text in self._warned or len(self._warned) >= _MOST_WARNINGS:
@@ -120,34 +153,70 @@ class Secrets:
 
 
 def slots(upstream: Upstream) -> tuple[str, ...]:
-    """The slots of the upstream that SDS can fill."""
-    found = []
-    for injection in upstream.inject:
-        if isinstance(injection, Header):
-            found.append(injection.name)
-        elif isinstance(injection, (Bearer, Basic)):
-            found.append("authorization")
-    return tuple(found)
+    """The slots of the upstream that SDS fills; empty where it cannot fill all of them."""
+    if any(not _fits(injection) for injection in upstream.inject):
+        return ()
+    tls = (TLS,) if any(isinstance(injection, Tls) for injection in upstream.inject) else ()
+    return (*header_names(upstream.inject), *tls)
+
+
+def texts(served: Served) -> tuple[bytes, ...]:
+    """What must not be seen of it."""
+    if served.credential is None:
+        return ()
+    mutation = served.credential.mutation
+    keys = (mutation.tls[1],) if mutation.tls else ()
+    return tuple(text.encode() for text in (*dict(mutation.headers).values(), *keys))
+
+
+def _fits(injection: Injection) -> bool:
+    if isinstance(injection, Header):
+        return injection.name != TLS  # which stands for the certificate
+    return isinstance(injection, (Bearer, Basic, Tls))
 
 
 def _slot_of(upstream: Upstream, wanted: str) -> str:
     known = slots(upstream)
-    if wanted in known:
-        return wanted
+    if not known:
+        unfit = [type(i).__name__.lower() for i in upstream.inject if not _fits(i)]
+        raise WithheldError(
+            f"injects by {' and '.join(dict.fromkeys(unfit))}, which SDS cannot; use ext_authz"
+        )
+    if wanted.lower() in known:
+        return wanted.lower()
     if wanted:
-        raise WithheldError(f"names no slot of it; slots: {', '.join(known) or 'none'}")
+        raise WithheldError(f"names no slot of it; slots: {', '.join(known)}")
     if len(known) != 1:
-        raise WithheldError(f"must name one of its slots: {', '.join(known) or 'it has none'}")
+        raise WithheldError(f"must name one of its slots: {', '.join(known)}")
     return known[0]
 
 
-def _encoded(name: str, slot: str, credential: Credential) -> bytes:
-    value = dict(credential.mutation.headers)[slot]
-    return _generic(name, value.encode())
+def _has_rules(callers: Callers) -> bool:
+    return callers.allow is not None or bool(callers.deny)
 
 
-def _empty(name: str, slot: str) -> bytes:
-    return _generic(name, b"")
+def _was_withheld(former: Former | None, credential: Credential, callers: Callers) -> bool:
+    """Whether a reload would hand out what it has not replaced yet, under rules now gone."""
+    if former is None or former.credential_id != credential.credential_id:
+        return False
+    return any(_has_rules(before) and before != callers for before in former.callers)
+
+
+def _encoded(name: str, slot: str, mutation: Mutation) -> bytes | None:
+    """None where the credential does not fill the slot: a reload has just named another."""
+    if slot == TLS and mutation.tls:
+        chain, key = (DataSource(inline_bytes=text.encode()) for text in mutation.tls)
+        certificate = TlsCertificate(certificate_chain=chain, private_key=key)
+        return Secret(name=name, tls_certificate=certificate).SerializeToString()
+    value = dict(mutation.headers).get(slot)
+    return None if value is None else _generic(name, value.encode())
+
+
+def _withdrawn(name: str, slot: str) -> Served:
+    """An empty secret; of certificates there are none, they end by themselves."""
+    if slot == TLS:
+        return Served(name, ABSENT, None)
+    return Served(name, WITHDRAWN, _generic(name, b""))
 
 
 def _generic(name: str, value: bytes) -> bytes:

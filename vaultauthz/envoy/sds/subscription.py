@@ -1,18 +1,19 @@
 """One Envoy's subscription to secrets: a machine without I/O, for both forms of the protocol.
 
 Theory of operation. Whoever drives it hands in each request of the stream, and calls
-``push`` when secrets may have changed; both return the answers to send. ``lookup`` gives
-the secret of a name as it is now, or None for one that is not to be had: for that no
-answer is sent (state of the world) or its removal is (delta).
+``push`` with the names whose secrets may have changed; both give the answers to send, and
+each answer is made when it is asked for, so that a slow stream is sent what is true then.
 
 - An answer is sent for names that Envoy has not been told of, or whose version differs
   from the last one sent. A request that only acknowledges leads to nothing, and one that
   refuses (``error_detail``) leads to nothing either until the secret changes: what Envoy
   refused once it would refuse again, in a busy loop.
-- Each answer has a nonce of its own. A request that names an older nonce was sent before
-  Envoy saw the last answer; only its names count.
-- Envoy names all resources in each state-of-the-world request, and an SDS subscription
-  of Envoy's expects one resource in an answer: names are answered one by one.
+- Several secrets go into one answer, since Envoy names all of them in each
+  state-of-the-world request: a thousand answers would be acknowledged by a million names.
+  Envoy refuses an answer as a whole, though, so the secrets of a refused one are each
+  sent again by itself.
+- Each answer has a nonce of its own, by which Envoy says what it takes or refuses. What it
+  says of an answer that another has overtaken is heard too, and leads to nothing.
 
 Source: Envoy's "xDS REST and gRPC protocol".
 """
@@ -20,9 +21,11 @@ Source: Envoy's "xDS REST and gRPC protocol".
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from math import inf
+from typing import Final, Generic, TypeVar
 
 from google.protobuf.any_pb2 import Any as Packed
 
@@ -32,168 +35,230 @@ from vaultauthz._pb.discovery_pb2 import (
     DiscoveryRequest,
     DiscoveryResponse,
     Resource,
+    Status,
 )
+from vaultauthz.envoy.sds.served import Lookup, Place, Served, place_of
 
 SECRET_TYPE: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 MOST_NAMES: Final = 10_000  # of one stream
+LONGEST_NAME: Final = 512  # characters
+TOGETHER: Final = 32  # secrets in one answer
+MOST_TOLD: Final = 256  # answers that Envoy may have yet to acknowledge; before, it is forgotten
 
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Served:
-    """A secret as it goes to Envoy: ``value`` is the encoded Secret, in clear."""
-
-    name: str
-    version: str
-    value: bytes
-
-    def __repr__(self) -> str:
-        return f"<Served {self.name} {self.version}>"
-
-
-Lookup = Callable[[str], Served | None]
+Request = TypeVar("Request", DiscoveryRequest, DeltaDiscoveryRequest)
+Response = TypeVar("Response", DiscoveryResponse, DeltaDiscoveryResponse)
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Envoy did not take a secret; ``text`` is its own words."""
+    """Envoy did not take a secret; ``text`` is its own words, as they came."""
 
-    name: str
-    version: str
-    text: str
+    served: Served
+    text: bytes
 
 
 class TooManyError(Exception):
-    """The stream asks for more names than one may."""
+    """The stream asks for more, or longer, names than one may."""
 
 
-class Subscription:
-    """What one stream wants, and what it was sent. Not safe for threads."""
+class Subscription(ABC, Generic[Request, Response]):
+    """What one stream wants, and what it was sent. Not safe for threads.
 
-    def __init__(self, lookup: Lookup) -> None:
+    ``taken`` and ``refused`` are for the driver, who empties them.
+    """
+
+    def __init__(self, lookup: Lookup, together: int = TOGETHER) -> None:
         self._lookup = lookup
+        self._together = together
         self._numbers = itertools.count(1)
         self._sent: dict[str, str] = {}  # name → version last sent; every wanted name
-        self._told: dict[str, tuple[str, str]] = {}  # nonce → name and version of that answer
-        self.accepted: dict[str, str] = {}  # name → version that Envoy has acknowledged
-        self.refusals: list[Refusal] = []  # since the driver last took them out
+        self._held: dict[str, Served] = {}  # with a credential, as Envoy has it or will have it
+        self._told: dict[str, tuple[Served, ...]] = {}  # nonce → that answer
+        self._alone: set[str] = set()  # to be sent by themselves
+        self.places: dict[Place, set[str]] = {}  # the wanted names
+        self.taken: list[Served] = []
+        self.refused: list[Refusal] = []
+
+    @staticmethod
+    @abstractmethod
+    def parse(data: bytes) -> Request:
+        """A request's bytes, read. Raises DecodeError."""
+
+    @abstractmethod
+    def request(self, request: Request) -> Iterator[Response]:
+        """Take a request in.
+
+        Raises:
+            TooManyError: with it, the stream asks for more than one may.
+        """
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """What the stream wants now."""
-        return tuple(self._sent)
+    def held(self) -> tuple[Served, ...]:
+        """The credentials that Envoy has, or is being sent. Safe for threads."""
+        return tuple(self._held.values())
 
-    def _want(self, names: Iterator[str]) -> None:
+    @property
+    def ends_at(self) -> float:
+        """When the first of them is over; infinity for none."""
+        return min((served.ends_at for served in self._held.values()), default=inf)
+
+    def ended(self, now: float) -> list[str]:
+        """The names whose credential is over, each told once."""
+        over = [name for name, served in self._held.items() if served.ends_at <= now]
+        for name in over:
+            del self._held[name]
+        return over
+
+    def push(self, names: Iterable[str]) -> Iterator[Response]:
+        """What Envoy has not been sent yet of these names."""
+        together: list[Served] = []
         for name in names:
+            served = self._news(name)
+            if served is None:
+                continue
+            if name in self._alone:
+                self._alone.discard(name)
+                yield self._answer([served])
+                continue
+            together.append(served)
+            if len(together) >= self._together:
+                yield self._answer(together)
+                together = []
+        if together:
+            yield self._answer(together)
+
+    def _news(self, name: str) -> Served | None:
+        """The secret of a wanted name, when it is not the one last sent."""
+        before = self._sent.get(name)
+        served = None if before is None else self._lookup(name)
+        if served is None:
+            return None
+        if served.credential:
+            self._held[name] = served
+        else:
+            self._held.pop(name, None)
+        if served.version == before or not self._tells(served):
+            return None
+        self._sent[name] = served.version
+        return served
+
+    def _answer(self, together: list[Served]) -> Response:
+        nonce = str(next(self._numbers))
+        self._told[nonce] = tuple(together)
+        if len(self._told) > MOST_TOLD:
+            del self._told[next(iter(self._told))]
+        return self._encoded(together, nonce)
+
+    @abstractmethod
+    def _tells(self, served: Served) -> bool:
+        """Whether this form of the protocol has words for it."""
+
+    @abstractmethod
+    def _encoded(self, together: list[Served], nonce: str) -> Response:
+        """The answer."""
+
+    def _want(self, names: Iterable[str]) -> None:
+        for name in names:
+            if len(name) > LONGEST_NAME:
+                raise TooManyError
             self._sent.setdefault(name, "")
+            self.places.setdefault(place_of(name), set()).add(name)
         if len(self._sent) > MOST_NAMES:
             raise TooManyError
 
     def _forget(self, name: str) -> None:
-        self._sent.pop(name, None)
-        self.accepted.pop(name, None)
-
-    def _heard_back(self, nonce: str, error: str | None) -> None:
-        """An acknowledgement, or with ``error`` a refusal, of the answer with this nonce."""
-        name, version = self._told.pop(nonce, ("", ""))
-        if not name:
+        if self._sent.pop(name, None) is None:
             return
+        self._held.pop(name, None)
+        self._alone.discard(name)
+        place = place_of(name)
+        self.places[place].discard(name)
+        if not self.places[place]:
+            del self.places[place]
+
+    def _heard_back(self, nonce: str, error: Status | None) -> list[str]:
+        """Envoy took or refused the answer with this nonce; returns what to send again."""
+        answer = self._told.pop(nonce, ())
         if error is None:
-            self.accepted[name] = version
-        else:
-            self.refusals.append(Refusal(name, version, error))
-
-    def _changed(self) -> Iterator[tuple[str, Served | None]]:
-        """Each wanted name whose secret is not the one last sent, with what it is now."""
-        for name, sent in tuple(self._sent.items()):
-            served = self._lookup(name)
-            version = served.version if served else ""
-            if version != sent:
-                self._sent[name] = version
-                yield name, served
-
-    def _nonce(self, name: str, version: str) -> str:
-        nonce = str(next(self._numbers))
-        # An answer that Envoy never comes back to must not be kept for ever.
-        for old in [n for n, told in self._told.items() if told[0] == name]:
-            del self._told[old]
-        self._told[nonce] = (name, version)
-        return nonce
+            self.taken += answer
+            return []
+        if len(answer) <= 1:
+            self.refused += [Refusal(served, error.message) for served in answer]
+            return []
+        again = [s.name for s in answer if self._sent.get(s.name) == s.version]
+        self._sent.update(dict.fromkeys(again, ""))
+        self._alone.update(again)
+        return again
 
 
-class StateOfTheWorld(Subscription):
+class StateOfTheWorld(Subscription[DiscoveryRequest, DiscoveryResponse]):
     """``StreamSecrets``, ``FetchSecrets`` and ``StreamAggregatedResources``."""
 
-    def request(self, request: DiscoveryRequest) -> list[DiscoveryResponse]:
-        """Take a request in.
+    @staticmethod
+    def parse(data: bytes) -> DiscoveryRequest:
+        return DiscoveryRequest.FromString(data)
 
-        Raises:
-            TooManyError: it names more than ``MOST_NAMES``.
-        """
+    def request(self, request: DiscoveryRequest) -> Iterator[DiscoveryResponse]:
+        again: list[str] = []
         if request.response_nonce:
-            refused = request.HasField("error_detail")
-            error = request.error_detail.message if refused else None
-            self._heard_back(request.response_nonce, error)
-        wanted = set(request.resource_names)
-        for name in self._sent.keys() - wanted:
+            error = request.error_detail if request.HasField("error_detail") else None
+            again = self._heard_back(request.response_nonce, error)
+        wanted = dict.fromkeys(request.resource_names)
+        for name in self._sent.keys() - wanted.keys():
             self._forget(name)
-        self._want(iter(request.resource_names))
-        return self.push()
+        new = [name for name in wanted if name not in self._sent]
+        self._want(new)
+        return self.push([*again, *new])
 
-    def push(self) -> list[DiscoveryResponse]:
-        """What Envoy has not been sent yet."""
-        return [
-            DiscoveryResponse(
-                version_info=served.version,
-                resources=[_packed(served)],
-                type_url=SECRET_TYPE,
-                nonce=self._nonce(name, served.version),
-            )
-            for name, served in self._changed()
-            if served
-        ]
+    def _tells(self, served: Served) -> bool:
+        return served.value is not None
+
+    def _encoded(self, together: list[Served], nonce: str) -> DiscoveryResponse:
+        return DiscoveryResponse(
+            # One version stands for all secrets of the answer.
+            version_info=together[0].version if len(together) == 1 else nonce,
+            resources=[_packed(served) for served in together],
+            type_url=SECRET_TYPE,
+            nonce=nonce,
+        )
 
 
-class Delta(Subscription):
+class Delta(Subscription[DeltaDiscoveryRequest, DeltaDiscoveryResponse]):
     """``DeltaSecrets`` and ``DeltaAggregatedResources``."""
 
-    def request(self, request: DeltaDiscoveryRequest) -> list[DeltaDiscoveryResponse]:
-        """Take a request in.
+    @staticmethod
+    def parse(data: bytes) -> DeltaDiscoveryRequest:
+        return DeltaDiscoveryRequest.FromString(data)
 
-        Raises:
-            TooManyError: with it, the stream asks for more than ``MOST_NAMES``.
-        """
+    def request(self, request: DeltaDiscoveryRequest) -> Iterator[DeltaDiscoveryResponse]:
+        again: list[str] = []
         if request.response_nonce:
-            refused = request.HasField("error_detail")
-            self._heard_back(
-                request.response_nonce, request.error_detail.message if refused else None
-            )
+            error = request.error_detail if request.HasField("error_detail") else None
+            again = self._heard_back(request.response_nonce, error)
         for name in request.resource_names_unsubscribe:
             self._forget(name)
-        unknown = [name for name in request.resource_names_subscribe if name not in self._sent]
-        self._want(iter(unknown))
-        for name in unknown:  # an Envoy that reconnects says what it has
+        names = dict.fromkeys(request.resource_names_subscribe)
+        self._want(names)
+        for name in names:
+            # Envoy may ask again for what it has forgotten. One that reconnects says what it has.
             self._sent[name] = request.initial_resource_versions.get(name, "")
-        return [*self._removed(unknown), *self.push()]
+        return self.push(dict.fromkeys([*again, *names]))
 
-    def push(self) -> list[DeltaDiscoveryResponse]:
-        """What Envoy has not been sent yet, and what is gone."""
-        return [self._answer(name, served) for name, served in self._changed()]
+    def _tells(self, served: Served) -> bool:
+        return True
 
-    def _removed(self, names: list[str]) -> list[DeltaDiscoveryResponse]:
-        """Envoy waits for an answer about each name, also one that is not to be had."""
-        gone = [n for n in names if self._sent[n] == "" and self._lookup(n) is None]
-        return [self._answer(name, None) for name in gone]
-
-    def _answer(self, name: str, served: Served | None) -> DeltaDiscoveryResponse:
-        version = served.version if served else ""
-        answer = DeltaDiscoveryResponse(type_url=SECRET_TYPE, nonce=self._nonce(name, version))
-        if served:
-            resource = Resource(name=name, version=version, resource=_packed(served))
-            answer.resources.append(resource)
-        else:
-            answer.removed_resources.append(name)
-        return answer
+    def _encoded(self, together: list[Served], nonce: str) -> DeltaDiscoveryResponse:
+        there = [served for served in together if served.value is not None]
+        return DeltaDiscoveryResponse(
+            resources=[
+                Resource(name=served.name, version=served.version, resource=_packed(served))
+                for served in there
+            ],
+            removed_resources=[served.name for served in together if served.value is None],
+            type_url=SECRET_TYPE,
+            nonce=nonce,
+        )
 
 
 def _packed(served: Served) -> Packed:
-    return Packed(type_url=SECRET_TYPE, value=served.value)
+    return Packed(type_url=SECRET_TYPE, value=served.value or b"")

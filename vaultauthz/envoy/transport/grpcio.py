@@ -22,6 +22,7 @@ from vaultauthz.envoy.rpc import (
     Method,
     RpcError,
 )
+from vaultauthz.envoy.transport.streams import STATUS, Streams
 from vaultauthz.leases.later import Later
 
 # Answers do not block, so more threads only fight for the GIL: 1, 4 and 8 came out alike
@@ -42,7 +43,6 @@ _OPTIONS: Final = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
 )
-_STATUS: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Identity:
 
 
 class GrpcioTransport:
-    """Serves ``methods`` (by path) on ``target``: ``unix:/path`` or ``host:port``."""
+    """Serves ``methods`` (by path) and streams on ``target``: ``unix:/path`` or ``host:port``."""
 
     def __init__(
         self,
@@ -65,9 +65,11 @@ class GrpcioTransport:
         methods: Mapping[str, Method],
         identity: Identity | None = None,
         backlog: int = BACKLOG,
+        streams: Streams | None = None,
     ) -> None:
         self._target = target
         self._methods = methods
+        self._streams = streams
         self._identity = identity
         self._desk = _Desk(backlog)
         self._backlog = backlog
@@ -94,6 +96,8 @@ class GrpcioTransport:
             server.add_generic_rpc_handlers(
                 (grpc.method_handlers_generic_handler(service, handlers),)
             )
+        if self._streams:
+            server.add_generic_rpc_handlers(self._streams.handlers())
         self._port = self._bind(server)
         server.start()
         self._server = server
@@ -101,11 +105,15 @@ class GrpcioTransport:
     def stop(self, grace: float) -> None:
         """See ``rpc.Transport``."""
         if self._server is not None:
+            if self._streams:
+                self._streams.end()
             ended = self._server.stop(grace)
             if not ended.wait(grace * (1 - _LAST)):
                 self._desk.give_up()
             # grpcio ends what is late by itself; the extra second is for its own threads.
             ended.wait(grace * _LAST + 1.0)
+            if self._streams:
+                self._streams.close()
         self._desk.shutdown(wait=False)
 
     def _bind(self, server: grpc.Server) -> int:
@@ -137,7 +145,7 @@ class GrpcioTransport:
             except Exception as exc:  # noqa: BLE001 - grpcio would log and send its text
                 log.error("a call failed with %s", type(exc).__name__)  # noqa: TRY400 - its text may quote a value
                 code, message = INTERNAL, "internal"
-            context.set_code(_STATUS[code])
+            context.set_code(STATUS[code])
             context.set_details(message)
             return b""
 

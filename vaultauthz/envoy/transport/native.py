@@ -5,6 +5,8 @@ answer blocks: there is no hand-over from thread to thread to pay for (measured 
 benchmarks/check_server.py), the length of a batch says how many calls wait, and any
 thread may respond to a call later, which is how checks that must wait fit in. Its
 interface is stable within 0.x (tests/test_api.py there pins it).
+
+Streams it hands on, as bytes, to a grpcio server behind it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pygrpc_native import EVENT_CALL, EVENT_CANCEL, NativeGrpcFront
 
@@ -31,11 +33,16 @@ from vaultauthz.envoy.rpc import (
 )
 from vaultauthz.leases.later import Later
 
+if TYPE_CHECKING:
+    from vaultauthz.envoy.transport.fallback import Fallback
+    from vaultauthz.envoy.transport.streams import Streams
+
 # How long the loop sleeps before it looks whether it should end.
 _WAIT_MS: Final = 100
 # close() drops answers that are not on the wire yet, and nothing tells when they are:
 # 50 answers took less than 5 ms.
 _FLUSH: Final = 0.1  # seconds
+_TOGETHER: Final = 16  # answers that are handed over together: the first of them waits for the rest
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +57,11 @@ class NativeTransport:
         backlog: int = BACKLOG,
         *,
         deadlines: bool = False,
+        streams: Streams | None = None,
     ) -> None:
         self._target = target
+        self._streams = streams
+        self._fallback: Fallback | None = None
         self._paths = tuple(methods)
         self._methods = tuple(methods.values())
         self._backlog = backlog
@@ -59,6 +69,7 @@ class NativeTransport:
         self._stopping = False
         self._until = 0.0  # when stopping: how long promised answers are waited for
         self._promised: dict[int, Callable[[], bytes]] = {}  # call → what to say without one
+        self._ready: list[tuple[int, bytes]] = []  # answers of this batch, not handed over yet
         self._thread = threading.Thread(target=self._run, name="grpc-native", daemon=True)
         self._front: NativeGrpcFront | None = None
 
@@ -82,7 +93,13 @@ class NativeTransport:
             keepalive_time_ms=KEEPALIVE_TIME_MS,
             keepalive_timeout_ms=KEEPALIVE_TIMEOUT_MS,
             max_concurrent_streams=STREAMS,
+            # One does more than Python can answer, and two wake each other for each call:
+            # a third of what a check costs here.
+            io_threads=1,
         )
+        if self._streams:
+            self._fallback = _fallback(self._streams)
+            self._front.set_fallback(str(self._fallback.path))
         self._front.start()
         self._thread.start()
 
@@ -92,6 +109,8 @@ class NativeTransport:
             return
         self._until = time.monotonic() + grace
         self._stopping = True
+        if self._fallback:
+            self._fallback.stop(grace)
         self._thread.join(grace + 2 * _WAIT_MS / 1000)
         time.sleep(min(_FLUSH, grace))
         self._front.close()
@@ -112,6 +131,21 @@ class NativeTransport:
             self._answer(call_id, data, self._methods[method], None, refused=True)
         for call_id, method, data, left in calls[: self._backlog]:
             self._answer(call_id, data, self._methods[method], left)
+            if len(self._ready) >= _TOGETHER:
+                self._flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        """Hand the answers over that are ready, one behind the other.
+
+        Each hand-over wakes the thread that writes, unless it is awake already.
+        """
+        for call_id, response in self._ready:
+            try:
+                self._bound.respond(call_id, response)
+            except Exception as exc:  # noqa: BLE001 - one call must not end the thread of all
+                self._fail(call_id, exc)
+        self._ready.clear()
 
     def _calls(self, most: int, wait_ms: int) -> list[tuple[int, int, bytes | None, float | None]]:
         """What has arrived: id, method, message and the seconds that the client waits."""
@@ -158,6 +192,14 @@ class NativeTransport:
                 self._promised[call_id] = partial(method.refuse, data, None)
                 response.then(partial(self._respond, call_id), partial(self._fail, call_id))
             else:
-                self._bound.respond(call_id, response)
+                self._ready.append((call_id, response))
         except Exception as exc:  # noqa: BLE001 - one call must not end the thread of all
             self._fail(call_id, exc)
+
+
+def _fallback(streams: Streams) -> Fallback:
+    from vaultauthz.envoy.transport.fallback import Fallback  # noqa: PLC0415 - loads grpcio
+
+    fallback = Fallback(streams)
+    fallback.start()
+    return fallback

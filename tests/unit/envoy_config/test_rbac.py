@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tests.unit.envoy_config.rbac_model import Sent, passes
+from tests.unit.envoy_config.test_readings import NEAR_PATH
+from vaultauthz.broker import Binding, Broker, Table
+from vaultauthz.core.callers import Callers, Claim, Pattern, Rule
+from vaultauthz.core.credential import Credential, Slot
+from vaultauthz.core.injection import Mutation
+from vaultauthz.core.request import Request
+from vaultauthz.core.routing import Routes
+from vaultauthz.envoy_config.rbac import UnsayableError, filters
+
+NAMES = ("spiffe://a/one", "spiffe://a/two", "one.test", "CN=one", "spiffe://a/")
+GLOBS = ("spiffe://a/*", "spiffe://a/one", "*", "*one*", "**", "*.test", "CN=*", "s*a*e", "spiffe")
+WORDS = st.sampled_from(("pay", "x", "pay x", "x\tpay", "payx", "", "a.b"))
+PLAIN = st.none() | st.booleans() | st.sampled_from((0, 1, 1.0, 3, 2.5, 2**53)) | WORDS
+VALUES = (
+    PLAIN | st.lists(PLAIN, max_size=3) | st.dictionaries(st.sampled_from("bc"), PLAIN, max_size=2)
+)
+CLAIMS = st.dictionaries(
+    st.sampled_from(("scope", "scp", "a", "a.b", "a.scope")), VALUES, max_size=4
+)
+WANTED = st.sampled_from(("pay", "x", "pay x", "", True, False, 0, 1, 3, 2**53, 2**53 + 1))
+PATHS = (("scope",), ("scp",), ("a",), ("a", "b"), ("a", "scope"), ("a", "b", "c"))
+CLAIM = st.builds(Claim, st.sampled_from(PATHS), WANTED)
+METHODS = st.frozensets(st.sampled_from(("GET", "POST", "M-SEARCH", "G.T")), min_size=1)
+RULE = st.builds(
+    Rule,
+    principal=st.none() | st.sampled_from(GLOBS).map(Pattern.parse),
+    claims=st.lists(CLAIM, max_size=2).map(tuple),
+    consumer=st.none() | st.none() | st.just(Pattern.parse("*")),
+    group=st.none() | st.none() | st.just("g"),
+    methods=st.none() | METHODS,
+    path_prefix=st.none() | st.sampled_from(("/", "/a", "/v1/", "/v1", "/v1/a~b")),
+)
+RULES = st.lists(RULE, max_size=3).map(tuple)
+CALLERS = st.builds(Callers, st.none() | RULES, RULES)
+SANS = st.lists(st.sampled_from(NAMES), max_size=2).map(tuple)
+SENT = st.builds(
+    Sent,
+    method=st.sampled_from(("GET", "POST", "PUT", "GXT", "M-SEARCH")),
+    path=NEAR_PATH | st.sampled_from(("/v1/..;/x", "/v1/%2e%2e/x", "/%2576", "/v1?x=/a", "/v1#/a")),
+    uris=SANS,
+    dns=SANS,
+    subject=st.sampled_from((*NAMES, "")),
+    claims=st.none() | CLAIMS,
+)
+
+
+def allowed(callers: Callers, sent: Sent) -> bool:
+    """What vaultauthz would answer to the check of this request."""
+    slot = Slot()
+    slot.credential = Credential(Mutation(), "id", "", ends_at=1.0)
+    table = Table([Binding("u", "s", callers, slot)], Routes())
+    broker = Broker(table, lambda _request, _decision: True, lambda: 0.0)
+    claims = () if sent.claims is None else (sent.claims,)
+    named = Request("envoy", sent.method, "h", sent.path, "u", "s", sent.principal, claims=claims)
+    return broker.check(named).allowed
+
+
+@settings(max_examples=300)
+@given(CALLERS, SENT)
+@example(Callers(None, (Rule(path_prefix="/a"),)), Sent(path="/;x/a"))
+@example(Callers((Rule(path_prefix="/v1"),)), Sent(path="/v1/..;/x"))
+@example(Callers((Rule(principal=Pattern.parse("spiffe://a/one")),)), Sent(uris=NAMES[1::-1]))
+def test_envoy_decides_as_we_do(callers: Callers, sent: Sent) -> None:
+    """The printed rules let through what a check would allow, and nothing else."""
+    assert passes(filters(callers), sent) == allowed(callers, sent)
+
+
+@given(CLAIM, CLAIMS)
+@example(Claim(("a", "b"), "x"), {"a.b": None, "a": {"b": "x"}})
+@example(Claim(("a", "b"), "x"), {"a.b": "y", "a": {"b": "x"}})
+@example(Claim(("a", "b"), "x"), {"a.b": [], "a": {"b": "x"}})
+@example(Claim(("a", "b"), "x"), {"a": {"b": ["x"]}})
+def test_claims(claim: Claim, claims: dict[str, Any]) -> None:
+    """A claim is found under its name with dots or nested, alone or in a list, as we find it."""
+    found = passes(filters(Callers((Rule(claims=(claim,)),))), Sent(claims=claims))
+    assert found == claim.met_by(claims)
+
+
+def lets(callers: Callers, **sent: Any) -> bool:
+    return passes(filters(callers), Sent(**sent))
+
+
+class TestOneByOne:
+    """The property, spelled out where a slip would hurt."""
+
+    def test_only_the_first_name_counts(self) -> None:
+        """A second URI, or a subject that looks like one, is not who the caller is."""
+        callers = Callers((Rule(principal=Pattern.parse("spiffe://a/one")),))
+        assert lets(callers, uris=("spiffe://a/one", "spiffe://a/two"))
+        assert not lets(callers, uris=("spiffe://a/two", "spiffe://a/one"))
+        assert not lets(callers, uris=("spiffe://a/two",), subject="spiffe://a/one")
+        assert not lets(callers, uris=("spiffe://a/two",), dns=("spiffe://a/one",))
+
+    def test_nobody_is_no_principal(self) -> None:
+        """`principal: *` wants a certificate."""
+        callers = Callers((Rule(principal=Pattern.parse("*")),))
+        assert not lets(callers)
+        assert lets(callers, subject="CN=one")
+
+    def test_deny_wins(self) -> None:
+        """A rule of `deny` wins over `callers`, and all of its keys have to fit."""
+        callers = Callers(None, (Rule(methods=frozenset(("POST",)), path_prefix="/admin"),))
+        assert not lets(callers, method="POST", path="/admin/x")
+        assert lets(callers, method="GET", path="/admin/x")
+        assert lets(callers, method="POST", path="/administrators")
+
+    def test_deny_knows_disguises(self) -> None:
+        """Parameters, encoded ones too, do not lead past a denied prefix."""
+        callers = Callers(None, (Rule(path_prefix="/admin"),))
+        for path in (
+            "/admin;x",
+            "/admin%3Bx/y",
+            "/;/admin",
+            "/%61dmin",
+            "/a/../admin",
+            "/x/..;/admin",
+        ):
+            assert not lets(callers, path=path), path
+        assert lets(callers, path="/admin2")
+
+    def test_kong_s_keys_match_nobody(self) -> None:
+        """A rule with a consumer or a group allows nobody at Envoy's door, and denies nobody."""
+        rules = (Rule(consumer=Pattern.parse("*")), Rule(group="g"))
+        assert not lets(Callers(rules))
+        assert lets(Callers(None, rules))
+
+    def test_a_scope_with_odd_spaces(self) -> None:
+        """What no word of a scope may hold separates words where that denies, not where it allows."""
+        rule = Rule(claims=(Claim(("scope",), "pay"),))
+        assert not lets(Callers((rule,)), claims={"scope": "x\u00a0pay"})
+        assert not lets(Callers(None, (rule,)), claims={"scope": "x\u00a0pay"})
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        (Rule(path_prefix="/a%20b"), "path_prefix"),
+        (Rule(path_prefix="/a;v=1"), "path_prefix"),
+        (Rule(principal=Pattern.parse("a*b*" + "c" * 200)), "too long"),
+        (Rule(claims=(Claim(("a", "", "b"), "x"),)), "empty part"),
+    ],
+)
+def test_what_envoy_cannot_say_is_refused(rule: Rule, why: str) -> None:
+    """A rule that Envoy would read otherwise is refused, as one that allows and one that denies."""
+    for callers, place in (
+        (Callers((rule,)), r"callers\[0\]"),
+        (Callers(None, (rule,)), r"deny\[0\]"),
+    ):
+        with pytest.raises(UnsayableError, match=f"{place}.*{why}"):
+            filters(callers)

@@ -1,0 +1,173 @@
+"""``--mode ext_authz``: the filter that asks vaultauthz about each request."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from vaultauthz.envoy_config.plan import Plan, Target
+from vaultauthz.envoy_config.readings import literal
+from vaultauthz.envoy_config.text import fill, flow, scalar
+
+# Bytes of a body that is signed; the whole CheckRequest has to stay below gRPC's 4 MiB.
+MOST_OF_A_BODY: Final = 1_048_576
+
+_FILTER: Final = """
+- name: envoy.filters.http.ext_authz
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz
+    transport_api_version: V3
+    # Each header as the client sent it: else Envoy joins several Cookie headers by commas, which mixes
+    # them up, and bytes that are not UTF-8 are lost.
+    encode_raw_headers: true
+    grpc_service:
+      $timeout
+      envoy_grpc:
+        cluster_name: vaultauthz
+        # For the moment in which vaultauthz restarts. Asking twice is harmless: a check changes nothing.
+        retry_policy: {retry_on: "connect-failure,refused-stream,reset,unavailable", num_retries: 1}
+    # When vaultauthz cannot be reached: refuse, and say 503 (a fault), not 403 (a verdict).
+    failure_mode_allow: false
+    status_on_error: {code: ServiceUnavailable}
+    $validate
+    # vaultauthz may change the headers that `inject` and `strip` name, and no other: not where the request
+    # goes (host, :path), nor what Envoy itself says in x-envoy-* and x-forwarded-*. Print this anew when a
+    # header is added to the configuration; until then its requests are answered 500.
+    decoder_header_mutation_rules:
+      disallow_all: true
+      allow_expression: {regex: $headers}
+      disallow_is_error: true
+    # The route was chosen before the check and stays chosen, whatever headers are set.
+    clear_route_cache: false
+    # The caller's URI SAN goes along as source.principal; the whole certificate is not needed.
+    include_peer_certificate: false
+    $claims
+    $body
+"""
+
+_QUICK: Final = """
+# A check reads memory and takes well under a millisecond: half a second means that it hangs.
+timeout: 0.5s
+"""
+_SLOW: Final = """
+# The first request of a lease of its own (`per: caller`, `per: request`) waits for Vault, for 80 % of
+# this; any other check takes well under a millisecond.
+timeout: 2s
+"""
+_VALIDATE: Final = """
+# Nothing malformed may be set.
+validate_mutations: true
+"""
+_NO_VALIDATE: Final = """
+# Off, as a credential goes into the query: Envoy (1.40) would refuse values with %, + or ~ in them, with
+# 500. vaultauthz encodes them, and refuses CR, LF and NUL by itself.
+validate_mutations: false
+"""
+_CLAIMS: Final = """
+# The claims of a verified token, for `callers: [{claims: …}]`.
+metadata_context_namespaces: [envoy.filters.http.jwt_authn]
+"""
+_BODY: Final = """
+# An upstream has the body signed, so vaultauthz needs all of it, byte for byte; Envoy answers 413 to a
+# larger one. The whole check has to stay below 4 MiB, gRPC's limit. Not in a route's check_settings:
+# there Envoy (1.40) does not read pack_as_bytes.
+with_request_body: {max_request_bytes: $most, allow_partial_message: false, pack_as_bytes: true}
+"""
+
+_PER_ROUTE: Final = """
+# Names the upstream and the stage in vaultauthz's configuration. A client cannot set these.
+typed_per_filter_config:
+  envoy.filters.http.ext_authz:
+    "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute
+    check_settings:
+      context_extensions: $named
+      $body
+"""
+_NO_BODY: Final = """
+# Nothing is signed here, so the body is not held back to be sent along.
+disable_request_body_buffering: true
+"""
+_UNNAMED: Final = """
+typed_per_filter_config:
+  envoy.filters.http.ext_authz:
+    "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute
+    check_settings: {disable_request_body_buffering: true}
+"""
+
+TOLD: Final = """
+# What vaultauthz tells about its answer; Envoy files it under this name, whatever the filter's is.
+upstream: "%DYNAMIC_METADATA(envoy.filters.http.ext_authz:upstream)%"
+stage: "%DYNAMIC_METADATA(envoy.filters.http.ext_authz:stage)%"
+credential_id: "%DYNAMIC_METADATA(envoy.filters.http.ext_authz:credential_id)%"
+request_id: "%DYNAMIC_METADATA(envoy.filters.http.ext_authz:request_id)%"
+"""
+
+UNKNOWN: Final = """
+# Any other host is asked about too, so that vaultauthz answers 403 `no_upstream` and writes it down.
+"""
+UNKNOWN_PASSED: Final = """
+# `unmatched: pass` lets requests for any other host go on; give them a cluster here.
+"""
+
+UNCHECKED: Final = """
+# A route that needs no credential and no verdict would be, before the others of its host:
+# - match: {path: /healthz}
+#   route: {cluster: …}
+#   typed_per_filter_config:
+#     envoy.filters.http.ext_authz:
+#       "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute
+#       disabled: true
+"""
+
+# The audit line is written by the check; what the upstream made of the credential comes this way.
+ANSWERS: Final = """
+# Tells vaultauthz of each 401: a credential that the service refuses is replaced before its time.
+- name: envoy.access_loggers.http_grpc
+  filter:
+    status_code_filter:
+      comparison: {op: EQ, value: {default_value: 401, runtime_key: vaultauthz.log_status}}
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig
+    common_config:
+      log_name: vaultauthz
+      transport_api_version: V3
+      grpc_service: {envoy_grpc: {cluster_name: vaultauthz_logs}}
+      buffer_flush_interval: 0.2s
+      buffer_size_bytes: 16384
+"""
+
+
+def http_filter(plan: Plan) -> str:
+    """The ext_authz filter."""
+    return fill(
+        _FILTER,
+        timeout=fill(_SLOW if plan.asks_vault else _QUICK),
+        validate=fill(_NO_VALIDATE if plan.sets_query else _VALIDATE),
+        headers=scalar(_header_regex(plan)),
+        claims=fill(_CLAIMS) if plan.reads_claims else "",
+        body=fill(_BODY, most=str(MOST_OF_A_BODY)) if plan.signs_bodies else "",
+    )
+
+
+def _header_regex(plan: Plan) -> str:
+    """The headers that vaultauthz may change; ``x[-_]key`` for a slot and its alias."""
+    names = plan.headers
+    aliases = {name.replace("-", "_") for name in names if "-" in name} & set(names)
+    known = (name for name in names if name not in aliases)
+    regexes = [_either(n) if n.replace("-", "_") in aliases else literal(n) for n in known]
+    return "|".join(regexes) or "x-none"  # where nothing but queries is set
+
+
+def _either(name: str) -> str:
+    return "[-_]".join(literal(part) for part in name.split("-"))
+
+
+def per_route(plan: Plan, target: Target) -> str:
+    """What a route tells vaultauthz of its upstream."""
+    named = flow({"upstream": target.upstream.name, "stage": target.stage})
+    needless = plan.signs_bodies and not target.signs_body
+    return fill(_PER_ROUTE, named=named, body=fill(_NO_BODY) if needless else "")
+
+
+def unnamed(plan: Plan) -> str:
+    """The same for a route that names no upstream."""
+    return fill(_UNNAMED) if plan.signs_bodies else ""

@@ -1,0 +1,206 @@
+"""The clusters: vaultauthz itself, and a placeholder for each upstream."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Final
+
+from vaultauthz.config.values import Listen
+from vaultauthz.envoy_config.gateway import example_address
+from vaultauthz.envoy_config.plan import Target
+from vaultauthz.envoy_config.text import fill, flow, scalar
+
+_UNIX: Final = "unix://"
+_WILDCARDS: Final = frozenset(("0.0.0.0", "[::]", "::"))  # noqa: S104 - told apart, not bound
+_PLACEHOLDER: Final = "vaultauthz.example"
+
+_HTTP2: Final = """
+typed_extension_protocol_options:
+  envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+    "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+    # gRPC is HTTP/2. No connection_keepalive: a gRPC server takes frequent pings for abuse and hangs
+    # up; $dead
+    explicit_http_config: {http2_protocol_options: {}}
+"""
+
+_ON_SOCKET: Final = (
+    "on a unix socket a dead peer shows at once, and a hanging one by a call's timeout."
+)
+_ON_TCP: Final = "TCP's own keepalive, below, finds a dead peer."
+
+_OURS: Final = """
+$why
+- name: $name
+  $place_note
+  type: $type
+  connect_timeout: $connect_timeout
+  $http2
+  $keepalive
+  $health
+  load_assignment:
+    cluster_name: $name
+    endpoints:
+      - lb_endpoints:
+          - endpoint: {address: $address}
+  $tls
+"""
+
+_HEALTH: Final = """
+# SERVING means that every upstream has its credential. With one host Envoy asks it even while it
+# is unhealthy (panic routing): then the client gets vaultauthz's own answer, which says why. With
+# several, the healthy ones are asked.
+health_checks:
+  - timeout: 1s
+    interval: 2s
+    # The default is 60 s until the first request, which would hide a late start.
+    no_traffic_interval: 2s
+    unhealthy_threshold: 2
+    healthy_threshold: 1
+    grpc_health_check: {}
+"""
+
+_KEEPALIVE: Final = """
+upstream_connection_options:
+  tcp_keepalive: {keepalive_time: 30, keepalive_interval: 5, keepalive_probes: 3}
+"""
+
+_TLS: Final = """
+transport_socket:
+  name: envoy.transport_sockets.tls
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+    $sni
+    common_tls_context:
+      $own
+      validation_context:
+        # REPLACE: the authority that signed vaultauthz's certificate (listen.grpc_tls.cert).
+        trusted_ca: {filename: /etc/envoy/vaultauthz/ca.pem}
+        # … and nobody else's certificate of that authority.
+        match_typed_subject_alt_names: [{san_type: $san, matcher: {exact: $host}}]
+"""
+
+_CLIENT_CERTIFICATE: Final = """
+# REPLACE: a client certificate that listen.grpc_tls.client_ca signed: whoever has one is given
+# credentials. Envoy reads both files again when the folder's links change, as Kubernetes moves them.
+tls_certificates:
+  - certificate_chain: {filename: /etc/envoy/vaultauthz/client.pem}
+    private_key: {filename: /etc/envoy/vaultauthz/client.key}
+    watched_directory: {path: /etc/envoy/vaultauthz}
+"""
+
+_UPSTREAM: Final = """
+# REPLACE: the address of $name, three times.
+- name: $cluster
+  type: LOGICAL_DNS
+  # By default Envoy would take an IPv6 address alone where the name has one.
+  dns_lookup_family: V4_PREFERRED
+  connect_timeout: 5s
+  $metadata
+  $protocol
+  load_assignment:
+    cluster_name: $cluster
+    endpoints:
+      - lb_endpoints:
+          - endpoint: {address: {socket_address: {address: $host, port_value: $port}}}
+  # A credential should cross a network only inside TLS, and only to whom it is for. (On loopback
+  # both can go.)
+  transport_socket:
+    name: envoy.transport_sockets.tls
+    typed_config:
+      "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+      $sni
+      common_tls_context:
+        $certificate
+        validation_context:
+          # Where Debian, Alpine and Envoy's own image keep the public authorities.
+          trusted_ca: {filename: /etc/ssl/certs/ca-certificates.crt}
+          match_typed_subject_alt_names: [{san_type: $san, matcher: {exact: $host}}]
+"""
+
+
+def ours(listen: Listen, name: str, why: str, *, health: bool) -> str:
+    """A cluster of that name for vaultauthz."""
+    place = _Place(listen.grpc)
+    return fill(
+        _OURS,
+        name=name,
+        why=why,
+        place_note=place.note,
+        type=place.type,
+        connect_timeout="0.25s" if place.is_local else "1s",
+        http2=fill(_HTTP2, dead=_ON_SOCKET if place.is_socket else _ON_TCP),
+        keepalive="" if place.is_socket else fill(_KEEPALIVE),
+        health=fill(_HEALTH) if health else "",
+        address=place.address,
+        tls=_tls(listen, place) if listen.grpc_tls else "",
+    )
+
+
+class _Place:
+    """Where Envoy reaches ``listen.grpc``."""
+
+    def __init__(self, grpc: str) -> None:
+        self.is_socket = grpc.startswith(_UNIX)
+        host, _, port = grpc.rpartition(":")
+        self.is_wildcard = host in _WILDCARDS
+        self.host = _PLACEHOLDER if self.is_wildcard else host.strip("[]")
+        self.is_ip = _is_ip(self.host)
+        self.is_local = self.is_socket or self.host == "localhost" or _is_loopback(self.host)
+        self.type = "STATIC" if self.is_socket or self.is_ip else "STRICT_DNS"
+        if self.is_socket:
+            self.address = flow({"pipe": {"path": grpc.removeprefix(_UNIX)}})
+        else:
+            target = {"address": self.host, "port_value": int(port)}
+            self.address = flow({"socket_address": target})
+
+    @property
+    def note(self) -> str:
+        """What the reader has to do about the address."""
+        if self.is_socket:
+            return "# Envoy's user must be able to write to the socket."
+        if self.is_wildcard:
+            return f"# REPLACE {_PLACEHOLDER}: vaultauthz listens on every address of its machine."
+        return ""
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(host: str) -> bool:
+    return _is_ip(host) and ipaddress.ip_address(host).is_loopback
+
+
+def _tls(listen: Listen, place: _Place) -> str:
+    tls = listen.grpc_tls
+    mutual = tls is not None and tls.client_ca is not None
+    return fill(
+        _TLS,
+        sni="" if place.is_ip else f"sni: {scalar(place.host)}",
+        own=fill(_CLIENT_CERTIFICATE) if mutual else "",
+        san="IP_ADDRESS" if place.is_ip else "DNS",
+        host=scalar(place.host),
+    )
+
+
+def upstream(
+    target: Target, *, metadata: str = "", protocol: str = "", certificate: str = ""
+) -> str:
+    """A placeholder for the service behind ``target``."""
+    host, port = example_address(target)
+    return fill(
+        _UPSTREAM,
+        name=f"{target.upstream.name} in stage {target.stage}",
+        cluster=scalar(target.cluster),
+        metadata=metadata,
+        protocol=protocol,
+        certificate=certificate,
+        sni="" if _is_ip(host) else f"sni: {scalar(host)}",
+        san="IP_ADDRESS" if _is_ip(host) else "DNS",
+        host=scalar(host),
+        port=str(port),
+    )

@@ -1,0 +1,156 @@
+"""What an Envoy has to be configured for: the upstreams, the hosts that lead to them, the needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from vaultauthz.config.values import Config, Upstream
+from vaultauthz.core.injection import Hmac, Query, SigV4, header_names, needs_body
+from vaultauthz.core.routing import Route
+
+# Clusters of the printed files that are no upstream's.
+OWN_CLUSTERS = frozenset(("vaultauthz", "vaultauthz_logs", "identity_provider"))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One upstream in one stage; it has a cluster of its own."""
+
+    upstream: Upstream
+    stage: str
+    cluster: str
+
+    @property
+    def signature(self) -> SigV4 | Hmac | None:
+        """The form that signs its requests, if one does."""
+        found = (i for i in self.upstream.inject if isinstance(i, (SigV4, Hmac)))
+        return next(found, None)
+
+    @property
+    def signs_body(self) -> bool:
+        """Whether vaultauthz has to see the body of each request to it."""
+        return needs_body(self.upstream.inject)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Requests below ``prefix`` go to ``target``."""
+
+    prefix: str
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Requests for ``domain``; ``example``: the configuration names none, so it is made up."""
+
+    domain: str
+    ways: tuple[Way, ...]
+    example: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that the printed files depend on."""
+
+    config: Config
+    targets: tuple[Target, ...]
+
+    @classmethod
+    def of(cls, config: Config) -> Plan:
+        """The plan for every upstream of ``config``."""
+        named = len(config.stages) > 1 or bool(OWN_CLUSTERS & config.upstreams.keys())
+        targets = (
+            Target(upstream, stage, f"{stage}/{upstream.name}" if named else upstream.name)
+            for upstream in config.upstreams.values()
+            for stage in upstream.stages
+        )
+        return cls(config, tuple(targets))
+
+    def only(self, targets: Iterable[Target]) -> Plan:
+        """The same for these targets alone."""
+        return Plan(self.config, tuple(targets))
+
+    @property
+    def upstreams(self) -> tuple[Upstream, ...]:
+        """The upstreams, each once."""
+        return tuple({target.upstream.name: target.upstream for target in self.targets}.values())
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        """Every header that vaultauthz may set or remove, sorted."""
+        names = {name for upstream in self.upstreams for name in cleared(upstream)}
+        return tuple(sorted(names))
+
+    @property
+    def sets_query(self) -> bool:
+        """Whether a credential goes into a query string."""
+        return any(isinstance(i, Query) for upstream in self.upstreams for i in upstream.inject)
+
+    @property
+    def reads_claims(self) -> bool:
+        """Whether a rule asks for claims of a token."""
+        return any(upstream.callers.reads_claims for upstream in self.upstreams)
+
+    @property
+    def reads_principals(self) -> bool:
+        """Whether a rule asks for a client certificate."""
+        rules = (rule for upstream in self.upstreams for rule in upstream.callers.rules)
+        return any(rule.principal is not None for rule in rules)
+
+    @property
+    def signs_bodies(self) -> bool:
+        """Whether an upstream has bodies signed."""
+        return any(target.signs_body for target in self.targets)
+
+    @property
+    def asks_vault(self) -> bool:
+        """Whether a check may have to wait for Vault."""
+        return any(upstream.per != "instance" for upstream in self.upstreams)
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """A host for each that ``routes`` names, and an example for what it does not reach."""
+        by_place = {(target.upstream.name, target.stage): target for target in self.targets}
+        routes = [r for r in self.config.routes if (r.upstream, r.stage) in by_place]
+        anywhere = _ways([r for r in routes if not r.host], by_place)
+        named = [
+            Host(host, (*_ways([r for r in routes if r.host == host], by_place), *anywhere))
+            for host in dict.fromkeys(r.host for r in routes if r.host)
+        ]
+        reached = {(r.upstream, r.stage) for r in routes}
+        lost = [target for place, target in by_place.items() if place not in reached]
+        examples = [
+            Host(domain, (Way("/", target),), example=True)
+            for domain, target in zip(_example_domains(lost), lost, strict=True)
+        ]
+        return (*named, *examples, *([Host("*", anywhere)] if anywhere else []))
+
+
+def cleared(upstream: Upstream) -> tuple[str, ...]:
+    """The client's headers that never reach the upstream as the client sent them.
+
+    Those that are set, their aliases (servers read ``x_api_key`` as ``x-api-key``), and what
+    ``strip`` names.
+    """
+    slots = header_names(upstream.inject)
+    aliases = (name.replace("-", "_") for name in slots)
+    return tuple(dict.fromkeys((*slots, *aliases, *upstream.strip)))
+
+
+def _example_domains(targets: Iterable[Target]) -> list[str]:
+    """A made-up domain for each; no two are the same, whatever the letter case."""
+    domains: list[str] = []
+    for target in targets:
+        label = target.cluster.lower().replace("/", ".")
+        while f"{label}.gateway.example" in domains:
+            label += "-2"
+        domains.append(f"{label}.gateway.example")
+    return domains
+
+
+def _ways(routes: Iterable[Route], by_place: Mapping[tuple[str, str], Target]) -> tuple[Way, ...]:
+    """The longest prefix first, as ``routes`` are tried."""
+    longest = sorted(routes, key=lambda r: len(r.path_prefix), reverse=True)
+    return tuple(Way(r.path_prefix, by_place[r.upstream, r.stage]) for r in longest)

@@ -1,0 +1,276 @@
+"""``--mode sds``: Envoy puts the credential in by itself, and asks nobody about a request.
+
+Each upstream's cluster has its rules, its secret and its removals in filters of its own, so
+no route leads past them.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any, Final
+
+from vaultauthz.config.values import Upstream
+from vaultauthz.core.injection import Basic, Bearer, Header, Injection, Tls, header_names
+from vaultauthz.envoy_config.plan import Target, cleared
+from vaultauthz.envoy_config.rbac import Filters, Policies, UnsayableError, filters
+from vaultauthz.envoy_config.text import block, fill, flow, join, scalar
+
+_DEPTH: Final = 22  # columns in front of a policy
+TLS: Final = "tls"  # the slot of a certificate
+
+_PROTOCOL: Final = """
+typed_extension_protocol_options:
+  envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+    "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+    # HTTP/1.1; for HTTP/2 http2_protocol_options: {}.
+    explicit_http_config: {http_protocol_options: {}}
+    # In the cluster, so that they hold for each request that gets the credential, whatever route it came by.
+    # A path is compared as the service gets it, after a prefix_rewrite of the route.
+    http_filters:
+      $deny
+      $allow
+      $removal
+      $injectors
+      - name: envoy.filters.http.upstream_codec
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec
+"""
+
+_RBAC: Final = """
+$why
+- name: $name
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC
+    rules:
+      action: $action
+      policies:
+        $policies
+"""
+
+_REMOVAL: Final = """
+# The client's own: what is set below, also as servers may spell it, and what `strip` names.
+- name: envoy.filters.http.header_mutation
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation
+    mutations:
+      request_mutations: $removed
+"""
+
+_INJECTOR: Final = """
+- name: $name
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.filters.http.credential_injector.v3.CredentialInjector
+    # The default is false: then the client's header would win.
+    overwrite: true
+    # Without a credential nothing goes on (503 by the local_reply_config of the listener).
+    allow_request_without_credential: false
+    credential:
+      name: envoy.http.injected_credentials.generic
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.http.injected_credentials.generic.v3.Generic
+        header: $header
+        # The secret is the whole value, `Bearer …` and `Basic …` included.
+        credential:
+          $secret
+"""
+
+_SECRET: Final = """
+name: $name
+sds_config:
+  resource_api_version: V3
+  # After so long Envoy begins to serve without it, with 503.
+  initial_fetch_timeout: 5s
+  # A stream for each secret. By `ads`, Envoy (1.40) would fall over a cluster that stands in its bootstrap.
+  api_config_source:
+    api_type: GRPC
+    transport_api_version: V3
+    set_node_on_first_message_only: true
+    grpc_services: [{envoy_grpc: {cluster_name: vaultauthz}}]
+"""
+
+_CERTIFICATE: Final = """
+# Who we are to the service: certificate and key come from Vault, and are replaced while Envoy runs.
+tls_certificate_sds_secret_configs:
+  - $secret
+"""
+
+METADATA: Final = """
+# Tells vaultauthz's access log whose credential it was.
+metadata: {filter_metadata: {vaultauthz: $named}}
+"""
+
+TOLD: Final = """
+# Whose credential it was. Which one, vaultauthz's audit log says: Envoy does not know.
+upstream: "%CLUSTER_METADATA(vaultauthz:upstream)%"
+stage: "%CLUSTER_METADATA(vaultauthz:stage)%"
+request_id: "%REQ(X-REQUEST-ID)%"
+"""
+
+UNKNOWN: Final = """
+# Any other host has no service and no credential.
+"""
+
+# The same answers as vaultauthz's own.
+LOCAL_REPLIES: Final = """
+# Envoy's own answers in the form of vaultauthz's. No credential would be 401 without this, which tells
+# the client that it is to blame.
+local_reply_config:
+  mappers:
+    - filter: $no_credential
+      status_code: 503
+      headers_to_add: [{header: {key: retry-after, value: "1"}}]
+      body_format_override: {json_format: {error: no_credential, request_id: "%REQ(X-REQUEST-ID)%"}}
+    - filter: $denied
+      body_format_override: {json_format: {error: caller_denied, request_id: "%REQ(X-REQUEST-ID)%"}}
+"""
+
+ANSWERS: Final = """
+# Every request, for vaultauthz's audit log: it is asked about none of them. The names are metadata,
+# which no client can set.
+- name: envoy.access_loggers.http_grpc
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig
+    common_config:
+      log_name: vaultauthz
+      transport_api_version: V3
+      grpc_service: {envoy_grpc: {cluster_name: vaultauthz_logs}}
+      buffer_flush_interval: 0.2s
+      buffer_size_bytes: 65536
+      # Keeps a few lines through a restart of vaultauthz; Envoy drops the others, so keep its own log as well.
+      grpc_stream_retry_policy: {retry_back_off: {base_interval: 0.5s, max_interval: 2s}, num_retries: 30}
+      custom_tags:
+        - {tag: vaultauthz.upstream, metadata: {kind: {cluster: {}}, metadata_key: {key: vaultauthz, path: [{key: upstream}]}}}
+        - {tag: vaultauthz.stage, metadata: {kind: {cluster: {}}, metadata_key: {key: vaultauthz, path: [{key: stage}]}}}
+        # For requests that a filter refused before a cluster was chosen.
+        - {tag: vaultauthz.route.upstream, metadata: {kind: {route: {}}, metadata_key: {key: vaultauthz, path: [{key: upstream}]}}}
+        - {tag: vaultauthz.route.stage, metadata: {kind: {route: {}}, metadata_key: {key: vaultauthz, path: [{key: stage}]}}}
+"""  # noqa: E501 - YAML in one line
+
+
+def obstacle(upstream: Upstream) -> str:
+    """Why Envoy cannot put this upstream's credential in by itself; "" when it can."""
+    if upstream.per != "instance":
+        return (
+            f"per: {upstream.per}: its leases are made when requests come, and SDS has one for all"
+        )
+    other = sorted({_form(i) for i in upstream.inject if not _fits(i)})
+    if other:
+        return f"injects {' and '.join(other)}, where Envoy by itself sets headers and certificates only"
+    if not hands_out(upstream):
+        return "has callers, which vaultauthz is not asked about in this mode; say callers_enforced_by: envoy"
+    try:
+        filters(upstream.callers)
+    except UnsayableError as exc:
+        return f"has a rule that Envoy cannot enforce as vaultauthz does: {exc}"
+    return ""
+
+
+def hands_out(upstream: Upstream) -> bool:
+    """Whether vaultauthz gives its secrets to whichever Envoy asks."""
+    ruled = upstream.callers.allow is not None or upstream.callers.deny
+    return not ruled or upstream.callers_enforced_by == "envoy"
+
+
+def _fits(injection: Injection) -> bool:
+    if isinstance(injection, Header):
+        return injection.name != TLS  # which names the certificate
+    return isinstance(injection, (Bearer, Basic, Tls))
+
+
+def _form(injection: Injection) -> str:
+    return type(injection).__name__.lower()
+
+
+def metadata(target: Target) -> str:
+    """The names that the access log sends along."""
+    named = flow({"upstream": target.upstream.name, "stage": target.stage})
+    return fill(METADATA, named=named)
+
+
+def protocol(target: Target) -> str:
+    """The cluster's filters: who may, what goes, what comes in its place."""
+    made = filters(target.upstream.callers)
+    removed = [{"remove": name} for name in cleared(target.upstream)]
+    return fill(
+        _PROTOCOL,
+        deny=_deny(made) if made.deny else "",
+        allow=_allow(made.allow) if made.allow is not None else "",
+        removal=fill(_REMOVAL, removed=flow(removed)) if removed else "",
+        injectors=_injectors(target),
+    )
+
+
+def certificate(target: Target) -> str:
+    """The client certificate of the cluster's TLS; "" where the upstream wants none."""
+    if TLS not in slots(target.upstream):
+        return ""
+    return fill(_CERTIFICATE, secret=_secret(target, TLS))
+
+
+def _deny(made: Filters) -> str:
+    why = "# `deny`, which wins over `callers`."
+    if any(not name.startswith("deny[") for name in made.deny):
+        why += "\n# First of all paths that servers read in more than one way, as the rules compare paths."
+    return _rbac("vaultauthz.deny", why, "DENY", made.deny)
+
+
+def _allow(policies: Policies) -> str:
+    why = "# `callers`: one of these, or 403."
+    return _rbac("vaultauthz.callers", why, "ALLOW", policies)
+
+
+def _rbac(name: str, why: str, action: str, policies: Policies) -> str:
+    parts = [
+        f"{scalar(key)}:\n{textwrap.indent(block(policy, _DEPTH), '  ')}"
+        for key, policy in policies.items()
+    ]
+    return fill(_RBAC, why=why, name=name, action=action, policies=join(*parts) or "{}")
+
+
+def _injectors(target: Target) -> str:
+    return join(
+        *(
+            fill(
+                _INJECTOR,
+                name=scalar(f"vaultauthz.{slot}"),
+                header=scalar(slot),
+                secret=_secret(target, slot),
+            )
+            for slot in slots(target.upstream)
+            if slot != TLS
+        )
+    )
+
+
+def _secret(target: Target, slot: str) -> str:
+    """The reference to a secret; its name names the slot where there are several."""
+    parts = [target.stage, target.upstream.name]
+    if len(slots(target.upstream)) > 1:
+        parts.append(slot)
+    return fill(_SECRET, name=scalar("/".join(parts)))
+
+
+def slots(upstream: Upstream) -> tuple[str, ...]:
+    """The places that a secret of its own fills: headers, and ``tls``."""
+    tls = (TLS,) if any(isinstance(injection, Tls) for injection in upstream.inject) else ()
+    return (*header_names(upstream.inject), *tls)
+
+
+def local_replies() -> str:
+    """The mapping from Envoy's own answers to ours."""
+    return fill(
+        LOCAL_REPLIES,
+        no_credential=flow(_details("response.code_details == 'failed_to_inject_credential'")),
+        denied=flow(_details("response.code_details.startsWith('rbac_access_denied')")),
+    )
+
+
+def _details(expression: str) -> dict[str, Any]:
+    name = "envoy.access_loggers.extension_filters.cel"
+    kind = "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
+    return {
+        "extension_filter": {
+            "name": name,
+            "typed_config": {"@type": kind, "expression": expression},
+        }
+    }

@@ -1,0 +1,43 @@
+"""The plugin's instances in this process, by the number that Kong knows each by."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+from vaultauthz.kong.gate import Instance
+
+_NUMBERS: Final = 2**31 - 1  # int32, and 0 would be left out of a message
+# Kong does not close what it forgets. A number that is dropped while in use does no harm:
+# Kong starts the instance anew when it is not known.
+_MOST: Final = 100_000
+
+
+class Instances:
+    """Numbers begin at random: after a restart, none of the last process's means anything.
+
+    Else a worker that has not heard of the restart would get another route's credential.
+    """
+
+    def __init__(self) -> None:
+        self._next = secrets.randbelow(_NUMBERS)
+        self._known: dict[int, Instance] = {}
+
+    def add(self, instance: Instance) -> int:
+        """Its number."""
+        while self._next + 1 in self._known:
+            self._next = (self._next + 1) % _NUMBERS
+        number = self._next + 1
+        self._next = number % _NUMBERS
+        if len(self._known) >= _MOST:
+            del self._known[next(iter(self._known))]
+        self._known[number] = instance
+        return number
+
+    def get(self, number: int) -> Instance | None:
+        """The instance of this number, None where there is none."""
+        return self._known.get(number)
+
+    def drop(self, number: int) -> None:
+        """Kong has closed it."""
+        self._known.pop(number, None)

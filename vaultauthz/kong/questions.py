@@ -1,0 +1,135 @@
+"""What has to be asked of Kong about a request before it can be decided.
+
+Always its id and its first line, for the audit log; the rest only where a rule of the
+upstream, or its signature, wants it. All questions go out together, so that a request
+waits for Kong once, however many there are.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Any, Final
+
+from vaultauthz.broker import Binding
+from vaultauthz.config.values import Upstream
+from vaultauthz.core.callers import Callers
+from vaultauthz.core.credential import Slot
+from vaultauthz.core.injection import Hmac, SigV4, needs_body
+from vaultauthz.core.request import Message, Request
+from vaultauthz.core.signing import SigningError
+from vaultauthz.kong import calls
+from vaultauthz.kong.calls import Batch, Call
+
+_BASE: Final = (calls.REQUEST_ID, calls.REQUEST_LINE)
+# "http://host/path": a proxy's form, which servers must accept (RFC 9112, 3.2.2).
+_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*")
+_ID_LIMIT: Final = 128  # characters, as at Envoy's door
+# Methods whose requests have a body only if they say so.
+_BODILESS: Final = frozenset(("GET", "HEAD", "DELETE", "OPTIONS", "TRACE"))
+
+Results = dict[Call, Any]
+
+
+def of_route(*, named: bool) -> tuple[Call, ...]:
+    """What finds the upstream: nothing where the plugin's configuration names it."""
+    return _BASE if named else (*_BASE, calls.HOST, calls.PATH)
+
+
+def of_binding(binding: Binding, upstream: Upstream | None) -> tuple[Call, ...]:
+    """What the rules and the signature of this upstream want to know."""
+    return (*_of_rules(binding), *_of_scope(upstream), *_of_signature(binding, upstream))
+
+
+def _of_rules(binding: Binding) -> tuple[Call, ...]:
+    wanted: list[Call] = []
+    for rule in binding.callers.rules:
+        if rule.consumer is not None:
+            wanted.append(calls.CONSUMER)
+            # key-auth's `anonymous` is a consumer, too, of nobody's credential. Who is
+            # named in full is meant; a pattern means those who have been authenticated.
+            if "*" in rule.consumer.text:
+                wanted.append(calls.CREDENTIAL)
+        if rule.group is not None:
+            wanted += [calls.SHARED_GROUPS, calls.CTX_GROUPS]
+        if rule.path_prefix is not None:
+            wanted.append(calls.PATH)
+    return tuple(wanted)
+
+
+def _of_scope(upstream: Upstream | None) -> tuple[Call, ...]:
+    if upstream is not None and upstream.per == "caller":
+        return (calls.CONSUMER, calls.CREDENTIAL)
+    return ()
+
+
+def _of_signature(binding: Binding, upstream: Upstream | None) -> tuple[Call, ...]:
+    # By the credential as well: after a reload it may be another form's for a while.
+    slot = binding.source
+    held = slot.credential if isinstance(slot, Slot) else None
+    forms = upstream.inject if upstream else ()
+    by_slot = held is not None and held.mutation.signer is not None
+    if not by_slot and not any(isinstance(form, (SigV4, Hmac)) for form in forms):
+        return ()
+    body = (calls.BODY,) if by_slot or needs_body(forms) else ()
+    return (calls.HOST, calls.HEADERS, calls.UPSTREAM_PATH, calls.RAW_QUERY, *body)
+
+
+def batch(wanted: tuple[Call, ...]) -> Batch:
+    """These, each once."""
+    return Batch(dict.fromkeys(wanted))
+
+
+def fill(request: Request, known: Results) -> None:
+    """Put Kong's answers into the request."""
+    request.request_id = known[calls.REQUEST_ID][:_ID_LIMIT]
+    method, target = _parsed(known[calls.REQUEST_LINE])
+    request.method = method
+    request.path = known.get(calls.PATH) or target
+    request.host = known.get(calls.HOST, "")
+    request.consumer = known.get(calls.CONSUMER, "")
+    request.groups = known.get(calls.SHARED_GROUPS) or known.get(calls.CTX_GROUPS, ())
+    if calls.HEADERS in known:
+        request.message = partial(_message, method, known)
+        # What is signed has to be what the upstream receives.
+        path, query = known[calls.UPSTREAM_PATH], known[calls.RAW_QUERY]
+        if path and calls.PATH not in known:
+            request.path = f"{path}?{query}" if query else path
+
+
+def disown(request: Request, known: Results, callers: Callers) -> None:
+    """Make nobody of a consumer that was asked for a credential and has none.
+
+    Not where a rule denies that consumer by name: it stays who it is, and is denied.
+    """
+    if known.get(calls.CREDENTIAL, True):
+        return
+    denied = [rule.consumer for rule in callers.deny if rule.consumer is not None]
+    if not any(pattern.matches(request.consumer) for pattern in denied):
+        request.consumer = ""
+
+
+def _parsed(line: str) -> tuple[str, str]:
+    """Method and target of a request line; the target begins with a slash."""
+    method, _, rest = line.partition(" ")
+    target = rest.partition(" ")[0]
+    if target.startswith("/"):
+        return method, target
+    absolute = _ABSOLUTE.match(target)
+    if absolute:
+        target = target[absolute.end() :]
+    return method, target if target.startswith("/") else f"/{target}"
+
+
+def _message(method: str, known: Results) -> Message:
+    headers = known[calls.HEADERS]
+    if len(headers) >= calls.MOST_HEADERS:
+        raise SigningError("there are more headers than Kong tells")
+    said = dict(headers)
+    body = known.get(calls.BODY)
+    length = said.get("content-length", "")
+    if body is not None and length not in ("", str(len(body))):
+        body = None
+    if not body and length in ("", "0") and "transfer-encoding" not in said:
+        body = b"" if length == "0" or method in _BODILESS else body
+    return Message(tuple(headers), body)

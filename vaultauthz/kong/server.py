@@ -1,0 +1,282 @@
+"""Our plugin server: Kong's connections, all on one thread.
+
+One is enough, as nothing in it blocks: what must wait for Vault is promised, and the thread
+goes on. There is no hand-over from thread to thread to pay for, and what may run away is
+bounded: connections, the bytes of each, and the time that each may take for its turn.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import resource
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from vaultauthz.core.decision import Decision, Denied
+from vaultauthz.core.reasons import Reason
+from vaultauthz.core.trace import where
+from vaultauthz.kong.connection import Connection, HangUp
+from vaultauthz.kong.gate import Gate
+from vaultauthz.kong.instances import Instances
+from vaultauthz.kong.place import Place
+from vaultauthz.leases.later import Later
+
+log = logging.getLogger(__name__)
+
+CONNECTIONS: Final = 8192  # at once; beyond, idle ones are closed, which Kong's pool notices
+STALL: Final = 10.0  # seconds for the other side's turn: the rest of a frame, a result
+# At the start requests wait so long for the first credentials, instead of being denied.
+HOLD: Final = 5.0
+_LOOK: Final = 0.25  # seconds between looks at who is late
+_READ: Final = 65_536  # bytes at once
+_ACCEPT: Final = 64  # connections at once
+
+
+class _Line:
+    """A connection and its socket."""
+
+    __slots__ = ("connection", "fd", "heard_at", "out", "sock")
+
+    def __init__(self, sock: socket.socket, heard_at: float) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.heard_at = heard_at
+        self.out = bytearray()
+        self.connection: Connection
+
+
+class Server:
+    """Answers Kong at ``place``, which is taken already, from ``start`` to ``stop``.
+
+    ``ready`` tells whether there are credentials; until then, for ``HOLD`` seconds at most,
+    connections wait. ``stall`` is in seconds, see ``STALL``.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        gate: Gate,
+        ready: Callable[[], bool],
+        *,
+        connections: int = CONNECTIONS,
+        stall: float = STALL,
+    ) -> None:
+        self._place = place
+        self._gate = gate
+        self._ready = ready
+        self._most = connections
+        self._stall = stall
+        self._instances = Instances()
+        self._lines: dict[int, _Line] = {}
+        self._posted: deque[Callable[[], None]] = deque()
+        self._wakes, self._waker = socket.socketpair()
+        self._selector = selectors.DefaultSelector()
+        self._thread = threading.Thread(target=self._run, name="kong", daemon=True)
+        self._until: float | None = None  # when stopping: how long requests are finished
+        self._accepts = False
+        self._now = 0.0
+
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._lines)
+
+    def start(self) -> None:
+        """Answer, from a thread of its own."""
+        for end in (self._wakes, self._waker):
+            end.setblocking(False)
+        self._selector.register(self._wakes, selectors.EVENT_READ, None)
+        self._thread.start()
+
+    def stop(self, grace: float = 1.0) -> None:
+        """Take no new connections, finish requests within ``grace`` seconds, close."""
+        self._until = time.monotonic() + grace
+        self._wake()
+        if self._thread.is_alive():
+            self._thread.join(grace + 4 * _LOOK)
+        self._place.leave()
+        self._wakes.close()
+        self._waker.close()
+
+    # --- the thread ---
+
+    def _run(self) -> None:
+        self._now = time.monotonic()
+        begin, look_at = self._now, 0.0
+        while self._until is None:
+            if not self._accepts and (self._ready() or self._now - begin > HOLD):
+                self._accepts = True
+                self._selector.register(self._place.listener, selectors.EVENT_READ, None)
+            self._turn(_LOOK if self._accepts else _LOOK / 10)
+            if self._now >= look_at:
+                look_at = self._now + _LOOK
+                self._look()
+        self._finish(self._until)
+
+    def _finish(self, until: float) -> None:
+        self._accept()  # who came before the end was called
+        if self._accepts:
+            self._selector.unregister(self._place.listener)
+        self._place.leave()
+        while self._turn(0) or (self._busy() and time.monotonic() < until):
+            self._turn(_LOOK / 10)
+        for line in tuple(self._lines.values()):
+            self._guarded(line, line.connection.give_up)
+            self._close(line)
+        self._selector.close()
+
+    def _busy(self) -> bool:
+        return any(line.connection.busy or line.out for line in self._lines.values())
+
+    def _turn(self, wait: float) -> bool:
+        """Serve who has something to say, within ``wait`` seconds; whether anybody had."""
+        events = self._selector.select(wait)
+        self._now = time.monotonic()
+        for key, mask in events:
+            self._serve(key.data, key.fd, mask)
+        while self._posted:
+            self._posted.popleft()()
+        return bool(events)
+
+    def _serve(self, line: _Line | None, fd: int, mask: int) -> None:
+        if line is not None:
+            if mask & selectors.EVENT_READ:
+                self._read(line)
+            elif self._lines.get(fd) is line:
+                self._flush(line)
+        elif fd == self._wakes.fileno():
+            self._wakes.recv(_READ)
+        else:
+            self._accept()
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPT):
+            try:
+                sock, _address = self._place.listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                if exc.errno in (errno.EMFILE, errno.ENFILE) and not self._close_an_idle_one():
+                    time.sleep(_LOOK / 10)  # others' files are not ours to close
+                return
+            self._open(sock)
+
+    def _open(self, sock: socket.socket) -> None:
+        if len(self._lines) >= self._most and not self._close_an_idle_one():
+            sock.close()
+            return
+        sock.setblocking(False)
+        line = _Line(sock, self._now)
+        line.connection = Connection(
+            self._gate,
+            self._instances,
+            partial(self._send, line),
+            partial(self._later, line),
+        )
+        self._lines[line.fd] = line
+        self._selector.register(sock, selectors.EVENT_READ, line)
+
+    def _close_an_idle_one(self) -> bool:
+        idle = [line for line in self._lines.values() if not line.connection.busy]
+        if not idle:
+            return False
+        self._close(min(idle, key=lambda line: line.heard_at))
+        return True
+
+    def _read(self, line: _Line) -> None:
+        try:
+            data = line.sock.recv(_READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._close(line)
+            return
+        line.heard_at = self._now
+        self._guarded(line, partial(line.connection.take, data))
+
+    def _guarded(self, line: _Line, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except HangUp:
+            self._close(line)
+        except Exception as exc:  # noqa: BLE001 - one connection must not end the thread of all
+            log.error("a connection of Kong's failed: %s", where(exc))  # noqa: TRY400
+            self._close(line)
+
+    def _send(self, line: _Line, data: bytes) -> None:
+        if line.out:
+            line.out += data
+            return
+        try:
+            sent = line.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return  # Kong has gone: reading will tell
+        if sent < len(data):
+            line.out += data[sent:]
+            self._selector.modify(line.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, line)
+
+    def _flush(self, line: _Line) -> None:
+        try:
+            del line.out[: line.sock.send(line.out)]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._close(line)
+            return
+        if not line.out:
+            self._selector.modify(line.sock, selectors.EVENT_READ, line)
+
+    def _close(self, line: _Line) -> None:
+        if self._lines.get(line.fd) is line:
+            del self._lines[line.fd]
+            self._selector.unregister(line.sock)
+            line.sock.close()
+
+    def _look(self) -> None:
+        """Hang up on whoever takes too long for its turn."""
+        late = self._now - self._stall
+        for line in tuple(self._lines.values()):
+            if line.heard_at < late and (line.connection.owed or line.out):
+                self._close(line)
+
+    # --- promises, which other threads keep ---
+
+    def _later(self, line: _Line, promised: Later[Decision]) -> None:
+        def take(decision: Decision) -> None:
+            self._posted.append(partial(self._decided, line, decision))
+            self._wake()
+
+        def fail(_: Exception) -> None:
+            take(Denied(Reason.INTERNAL))
+
+        promised.then(take, fail)
+
+    def _decided(self, line: _Line, decision: Decision) -> None:
+        if self._lines.get(line.fd) is line:
+            line.heard_at = self._now
+            self._guarded(line, partial(line.connection.decided, decision))
+
+    def _wake(self) -> None:
+        try:
+            self._waker.send(b"\0")
+        except OSError:
+            return  # full: it will wake; or closed: it has ended
+
+
+def raise_file_limit() -> None:
+    """Let this process have as many connections as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS + 256 if hard == resource.RLIM_INFINITY else min(hard, CONNECTIONS + 256)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

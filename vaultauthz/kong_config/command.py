@@ -1,0 +1,148 @@
+"""Prints the lines, with a reason for each that is not plain."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from vaultauthz.config import Config, ConfigError, load
+from vaultauthz.config.values import Upstream
+from vaultauthz.core.injection import Tls
+from vaultauthz.kong import info
+from vaultauthz.kong_config import guard
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """``socket`` is where the server is to listen; the way is ours unless ``stock``."""
+
+    socket: Path
+    stock: bool = False
+    outside: bool = False  # something else than Kong starts the server
+
+
+def run(config: Config, path: Path, asked: Asked, out: TextIO, err: TextIO) -> int:
+    """Print it; status 1 when something in the configuration does not go with Kong."""
+    path = path.absolute()
+    warnings = [*_about_environment(path), *_about_audit(config, asked), *_about_upstreams(config)]
+    err.writelines(f"warning: {warning}\n" for warning in warnings)
+    out.write("\n".join([*_conf(path, asked), "", *_routes(config, asked), ""]))
+    return 1 if warnings else 0
+
+
+# --- kong.conf ---------------------------------------------------------------
+
+
+def _conf(path: Path, asked: Asked) -> list[str]:
+    name = "pluginserver_vaultauthz"
+    lines = [
+        "# --- kong.conf ---",
+        f"plugins = bundled,{info.NAME}",
+        "pluginserver_names = vaultauthz",
+        f"{name}_socket = {asked.socket}",
+    ]
+    if asked.stock:
+        return [*lines, *_stock(name, path, asked)]
+    lines.append(f"{name}_query_cmd = {_ours('dump')}")
+    serve = _ours("serve", "-c", str(path), "--socket", str(asked.socket))
+    if asked.outside:
+        # Without start_cmd Kong leaves the server's life to others.
+        return [*lines, "# To be started by systemd or as a container of its own:", f"#   {serve}"]
+    return [*lines, f"{name}_start_cmd = {serve} --child"]
+
+
+def _ours(*words: str) -> str:
+    """A command with absolute paths: Kong's workers have no PATH, and no other variable."""
+    return shlex.join([sys.executable, "-m", "vaultauthz", "kong", *words])
+
+
+def _stock(name: str, path: Path, asked: Asked) -> list[str]:
+    folder = asked.socket.parent / "plugins"
+    server = str(Path(sys.executable).with_name("kong-python-pluginserver"))
+    environment = ["/usr/bin/env", f"VAULTAUTHZ_CONFIG={path}"]
+    load_it = [server, "-d", str(folder), "--no-lua-style"]
+    serve = ["-p", str(asked.socket.parent), "--socket-name", asked.socket.name]
+    return [
+        f"# {folder} holds one file, {info.NAME}.py, whose name is the plugin's:",
+        "#   from vaultauthz.kong_stock import Plugin, Schema, priority, version",
+        f"{name}_query_cmd = {shlex.join([*load_it, '--dump-all-plugins'])}",
+        f"{name}_start_cmd = {shlex.join([*environment, *load_it, *serve])}",
+    ]
+
+
+# --- kong.yml ----------------------------------------------------------------
+
+
+def _routes(config: Config, asked: Asked) -> list[str]:
+    lines = ["# --- kong.yml: REPLACE url and paths ---", '_format_version: "3.0"', "services:"]
+    for upstream in config.upstreams.values():
+        for stage in upstream.stages:
+            lines += _service(upstream, stage, asked)
+    return lines
+
+
+def _service(upstream: Upstream, stage: str, asked: Asked) -> list[str]:
+    # Quoted, as YAML would take some names for numbers or booleans.
+    name = upstream.name if len(upstream.stages) == 1 else f"{upstream.name}-{stage}"
+    config = f"{{upstream: {json.dumps(upstream.name)}, stage: {json.dumps(stage)}}}"
+    plugins = [f"- name: {info.NAME}", f"  config: {config}"]
+    if asked.stock:
+        plugins = [
+            *_function("pre-function", guard.before()),
+            *plugins,
+            *_function("post-function", guard.after(upstream.name, stage)),
+        ]
+    return [
+        f"  - name: {json.dumps(name)}",
+        "    url: https://REPLACE",
+        "    routes:",
+        f"      - name: {json.dumps(name)}",
+        f'        paths: ["/{name}"]  # REPLACE',
+        "        plugins:",
+        *(f"          {line}" for line in plugins),
+    ]
+
+
+def _function(name: str, code: str) -> list[str]:
+    lines = [f"      {line}" for line in code.splitlines()]
+    return [f"- name: {name}", "  config:", "    access:", "    - |", *lines]
+
+
+# --- what does not go with Kong ----------------------------------------------
+
+
+def _about_environment(path: Path) -> Iterator[str]:
+    try:
+        load(path, {})
+    except ConfigError as exc:
+        yield (
+            "Kong starts its plugin servers with an empty environment, and without yours "
+            f"the configuration is not valid:\n{exc}"
+        )
+
+
+def _about_audit(config: Config, asked: Asked) -> Iterator[str]:
+    if config.audit.file is None and not asked.outside:
+        yield (
+            "audit: without a file it goes to standard output, which Kong writes to its own log, "
+            "and only at log_level info or debug; add audit.file"
+        )
+
+
+def _about_upstreams(config: Config) -> Iterator[str]:
+    for upstream in config.upstreams.values():
+        if any(rule.principal or rule.claims for rule in upstream.callers.rules):
+            yield (
+                f"upstreams.{upstream.name}.callers: a rule that wants a principal or claims "
+                "never fits, as Kong tells neither; use consumer or group"
+            )
+        if any(isinstance(form, Tls) for form in upstream.inject):
+            yield (
+                f"upstreams.{upstream.name}.inject: tls is not for Kong, whose plugins cannot "
+                "give it a certificate"
+            )
