@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.integration.policy_bed import printed
 from vaultauthz.config import load, parse
 from vaultauthz.core.request import Request
 from vaultauthz.demo.parts import OpenBao, Postgres, binaries
@@ -29,12 +30,12 @@ def _block(language: str, containing: str) -> str:
     return str(found)
 
 
-def test_the_smallest_configuration_works_with_the_policy_beside_it(
+def test_the_smallest_configuration_works_with_the_policy_that_is_printed_for_it(
     bao: OpenBao, postgres: Postgres, tmp_path: Path, secret_id: Path
 ) -> None:
     """A caller that it allows gets a login that PostgreSQL takes, and nothing is left after."""
     bao.database(postgres, "payments", default_ttl="1m", max_ttl="2m")
-    role_id, secret = bao.enable_approle("readme", _block("hcl", "database/creds"))
+    role_id, secret = bao.enable_approle("readme", 'path "none" { capabilities = ["deny"] }')
     secret_id.write_text(secret)
     text = _block("yaml", "stages:")
     for ours, here in {
@@ -45,6 +46,9 @@ def test_the_smallest_configuration_works_with_the_policy_beside_it(
         assert ours in text
         text = text.replace(ours, here)
     (tmp_path / "vaultauthz.yaml").write_text(text)
+    status, policy, _ = printed(tmp_path / "vaultauthz.yaml", "--stage", "production")
+    assert status == 0
+    bao.client().sys.create_or_update_policy("readme", policy)
     with Engine(load(tmp_path / "vaultauthz.yaml", {})) as engine:
         _until_ready(engine)
         request = Request("test", host="pay.example.com", principal="spiffe://corp/checkout/web")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from vaultauthz.config.values import Config, Upstream
-from vaultauthz.core.injection import Hmac, Query, SigV4, header_names, needs_body
+from vaultauthz.core.injection import Cookie, Hmac, Query, SigV4, header_names, needs_body
 from vaultauthz.core.routing import Route
 
 # Clusters of the printed files that are no upstream's.
@@ -87,6 +87,16 @@ class Plan:
     def sets_query(self) -> bool:
         """Whether a credential goes into a query string."""
         return any(isinstance(i, Query) for upstream in self.upstreams for i in upstream.inject)
+
+    @property
+    def sets_cookies(self) -> bool:
+        """Whether a credential goes beside the client's cookies."""
+        return any(isinstance(i, Cookie) for upstream in self.upstreams for i in upstream.inject)
+
+    @property
+    def signs(self) -> bool:
+        """Whether an upstream has each request signed."""
+        return any(target.signature for target in self.targets)
 
     @property
     def reads_claims(self) -> bool:
