@@ -1,7 +1,7 @@
 """A real Envoy from envoy/ext_authz.yaml in front of two services that write down what reaches them.
 
-It listens three times: `strict` is the file as it is, `raw` asks us with `encode_raw_headers`, and `careless`
-leaves paths as clients send them, as a gateway that somebody else configured may.
+It listens three times: `strict` is the file as it is, `raw` sends every header along, and `careless` leaves
+paths as clients send them and does without `encode_raw_headers`, as a gateway that somebody else configured may.
 """
 
 from __future__ import annotations
@@ -223,9 +223,12 @@ def _listener(shipped: dict[str, Any], name: str, port: int, routes: list[Route]
     # The file is for the configuration beside it, and tests have others.
     asking["decoder_header_mutation_rules"] = {"disallow_is_error": True}
     asking["metadata_context_namespaces"] = ["envoy.filters.http.jwt_authn"]
+    sent = [{"exact": "x-request-id"}, {"exact": "cookie"}]
+    asking["allowed_headers"] = {"patterns": sent}
     if name == "raw":
-        asking |= {"encode_raw_headers": True, "validate_mutations": True}
+        del asking["allowed_headers"]
     if name == "careless":
+        del asking["encode_raw_headers"]
         asking["validate_mutations"] = False
         for key in ("normalize_path", "merge_slashes", "path_with_escaped_slashes_action"):
             del manager[key]

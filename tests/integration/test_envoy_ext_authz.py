@@ -180,6 +180,15 @@ class TestHeaders:
         reply = get("bearer.test", "/", mine("Authorization"))
         assert reply.got("authorization") == ["Bearer bearer-token-1"]
 
+    def test_copies_that_envoy_joins(self, bed: GatewayBed) -> None:
+        """Without `encode_raw_headers` none of the client's copies is left either."""
+        reply = bed.get("header.test", "/", mine("X-Api-Key"), "careless")
+        assert reply.got("x-api-key") == ["Key header-key-1, v1"]
+        reply = bed.get("bearer.test", "/", mine("Authorization"), "careless")
+        assert reply.got("authorization") == ["Bearer bearer-token-1"]
+        reply = bed.get("cookie.test", "/", [("Cookie", "a=1; session=mine")], "careless")
+        assert reply.got("cookie") == ["a=1; session=cookie-key-1"]
+
     def test_basic(self, get: Get) -> None:
         """User and password are encoded as UTF-8, and a colon in the password is kept."""
         reply = get("basic.test", "/", mine("Authorization"))

@@ -44,7 +44,7 @@ upstreams:
   steady: {{secret: {{path: database/creds/sds-steady}}, {LOGIN}, callers: any}}
 """
 # What a client may try: its own, twice, in odd case, and as CGI would read it.
-ATTACKS = (
+ATTACKS: tuple[list[tuple[str, str]], ...] = (
     [],
     [("X-Api-Key", "client"), ("Authorization", "client")],
     [("X-API-KEY", "client-1"), ("x-api-key", "client-2"), ("x-aPI-kEY", "")],

@@ -72,7 +72,7 @@ def test_it_changes_no_request() -> None:
 def test_what_is_no_pem(fields: dict[str, str], wanted: str) -> None:
     """Refused when it is fetched, with its place and without its value."""
     with pytest.raises(InjectionError, match=wanted) as raised:
-        made(**fields)
+        made(None, **fields)
     assert "hush" not in str(raised.value)
 
 
