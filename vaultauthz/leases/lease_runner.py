@@ -168,7 +168,8 @@ class LeaseRunner(Runner):
         if grant.lease_id:
             # A request needs time to get there; one that sets out in the lease's last
             # moment would arrive with a dead credential.
-            ends_at -= min(_ON_THE_WAY, grant.ttl / 20)
+            # By what is left, which a renewal near `max_ttl` has made less than it was at first.
+            ends_at -= min(_ON_THE_WAY, (ends_at - self.keeper.clock()) / 20)
         self.slot.credential = Credential(
             grant.payload, grant.credential_id, grant.lease_id, ends_at, grant.login
         )
