@@ -57,7 +57,7 @@ SETTLE = 15.0  # seconds at most for something to arrive in Envoy, its backoff i
 @pytest.fixture(scope="module")
 def login(bao: OpenBao, postgres: Postgres) -> Login:
     """What is in Vault: keys, logins that last seconds, and logins that last."""
-    bao.database(postgres, "sds-brief", default_ttl="5s", max_ttl="5s")
+    bao.database(postgres, "sds-brief", default_ttl="8s", max_ttl="8s")
     bao.database(postgres, "sds-steady", default_ttl="1h", max_ttl="2h")
     bao.put_kv("sds/geo", {"key": "geo-1"})
     bao.put_kv("sds/gone", {"key": "gone-1"})
@@ -163,7 +163,7 @@ def test_rotation_under_load(envoys: dict[str, SdsEnvoy], services: list[Service
         Traffic(envoys["delta-ads"].port, "brief.test", 2) as first,
         Traffic(envoys["grpc"].port, "brief.test", 2) as second,
     ):
-        assert wait_for(lambda: len(users(seen)) >= 4, 40.0)
+        assert wait_for(lambda: len(users(seen)) >= 3, 40.0)
     for traffic in (first, second):
         assert set(traffic.statuses()) == {200}, traffic.statuses()
         assert traffic.statuses()[200] > 50

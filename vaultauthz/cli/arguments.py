@@ -1,0 +1,57 @@
+"""What several commands share: arguments, the configuration, where it is printed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from vaultauthz.config import Config, load
+from vaultauthz.terminal import Told
+
+Parser = argparse.ArgumentParser
+Options = argparse.Namespace
+# In quotes: at run time it takes no parameter. argparse has no public name for it.
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001
+
+_DEFAULT_CONFIG: Final = "vaultauthz.yaml"
+
+
+def takes_config(parser: Parser) -> None:
+    """``-c FILE``."""
+    default = os.environ.get("VAULTAUTHZ_CONFIG", _DEFAULT_CONFIG)
+    parser.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        type=Path,
+        default=Path(default),
+        help=f"the configuration (default: $VAULTAUTHZ_CONFIG, else {_DEFAULT_CONFIG})",
+    )
+
+
+def takes_log_level(parser: Parser) -> None:
+    """``--log-level L``."""
+    parser.add_argument(
+        "--log-level",
+        default="info",
+        choices=("debug", "info", "warning", "error"),
+        help="what is logged to standard error (default: info)",
+    )
+
+
+def load_config(options: Options) -> Config:
+    """The configuration, its warnings told on standard error."""
+    config = load(options.config, os.environ)
+    for warning in config.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return config
+
+
+def told(*, as_json: bool) -> Told:
+    """To standard output, in the width of the terminal if it is one."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return Told(sys.stdout, as_json=as_json, width=width)
