@@ -72,6 +72,9 @@ def _policy(options: Options) -> int:
     from vaultauthz.policy import command
 
     asked = command.Asked(
-        options.stage, options.verify, options.token_file, os.environ.get("VAULT_TOKEN", "")
+        options.stage,
+        options.verify,
+        options.token_file,
+        os.environ.get("VAULT_TOKEN") or os.environ.get("BAO_TOKEN", ""),
     )
     return command.run(load_config(options), asked, told(as_json=options.json), sys.stderr)

@@ -44,8 +44,9 @@ def _rate(value: Value) -> float:
 
 
 def _addresses(table: Table, environ: Mapping[str, str]) -> tuple[str, ...]:
-    if environ.get("VAULT_ADDR"):
-        table.supply("address", environ["VAULT_ADDR"], "from $VAULT_ADDR")
+    for name in ("VAULT_ADDR", "BAO_ADDR"):  # the second is OpenBao's own
+        if environ.get(name):
+            table.supply("address", environ[name], f"from ${name}")
     insecure = table.get("insecure", Value.flag, default=False)
     read = partial(_one_or_more, insecure=insecure)
     return table.require("address", read, (), "add https://HOST:PORT, or set $VAULT_ADDR")

@@ -269,3 +269,11 @@ def test_every_key_is_documented() -> None:
     for method, keys in reader.KEYS.items():
         for key in set(keys) - {"method", "mount"}:
             assert f"`{key}`" in told[method], f"{method}: {key}"
+
+
+def test_the_address_is_in_the_variable_of_either_server(folder: Folder) -> None:
+    """HashiCorp's wins where both are set."""
+    text = edited("  address: https://vault.test:8200\n", "  timeout: 5s\n")
+    assert folder.parse(text, {"BAO_ADDR": "https://bao"}).vault.address == "https://bao"
+    both = {"BAO_ADDR": "https://bao", "VAULT_ADDR": "https://vault"}
+    assert folder.parse(text, both).vault.address == "https://vault"
