@@ -115,6 +115,9 @@ def _moved(before: Vault, after: Vault) -> bool:
 
 
 def _rules(config: Config) -> object:
-    callers = {name: upstream.callers for name, upstream in config.upstreams.items()}
+    callers = {
+        name: (upstream.callers, upstream.callers_enforced_by)
+        for name, upstream in config.upstreams.items()
+    }
     optional = {name: upstream.optional for name, upstream in config.upstreams.items()}
     return callers, optional, config.routes, config.unmatched

@@ -229,6 +229,12 @@ def test_another_kind_of_lease_replaces_the_upstream() -> None:
     assert (set(longer.replaced), str(longer)) == (BOTH, "2x upstream changed")
 
 
+def test_who_enforces_the_rules_is_a_rule() -> None:
+    """SDS hands out or takes back what it says."""
+    changes = compare(configured(BASE), changed(pay(callers_enforced_by="envoy")))
+    assert (str(changes), changes.changed) == ("rules changed", frozenset())
+
+
 def test_what_is_read_at_start_only() -> None:
     """It is named, and is no work."""
     new = changed(lambda d: d.update(listen={"grpc": "127.0.0.1:9001"}, audit={"file": "/a"}))
