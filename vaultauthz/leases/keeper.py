@@ -20,11 +20,9 @@ from typing import Any, Final
 from vaultauthz.config.values import Upstream
 from vaultauthz.core.credential import Slot
 from vaultauthz.core.events import Event, Listener
-from vaultauthz.core.grant import Failure, Verdict
 from vaultauthz.core.lease import LeaseMachine, State
 from vaultauthz.core.lease_messages import (
     CallRevoke,
-    Failed,
     Rejected,
     Revoke,
     Rotate,
@@ -36,6 +34,7 @@ from vaultauthz.core.secret import Secret
 from vaultauthz.core.trace import where
 from vaultauthz.leases.agenda import Agenda, Timer
 from vaultauthz.leases.clock import boottime
+from vaultauthz.leases.ending import answer_for, end
 from vaultauthz.leases.lease_runner import LeaseRunner, fingerprint
 from vaultauthz.leases.login_runner import LoginRunner
 from vaultauthz.leases.rows import WITHOUT, Row, row
@@ -48,8 +47,6 @@ log = logging.getLogger(__name__)
 
 WORKERS: Final = 4  # calls to Vault at once, for each stage: the login's and the leases'
 _LOOK_ROUND: Final = 1.0  # seconds between looks at files, old tokens and a clock that jumped
-
-_NOT_MADE: Final = Failure(Verdict.RETRY, "it was not asked for any more")
 
 _JOIN_FOR: Final = 0.5  # seconds, for all threads together
 
@@ -210,12 +207,7 @@ class Keeper:
             lambda whose, call: whose is runner and not isinstance(call, CallRevoke)
         )
         self.deliver(runner, Stop(revoke=True, drain=drain))
-        self._answer_for(forgotten)
-
-    def _answer_for(self, forgotten: Iterable[Runner]) -> None:
-        """A lease whose renewal is not even sent is revoked without waiting for it."""
-        for runner in forgotten:
-            self.deliver(runner, Failed(_NOT_MADE))
+        answer_for(forgotten)
 
     def start(self) -> None:
         """Log in and fetch, in threads of the keeper's own."""
@@ -424,41 +416,11 @@ class Keeper:
         deadline = self.clock() + timeout
         with self.lock:
             self._stopping, self._ready = True, False
-            revoking = [(stage, self._end(stage, leave)) for stage in self._all_stages()]
-        left = [stage for stage, own in revoking if not stage.settled(own, deadline)]
+            ended = [end(stage, leave) for stage in self._all_stages()]
+            self.left = any(stage.left for stage in ended)
+        late = [e for e in ended if not e.stage.settled(e.revoking, deadline)]
         self._close()
-        return not left
-
-    def _end(self, stage: Stage, leave: Collection[tuple[str, str]]) -> list[Runner]:
-        """Revoke the stage's tokens, and by themselves the leases that none of them takes along.
-
-        Returns whose revocations there are to wait for.
-        """
-        stage.stopping = True
-        for scope in stage.scopes:
-            scope.refuse()
-        left = {
-            runner
-            for name, runner in stage.leases.items()
-            if (stage.name, name) in leave and runner.machine.held and runner.machine.held.lease_id
-        }
-        alone = {
-            runner
-            for runner in stage.runners
-            if runner not in left and (left or not stage.login.takes_along(runner))
-        }
-        kept = alone if left else {stage.login, *alone}
-        forgotten = stage.forget_calls(
-            lambda whose, call: whose not in kept or not isinstance(call, CallRevoke)
-        )
-        for runner in tuple(stage.runners):
-            self.deliver(runner, Stop(revoke=runner in alone))
-        if left:
-            self.left = True
-            stage.login.leave(len(left))
-        self.deliver(stage.login, Stop(revoke=not left))
-        self._answer_for(runner for runner in forgotten if runner in kept)
-        return list(kept)
+        return not late
 
     def _close(self) -> None:
         with self.lock:
