@@ -5,6 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PROTO  := $(BIN)/python -m proto.build
 KEEP   ?=
+# Test files at once: most of them wait for a server or a lease, so two need one core.
+JOBS   ?= 2
 
 .PHONY: help demo test test-unit check format proto bench clean
 help:
@@ -18,7 +20,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/vaultauthz demo $(if $(KEEP),--keep)
 
 test: $(VENV)/.all
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 test-unit: $(VENV)/.all
 	$(BIN)/python -m pytest tests/unit -n auto $(ARGS)
