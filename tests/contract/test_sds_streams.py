@@ -223,10 +223,21 @@ class TestNative:
     LISTEN = Listen("127.0.0.1:0", transport="native")
 
     @pytest.fixture(autouse=True)
-    def folders(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        """Where temporary folders are made."""
-        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-        return tmp_path
+    def folders(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+        """Where temporary folders are made; short, as a socket's path has 107 bytes at most."""
+        with tempfile.TemporaryDirectory(prefix="va-", dir="/tmp") as short:
+            monkeypatch.setattr(tempfile, "tempdir", short)
+            yield Path(short)
+
+    def test_a_place_that_is_too_deep_for_a_socket_is_passed_over(
+        self, folders: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As ``$TMPDIR`` may be: the server still starts."""
+        deep = folders / ("d" * 100)
+        deep.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(deep))
+        with streaming(self.LISTEN, STREAMS):
+            assert not list(deep.iterdir())
 
     def test_its_socket_is_private_and_removed(self, folders: Path) -> None:
         """Only we may reach it, past which there is nobody to ask who comes."""

@@ -259,15 +259,15 @@ def test_what_a_decision_reads() -> None:
 @pytest.mark.parametrize(
     ("request_", "caller"),
     [
-        (ANYBODY, "spiffe://corp/shop/web"),
-        (replace(ANYBODY, principal=""), "acme"),
+        (ANYBODY, "spiffe://corp/shop/web, u1"),
+        (replace(ANYBODY, principal=""), "acme, u1"),
         (replace(ANYBODY, principal="", consumer=""), "u1"),
         (Request("envoy", claims=({"sub": 7}, {"sub": "u2"})), "u2"),
         (NOBODY, ""),
     ],
 )
 def test_caller(request_: Request, caller: str) -> None:
-    """The audit log's name for who sent it: principal, consumer, then a token's subject."""
+    """The audit log's name for who sent it: principal or consumer, and a token's subject."""
     assert request_.caller == caller
 
 

@@ -14,6 +14,7 @@ from typing import Final
 
 import grpc
 
+from vaultauthz.config.addresses import LONGEST_SOCKET_PATH
 from vaultauthz.envoy.rpc import MESSAGE_LIMIT
 from vaultauthz.envoy.transport.streams import Streams
 
@@ -24,6 +25,7 @@ _OPTIONS: Final = (
 )
 _PREFIX: Final = "vaultauthz-streams-"
 _SOCKET: Final = "grpc.sock"
+_RANDOM: Final = 8  # characters that the folder's name gets besides
 _STARTS: Final = 60.0  # seconds in which a server that has made its folder will listen
 
 
@@ -33,7 +35,7 @@ class Fallback:
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
         _sweep()
-        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX))  # mode 0700
+        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_place()))  # mode 0700
         self.path = self._folder / _SOCKET
         self._pool = ThreadPoolExecutor(1)  # grpcio wants one; each stream brings its own
         # The hard limit behind the soft one: refusing takes its time too.
@@ -68,9 +70,16 @@ class Fallback:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
+def _place() -> Path:
+    """The system's place for temporary files, where a socket's path fits into it."""
+    usual = Path(tempfile.gettempdir())
+    longest = len(os.fsencode(usual / _PREFIX / _SOCKET)) + _RANDOM
+    return usual if longest <= LONGEST_SOCKET_PATH else Path("/tmp")  # noqa: S108  a folder of its own
+
+
 def _sweep() -> None:
     """Remove what servers of ours have left that were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for folder in _place().glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):  # it goes, or was never ours
             found = folder.stat()
             ours = found.st_uid == os.getuid() and time.time() - found.st_mtime > _STARTS
