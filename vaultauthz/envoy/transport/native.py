@@ -129,6 +129,7 @@ class NativeTransport:
         # The refused first: their answer is quick, and they should not wait for the others.
         for call_id, method, data, _ in calls[self._backlog :]:
             self._answer(call_id, data, self._methods[method], None, refused=True)
+        self._flush()
         for call_id, method, data, left in calls[: self._backlog]:
             self._answer(call_id, data, self._methods[method], left)
             if len(self._ready) >= _TOGETHER:
