@@ -36,8 +36,8 @@ _PATIENCE: Final = 1.0  # seconds for which a gateway's log is held back when th
 _STEP: Final = 0.01
 GATHER: Final = 0.02
 # One write is this many lines at most: making them holds the interpreter for about
-# half a millisecond, and a check that arrives just then waits for it.
-_BATCH: Final = 64
+# a quarter of a millisecond, and a check that arrives just then waits for it.
+_BATCH: Final = 128
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class AuditLog:
         self._wall = wall
         self._capacity = capacity
         self._retry = retry
-        self._queue: SimpleQueue[record.Entry | None] = SimpleQueue()
+        self._queue: SimpleQueue[record.Entry | Callable[[], None] | None] = SimpleQueue()
         self._working = True
         self._closing = Flag()
         self._dropped = 0
@@ -74,6 +74,7 @@ class AuditLog:
         self._behind = False  # there was no room, also after patience
         self._pending = b""  # whole lines that are not yet out
         self._torn = 0  # bytes of the first of them that are
+        self._waiting: list[Callable[[], None]] = []  # to be told once those lines are out
         self._writer = Thread(target=self._run, name="audit", daemon=True)
         self._writer.start()
 
@@ -106,12 +107,24 @@ class AuditLog:
 
         Only half of the queue is for these: they may never be why a check is refused.
         """
-        if self._queue.qsize() >= self._capacity // 2 and not self._has_room():
+        if self._queue.qsize() >= self._capacity // 2 and not self._patient():
             self._drop()
             return
         self._queue.put(record.of_access(access))
 
-    def _has_room(self) -> bool:
+    @property
+    def has_room(self) -> bool:
+        """Whether accesses may be handed over now: they are written, and soon."""
+        return self._working and self._queue.qsize() < self._capacity // 2
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Call it once all that was handed over before is written; never, if that fails for good.
+
+        It is called by the thread that writes, and must neither wait nor raise.
+        """
+        self._queue.put(call)
+
+    def _patient(self) -> bool:
         until = time.monotonic() + (0.0 if self._behind else _PATIENCE)
         while full := self._queue.qsize() >= self._capacity // 2:
             if time.monotonic() >= until or self._closing.wait(_STEP):
@@ -138,26 +151,36 @@ class AuditLog:
         return False
 
     def _run(self) -> None:
+        complete = True
         while not self._closing.is_set() or self._queue.qsize():
             self._pending = self._gather()
-            self._write_out()
+            complete = self._write_out() and complete
+            for call in self._waiting if complete else ():
+                call()
+            self._waiting.clear()
         self._sink.close()
 
     def _gather(self) -> bytes:
         first = self._queue.get()
         if self._queue.qsize() < _BATCH:
             self._closing.wait(GATHER)  # let more come: one write for all of them
-        lines = [] if first is None else [self._chain.link(first)]
+        lines: list[bytes] = []
+        self._add(lines, first)
         while len(lines) < _BATCH:
             try:
-                entry = self._queue.get_nowait()
+                self._add(lines, self._queue.get_nowait())
             except Empty:
                 break
-            if entry is not None:
-                lines.append(self._chain.link(entry))
         return b"".join(lines)
 
-    def _write_out(self) -> None:
+    def _add(self, lines: list[bytes], entry: record.Entry | Callable[[], None] | None) -> None:
+        if isinstance(entry, tuple):
+            lines.append(self._chain.link(entry))
+        elif entry is not None:
+            self._waiting.append(entry)
+
+    def _write_out(self) -> bool:
+        """Write until all of it is out; False when that had to be given up."""
         while self._pending:
             last = self._closing.is_set()  # read first: one whole try comes after close
             try:
@@ -167,10 +190,11 @@ class AuditLog:
                 if last:
                     self._drop(self._pending.count(b"\n"))
                     self._pending = b""
-                else:
-                    self._closing.wait(self._retry)
+                    return False
+                self._closing.wait(self._retry)
             else:
                 self._worked()
+        return True
 
     def _write_some(self) -> None:
         if self._sink.refresh():

@@ -10,12 +10,11 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
-    Histogram,
     Info,
     Metric,
     ProcessCollector,
@@ -27,91 +26,23 @@ from prometheus_client.registry import Collector
 from vaultauthz.core import events
 from vaultauthz.core.decision import Decision
 from vaultauthz.core.events import Event
-
-
-class Described(NamedTuple):
-    """A metric as dashboards know it; ``name`` of a counter is without ``_total``."""
-
-    name: str
-    help: str
-    labels: tuple[str, ...] = ()
-
-
-CHECKS: Final = Described(
-    "vaultauthz_checks",
-    "Checks answered, by decision; reason is empty for allowed ones.",
-    ("stage", "upstream", "decision", "reason"),
-)
-CHECK_SECONDS: Final = Described(
-    "vaultauthz_check_duration_seconds", "Seconds from a decoded check to its decision."
-)
-LEASE_EVENTS: Final = Described(
-    "vaultauthz_lease_events",
-    "What happened to logins and leases; the events of the audit log.",
-    ("stage", "upstream", "event"),
-)
-VAULT_FAILURES: Final = Described(
-    "vaultauthz_vault_failures", "Calls to Vault that did not work.", ("stage", "reason")
-)
-ANSWERS: Final = Described(
-    "vaultauthz_upstream_answers",
-    "Answers of upstreams that Envoy's access log told of, by class of status; none for no answer.",
-    ("stage", "upstream", "status"),
-)
-REJECTIONS: Final = Described(
-    "vaultauthz_rejections",
-    "Times that an upstream's 401 to the credential in use was passed on; once a second at most.",
-    ("stage", "upstream"),
-)
-ACCESS_IGNORED: Final = Described(
-    "vaultauthz_access_log_ignored",
-    "Entries of Envoy's access log that were passed over; too_large counts messages.",
-    ("reason",),
-)
-LEASE_SECONDS: Final = Described(
-    "vaultauthz_lease_seconds_left",
-    "Seconds for which the credential in use stays usable; 0 without one.",
-    ("stage", "upstream"),
-)
-LOGIN_SECONDS: Final = Described(
-    "vaultauthz_login_seconds_left",
-    "Seconds until the login to Vault ends; 0 without one.",
-    ("stage",),
-)
-READY: Final = Described(
-    "vaultauthz_ready", "1 when every upstream that is not optional has its credential."
-)
-AUDIT_DROPPED: Final = Described(
-    "vaultauthz_audit_dropped",
-    "Checks and events that the audit log could not take; such checks are refused.",
-)
-STREAMS: Final = Described(
-    "vaultauthz_streams", "Streams that Envoys have open: secrets (SDS) and access logs (ALS)."
-)
-STREAMS_REFUSED: Final = Described(
-    "vaultauthz_streams_refused", "Streams that were one too many, and were refused."
-)
-BUILD: Final = Described("vaultauthz_build", "The version that runs.", ("version", "python"))
-
-LISTED: Final = (
-    CHECKS,
-    CHECK_SECONDS,
-    LEASE_EVENTS,
-    VAULT_FAILURES,
-    ANSWERS,
-    REJECTIONS,
+from vaultauthz.observe.described import (
     ACCESS_IGNORED,
+    ANSWERS,
+    AUDIT_DROPPED,
+    BUILD,
+    LEASE_EVENTS,
     LEASE_SECONDS,
     LOGIN_SECONDS,
     READY,
-    AUDIT_DROPPED,
+    REJECTIONS,
     STREAMS,
     STREAMS_REFUSED,
-    BUILD,
+    VAULT_FAILURES,
+    Described,
 )
+from vaultauthz.observe.tally import Tally
 
-# A check takes tens of microseconds; what takes longer is worth seeing apart.
-_BUCKETS: Final = (25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 5e-3, 25e-3, 0.1)
 # The keeper's phrases are few. Should one ever carry a number, series stay bounded.
 _MAX_REASONS: Final = 32
 
@@ -133,22 +64,22 @@ class Metrics:
 
     def __init__(self, known: Iterable[tuple[str, str]], version: str) -> None:
         self._registry = CollectorRegistry()
-        self._checks = _counter(CHECKS, self._registry)
         self._lease_events = _counter(LEASE_EVENTS, self._registry)
         self._failures = _counter(VAULT_FAILURES, self._registry)
         self._answers = _counter(ANSWERS, self._registry)
         self._rejections = _counter(REJECTIONS, self._registry)
         self._ignored = _counter(ACCESS_IGNORED, self._registry)
-        self._durations = Histogram(*CHECK_SECONDS[:2], buckets=_BUCKETS, registry=self._registry)
         build = Info(*BUILD[:2], registry=self._registry)
         build.info({"version": version, "python": platform.python_version()})
         ProcessCollector(registry=self._registry)
-        self._children: dict[tuple[str, str, str], Counter] = {}
         self._reasons: set[str] = set()
+        self._tally = Tally(self._labels)
+        self._registry.register(self._tally)
         self.configured(known)
 
     def configured(self, known: Iterable[tuple[str, str]]) -> None:
         """Take over the pairs of a new configuration; the counts go on."""
+        self._tally.add_up()  # by the names of before
         self._known = frozenset(known)
         self._stages = frozenset(stage for stage, _ in self._known)
 
@@ -157,12 +88,8 @@ class Metrics:
         self._registry.register(_Scraped(gauges))
 
     def count(self, decision: Decision, seconds: float) -> None:
-        """Count a check that took ``seconds``, by its final answer. Costs about a microsecond."""
-        child = self._children.get((decision.stage, decision.upstream, decision.reason))
-        if child is None:
-            child = self._child(decision)
-        child.inc()
-        self._durations.observe(seconds)
+        """Count a check that took ``seconds``, by its final answer."""
+        self._tally.count(decision, seconds)
 
     def record_event(self, event: Event) -> None:
         """Count an event of the keeper; a Listener."""
@@ -187,14 +114,6 @@ class Metrics:
     def text(self) -> str:
         """Everything in the text format 0.0.4."""
         return generate_latest(_WithoutCreated(self._registry)).decode()
-
-    def _child(self, decision: Decision) -> Counter:
-        stage, upstream = self._labels(decision.stage, decision.upstream)
-        answer = "allowed" if decision.allowed else "denied"
-        child = self._checks.labels(stage, upstream, answer, str.__str__(decision.reason))
-        if (stage, upstream) == (decision.stage, decision.upstream):
-            self._children[stage, upstream, decision.reason] = child
-        return child
 
     def _labels(self, stage: str, upstream: str) -> tuple[str, str]:
         if (stage, upstream) in self._known:

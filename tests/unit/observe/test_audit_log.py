@@ -124,6 +124,50 @@ def test_accesses_wait_for_room(sink: FakeSink) -> None:
     assert len(records(sink.data)) == 50
 
 
+def test_what_waits_is_told_once_the_lines_are_out(sink: FakeSink) -> None:
+    """`then` is called after the lines before it are written, each time, and not before."""
+    log = AuditLog(Audit(), sink=sink, retry=QUICK)
+    sink.error = OSError(28, "No space left on device")
+    told: list[int] = []
+    for _ in range(3):
+        log.record_access(ACCESS)
+        log.then(lambda: told.append(sink.data.count(b"\n")))
+    wait_until(lambda: not log.working)
+    assert not told
+    assert not log.has_room
+    sink.error = None
+    wait_until(lambda: len(told) == 3)
+    assert told[-1] == 3
+    wait_until(lambda: log.has_room)
+    assert log.close()
+
+
+def test_what_waits_is_not_told_of_lines_that_are_lost(sink: FakeSink) -> None:
+    """A log that ends without writing its lines never says that they are out."""
+    log = AuditLog(Audit(), sink=sink, retry=QUICK)
+    sink.error = OSError(28, "No space left on device")
+    told: list[str] = []
+    log.record_access(ACCESS)
+    log.then(lambda: told.append("written"))
+    log.close()
+    assert log.dropped == 1
+    assert not told
+
+
+def test_no_room_while_half_of_the_queue_is_full(
+    sink: FakeSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever can wait is told to, while there is still room for checks."""
+    monkeypatch.setattr(AuditLog, "_run", lambda _: None)  # nothing is written
+    log = AuditLog(Audit(), sink=sink, capacity=4)
+    rooms = []
+    for _ in range(2):
+        log.record_access(ACCESS)
+        rooms.append(log.has_room)
+    assert rooms == [True, False]
+    log.close()
+
+
 def test_events_are_bounded_too(sink: FakeSink) -> None:
     """Nothing fills the memory while the disk is full."""
     sink.error = OSError(28, "No space left on device")

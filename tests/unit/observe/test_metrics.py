@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from vaultauthz.core.decision import Allowed, Denied
 from vaultauthz.core.events import FAILED, ISSUED, LOGIN, Event
 from vaultauthz.core.reasons import Reason
-from vaultauthz.observe.metrics import LISTED, Gauges, Metrics
+from vaultauthz.observe.described import LISTED
+from vaultauthz.observe.metrics import Gauges, Metrics
 
 PAIRS = [("production", "payments"), ("staging", "payments")]
 
@@ -64,6 +65,27 @@ def test_checks(metrics: Metrics) -> None:
     assert found[name, "denied", "no_credential", "staging", "payments"] == 1
     assert found["vaultauthz_check_duration_seconds_bucket", "5e-05"] == 2
     assert found["vaultauthz_check_duration_seconds_count",] == 3
+
+
+def test_durations_are_a_histogram(metrics: Metrics) -> None:
+    """Each bucket holds all that took no longer than its bound says, the last one everything."""
+    for seconds in (25e-6, 26e-6, 0.1, 7.0):
+        metrics.count(Allowed("payments", "production", None), seconds)
+    found = samples(metrics)
+    name = "vaultauthz_check_duration_seconds"
+    buckets = [found[f"{name}_bucket", bound] for bound in ("2.5e-05", "5e-05", "0.1", "+Inf")]
+    assert buckets == [1, 2, 3, 4]
+    assert found[f"{name}_sum",] == pytest.approx(7.100051)
+
+
+def test_checks_go_by_the_names_of_their_time(metrics: Metrics) -> None:
+    """A check is shown under the upstream that it was for, though a reload drops it afterwards."""
+    metrics.count(Allowed("payments", "production", None), 0.0)
+    metrics.configured([("production", "other")])
+    metrics.count(Allowed("payments", "production", None), 0.0)
+    found = samples(metrics)
+    assert found["vaultauthz_checks_total", "allowed", "", "production", "payments"] == 1
+    assert found["vaultauthz_checks_total", "allowed", "", "production", ""] == 1
 
 
 def test_unknown_names_make_no_series(metrics: Metrics) -> None:

@@ -1,0 +1,87 @@
+"""The metrics' names, what they mean, and their labels."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Described(NamedTuple):
+    """A metric as dashboards know it; ``name`` of a counter is without ``_total``."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+CHECKS: Final = Described(
+    "vaultauthz_checks",
+    "Checks answered, by decision; reason is empty for allowed ones.",
+    ("stage", "upstream", "decision", "reason"),
+)
+CHECK_SECONDS: Final = Described(
+    "vaultauthz_check_duration_seconds", "Seconds from a decoded check to its decision."
+)
+LEASE_EVENTS: Final = Described(
+    "vaultauthz_lease_events",
+    "What happened to logins and leases; the events of the audit log.",
+    ("stage", "upstream", "event"),
+)
+VAULT_FAILURES: Final = Described(
+    "vaultauthz_vault_failures", "Calls to Vault that did not work.", ("stage", "reason")
+)
+ANSWERS: Final = Described(
+    "vaultauthz_upstream_answers",
+    "Answers of upstreams that Envoy's access log told of, by class of status; none for no answer.",
+    ("stage", "upstream", "status"),
+)
+REJECTIONS: Final = Described(
+    "vaultauthz_rejections",
+    "Times that an upstream's 401 to the credential in use was passed on; once a second at most.",
+    ("stage", "upstream"),
+)
+ACCESS_IGNORED: Final = Described(
+    "vaultauthz_access_log_ignored",
+    "Entries of Envoy's access log that were passed over; too_large counts messages.",
+    ("reason",),
+)
+LEASE_SECONDS: Final = Described(
+    "vaultauthz_lease_seconds_left",
+    "Seconds for which the credential in use stays usable; 0 without one.",
+    ("stage", "upstream"),
+)
+LOGIN_SECONDS: Final = Described(
+    "vaultauthz_login_seconds_left",
+    "Seconds until the login to Vault ends; 0 without one.",
+    ("stage",),
+)
+READY: Final = Described(
+    "vaultauthz_ready", "1 when every upstream that is not optional has its credential."
+)
+AUDIT_DROPPED: Final = Described(
+    "vaultauthz_audit_dropped",
+    "Checks and events that the audit log could not take; such checks are refused.",
+)
+STREAMS: Final = Described(
+    "vaultauthz_streams", "Streams that Envoys have open: secrets (SDS) and access logs (ALS)."
+)
+STREAMS_REFUSED: Final = Described(
+    "vaultauthz_streams_refused", "Streams that were one too many, and were refused."
+)
+BUILD: Final = Described("vaultauthz_build", "The version that runs.", ("version", "python"))
+
+LISTED: Final = (
+    CHECKS,
+    CHECK_SECONDS,
+    LEASE_EVENTS,
+    VAULT_FAILURES,
+    ANSWERS,
+    REJECTIONS,
+    ACCESS_IGNORED,
+    LEASE_SECONDS,
+    LOGIN_SECONDS,
+    READY,
+    AUDIT_DROPPED,
+    STREAMS,
+    STREAMS_REFUSED,
+    BUILD,
+)
