@@ -140,16 +140,18 @@ class Broker:
 
     def _decide(self, request: Request) -> Decision | Later[Decision]:
         table = self.table  # read once: the whole check sees one configuration
-        verdict = _verdict(table, request)
+        path = path_of(request.path)
+        verdict = _verdict(table, request, path)
         # Servers differ in what they make of some paths. Where the path decides, both
         # readings must come to the same, or nobody knows what is being asked for.
         if _path_decides(table, request, verdict):
-            path = path_of(request.path)
-            other = other_reading(path)
             if ambiguous(path):
                 return Denied(Reason.BAD_REQUEST)
-            if other != path and _verdict(table, replace(request, path=other)) != verdict:
-                return Denied(Reason.BAD_REQUEST)
+            other = other_reading(path)
+            if other != path:
+                reread = replace(request, path=other)
+                if _verdict(table, reread, path_of(other)) != verdict:
+                    return Denied(Reason.BAD_REQUEST)
         if isinstance(verdict, (Allowed, Denied)):
             return verdict
         if isinstance(verdict.source, Slot):
@@ -170,14 +172,14 @@ class Broker:
         return Allowed(binding.upstream, binding.stage, credential)
 
 
-def _verdict(table: Table, request: Request) -> Binding | Decision:
+def _verdict(table: Table, request: Request, path: str) -> Binding | Decision:
     """The binding whose credential the request may have, or the answer without one."""
     if request.upstream:
         binding = table.named(request.upstream, request.stage)
         if binding is None:  # also under `unmatched: pass`: the gateway's route claims it
             return Denied(Reason.NO_UPSTREAM, request.upstream, request.stage)
     else:
-        binding = table.routed(request.host, path_of(request.path))
+        binding = table.routed(request.host, path)
         if binding is None:
             return Allowed("", "", None) if table.pass_unmatched else Denied(Reason.NO_UPSTREAM)
     if not binding.callers.permits(request):

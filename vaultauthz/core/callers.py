@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vaultauthz.core.request import Request
@@ -90,19 +90,25 @@ class Rule:
         ``widely``, for a rule that denies: another spelling of a path under its
         prefix (``//admin``, ``/admin;x``), which the upstream may take for it, fits too.
         """
+        return self.fits(request, path_of(request.path), widely=widely)
+
+    def fits(self, request: Request, path: str, *, widely: bool) -> bool:
+        """As ``matches``, for one who knows the request's ``path`` without its query."""
         return (
             (self.principal is None or self.principal.matches(request.principal))
             and (self.consumer is None or self.consumer.matches(request.consumer))
             and (self.group is None or self.group in request.groups)
             and (self.methods is None or request.method in self.methods)
-            and (self.path_prefix is None or self.path_fits(request, widely=widely))
+            and (self.path_prefix is None or self.path_fits(path, widely=widely))
             and (not self.claims or self.claims_met(request))
         )
 
-    def path_fits(self, request: Request, *, widely: bool) -> bool:
-        """Whether the path is under this rule's prefix."""
-        prefix, path = self.path_prefix or "", path_of(request.path)
-        return under(prefix, path) or (widely and under(prefix, bare_path(path)))
+    def path_fits(self, path: str, *, widely: bool) -> bool:
+        """Whether the path, which is without its query, is under this rule's prefix."""
+        prefix = self.path_prefix or ""
+        if under(prefix, path):
+            return True
+        return widely and (bare := bare_path(path)) != path and under(prefix, bare)
 
     def claims_met(self, request: Request) -> bool:
         """Whether one of the verified tokens has every claim of this rule."""
@@ -115,12 +121,25 @@ class Callers:
 
     allow: tuple[Rule, ...] | None
     deny: tuple[Rule, ...] = ()
+    reads_path: bool = field(init=False, repr=False, compare=False)  # whether a rule does
+
+    def __post_init__(self) -> None:
+        reads = any(rule.path_prefix is not None for rule in self.rules)
+        object.__setattr__(self, "reads_path", reads)
 
     def permits(self, request: Request) -> bool:
         """Whether this caller may use the credential."""
-        if self.deny and any(rule.matches(request, widely=True) for rule in self.deny):
-            return False
-        return self.allow is None or any(rule.matches(request) for rule in self.allow)
+        path = path_of(request.path)
+        # Plain loops: a generator for each check costs as much as the rules themselves.
+        for rule in self.deny:
+            if rule.fits(request, path, widely=True):
+                return False
+        if self.allow is None:
+            return True
+        for rule in self.allow:  # noqa: SIM110 - see above
+            if rule.fits(request, path, widely=False):
+                return True
+        return False
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -131,8 +150,3 @@ class Callers:
     def reads_claims(self) -> bool:
         """Whether a decision may need the claims of a token."""
         return any(rule.claims for rule in self.rules)
-
-    @property
-    def reads_path(self) -> bool:
-        """Whether a decision may hang on the request's path."""
-        return any(rule.path_prefix is not None for rule in self.rules)

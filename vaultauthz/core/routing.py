@@ -24,6 +24,8 @@ _SLASHES = re.compile(r"//+")
 
 def path_of(target: str) -> str:
     """The path of a request target, without query string and fragment."""
+    if "?" not in target and "#" not in target:
+        return target
     return target.split("?", 1)[0].split("#", 1)[0]
 
 
@@ -47,6 +49,8 @@ def ambiguous(path: str) -> bool:
 
 def bare_path(path: str) -> str:
     """``path`` for servers that merge slashes and know path parameters (``/a;v=1``)."""
+    if ";" not in path and "//" not in path:
+        return path
     return _SLASHES.sub("/", _PARAMETERS.sub("", path))
 
 
@@ -69,7 +73,9 @@ def bare_host(authority: str) -> str:
     host = authority.lower()
     if host.startswith("["):
         return host[: host.find("]") + 1] or host
-    return host.split(":", 1)[0].rstrip(".")
+    if ":" in host:
+        host = host.split(":", 1)[0]
+    return host.rstrip(".")
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,11 +70,10 @@ def _text(value: bytes) -> str:
 
 def _take_headers(http: AttributeContext.HttpRequest, request: Request) -> None:
     """Fill in the two headers that are read: the request's id and the cookies."""
-    headers = http.headers
-    request_id = headers.get("x-request-id", b"")
-    cookies = [headers["cookie"]] if "cookie" in headers else []
+    request_id, cookies = b"", []
     # Present under `encode_raw_headers`; there one header may have several entries.
-    for entry in http.header_map.headers:
+    raw = http.header_map.headers
+    for entry in raw:
         key = entry.key
         if len(key) not in _LENGTHS:
             continue  # quicker than comparing, for some dozen headers of each request
@@ -83,6 +82,11 @@ def _take_headers(http: AttributeContext.HttpRequest, request: Request) -> None:
             request_id = entry.raw_value or entry.value
         elif name == "cookie":
             cookies.append(entry.raw_value or entry.value)
+    if not raw:
+        headers = http.headers
+        request_id = headers.get("x-request-id", b"")
+        if "cookie" in headers:
+            cookies.append(headers["cookie"])
     request.request_id = (_text(request_id) or http.id)[:REQUEST_ID_LIMIT]
     if cookies:
         request.cookie = _text(b"; ".join(cookies))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Final
 from urllib.parse import unquote_plus
 
 from google.protobuf.struct_pb2 import Struct, Value
@@ -32,6 +33,9 @@ from vaultauthz.core.decision import Allowed, Decision, Denied
 from vaultauthz.core.injection import Mutation, merge_cookies
 from vaultauthz.core.reasons import ANSWERS, Reason
 from vaultauthz.core.request import Request
+from vaultauthz.envoy.request import REQUEST_ID_LIMIT
+
+_NOTHING: Final = Mutation()
 
 
 class Answers:
@@ -82,19 +86,31 @@ def _mutated(mutation: Mutation) -> OkHttpResponse:
 
 
 def _particular(request: Request, allowed: Allowed) -> bytes:
-    answer = CheckResponse()
-    answer.dynamic_metadata.fields["request_id"].string_value = request.request_id
-    if allowed.signed:
-        answer.ok_response.headers.extend([_set(name, value) for name, value in allowed.signed])
-    if allowed.credential is not None:
-        mutation = allowed.credential.mutation
-        if mutation.cookies:
-            merged = merge_cookies(request.cookie, mutation.cookies)
-            answer.ok_response.headers.append(_set("cookie", merged))
-        if mutation.query:
-            copies = _disguised(request.path, [name for name, _ in mutation.query])
-            answer.ok_response.query_parameters_to_remove.extend(copies)
-    return answer.SerializeToString()
+    mutation = allowed.credential.mutation if allowed.credential else _NOTHING
+    if not (allowed.signed or mutation.cookies or mutation.query):
+        return _noted(request.request_id)
+    ok = OkHttpResponse(headers=[_set(name, value) for name, value in allowed.signed])
+    if mutation.cookies:
+        merged = merge_cookies(request.cookie, mutation.cookies)
+        ok.headers.append(_set("cookie", merged))
+    if mutation.query:
+        copies = _disguised(request.path, [name for name, _ in mutation.query])
+        ok.query_parameters_to_remove.extend(copies)
+    return _noted(request.request_id) + CheckResponse(ok_response=ok).SerializeToString()
+
+
+def _noted(request_id: str) -> bytes:
+    """A CheckResponse with nothing but the request's id in its metadata."""
+    text = request_id.encode()
+    return _before_id(len(text)) + text
+
+
+@lru_cache(maxsize=4 * REQUEST_ID_LIMIT)  # all the lengths that there are, in bytes
+def _before_id(length: int) -> bytes:
+    # The id comes last, and what stands before it depends on its length alone.
+    whole = CheckResponse(dynamic_metadata=_metadata({"request_id": "x" * length}))
+    encoded = whole.SerializeToString()
+    return encoded[: len(encoded) - length]
 
 
 def _disguised(path: str, ours: Iterable[str]) -> list[str]:
@@ -111,12 +127,9 @@ def _disguised(path: str, ours: Iterable[str]) -> list[str]:
 
 def _denied(request: Request, denied: Denied) -> bytes:
     common = _denial(denied.reason, denied.upstream, denied.stage, denied.retry_after)
-    answer = CheckResponse()
-    answer.denied_response.body = json.dumps(
-        {"error": denied.reason.value, "request_id": request.request_id}
-    )
-    answer.dynamic_metadata.fields["request_id"].string_value = request.request_id
-    return common + answer.SerializeToString()
+    body = json.dumps({"error": denied.reason.value, "request_id": request.request_id})
+    said = CheckResponse(denied_response=DeniedHttpResponse(body=body))
+    return common + _noted(request.request_id) + said.SerializeToString()
 
 
 @lru_cache(maxsize=1024)  # of names from the gateway's configuration, for a flood of denials

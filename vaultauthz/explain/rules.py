@@ -62,8 +62,9 @@ def _keys(rule: Rule, request: Request, *, widely: bool) -> Iterator[Key]:
         wanted = " or ".join(sorted(rule.methods))
         yield Key("method", wanted, request.method, request.method in rule.methods)
     if rule.path_prefix is not None:
-        fits = rule.path_fits(request, widely=widely)
-        yield Key("path", f"{rule.path_prefix} or below", path_of(request.path), fits)
+        path = path_of(request.path)
+        fits = rule.path_fits(path, widely=widely)
+        yield Key("path", f"{rule.path_prefix} or below", path, fits)
     yield from _claims(rule, request)
 
 
