@@ -50,7 +50,9 @@ class Engine:
             self.keeper.add_stage(name, _session(config, name))
         for stage, name in _places(config):
             self._sources[stage, name] = self._source(stage, config.upstreams[name])
-        self.broker = Broker(Table((), Routes()), self._record, boottime)
+        # One recorder is the rule, and is then told without a loop around it.
+        record = self._recorders[0] if len(self._recorders) == 1 else self._record
+        self.broker = Broker(Table((), Routes()), record, boottime)
         self.broker.table = self._table(config)
 
     def _table(self, config: Config, changed: Collection[Place] = ()) -> Table:

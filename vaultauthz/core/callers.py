@@ -106,7 +106,7 @@ class Rule:
     def path_fits(self, path: str, *, widely: bool) -> bool:
         """Whether the path, which is without its query, is under this rule's prefix."""
         prefix = self.path_prefix or ""
-        if under(prefix, path):
+        if path.startswith(prefix) and under(prefix, path):
             return True
         return widely and (bare := bare_path(path)) != path and under(prefix, bare)
 

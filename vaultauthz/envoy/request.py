@@ -26,6 +26,9 @@ PARTIAL_BODY: Final = "x-envoy-auth-partial-body"
 _BODILESS: Final = frozenset((b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE"))
 
 
+_parsed: Final = CheckRequest.FromString
+
+
 class UnreadableError(ValueError):
     """The bytes are not the CheckRequest of an HTTP request."""
 
@@ -39,7 +42,7 @@ def read(data: bytes) -> Request:
             ``unmatched: pass`` would otherwise let through.
     """
     try:
-        attributes = CheckRequest.FromString(data).attributes
+        attributes = _parsed(data).attributes
     except DecodeError:
         raise UnreadableError("not a CheckRequest") from None
     http = attributes.request.http
@@ -49,9 +52,10 @@ def read(data: bytes) -> Request:
     extensions = attributes.context_extensions
     request = Request(
         "envoy",
-        _text(method),
-        _text(http.host),
-        _text(http.path),
+        # U+FFFD for what is not UTF-8: no route or rule can match by accident.
+        method.decode("utf-8", "replace"),
+        http.host.decode("utf-8", "replace"),
+        http.path.decode("utf-8", "replace"),
         extensions.get("upstream", ""),
         extensions.get("stage", ""),
         attributes.source.principal,
@@ -61,11 +65,6 @@ def read(data: bytes) -> Request:
     _take_headers(http, request)
     request.message = partial(_message, http)
     return request
-
-
-def _text(value: bytes) -> str:
-    # U+FFFD for what is not UTF-8: no route or rule can match by accident.
-    return value.decode("utf-8", "replace")
 
 
 def _take_headers(http: AttributeContext.HttpRequest, request: Request) -> None:
@@ -87,9 +86,9 @@ def _take_headers(http: AttributeContext.HttpRequest, request: Request) -> None:
         request_id = headers.get("x-request-id", b"")
         if "cookie" in headers:
             cookies.append(headers["cookie"])
-    request.request_id = (_text(request_id) or http.id)[:REQUEST_ID_LIMIT]
+    request.request_id = (request_id.decode("utf-8", "replace") or http.id)[:REQUEST_ID_LIMIT]
     if cookies:
-        request.cookie = _text(b"; ".join(cookies))
+        request.cookie = b"; ".join(cookies).decode("utf-8", "replace")
 
 
 def _message(http: AttributeContext.HttpRequest) -> Message:
