@@ -90,16 +90,17 @@ class Rule:
         ``widely``, for a rule that denies: another spelling of a path under its
         prefix (``//admin``, ``/admin;x``), which the upstream may take for it, fits too.
         """
-        return self.fits(request, path_of(request.path), widely=widely)
+        return self.fits_caller(request) and (
+            self.path_prefix is None or self.path_fits(path_of(request.path), widely=widely)
+        )
 
-    def fits(self, request: Request, path: str, *, widely: bool) -> bool:
-        """As ``matches``, for one who knows the request's ``path`` without its query."""
+    def fits_caller(self, request: Request) -> bool:
+        """Whether every key but the path fits the request."""
         return (
             (self.principal is None or self.principal.matches(request.principal))
             and (self.consumer is None or self.consumer.matches(request.consumer))
             and (self.group is None or self.group in request.groups)
             and (self.methods is None or request.method in self.methods)
-            and (self.path_prefix is None or self.path_fits(path, widely=widely))
             and (not self.claims or self.claims_met(request))
         )
 
@@ -116,30 +117,79 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class _Left:
+    """What rules still ask once all but the path of a request is known.
+
+    Rules about paths are left in ``deny`` and ``allow``; ``allow`` is None where any path is
+    allowed that is not denied.
+    """
+
+    deny: tuple[Rule, ...]
+    allow: tuple[Rule, ...] | None
+
+    def permits(self, path: str) -> bool:
+        """Whether the path, which is without its query, may be had."""
+        # Plain loops: a generator for each check costs as much as the rules themselves.
+        for rule in self.deny:
+            if rule.path_fits(path, widely=True):
+                return False
+        if self.allow is None:
+            return True
+        for rule in self.allow:  # noqa: SIM110 - see above
+            if rule.path_fits(path, widely=False):
+                return True
+        return False
+
+
+_NOTHING = _Left((), ())
+_KNOWN = 1024  # callers of one upstream that are remembered
+
+
+@dataclass(frozen=True, slots=True)
 class Callers:
     """The rules of one upstream; ``allow`` is None for ``callers: any``."""
 
     allow: tuple[Rule, ...] | None
     deny: tuple[Rule, ...] = ()
     reads_path: bool = field(init=False, repr=False, compare=False)  # whether a rule does
+    _methods: frozenset[str] = field(init=False, repr=False, compare=False)  # that rules name
+    # By principal and method ("" for one that no rule names), of requests that bring nothing
+    # else that rules read: they come again and again, and then only rules about paths are left.
+    _known: dict[tuple[str, str], _Left] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         reads = any(rule.path_prefix is not None for rule in self.rules)
         object.__setattr__(self, "reads_path", reads)
+        methods = frozenset().union(*(rule.methods or () for rule in self.rules))
+        object.__setattr__(self, "_methods", methods)
 
     def permits(self, request: Request) -> bool:
-        """Whether this caller may use the credential."""
-        path = path_of(request.path)
-        # Plain loops: a generator for each check costs as much as the rules themselves.
-        for rule in self.deny:
-            if rule.fits(request, path, widely=True):
-                return False
+        """Whether this caller may use the credential. Safe for threads."""
+        if request.claims or request.groups or request.consumer:
+            left = self._left(request)
+        else:
+            method = request.method
+            # A client may make methods up, and has no part in how much is remembered.
+            known = (request.principal, method if method in self._methods else "")
+            left = self._known.get(known) or self._remembered(known, request)
+        return left.permits(path_of(request.path))
+
+    def _remembered(self, known: tuple[str, str], request: Request) -> _Left:
+        if len(self._known) >= _KNOWN:
+            self._known.clear()
+        left = self._known[known] = self._left(request)
+        return left
+
+    def _left(self, request: Request) -> _Left:
+        deny = tuple(rule for rule in self.deny if rule.fits_caller(request))
+        if any(rule.path_prefix is None for rule in deny):
+            return _NOTHING
         if self.allow is None:
-            return True
-        for rule in self.allow:  # noqa: SIM110 - see above
-            if rule.fits(request, path, widely=False):
-                return True
-        return False
+            return _Left(deny, None)
+        allow = tuple(rule for rule in self.allow if rule.fits_caller(request))
+        return _Left(deny, None if any(rule.path_prefix is None for rule in allow) else allow)
 
     @property
     def rules(self) -> tuple[Rule, ...]:

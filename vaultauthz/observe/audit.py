@@ -161,23 +161,22 @@ class AuditLog:
         self._sink.close()
 
     def _gather(self) -> bytes:
-        first = self._queue.get()
+        entry = self._queue.get()
         if self._queue.qsize() < _BATCH:
             self._closing.wait(GATHER)  # let more come: one write for all of them
         lines: list[bytes] = []
-        self._add(lines, first)
-        while len(lines) < _BATCH:
+        while True:
+            if isinstance(entry, tuple):
+                lines.append(self._chain.link(entry))
+            elif entry is not None:
+                self._waiting.append(entry)
+            if len(lines) == _BATCH:
+                break
             try:
-                self._add(lines, self._queue.get_nowait())
+                entry = self._queue.get_nowait()
             except Empty:
                 break
         return b"".join(lines)
-
-    def _add(self, lines: list[bytes], entry: record.Entry | Callable[[], None] | None) -> None:
-        if isinstance(entry, tuple):
-            lines.append(self._chain.link(entry))
-        elif entry is not None:
-            self._waiting.append(entry)
 
     def _write_out(self) -> bool:
         """Write until all of it is out; False when that had to be given up."""

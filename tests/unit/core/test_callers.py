@@ -222,6 +222,48 @@ def test_deny_wins(
     assert Callers(None, tuple(before)).permits(ANYBODY)
 
 
+RULES = st.builds(
+    Rule,
+    principal=st.sampled_from([None, SHOP, Pattern.parse("no")]),
+    claims=st.sampled_from([(), (Claim(("sub",), "u1"),)]),
+    consumer=st.sampled_from([None, Pattern.parse("acme")]),
+    group=st.sampled_from([None, "gold"]),
+    methods=st.sampled_from([None, frozenset({"POST"})]),
+    path_prefix=st.sampled_from([None, "/", "/v1", "/v1/", "/v2", "/v1/pay"]),
+)
+ASKING = st.builds(
+    replace,
+    st.sampled_from([NOBODY, ANYBODY]),
+    method=st.sampled_from(["GET", "POST"]),
+    path=st.sampled_from(["/v1/pay?x=1", "/v10", "/v2", "//v2", "/;a/v2/x", "*", ""]),
+    principal=st.sampled_from(["", "spiffe://corp/shop/web"]),
+    consumer=st.sampled_from(["", "acme"]),
+    groups=st.sampled_from([(), ("gold",)]),
+    claims=st.sampled_from([(), ({"sub": "u1"},)]),
+)
+
+
+@given(st.none() | st.lists(RULES), st.lists(RULES), st.lists(ASKING))
+def test_who_was_here_before_changes_nothing(
+    allow: list[Rule] | None, deny: list[Rule], requests: list[Request]
+) -> None:
+    """Each request is judged as if its rules were read one by one, in whatever order they come."""
+    callers = Callers(None if allow is None else tuple(allow), tuple(deny))
+    for request in requests:
+        denied = any(rule.matches(request, widely=True) for rule in deny)
+        allowed = allow is None or any(rule.matches(request) for rule in allow)
+        assert callers.permits(request) == (allowed and not denied)
+
+
+def test_what_is_remembered_of_callers_is_bounded() -> None:
+    """A million callers do not fill the memory."""
+    callers = Callers((Rule(principal=SHOP),))
+    for number in range(3000):
+        principal = f"spiffe://corp/shop/{number}"
+        assert callers.permits(replace(NOBODY, principal=principal))
+        assert len(callers._known) <= 1024
+
+
 @pytest.mark.parametrize("path", ["/admin", "/admin/x", "/admin?x"])
 def test_path_under_the_prefix(path: str) -> None:
     """A prefix allows and denies what lies under it."""
