@@ -18,6 +18,7 @@ from vaultauthz.core.request import Request
 from vaultauthz.core.trace import where
 from vaultauthz.engine import Engine
 from vaultauthz.envoy import als
+from vaultauthz.envoy.access_file import Follower
 from vaultauthz.envoy.als import AccessLogs, Listeners, Versions
 from vaultauthz.envoy.rpc import collected
 from vaultauthz.envoy.sds.discovery import Discovery
@@ -72,7 +73,12 @@ class Service:
             recorders=[self.audit.record_check],
             listeners=[self.metrics.record_event, self.audit.record_event, versions.record_event],
         )
-        self.access_logs = AccessLogs(versions, self._listeners())
+        listeners = self._listeners()
+        path = config.audit.access_log if door is None else None
+        self.access_logs = AccessLogs(versions, listeners, only_401s=path is not None)
+        self.follower: Follower | None = None
+        if path:
+            self.follower = Follower(path, self.access_logs.uses, self.audit, listeners.ignored)
         self.sds = Discovery(self.engine, boottime, self.engine.keeper.announce)
         self.engine.keeper.watch(self.sds.changed)
         self.server: Door = door(self) if door else self._envoys(config)
@@ -100,6 +106,7 @@ class Service:
             audit_dropped=lambda: self.audit.dropped,
             streams=lambda: self.server.open_streams,
             streams_refused=lambda: self.server.refused_streams,
+            access_log_behind=lambda: self.follower.behind if self.follower else 0,
         )
 
     def _listeners(self) -> Listeners:
@@ -124,7 +131,8 @@ class Service:
         decision = self.engine.start_check(request)
         if isinstance(decision, Later):
             return decision.map(lambda late: self._counted(late, began))
-        return self._counted(decision, began)
+        self.metrics.count(decision, time.perf_counter() - began)
+        return decision
 
     def _counted(self, decision: Decision, began: float) -> Decision:
         self.metrics.count(decision, time.perf_counter() - began)
@@ -144,6 +152,8 @@ class Service:
             self.server.stop(0)
             raise
         self.engine.start()
+        if self.follower:
+            self.follower.start()
 
     def reload(self, path: Path) -> None:
         """Read the configuration again; one that is not valid changes nothing."""
@@ -172,7 +182,10 @@ class Service:
         """
         leave = self.sds.in_use()
         self.server.stop(_FINISH_CHECKS)
-        time.sleep(_FINISH_REQUESTS)
+        until = time.monotonic() + _FINISH_REQUESTS
+        if self.follower:
+            self.follower.stop(_FINISH_REQUESTS)
+        time.sleep(max(0.0, until - time.monotonic()))
         revoked = self.engine.close(_REVOKE, leave)
         if self.admin:
             self.admin.stop()

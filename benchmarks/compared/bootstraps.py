@@ -22,7 +22,7 @@ from compared.nginx import Address
 from vaultauthz.demo.parts import PartError
 
 _EXT_AUTHZ = "envoy.filters.http.ext_authz"
-_ALS = "envoy.access_loggers.http_grpc"
+_TO_US = ("envoy.access_loggers.http_grpc", "envoy.access_loggers.file")  # access logs
 _OURS = ("vaultauthz", "vaultauthz_logs")
 
 Document = dict[str, Any]
@@ -39,18 +39,19 @@ class Places:
 
 @dataclass(frozen=True)
 class Printed:
-    """What `vaultauthz envoy` prints in either mode."""
+    """What `vaultauthz envoy` prints in either mode; ``sds_file`` for a server that follows a file."""
 
     ext_authz: Document
     sds: Document
+    sds_file: Document
 
 
 Bootstrap = Callable[[Printed, Places], Document]
 
 
-def printed(config: Path) -> Printed:
-    """Have it printed. Raises PartError."""
-    return Printed(_print(config, "ext_authz"), _print(config, "sds"))
+def printed(config: Path, following: Path) -> Printed:
+    """Have it printed for both configurations. Raises PartError."""
+    return Printed(_print(config, "ext_authz"), _print(config, "sds"), _print(following, "sds"))
 
 
 def _print(config: Path, mode: str) -> Document:
@@ -113,6 +114,11 @@ def sds_als(files: Printed, places: Places) -> Document:
     return _placed(files.sds, places)
 
 
+def sds_file(files: Printed, places: Places) -> Document:
+    """As it is printed where `audit.access_log` is set: Envoy writes each request to a file."""
+    return _placed(files.sds_file, places)
+
+
 def _placed(shipped: Document, places: Places) -> Document:
     document = copy.deepcopy(shipped)
     document.setdefault("node", {"id": "bench", "cluster": "bench"})
@@ -120,7 +126,7 @@ def _placed(shipped: Document, places: Places) -> Document:
     listener["address"]["socket_address"]["port_value"] = places.listener
     listener["filter_chains"][0].pop("transport_socket", None)
     manager = _manager(document)
-    manager["access_log"] = [log for log in manager["access_log"] if log["name"] == _ALS]
+    manager["access_log"] = [log for log in manager["access_log"] if log["name"] in _TO_US]
     for cluster in document["static_resources"]["clusters"]:
         if cluster["name"] in _OURS:
             _move(cluster, places.asked)

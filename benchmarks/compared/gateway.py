@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from compared import bootstraps, nginx
 from compared.bootstraps import Bootstrap, Places
 from compared.figures import rotated
+from compared.following import access_log, following
 from compared.loads import LoadError, Run, wrk
 from compared.messages import ANY_HOST, CLIENT, HEADER, HOST, PATH
 from compared.nginx import Address
@@ -19,7 +21,12 @@ from compared.usage import Cores, cpu_seconds, on
 from vaultauthz.demo.parts import Envoy, Process, free_port, wait_for
 
 _READY = 15.0  # seconds until the first answer: health checks and SDS have to come first
-_BEHIND = 5.0  # … until the last line is in the audit log
+_BEHIND = 10.0  # … until the last line is in the audit log
+_QUIET = (
+    0.6  # … without a line, and nothing is on its way: by ALS and by the file it takes 0.4 at most
+)
+# As the documentation has it where a file is followed; the others write none.
+_FLUSH = ("--file-flush-interval-msec", "200")
 Record = dict[str, float]
 
 
@@ -31,7 +38,7 @@ class Variant:
     bootstrap: Bootstrap
     asked: str = ""
     checked: bool = False  # each request is a check of our own server
-    audited: bool = False  # … and has a line in its audit log
+    audited: bool = False  # … and has a line in the audit log
     host: str = HOST
 
 
@@ -46,6 +53,9 @@ VARIANTS = {
     "sds": Variant("SDS from vaultauthz", bootstraps.sds, "ours", host=ANY_HOST),
     "sds_als": Variant(
         "the same, and ALS", bootstraps.sds_als, "ours", audited=True, host=ANY_HOST
+    ),
+    "sds_file": Variant(
+        "the same, and a file", bootstraps.sds_file, "following", audited=True, host=ANY_HOST
     ),
 }
 
@@ -65,18 +75,23 @@ class Bench:
 
     def __init__(self, folder: Path, ours: Ours, cores: Cores) -> None:
         self._folder = folder
-        self._ours = ours
         self._cores = cores
-        self._asked: dict[str, tuple[Process, Address]] = {"ours": (ours.process, ours.socket)}
-        self._printed = bootstraps.printed(ours.config)
+        self._servers = {"ours": ours, "following": following(ours, folder / "following")}
+        self._asked: dict[str, tuple[Process, Address]] = {
+            name: (server.process, server.socket) for name, server in self._servers.items()
+        }
+        self._printed = bootstraps.printed(ours.config, self._servers["following"].config)
+        self._key = ours.key
         self._upstream: Address = 0
 
     @contextlib.contextmanager
-    def up(self) -> Iterator[None]:
-        """Start what is asked and the upstream. Raises PartError."""
-        key, cores = self._ours.key, self._cores
+    def up(self, names: list[str]) -> Iterator[None]:
+        """Start what these variants ask, and the upstream. Raises PartError."""
+        key, cores = self._key, self._cores
         with contextlib.ExitStack() as parts:
             with on(cores.asked):
+                if any(VARIANTS[name].asked == "following" for name in names):
+                    parts.enter_context(_started(self._servers["following"]))
                 found = parts.enter_context(trivial(self._folder, "grpcio", key))
                 self._asked["grpcio"] = found
                 answerer = parts.enter_context(nginx.answerer(self._folder / "answerer", key))
@@ -97,12 +112,15 @@ class Bench:
         variant = VARIANTS[name]
         process, path = self._asked.get(variant.asked, (None, Path("nobody")))
         places = Places(free_port(), self._upstream, path)
-        envoy = Envoy(variant.bootstrap(self._printed, places), self._folder / "envoy")
+        bootstrap = variant.bootstrap(self._printed, places)
+        envoy = Envoy(bootstrap, self._folder / "envoy", options=_FLUSH)
+        for server in self._servers.values():
+            access_log(server).unlink(missing_ok=True)  # hundreds of bytes for each request, too
         with on(self._cores.gateway):
             envoy.start()
         try:
             # The upstream answers 401 without the credential. No filter: the client brings it itself.
-            key = "of-the-client" if variant.asked else self._ours.key
+            key = "of-the-client" if variant.asked else self._key
             load = Load(places.listener, variant.host, key)
             load.wait()
             load.run(plan.warm_up, self._cores)
@@ -114,15 +132,20 @@ class Bench:
         self, variant: Variant, load: Load, envoy: Envoy, asked: Process | None, plan: Plan
     ) -> Record:
         pids = {"gateway": envoy.pid or 0} | ({"asked": pid(asked)} if asked else {})
-        self._ours.empty_audit()
-        allowed = self._ours.counts()
+        ours = self._servers.get(variant.asked, self._servers["ours"])
+        if variant.audited:
+            _all_quiet(ours)
+        ours.empty_audit()
+        allowed = ours.counts()
         before = {name: cpu_seconds(number) for name, number in pids.items()}
         run = load.run(plan.seconds, plan.cores)
-        used = {name: cpu_seconds(number) - before[name] for name, number in pids.items()}
-        _all_checked(variant, run, allowed, self._ours.counts())
+        used = {"gateway": cpu_seconds(pids["gateway"]) - before["gateway"]}
+        _all_checked(variant, run, allowed, ours.counts())
         _all_answered(envoy)
         if variant.audited:
-            _all_audited(self._ours, run)
+            _all_audited(ours, run)
+        if asked:  # the lines that it writes afterwards are its work, too
+            used["asked"] = cpu_seconds(pids["asked"]) - before["asked"]
         record = {"rps": run.rate, "p50_us": run.p50_us, "p99_us": run.p99_us}
         cpu = {f"cpu_{name}_us": seconds / run.requests * 1e6 for name, seconds in used.items()}
         return {**record, **cpu}
@@ -166,8 +189,26 @@ def _all_checked(variant: Variant, run: Run, before: dict[str, int], after: dict
         raise LoadError(f"{run.requests} requests, but {allowed} checks allowed, {denied} denied")
 
 
+@contextlib.contextmanager
+def _started(server: Ours) -> Iterator[None]:
+    server.process.start()
+    try:
+        server.process.wait_until(server.ready)
+        yield
+    finally:
+        server.process.terminate()
+
+
+def _all_quiet(ours: Ours) -> None:
+    """The warm-up's lines are written, so that none of them passes for one of the run's."""
+    seen = -1
+    while (size := ours.audit.stat().st_size) != seen:
+        seen = size
+        time.sleep(_QUIET)
+
+
 def _all_audited(ours: Ours, run: Run) -> None:
-    """Each request has its line, which is written behind the answer, and by ALS a moment later."""
+    """Each request has its line, which is written behind the answer; by ALS and a file a moment later."""
     if not wait_for(lambda: ours.audit_lines() >= run.requests, _BEHIND):
         raise LoadError(f"{run.requests} requests, but {ours.audit_lines()} lines of audit")
 
@@ -185,7 +226,7 @@ def measure(
     """Every variant in every round, in an order that is rotated each round. Raises LoadError, PartError."""
     bench = Bench(folder, ours, plan.cores)
     found: dict[str, list[Record]] = {name: [] for name in names}
-    with bench.up():
+    with bench.up(names):
         for number in range(plan.rounds):
             for name in rotated(names, number):
                 try:

@@ -17,6 +17,7 @@ HEADLINES = (
     "ext_authz_vs_native_unix",
     "ext_authz_vs_plain",
     "sds_vs_plain",
+    "sds_file_vs_plain",
     "sds_without_als_vs_plain",
     "cpu_vs_trivial_same_transport",
     "cpu_vs_trivial_grpcio",
@@ -46,6 +47,7 @@ def of_gateway(rounds: Rounds) -> Found:
         "ext_authz_vs_native_unix": ("ext_authz", "native_unix"),
         "ext_authz_vs_plain": ("ext_authz", "plain"),
         "sds_vs_plain": ("sds_als", "plain"),
+        "sds_file_vs_plain": ("sds_file", "plain"),
         "sds_without_als_vs_plain": ("sds", "plain"),
     }
     ratios = {key: ratio(rounds, *pair, "rps") for key, pair in pairs.items()}

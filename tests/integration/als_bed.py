@@ -11,9 +11,11 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import pytest
+import yaml
 
 from vaultauthz import service as service_module
 from vaultauthz.config.load import parse
+from vaultauthz.config.values import Config
 from vaultauthz.core.pace import Pace
 from vaultauthz.demo.parts import (
     Envoy,
@@ -27,6 +29,8 @@ from vaultauthz.demo.parts import (
 )
 from vaultauthz.demo.parts.upstreams import Answer
 from vaultauthz.engine import Engine
+from vaultauthz.envoy_config.answers import answers
+from vaultauthz.envoy_config.plan import Plan
 from vaultauthz.service import Service
 
 STAGE: Final = "production"
@@ -53,8 +57,11 @@ upstreams:
   injected: {{secret: {{kv: als/injected, refresh: 1h}}, inject: *key, callers: any}}
   missing: {{secret: {{kv: als/missing}}, inject: *key, callers: any, optional: true}}
 listen: {{grpc: "unix://{folder}/grpc.sock", admin: "unix://{folder}/admin.sock"}}
-audit: {{file: {folder}/audit.jsonl}}
+audit: {{file: {folder}/audit.jsonl{access_log}}}
 """
+# Into `audit`; Envoy is told to write as often as it sends.
+ACCESS_LOG: Final = ", access_log: {folder}/access.jsonl"
+FLUSH: Final = ("--file-flush-interval-msec", "200")
 
 
 class KeyedService:
@@ -73,9 +80,14 @@ class KeyedService:
 
 
 class AlsBed:
-    """Enter it to start everything; upstreams are asked for by the first segment of the path."""
+    """Enter it to start everything; upstreams are asked for by the first segment of the path.
 
-    def __init__(self, folder: Path, bao: OpenBao, postgres: Postgres) -> None:
+    ``by_file``: Envoy's access log is the file that `vaultauthz envoy` prints, beside 401s over gRPC.
+    """
+
+    def __init__(
+        self, folder: Path, bao: OpenBao, postgres: Postgres, *, by_file: bool = False
+    ) -> None:
         self.folder, self.bao, self.postgres = folder, bao, postgres
         self.keyed, self.injected = KeyedService("key-1"), KeyedService("key-1")
         self.never = KeyedService("no such key")
@@ -85,12 +97,14 @@ class AlsBed:
         role, secret_id = bao.enable_approle("als", POLICY)
         (folder / "secret_id").touch(0o600)
         (folder / "secret_id").write_text(secret_id)
-        text = CONFIG.format(vault=bao.address, role=role, folder=folder)
+        access_log = ACCESS_LOG.format(folder=folder) if by_file else ""
+        text = CONFIG.format(vault=bao.address, role=role, folder=folder, access_log=access_log)
+        config = parse(text, "als.yaml", folder, {})
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
                 service_module, "Engine", partial(Engine, pace=Pace(rejected_gap=GAP, drain=5.0))
             )
-            self.service = Service(parse(text, "als.yaml", folder, {}))
+            self.service = Service(config)
         services = {
             "reports": reports(postgres),
             "keyed": self.keyed.answer,
@@ -100,7 +114,9 @@ class AlsBed:
         self._upstreams = {name: Upstream(answer) for name, answer in services.items()}
         self.port = free_port()
         ports = {name: upstream.port for name, upstream in self._upstreams.items()}
-        self.envoy = Envoy(bootstrap(folder / "grpc.sock", self.port, ports), folder / "envoy")
+        logs = printed_logs(config) if by_file else [_access_log()]
+        made = bootstrap(folder / "grpc.sock", self.port, ports, logs)
+        self.envoy = Envoy(made, folder / "envoy", options=FLUSH)
         self._parts = contextlib.ExitStack()
 
     def get(self, path: str) -> tuple[int, dict[str, Any]]:
@@ -174,6 +190,13 @@ class AlsBed:
 
 def _typed(name: str, kind: str, **values: Any) -> dict[str, Any]:
     return {"name": name, "typed_config": {"@type": TYPES + kind, **values}}
+
+
+def printed_logs(config: Config) -> list[dict[str, Any]]:
+    """What `vaultauthz envoy` prints for SDS mode, for this bed's Envoy."""
+    text = answers(Plan.of(config), snippet=True)
+    logs: list[dict[str, Any]] = yaml.safe_load(text.replace("gateway/gateway-1", "edge/als-1"))
+    return logs
 
 
 def _access_log() -> dict[str, Any]:
@@ -253,13 +276,13 @@ def _injected(name: str) -> dict[str, Any]:
     return _unasked(match=match, route={"cluster": name}, metadata=_named(name))
 
 
-def _manager(routes: list[dict[str, Any]]) -> dict[str, Any]:
+def _manager(routes: list[dict[str, Any]], logs: list[dict[str, Any]]) -> dict[str, Any]:
     router = _typed("envoy.filters.http.router", "extensions.filters.http.router.v3.Router")
     return _typed(
         "envoy.filters.network.http_connection_manager",
         "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="gateway",
-        access_log=[_access_log()],
+        access_log=logs,
         http_filters=[_rbac(), _ext_authz(), router],
         route_config={"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
     )
@@ -318,7 +341,9 @@ def _tcp(port: int) -> dict[str, Any]:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
-def bootstrap(grpc_socket: Path, port: int, ports: dict[str, int]) -> dict[str, Any]:
+def bootstrap(
+    grpc_socket: Path, port: int, ports: dict[str, int], logs: list[dict[str, Any]]
+) -> dict[str, Any]:
     """One listener; `reports`, `keyed` and `never` by ext_authz, `injected` and `missing` by SDS."""
     pipe = {"pipe": {"path": str(grpc_socket)}}
     http2 = _options(explicit_http_config={"http2_protocol_options": {}})
@@ -334,7 +359,7 @@ def bootstrap(grpc_socket: Path, port: int, ports: dict[str, int]) -> dict[str, 
         *(_injected(name) for name in ("injected", "missing")),
         _unasked(match={"prefix": "/"}, direct_response={"status": 401}),
     ]
-    chain = {"filters": [_manager(routes)]}
+    chain = {"filters": [_manager(routes, logs)]}
     return {
         "node": {"id": "als-1", "cluster": "edge"},
         "static_resources": {

@@ -10,7 +10,7 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 ABOUT = {"time": "2030-01-01T00:00:00Z", "command": "make bench", "machine": {"cores": 2}}
-NAMES = ("plain", "native", "native_unix", "ext_authz", "grpcio", "sds", "sds_als")
+NAMES = ("plain", "native", "native_unix", "ext_authz", "grpcio", "sds", "sds_als", "sds_file")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -25,7 +25,7 @@ def _on_path() -> None:
 
 
 def gateway_rounds() -> dict[str, list[dict[str, float]]]:
-    rates = dict(zip(NAMES, (10_000, 5_000, 5_300, 4_750, 3_000, 9_900, 9_800), strict=True))
+    rates = dict(zip(NAMES, (10_000, 5_000, 5_300, 4_750, 3_000, 9_900, 9_800, 9_850), strict=True))
     row = {"p50_us": 123_456.0, "p99_us": 9_876_543.0, "cpu_gateway_us": 9_999.0}
     return {
         name: [{**row, "rps": rate * pace, "cpu_asked_us": 9_999.0} for pace in (1.0, 0.5, 2.0)]

@@ -21,7 +21,7 @@ from vaultauthz.config.vault import HIDDEN, read_vault
 
 LARGEST_FILE: Final = 5_000_000  # bytes; ten thousand upstreams fit, written out at length
 KEYS: Final = ("audit", "listen", "routes", "stages", "unmatched", "upstreams", "vault")
-AUDIT_KEYS: Final = ("file",)
+AUDIT_KEYS: Final = ("access_log", "file")
 UNMATCHED: Final = ("deny", "pass")
 
 
@@ -142,4 +142,13 @@ def _routable(table: Table, upstreams: Mapping[str, Upstream]) -> Routable:
 
 
 def _read_audit(value: Value) -> Audit:
-    return Audit(file=value.table(AUDIT_KEYS).get("file", files.to_write, None))
+    table = value.table(AUDIT_KEYS)
+    audit = Audit(
+        file=table.get("file", files.to_write, None),
+        access_log=table.get("access_log", files.to_write, None),
+    )
+    if audit.file and audit.access_log and audit.file.resolve() == audit.access_log.resolve():
+        raise table.entries["access_log"].wrong(
+            "is the file that we write; name the one that Envoy writes its requests to"
+        )
+    return audit

@@ -130,9 +130,14 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """``file`` is None for standard output."""
+    """``file`` is None for standard output.
+
+    ``access_log`` is Envoy's own, where the lines about requests come from that Envoy does
+    not ask about; None: Envoy sends them.
+    """
 
     file: Path | None = None
+    access_log: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

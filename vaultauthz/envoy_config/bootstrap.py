@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Final
 
-from vaultauthz.envoy_config import check, clusters, gateway, identity, sds
+from vaultauthz.envoy_config import answers, check, clusters, gateway, identity, sds
 from vaultauthz.envoy_config.plan import Plan, Target
 from vaultauthz.envoy_config.text import comment, fill, join, without_repeats
 
@@ -37,7 +37,7 @@ static_resources:
 _NODE: Final = """
 # SDS wants both. REPLACE the id: a different one for each Envoy, as vaultauthz keeps account by it of which
 # Envoy has which credential.
-node: {id: gateway-1, cluster: gateway}
+node: {id: $id, cluster: $cluster}
 """
 
 _RUNTIME: Final = """
@@ -110,17 +110,17 @@ def ext_authz(config_name: str, plan: Plan, *, snippet: bool) -> str:
         check.http_filter(plan),
         fill(gateway.ROUTER) if not snippet else "",
     )
-    answers = fill(check.ANSWERS)
+    told = fill(check.ANSWERS)
     certified = [target for target in plan.targets if sds.certificate(target)]
     parts = _clusters(plan, health=True, upstreams=certified if snippet else plan.targets)
-    node = fill(_NODE) if certified else ""
+    node = _node() if certified else ""
     if snippet:
         return without_repeats(
             fill(
                 _CHECK_SNIPPET,
                 head=join(_head(config_name, "ext_authz", snippet=True), node, between="\n\n"),
                 filters=filters,
-                answers=answers,
+                answers=told,
                 routes=join(*(_route_example(plan, target) for target in plan.targets)),
                 clusters=parts,
                 runtime=_runtime(filters),
@@ -133,7 +133,7 @@ def ext_authz(config_name: str, plan: Plan, *, snippet: bool) -> str:
         named=partial(check.per_route, plan),
         unnamed=check.unnamed(plan),
         told=fill(check.TOLD),
-        answers=answers,
+        answers=told,
         unknown=join(
             fill(check.UNKNOWN_PASSED if passed else check.UNKNOWN), fill(check.UNCHECKED)
         ),
@@ -152,15 +152,15 @@ def secrets(config_name: str, plan: Plan, left_out: Mapping[str, str], *, snippe
         protocol=sds.protocol,
     )
     tokens = identity.http_filter() if plan.reads_claims else ""
-    answers = fill(sds.ANSWERS)
+    told = answers.answers(plan, snippet=snippet)
     if snippet:
         return without_repeats(
             fill(
                 _SDS_SNIPPET,
                 head=head,
-                node=fill(_NODE),
+                node=_node(),
                 local_replies=sds.local_replies(),
-                answers=answers,
+                answers=told,
                 identity=fill(_IDENTITY, filters=tokens) if tokens else "",
                 clusters=parts,
                 runtime=_runtime(parts),
@@ -171,11 +171,11 @@ def secrets(config_name: str, plan: Plan, left_out: Mapping[str, str], *, snippe
         filters=join(tokens, fill(gateway.ROUTER)),
         named=sds.metadata,
         told=fill(sds.TOLD),
-        answers=answers,
+        answers=told,
         unknown=fill(sds.UNKNOWN),
         local_replies=sds.local_replies(),
     )
-    return _bootstrap(plan, manager, parts, head, fill(_NODE))
+    return _bootstrap(plan, manager, parts, head, _node())
 
 
 def _bootstrap(plan: Plan, manager: str, clusters_text: str, head: str, node: str = "") -> str:
@@ -187,6 +187,11 @@ def _bootstrap(plan: Plan, manager: str, clusters_text: str, head: str, node: st
             clusters=clusters_text,
         )
     )
+
+
+def _node() -> str:
+    cluster, own_id = answers.NODE
+    return fill(_NODE, id=own_id, cluster=cluster)
 
 
 def _runtime(text: str) -> str:

@@ -124,28 +124,6 @@ local_reply_config:
       body_format_override: {json_format: {error: caller_denied, request_id: "%REQ(X-REQUEST-ID)%"}}
 """
 
-ANSWERS: Final = """
-# Every request, for vaultauthz's audit log: it is asked about none of them. The names are metadata,
-# which no client can set.
-- name: envoy.access_loggers.http_grpc
-  typed_config:
-    "@type": type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig
-    common_config:
-      log_name: vaultauthz
-      transport_api_version: V3
-      grpc_service: {envoy_grpc: {cluster_name: vaultauthz_logs}}
-      buffer_flush_interval: 0.2s
-      buffer_size_bytes: 65536
-      # Keeps a few lines through a restart of vaultauthz; Envoy drops the others, so keep its own log as well.
-      grpc_stream_retry_policy: {retry_back_off: {base_interval: 0.5s, max_interval: 2s}, num_retries: 30}
-      custom_tags:
-        - {tag: vaultauthz.upstream, metadata: {kind: {cluster: {}}, metadata_key: {key: vaultauthz, path: [{key: upstream}]}}}
-        - {tag: vaultauthz.stage, metadata: {kind: {cluster: {}}, metadata_key: {key: vaultauthz, path: [{key: stage}]}}}
-        # For requests that a filter refused before a cluster was chosen.
-        - {tag: vaultauthz.route.upstream, metadata: {kind: {route: {}}, metadata_key: {key: vaultauthz, path: [{key: upstream}]}}}
-        - {tag: vaultauthz.route.stage, metadata: {kind: {route: {}}, metadata_key: {key: vaultauthz, path: [{key: stage}]}}}
-"""  # noqa: E501 - YAML in one line
-
 
 def obstacle(upstream: Upstream) -> str:
     """Why Envoy cannot put this upstream's credential in by itself; "" when it can."""

@@ -44,6 +44,10 @@ ACCESS_IGNORED: Final = Described(
     "Entries of Envoy's access log that were passed over; too_large counts messages.",
     ("reason",),
 )
+ACCESS_LOG_BEHIND: Final = Described(
+    "vaultauthz_access_log_behind_bytes",
+    "Bytes of the access log that Envoy writes (audit.access_log) that wait to be read.",
+)
 LEASE_SECONDS: Final = Described(
     "vaultauthz_lease_seconds_left",
     "Seconds for which the credential in use stays usable; 0 without one.",
@@ -77,6 +81,7 @@ LISTED: Final = (
     ANSWERS,
     REJECTIONS,
     ACCESS_IGNORED,
+    ACCESS_LOG_BEHIND,
     LEASE_SECONDS,
     LOGIN_SECONDS,
     READY,

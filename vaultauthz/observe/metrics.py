@@ -28,6 +28,7 @@ from vaultauthz.core.decision import Decision
 from vaultauthz.core.events import Event
 from vaultauthz.observe.described import (
     ACCESS_IGNORED,
+    ACCESS_LOG_BEHIND,
     ANSWERS,
     AUDIT_DROPPED,
     BUILD,
@@ -45,6 +46,7 @@ from vaultauthz.observe.tally import Tally
 
 # The keeper's phrases are few. Should one ever carry a number, series stay bounded.
 _MAX_REASONS: Final = 32
+_KINDS: Final = {hundreds: f"{hundreds}xx" for hundreds in range(1, 6)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class Gauges:
     audit_dropped: Callable[[], int]
     streams: Callable[[], int] = lambda: 0
     streams_refused: Callable[[], int] = lambda: 0
+    access_log_behind: Callable[[], int] = lambda: 0
 
 
 class Metrics:
@@ -67,6 +70,8 @@ class Metrics:
         self._lease_events = _counter(LEASE_EVENTS, self._registry)
         self._failures = _counter(VAULT_FAILURES, self._registry)
         self._answers = _counter(ANSWERS, self._registry)
+        # To find one by its labels costs more than all else that a request's end does here.
+        self._answer_children: dict[tuple[str, str, str], Counter] = {}
         self._rejections = _counter(REJECTIONS, self._registry)
         self._ignored = _counter(ACCESS_IGNORED, self._registry)
         build = Info(*BUILD[:2], registry=self._registry)
@@ -80,6 +85,7 @@ class Metrics:
     def configured(self, known: Iterable[tuple[str, str]]) -> None:
         """Take over the pairs of a new configuration; the counts go on."""
         self._tally.add_up()  # by the names of before
+        self._answer_children.clear()
         self._known = frozenset(known)
         self._stages = frozenset(stage for stage, _ in self._known)
 
@@ -100,8 +106,13 @@ class Metrics:
 
     def count_answer(self, stage: str, upstream: str, status: int) -> None:
         """Count an upstream's answer; ``status`` 0 for none."""
-        kind = f"{status // 100}xx" if 100 <= status < 600 else "other" if status else "none"
-        self._answers.labels(*self._labels(stage, upstream), kind).inc()
+        kind = _KINDS.get(status // 100, "other") if status else "none"
+        child = self._answer_children.get((stage, upstream, kind))
+        if child is None:
+            child = self._answers.labels(*self._labels(stage, upstream), kind)
+            if (stage, upstream) in self._known:
+                self._answer_children[stage, upstream, kind] = child
+        child.inc()
 
     def count_rejection(self, stage: str, upstream: str) -> None:
         """Count a 401 that was passed on to the keeper."""
@@ -150,6 +161,7 @@ class _Scraped(Collector):
         yield CounterMetricFamily(*AUDIT_DROPPED[:2], value=self._gauges.audit_dropped())
         yield GaugeMetricFamily(*STREAMS[:2], value=self._gauges.streams())
         yield CounterMetricFamily(*STREAMS_REFUSED[:2], value=self._gauges.streams_refused())
+        yield GaugeMetricFamily(*ACCESS_LOG_BEHIND[:2], value=self._gauges.access_log_behind())
 
 
 class _WithoutCreated(Collector):

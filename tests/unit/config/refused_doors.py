@@ -204,6 +204,21 @@ LISTENING = [
     ),
     (
         LISTEN,
+        f"{LISTEN}\naudit: {{access_log: .}}",
+        ("24: audit.access_log: DIR is a folder; name a file in it",),
+    ),
+    (
+        LISTEN,
+        f"{LISTEN}\naudit:\n  access_log: ./one.jsonl\n  file: one.jsonl",
+        (
+            (
+                "25: audit.access_log: is the file that we write; name the one that Envoy writes its "
+                "requests to"
+            ),
+        ),
+    ),
+    (
+        LISTEN,
         f"{LISTEN}\nunmatched: allow",
         ("24: unmatched: 'allow' is unknown; use deny or pass",),
     ),

@@ -94,6 +94,12 @@ def test_defaults(folder: Folder) -> None:
     assert config.stages["test"].auth == TokenFile(folder.path / "token")
 
 
+def test_access_log(folder: Folder) -> None:
+    """Envoy's log may not be there yet; a relative path starts where the configuration is."""
+    config = folder.parse(f"{VALID}\naudit: {{access_log: envoy.jsonl}}")
+    assert config.audit == Audit(None, folder.path / "envoy.jsonl")
+
+
 def test_reading_twice_gives_equal_values(folder: Folder) -> None:
     """A reload can tell what is unchanged by comparing."""
     assert folder.parse(VALID) == folder.parse(VALID)

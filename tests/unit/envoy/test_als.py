@@ -28,7 +28,7 @@ SECRET = "s3cr3t"
 class Logs:
     """Access logs at ``NOW``, of an Envoy that has had c_1 for a long time, and then c_2."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, only_401s: bool = False) -> None:
         self.heard = Heard()
         self.clock = NOW - 2000
         versions = Versions(lambda: self.clock)
@@ -36,7 +36,7 @@ class Logs:
             for name, caller in ((events.ROTATED, ""), (events.SDS_DELIVERED, NODE)):
                 versions.record_event(Event(name, *PLACE, "database/1", version, caller=caller))
             self.clock += 1000
-        self.logs = AccessLogs(versions, self.heard.listeners(), lambda: NOW)
+        self.logs = AccessLogs(versions, self.heard.listeners(), lambda: NOW, only_401s=only_401s)
 
     def take(self, *entries: HTTPAccessLogEntry | bytes) -> Heard:
         """What is heard of a stream with these entries."""
@@ -213,6 +213,18 @@ def test_the_entries_of_a_message_are_bounded(logs: Logs) -> None:
     assert heard.ignored == {"too_many": 7, "not_ours": MOST_ENTRIES}
 
 
+def test_a_file_beside_it_tells_the_rest() -> None:
+    """Of what no check was made for only a 401 is taken in then, and nothing is counted twice."""
+    logs = Logs(only_401s=True)
+    elsewhere = {"vaultauthz.upstream": b"other", "vaultauthz.stage": b"production"}
+    heard = logs.take(
+        entry(), entry(401), entry(403, b"rbac_access_denied"), entry(401, b"jwt_authn_access_denied"),
+        entry(401, tags={}), entry(401, tags=elsewhere), entry(401, start=NOW - 1005, sent_after=10.0),
+    )  # fmt: skip
+    assert heard == Heard(rejections=[("payments", "production", "c_2")])
+    assert logs.take(checked(200)).answers == {("production", "payments", 200): 1}
+
+
 def test_a_bug_of_ours_does_not_end_the_stream(
     logs: Logs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -221,7 +233,7 @@ def test_a_bug_of_ours_does_not_end_the_stream(
     def fail(*_: object) -> None:
         raise ValueError(SECRET)
 
-    monkeypatch.setattr(logs.logs._versions, "between", fail)
+    monkeypatch.setattr(logs.logs.uses._versions, "between", fail)
     heard = logs.take(entry(), entry())
     assert heard.ignored == {"internal": 2}
     assert len(caplog.records) == 1

@@ -55,9 +55,12 @@ class House:
         self.took(version)
         self.clock.now += LONG
 
-    def at(self, when: float, until: float | None = None, node: str = NODE) -> list[str]:
+    def at(
+        self, when: float, until: float | None = None, node: str = NODE, *, sure: bool = True
+    ) -> list[str]:
         """The credential ids that are possible for a request of this time."""
-        found = self.versions.between(node, *PLACE, when, when if until is None else until)
+        until = when if until is None else until
+        found = self.versions.between(node, *PLACE, when, until, sure=sure)
         return [one.credential_id for one in found]
 
 
@@ -131,6 +134,22 @@ def test_each_envoy_has_its_own_time(house: House) -> None:
     assert house.at(house.clock.now) == ["c_2"]
     assert house.at(house.clock.now, node="edge/gw-2") == ["c_2", "c_1"]
     assert house.at(house.clock.now, node="edge/gw-3") == [""]
+
+
+def test_a_node_that_may_be_wrong(house: House) -> None:
+    """What any of the Envoys may have had, unless one of this name is known to have taken it."""
+    assert house.at(house.clock.now, node="", sure=False) == [""]
+    house.swap("c_1")
+    house.took("c_1", "edge/gw-2")
+    house.clock.now += LONG
+    house.swap("c_2")
+    for node in ("", "edge/of-a-template"):
+        assert house.at(house.clock.now, node=node, sure=False) == ["c_2", "c_1"]
+        assert house.at(house.clock.now, node=node) == [""]
+    assert house.at(house.clock.now, sure=False) == ["c_2"]
+    house.took("c_2", "edge/gw-2")
+    house.clock.now += LONG
+    assert house.at(house.clock.now, node="", sure=False) == ["c_2"]
 
 
 def test_a_new_stream_changes_nothing(house: House) -> None:
@@ -209,3 +228,30 @@ def test_one_that_is_named_is_right(
     true = [which for since, which in used if since <= put_on][-1]
     found = house.at(begin + skew, begin + length + skew)
     assert true in found or (found == [""] and len(used) == 1)
+
+
+steps = st.tuples(
+    st.sampled_from(("came", "took", "refused", "asked")),
+    st.sampled_from(("edge/gw-1", "edge/gw-2", "")),
+    st.sampled_from((0.0, 0.5, 3.0)),
+)
+
+
+@given(plan=st.lists(steps, max_size=25))
+def test_what_is_remembered_is_no_other_answer(plan: list[tuple[str, str, float]]) -> None:
+    """Whoever has asked before, and when: the answer is the one to a first question."""
+    house, number = House(), 0
+    for what, node, gap in plan:
+        house.clock.now += gap
+        if what == "came":
+            number += 1
+            house.came(f"c_{number}")
+        elif what == "asked":
+            for sure, back in ((True, 0.0), (False, 0.0), (False, 2.0), (True, 2.0)):
+                when = house.clock.now - back
+                asked = [house.at(when, when + 0.1, node, sure=sure) for _ in range(2)]
+                house.versions._settled.clear()
+                assert asked == 2 * [house.at(when, when + 0.1, node, sure=sure)]
+        elif number and node:
+            name = events.SDS_DELIVERED if what == "took" else events.SDS_REFUSED
+            house.say(name, f"c_{number}", node)

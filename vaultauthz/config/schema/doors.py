@@ -62,5 +62,10 @@ def _tls(description: str) -> Schema:
 
 def audit() -> Schema:
     """The section ``audit``."""
-    properties = {"file": file("Where to write; default: standard output.")}
+    properties = {
+        "file": file("Where to write; default: standard output."),
+        "access_log": file(
+            "Where Envoy writes what it did, if it asks nobody (SDS); default: it sends that."
+        ),
+    }
     return closed(AUDIT_KEYS, properties, "One JSON object a line.")

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,11 +17,17 @@ from vaultauthz.demo.parts.process import PartError, Process, free_port
 class Envoy:
     """One Envoy. `bootstrap` is YAML text or the parsed document; its admin address becomes a free loopback port.
 
-    Start it from a thread that lives as long as Envoy shall: Envoy asks the kernel to end it with that thread.
+    `options` go onto its command line. Start it from a thread that lives as long as Envoy shall: Envoy asks the
+    kernel to end it with that thread.
     """
 
     def __init__(
-        self, bootstrap: str | dict[str, Any], folder: Path, *, concurrency: int = 1
+        self,
+        bootstrap: str | dict[str, Any],
+        folder: Path,
+        *,
+        concurrency: int = 1,
+        options: Sequence[str] = (),
     ) -> None:
         self.admin_port = free_port()
         self.admin = f"http://127.0.0.1:{self.admin_port}"
@@ -29,6 +36,7 @@ class Envoy:
         self._bootstrap = {**document, "admin": {"address": {"socket_address": socket_address}}}
         self._folder = folder
         self._concurrency = concurrency
+        self._options = tuple(options)
         self._process: Process | None = None
 
     @property
@@ -58,6 +66,7 @@ class Envoy:
                 "--disable-hot-restart",
                 "--log-level",
                 "warning",
+                *self._options,
             ]
             self._folder.mkdir(parents=True, exist_ok=True)
             self._process = Process([binaries.envoy(), "-c", self._write(), *flags], self.log)

@@ -26,7 +26,8 @@ _TAGS: Final = (
 )
 # Envoy's reports of a request that goes on, or has just begun, are not its end.
 _ENDS: Final = (0, 6)
-_BY_UPSTREAM: Final = b"via_upstream"
+BY_UPSTREAM: Final = "via_upstream"
+_BY_UPSTREAM: Final = BY_UPSTREAM.encode()
 # How Envoy's filters say (1.40) that they refused a request themselves.
 _REFUSALS: Final = (
     (b"failed_to_inject_credential", Reason.NO_CREDENTIAL),
@@ -39,6 +40,9 @@ _METHODS: Final = (
 )  # fmt: skip
 _TEXT: Final = 1100  # bytes of a text; the audit log shows 1024 characters
 _LONGEST: Final = 30 * 86400.0  # seconds of one request
+
+
+Span = tuple[float, float]  # seconds since 1970
 
 
 class Checked(NamedTuple):
@@ -94,24 +98,33 @@ def answer(entry: HTTPAccessLogEntry) -> int:
 
 def refusal(entry: HTTPAccessLogEntry) -> Reason | None:
     """Why Envoy refused the request itself, where that is a matter for the audit."""
-    details = entry.response.response_code_details
+    return refused_by(entry.response.response_code_details)
+
+
+def refused_by(details: bytes) -> Reason | None:
+    """The same by Envoy's own words for what became of the request."""
     for opening, reason in _REFUSALS:
         if details.startswith(opening):
             return reason
     return None
 
 
-def span(common: AccessLogCommon, now: float) -> tuple[float, float] | None:
+def span(common: AccessLogCommon, now: float) -> Span | None:
     """Between when and when the credential was put on; None for times that make no sense.
 
-    In seconds since 1970, never later than ``now``. Each attempt gets the credential anew,
-    at some time between the request's start and its first byte to the upstream.
+    Each attempt gets the credential anew, at some time between the request's start and its
+    first byte to the upstream.
     """
     begin = common.start_time.seconds + common.start_time.nanos / 1e9
     end = now
     if common.HasField("time_to_first_upstream_tx_byte"):
         taken = common.time_to_first_upstream_tx_byte
         end = begin + taken.seconds + taken.nanos / 1e9
+    return sane(begin, end, now)
+
+
+def sane(begin: float, end: float, now: float) -> Span | None:
+    """This span, never later than ``now``; None when it makes no sense."""
     if not now - _LONGEST <= begin <= end <= now + SKEW:
         return None
     return min(begin, now), min(end, now)

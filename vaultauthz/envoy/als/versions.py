@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from vaultauthz.core import events
@@ -25,6 +26,7 @@ SKEW: Final = 1.0
 SETTLE: Final = 1.0
 _KEPT: Final = 16  # versions of one secret: a request may last for hours
 _NOTES: Final = 500_000  # of an Envoy that took a version; beyond, none are made
+_MOST_SETTLED: Final = 1000  # Envoys of one secret whose answer is kept
 
 
 class Given(NamedTuple):
@@ -47,6 +49,16 @@ class _Version:
     taken_at: dict[str, float] = field(default_factory=dict)
 
 
+class _Settled(NamedTuple):
+    """From then on it was this one, until something is heard of another."""
+
+    since: float
+    given: tuple[Given]
+
+
+_NONE: Final[Mapping[tuple[str, bool], _Settled]] = MappingProxyType({})
+
+
 class Versions:
     """Hears what happens to credentials, and is asked by the access logs; safe for threads.
 
@@ -57,6 +69,7 @@ class Versions:
         self._wall = wall
         self._lock = threading.Lock()
         self._places: dict[_Place, list[_Version]] = {}
+        self._settled: dict[_Place, dict[tuple[str, bool], _Settled]] = {}
         self._notes = 0
 
     def record_event(self, event: Event) -> None:
@@ -70,20 +83,38 @@ class Versions:
                     self._heard(place, given, event.caller, self._wall())
                 case events.SDS_REFUSED:
                     self._heard(place, given, event.caller, inf)
+            self._settled.pop(place, None)
 
     def between(
-        self, node: str, stage: str, upstream: str, begin: float, end: float
+        self, node: str, stage: str, upstream: str, begin: float, end: float, *, sure: bool = True
     ) -> tuple[Given, ...]:
         """What a request may carry that got its credential in this time; the latest first.
 
         The times are Envoy's, in seconds since 1970. ``UNKNOWN`` stands for what was before
         the first version that is remembered, and for all of an Envoy that never took one.
+        Where the node is not ``sure``, as in a file, such an Envoy may be any that took one.
         """
+        place, asked = (stage, upstream), (node, sure)
+        settled = self._settled.get(place, _NONE).get(asked)
+        # Without the lock: a request that is over did not carry what comes just now.
+        if settled and settled.since < begin <= end:
+            return settled.given
         with self._lock:
-            versions = self._places.get((stage, upstream), ())
-            if not any(node in version.taken_at for version in versions):
+            versions: Sequence[_Version] = self._places.get(place, ())
+            nodes = _nodes(versions, node, sure=sure)
+            if not nodes:
                 return (UNKNOWN,)
-            return tuple(dict.fromkeys(_possible(versions, node, begin, end)))
+            self._settle(place, asked, _since(versions[-1], nodes))
+            return tuple(dict.fromkeys(_possible(versions, nodes, begin, end)))
+
+    def _settle(self, place: _Place, asked: tuple[str, bool], since: float) -> None:
+        """Note from when on it was the latest version, whatever is asked of the time after."""
+        if since == inf:
+            return
+        noted = self._settled.setdefault(place, {})
+        if len(noted) >= _MOST_SETTLED:
+            noted.clear()
+        noted[asked] = _Settled(since, (self._places[place][-1].given,))
 
     def _came(self, place: _Place, given: Given) -> _Version:
         versions = self._places.setdefault(place, [])
@@ -108,10 +139,29 @@ class Versions:
         # Else it was told again, on a new stream or in another slot.
 
 
-def _possible(versions: Sequence[_Version], node: str, begin: float, end: float) -> Iterator[Given]:
+def _nodes(versions: Sequence[_Version], node: str, *, sure: bool) -> Collection[str]:
+    """The Envoys that may be meant, of those that took a version."""
+    if any(node in version.taken_at for version in versions):
+        return (node,)
+    return () if sure else {name for version in versions for name in version.taken_at}
+
+
+def _since(latest: _Version, nodes: Collection[str]) -> float:
+    """When all of them had put away what was before ``latest``; infinity when one has not."""
+    taken = max(latest.taken_at.get(node, inf) for node in nodes) + SETTLE
+    return max(taken, latest.came_at - SKEW)
+
+
+def _possible(
+    versions: Sequence[_Version], nodes: Collection[str], begin: float, end: float
+) -> Iterator[Given]:
+    """What may have been put on, whichever of these Envoys it was."""
+    left = set(nodes)
     for version in reversed(versions):
         if version.came_at - SKEW <= end:
             yield version.given
-        if version.taken_at.get(node, inf) + SETTLE < begin:
-            return  # what was before it was out of use by then
+        # Of the others, what was before it was out of use by then.
+        left = {node for node in left if version.taken_at.get(node, inf) + SETTLE >= begin}
+        if not left:
+            return
     yield UNKNOWN

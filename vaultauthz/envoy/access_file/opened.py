@@ -1,0 +1,119 @@
+"""One log file, read in whole lines."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from vaultauthz.envoy.access_file.position import OPENING, Position
+
+CHUNK: Final = 256 * 1024  # bytes that are read at once
+LONGEST: Final = 128 * 1024  # bytes of a line; as printed, none has more than 32 KB
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Whole lines without their ends; ``too_long`` were left out."""
+
+    lines: tuple[bytes, ...]
+    too_long: int = 0
+
+    def __bool__(self) -> bool:
+        """Whether there was something."""
+        return bool(self.lines or self.too_long)
+
+
+class Opened:
+    """A file, open for reading from ``offset`` on."""
+
+    def __init__(self, fd: int, offset: int) -> None:
+        self._fd = fd
+        self.offset = offset  # of what was handed out
+        self._opening = os.pread(fd, min(OPENING, offset), 0)
+        self._within = False  # in a line that is too long
+        self._id = _identity(os.fstat(fd))
+
+    @classmethod
+    def at(cls, path: Path, offset: int = 0) -> Self:
+        """Open the file at ``path``. Raises OSError, also for what is no regular file."""
+        # A pipe would keep us waiting for a writer.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return cls(fd, offset)
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file")
+
+    @property
+    def position(self) -> Position | None:
+        """How far it is read; None at its start."""
+        return Position.of(self.offset, self._opening) if self.offset else None
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes, now."""
+        return os.fstat(self._fd).st_size
+
+    @property
+    def written_at(self) -> int:
+        """When it was last written, in ns since 1970."""
+        return os.fstat(self._fd).st_mtime_ns
+
+    def is_at(self, path: Path) -> bool:
+        """Whether ``path`` leads to it; also when it leads nowhere. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError):
+            return _identity(path.stat()) == self._id
+        return True
+
+    def begins_as_before(self) -> bool:
+        """Whether what was read is still there: not when it was emptied, and perhaps filled again."""
+        same = os.pread(self._fd, len(self._opening), 0) == self._opening
+        return same and self.size >= self.offset
+
+    def is_of(self, position: Position) -> bool:
+        """Whether it is the file that this is a position in, or a copy of it."""
+        return position.is_in(os.pread(self._fd, OPENING, 0))
+
+    def read(self) -> Lines:
+        """The next whole lines, none at its end. Raises OSError."""
+        chunk = os.pread(self._fd, CHUNK, self.offset)
+        end = chunk.rfind(b"\n") + 1
+        if end:
+            return self._taken(chunk[:end])
+        if len(chunk) < CHUNK:
+            return Lines(())
+        # Not a line, however it goes on: to its end it is passed over.
+        first, self._within = not self._within, True
+        self._advance(len(chunk))
+        return Lines((), int(first))
+
+    def rest(self) -> Lines:
+        """What stands behind the last line's end, if nobody will write on. Raises OSError."""
+        chunk = os.pread(self._fd, CHUNK, self.offset)
+        return self._taken(chunk) if chunk else Lines(())
+
+    def _taken(self, data: bytes) -> Lines:
+        lines = data.split(b"\n")
+        if self._within:
+            del lines[0]
+            self._within = False
+        self._advance(len(data))
+        short = tuple(line for line in lines if line and len(line) <= LONGEST)
+        return Lines(short, sum(len(line) > LONGEST for line in lines))
+
+    def _advance(self, count: int) -> None:
+        self.offset += count
+        if len(self._opening) < OPENING:
+            self._opening = os.pread(self._fd, min(OPENING, self.offset), 0)
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._fd)
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino

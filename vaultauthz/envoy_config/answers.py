@@ -1,0 +1,124 @@
+"""``--mode sds``: what Envoy tells vaultauthz of requests, which it asks nobody about.
+
+All of it over gRPC; or into a file, which costs Envoy less and lasts while vaultauthz is away,
+and over gRPC the 401s alone, which must not wait for the file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from vaultauthz.envoy_config.claims import JWT_FILTER, PAYLOAD
+from vaultauthz.envoy_config.plan import Plan
+from vaultauthz.envoy_config.text import fill, join, scalar
+
+NODE: Final = ("gateway", "gateway-1")  # cluster and id, as the printed `node` has them
+
+_GRPC: Final = """
+$why
+- name: envoy.access_loggers.http_grpc
+  $filter
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig
+    common_config:
+      log_name: vaultauthz
+      transport_api_version: V3
+      grpc_service: {envoy_grpc: {cluster_name: vaultauthz_logs}}
+      buffer_flush_interval: 0.2s
+      buffer_size_bytes: 65536
+      $retry
+      custom_tags:
+        - {tag: vaultauthz.upstream, metadata: {kind: {cluster: {}}, metadata_key: {key: vaultauthz, path: [{key: upstream}]}}}
+        - {tag: vaultauthz.stage, metadata: {kind: {cluster: {}}, metadata_key: {key: vaultauthz, path: [{key: stage}]}}}
+        # For requests that a filter refused before a cluster was chosen.
+        - {tag: vaultauthz.route.upstream, metadata: {kind: {route: {}}, metadata_key: {key: vaultauthz, path: [{key: upstream}]}}}
+        - {tag: vaultauthz.route.stage, metadata: {kind: {route: {}}, metadata_key: {key: vaultauthz, path: [{key: stage}]}}}
+"""  # noqa: E501 - YAML in one line
+
+_ALL: Final = """
+# Every request, for vaultauthz's audit log: it is asked about none of them. The names are metadata,
+# which no client can set.
+"""
+_RETRY: Final = """
+# Keeps a few lines through a restart of vaultauthz; Envoy drops the others, so keep its own log as well.
+grpc_stream_retry_policy: {retry_back_off: {base_interval: 0.5s, max_interval: 2s}, num_retries: 30}
+"""
+_ONLY_401S: Final = """
+# Tells vaultauthz of each 401, without waiting for the file: a credential that the service refuses is
+# replaced before its time.
+"""
+_IS_401: Final = """
+filter:
+  status_code_filter:
+    comparison: {op: EQ, value: {default_value: 401, runtime_key: vaultauthz.log_status}}
+"""
+
+_FILE: Final = """
+# Every request, for vaultauthz's audit log, which follows this file (`audit.access_log`): it is asked about
+# none of them. The names are metadata, which no client can set. Neither a query nor a header that is
+# injected may be added here. Envoy writes every 10 s, or 64 KB; start it with --file-flush-interval-msec 200.
+- name: envoy.access_loggers.file
+  filter: {log_type_filter: {types: [DownstreamEnd]}}
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog
+    # Envoy must be allowed to write there, and vaultauthz to read.
+    path: $path
+    log_format:
+      omit_empty_values: true
+      json_format:
+        # REPLACE: this Envoy's CLUSTER/ID, as in `node`.
+        node: $node
+        time: "%START_TIME(%s.%6f)%"
+        sent_us: "%COMMON_DURATION(DS_RX_BEG:US_TX_BEG:us)%"
+        attempts: "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"
+        status: "%RESPONSE_CODE%"
+        details: "%RESPONSE_CODE_DETAILS%"
+        request_id: "%REQ(X-REQUEST-ID):128%"
+        method: "%REQ(:METHOD):1100%"
+        host: "%REQ(:AUTHORITY):1100%"
+        path: "%PATH(NQ:PATH):1100%"
+        upstream: "%CLUSTER_METADATA(vaultauthz:upstream)%"
+        stage: "%CLUSTER_METADATA(vaultauthz:stage)%"
+        # For requests that a filter refused before a cluster was chosen.
+        route_upstream: "%METADATA(ROUTE:vaultauthz:upstream)%"
+        route_stage: "%METADATA(ROUTE:vaultauthz:stage)%"
+        # Of a request that vaultauthz was asked about after all: its check wrote the line.
+        checked: "%DYNAMIC_METADATA(envoy.filters.http.ext_authz:credential_id)%"
+        $caller
+        $sub
+"""
+
+_CALLER: Final = """
+# The caller as in a check: the certificate's first URI, else its first DNS name, else its subject.
+$caller
+"""
+_BY_CERTIFICATE: Final = """
+caller: "%CEL(has(connection.uri_san_peer_certificate) ? connection.uri_san_peer_certificate : has(connection.dns_san_peer_certificate) ? connection.dns_san_peer_certificate : connection.subject_peer_certificate):1100%"
+"""  # noqa: E501 - one expression
+_SUB: Final = """
+sub: "%DYNAMIC_METADATA($filter:$payload:sub)%"
+"""
+
+
+def answers(plan: Plan, *, snippet: bool) -> str:
+    """The access logs for vaultauthz."""
+    path = plan.config.audit.access_log
+    if path is None:
+        return fill(_GRPC, why=fill(_ALL), filter="", retry=fill(_RETRY))
+    only_401s = fill(_GRPC, why=fill(_ONLY_401S), filter=fill(_IS_401), retry="")
+    return join(_file(plan, path, certified=snippet or plan.reads_principals), only_401s)
+
+
+def _file(plan: Plan, path: Path, *, certified: bool) -> str:
+    by_certificate = fill(_BY_CERTIFICATE)
+    # Asked of a connection without TLS it would cost Envoy something, and tell nothing.
+    caller = by_certificate if certified else f"# {by_certificate}"
+    sub = fill(_SUB, filter=JWT_FILTER, payload=PAYLOAD) if plan.reads_claims else ""
+    return fill(
+        _FILE,
+        path=scalar(str(path)),
+        node=scalar("/".join(NODE)),
+        caller=fill(_CALLER, caller=caller),
+        sub=sub,
+    )
