@@ -106,8 +106,10 @@ class Routes:
 
     def find(self, host: str, path: str) -> Route | None:
         """The route for a request; ``host`` as sent, ``path`` without its query."""
-        for name in (bare_host(host), ""):
-            for route in self.by_host.get(name, ()):
+        # As a rule the host comes just as it is named here.
+        named = self.by_host.get(host) or self.by_host.get(bare_host(host), ())
+        for routes in (named, self.by_host.get("", ())):
+            for route in routes:
                 if under(route.path_prefix, path):
                     return route
         return None

@@ -24,7 +24,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from vaultauthz.core import events
-from vaultauthz.core.decision import Decision
 from vaultauthz.core.events import Event
 from vaultauthz.observe.described import (
     ACCESS_IGNORED,
@@ -79,6 +78,7 @@ class Metrics:
         ProcessCollector(registry=self._registry)
         self._reasons: set[str] = set()
         self._tally = Tally(self._labels)
+        self.count = self._tally.count  # of each check, so without a call between
         self._registry.register(self._tally)
         self.configured(known)
 
@@ -92,10 +92,6 @@ class Metrics:
     def watch(self, gauges: Gauges) -> None:
         """Show these values at each scrape from now on; once for each Metrics."""
         self._registry.register(_Scraped(gauges))
-
-    def count(self, decision: Decision, seconds: float) -> None:
-        """Count a check that took ``seconds``, by its final answer."""
-        self._tally.count(decision, seconds)
 
     def record_event(self, event: Event) -> None:
         """Count an event of the keeper; a Listener."""
