@@ -69,7 +69,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     add("--seconds", type=int, default=3, help="of each variant in each round (whole system)")
     add("--warm-up", type=int, default=1, help="seconds before each of them")
     add("--variants", default=",".join(gateway.VARIANTS), help="of the whole system, by commas")
-    add("--checks", type=int, default=20_000, help="of each server in each round")
+    add("--checks", type=int, default=40_000, help="of each server in each round")
     add("--million", type=int, default=1_000_000, help="checks to watch the memory over; 0: none")
     add("--pin", choices=("none", "shared", "apart"), default="none", help="see docs/benchmarks.md")
     add("--out", type=Path, default=results.LATEST, help="the JSON file")

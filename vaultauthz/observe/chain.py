@@ -43,7 +43,7 @@ class Chain:
         """The next line, newline included."""
         self.seq += 1
         text = line(entry, self.seq, self.prev)
-        self.prev = digest(text)
+        self.prev = sha256(text).hexdigest()
         return text + b"\n"
 
 

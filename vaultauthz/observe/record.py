@@ -150,15 +150,14 @@ _ALLOWED: Final = _end("allowed", "", "", "")
 
 
 def line(entry: Entry, seq: int, prev: str) -> bytes:
-    """The line for ``entry`` without its newline: ASCII, control characters escaped."""
+    """The line for ``entry`` without its newline: ASCII, control characters escaped.
+
+    Its time is as RFC 3339 has it, in UTC, with microseconds.
+    """
     when, text = entry
-    return f'{{"time":"{timestamp(when)}","seq":{seq},{text}"prev":"{prev}"}}'.encode("ascii")
-
-
-def timestamp(when: float) -> str:
-    """Seconds since the epoch as RFC 3339 in UTC, with microseconds."""
     micros = round(when * 1e6)
-    return f"{_second(micros // 1_000_000)}.{micros % 1_000_000:06d}Z"
+    second, part = _second(micros // 1_000_000), micros % 1_000_000
+    return f'{{"time":"{second}.{part:06d}Z","seq":{seq},{text}"prev":"{prev}"}}'.encode("ascii")
 
 
 @lru_cache(maxsize=4)  # most lines are of the second that the line before them was of

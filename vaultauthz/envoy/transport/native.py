@@ -141,9 +141,10 @@ class NativeTransport:
 
         Each hand-over wakes the thread that writes, unless it is awake already.
         """
+        respond = self._bound.respond
         for call_id, response in self._ready:
             try:
-                self._bound.respond(call_id, response)
+                respond(call_id, response)
             except Exception as exc:  # noqa: BLE001 - one call must not end the thread of all
                 self._fail(call_id, exc)
         self._ready.clear()
