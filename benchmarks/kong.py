@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import shlex
 import statistics
 import subprocess
@@ -31,6 +30,7 @@ sys.path.insert(0, str(ROOT))
 from compared import results  # noqa: E402
 from compared.about import machine  # noqa: E402
 from compared.figures import ratio  # noqa: E402
+from compared.usage import cpu_seconds  # noqa: E402
 from kong_clients import MsgPack, ProtoBuf, Tally, WrongError, drive  # noqa: E402
 
 from tests.contract.kong import Kong, Server  # noqa: E402
@@ -55,12 +55,6 @@ def running(server: Server) -> Iterator[int]:
             yield process.pid
         finally:
             process.terminate()
-
-
-def cpu_seconds(process: int) -> float:
-    """What the kernel has charged it so far, all its threads."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def measured(

@@ -73,6 +73,7 @@ class Service:
             recorders=[self.audit.record_check],
             listeners=[self.metrics.record_event, self.audit.record_event, versions.record_event],
         )
+        self._start = self.engine.broker.start
         listeners = self._listeners()
         path = config.audit.access_log if door is None else None
         self.access_logs = AccessLogs(versions, listeners, only_401s=path is not None)
@@ -128,7 +129,7 @@ class Service:
     def check(self, request: Request) -> Decision | Later[Decision]:
         """The engine's check, counted and timed."""
         began = time.perf_counter()
-        decision = self.engine.start_check(request)
+        decision = self._start(request)
         if isinstance(decision, Later):
             return decision.map(lambda late: self._counted(late, began))
         self.metrics.count(decision, time.perf_counter() - began)

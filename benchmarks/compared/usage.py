@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_TICK = os.sysconf("SC_CLK_TCK")
+_SCHEDULED = 2
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of all its threads since it started; it counts in steps of 10 ms."""
-    # The name, which may hold anything, stands in parentheses before the numbers.
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICK
+    """CPU time of all its threads since it started."""
+    # The clock of another process (clock_getcpuclockid(3)): /proc counts in steps of 10 ms.
+    return time.clock_gettime(~pid << 3 | _SCHEDULED)
 
 
 def resident_bytes(pid: int) -> int:

@@ -71,7 +71,7 @@ def _take_headers(http: AttributeContext.HttpRequest, request: Request) -> None:
     """Fill in the two headers that are read: the request's id and the cookies."""
     request_id, cookies = b"", []
     # Present under `encode_raw_headers`; there one header may have several entries.
-    raw = http.header_map.headers
+    raw = http.header_map.headers[:]  # a list is read faster
     for entry in raw:
         key = entry.key
         if len(key) not in _LENGTHS:
