@@ -79,7 +79,8 @@ class Service:
         self.access_logs = AccessLogs(versions, listeners, only_401s=path is not None)
         self.follower: Follower | None = None
         if path:
-            self.follower = Follower(path, self.access_logs.uses, self.audit, listeners.ignored)
+            uses = self.access_logs.uses.recorded_by(self.audit.queue_access)
+            self.follower = Follower(path, uses, self.audit, listeners.ignored)
         self.sds = Discovery(self.engine, boottime, self.engine.keeper.announce)
         self.engine.keeper.watch(self.sds.changed)
         self.server: Door = door(self) if door else self._envoys(config)
@@ -191,6 +192,8 @@ class Service:
         if self.admin:
             self.admin.stop()
         self.audit.close(timeout=1.0)
+        if self.follower:
+            self.follower.keep()
         return revoked
 
 

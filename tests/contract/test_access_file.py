@@ -60,7 +60,7 @@ class House:
     def begin(self) -> Follower:
         """Follow the log from where it was kept."""
         listeners = Listeners(
-            record=self.audit.record_access,
+            record=self.audit.queue_access,
             answered=lambda _stage, _upstream, status: self.answers.update([status]),
             rejected=lambda _upstream, _stage, name: not self.rejections.append(name),  # type: ignore[func-returns-value]
             ignored=lambda why, count: self.ignored.update({why: count}),
@@ -169,6 +169,18 @@ def test_a_stop_has_an_end(house: House) -> None:
     assert time.monotonic() - began < PATIENCE
     house.begin()
     assert wait_until(lambda: set(house.audited()) >= set(range(20_000)), 30)
+
+
+def test_an_orderly_stop_writes_nothing_twice(house: House) -> None:
+    """What was handed over when the time was up is written, and not read again."""
+    house.write(*range(20_000))
+    house.follower.stop(0.05)
+    house.audit.close()
+    house.follower.keep()
+    house.audit = AuditLog(Audit(house.folder / "audit.jsonl"))
+    house.begin()
+    assert wait_until(lambda: len(house.audited()) >= 20_000, 30)
+    assert house.audited() == list(range(20_000))
 
 
 def test_without_a_place_for_the_position(house: House, caplog: pytest.LogCaptureFixture) -> None:

@@ -105,7 +105,7 @@ def _noted(request_id: str) -> bytes:
     return _before_id(len(text)) + text
 
 
-@lru_cache(maxsize=4 * REQUEST_ID_LIMIT)  # all the lengths that there are, in bytes
+@lru_cache(maxsize=4 * REQUEST_ID_LIMIT + 1)  # all the lengths that there are, in bytes
 def _before_id(length: int) -> bytes:
     # The id comes last, and what stands before it depends on its length alone.
     whole = CheckResponse(dynamic_metadata=_metadata({"request_id": "x" * length}))

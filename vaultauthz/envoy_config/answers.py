@@ -97,7 +97,7 @@ _BY_CERTIFICATE: Final = """
 caller: "%CEL(has(connection.uri_san_peer_certificate) ? connection.uri_san_peer_certificate : has(connection.dns_san_peer_certificate) ? connection.dns_san_peer_certificate : connection.subject_peer_certificate):1100%"
 """  # noqa: E501 - one expression
 _SUB: Final = """
-sub: "%DYNAMIC_METADATA($filter:$payload:sub)%"
+sub: "%DYNAMIC_METADATA($filter:$payload:sub):1100%"
 """
 
 

@@ -1,7 +1,7 @@
 """The audit log: what is asked of it on the request path, and the thread that writes.
 
-A check hands over a tuple and goes on; one thread makes the lines and writes
-them. An access that cannot be recorded must not happen, so a check is refused
+A check hands its part of a line over and goes on; one thread ties the lines
+together and writes them. An access that cannot be recorded must not happen, so a check is refused
 when the queue is full or the last write failed, until writing works again.
 Lines that were handed over before a failure showed (at most ``GATHER`` seconds
 of them) are kept and written then.
@@ -30,7 +30,7 @@ from vaultauthz.observe import record
 from vaultauthz.observe.chain import Chain
 from vaultauthz.observe.sink import LogFile, Sink, Stream
 
-CAPACITY: Final = 20_000  # checks in the queue: 2 s at 10 000 a second, 10 to 20 MB
+CAPACITY: Final = 20_000  # checks in the queue: 2 s at 10 000 a second, 10 to 20 MB as a rule
 _FOR_EVENTS: Final = 1_000  # room kept for events, which are few and tell more
 _PATIENCE: Final = 1.0  # seconds for which a gateway's log is held back when there is no room
 _STEP: Final = 0.01
@@ -123,6 +123,10 @@ class AuditLog:
         It is called by the thread that writes, and must neither wait nor raise.
         """
         self._queue.put(call)
+
+    def queue_access(self, access: Access) -> None:
+        """As ``record_access``, for one who asks ``has_room`` first: it is never dropped."""
+        self._queue.put(record.of_access(access))
 
     def _patient(self) -> bool:
         until = time.monotonic() + (0.0 if self._behind else _PATIENCE)

@@ -85,8 +85,8 @@ class Metrics:
     def configured(self, known: Iterable[tuple[str, str]]) -> None:
         """Take over the pairs of a new configuration; the counts go on."""
         self._tally.add_up()  # by the names of before
-        self._answer_children.clear()
         self._known = frozenset(known)
+        self._answer_children.clear()
         self._stages = frozenset(stage for stage, _ in self._known)
 
     def watch(self, gauges: Gauges) -> None:

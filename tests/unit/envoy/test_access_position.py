@@ -75,7 +75,7 @@ GOOD = {"offset": 27, "opening_bytes": 27, "opening_sha256": "00"}
             json.dumps(GOOD | changes).encode()
             for changes in (
                 {"offset": -1}, {"offset": "27"}, {"offset": 2.5}, {"offset": 26}, {"offset": True},
-                {"opening_bytes": 0}, {"opening_bytes": 257}, {"opening_bytes": None},
+                {"opening_bytes": 0}, {"opening_bytes": 28}, {"opening_bytes": None},
                 {"opening_sha256": None},
             )
         ),

@@ -17,6 +17,9 @@ from vaultauthz.envoy.access_file.opened import CHUNK, LONGEST
 from vaultauthz.envoy.access_file.position import save
 from vaultauthz.envoy.access_file.trail import Trail
 
+# A client may see to it that all lines begin alike for hundreds of bytes.
+_SAME = b'{"attempts":1,"host":"' + b"h" * 600 + b'","path":"/%d"}'
+
 
 class World:
     """A folder with a log in it, an Envoy that writes, and a trail that reads.
@@ -39,7 +42,7 @@ class World:
         """Envoy writes some lines, into whichever file it has open."""
         if self._fd < 0:
             self.reopen()
-        lines = [b'{"attempts":1,"path":"/%d"}' % next(self._numbers) for _ in range(count)]
+        lines = [_SAME % next(self._numbers) for _ in range(count)]
         self.raw(b"".join(line + b"\n" for line in lines))
         self.written += lines
 

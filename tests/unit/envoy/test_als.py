@@ -213,15 +213,21 @@ def test_the_entries_of_a_message_are_bounded(logs: Logs) -> None:
     assert heard.ignored == {"too_many": 7, "not_ours": MOST_ENTRIES}
 
 
-def test_a_file_beside_it_tells_the_rest() -> None:
-    """Of what no check was made for only a 401 is taken in then, and nothing is counted twice."""
+def test_a_file_beside_it_tells_the_rest(caplog: pytest.LogCaptureFixture) -> None:
+    """Of what no check was made for only a 401 is taken in then; the rest is counted, and said once.
+
+    It comes from an Envoy that was not told of the file, and would have no audit line unnoticed.
+    """
     logs = Logs(only_401s=True)
     elsewhere = {"vaultauthz.upstream": b"other", "vaultauthz.stage": b"production"}
     heard = logs.take(
         entry(), entry(401), entry(403, b"rbac_access_denied"), entry(401, b"jwt_authn_access_denied"),
         entry(401, tags={}), entry(401, tags=elsewhere), entry(401, start=NOW - 1005, sent_after=10.0),
     )  # fmt: skip
-    assert heard == Heard(rejections=[("payments", "production", "c_2")])
+    told = Heard(rejections=[("payments", "production", "c_2")])
+    told.ignored["by_file"] = 3
+    assert heard == told
+    assert caplog.text.count("print its configuration anew") == 1
     assert logs.take(checked(200)).answers == {("production", "payments", 200): 1}
 
 

@@ -137,19 +137,22 @@ def test_each_envoy_has_its_own_time(house: House) -> None:
 
 
 def test_a_node_that_may_be_wrong(house: House) -> None:
-    """What any of the Envoys may have had, unless one of this name is known to have taken it."""
+    """What any of the Envoys may have had, and what none is known to have had.
+
+    Unless one of this name is known to have taken it: by then it is no wrong name.
+    """
     assert house.at(house.clock.now, node="", sure=False) == [""]
     house.swap("c_1")
     house.took("c_1", "edge/gw-2")
     house.clock.now += LONG
     house.swap("c_2")
     for node in ("", "edge/of-a-template"):
-        assert house.at(house.clock.now, node=node, sure=False) == ["c_2", "c_1"]
+        assert house.at(house.clock.now, node=node, sure=False) == ["c_2", "c_1", ""]
         assert house.at(house.clock.now, node=node) == [""]
     assert house.at(house.clock.now, sure=False) == ["c_2"]
     house.took("c_2", "edge/gw-2")
     house.clock.now += LONG
-    assert house.at(house.clock.now, node="", sure=False) == ["c_2"]
+    assert house.at(house.clock.now, node="", sure=False) == ["c_2", ""]
 
 
 def test_a_new_stream_changes_nothing(house: House) -> None:

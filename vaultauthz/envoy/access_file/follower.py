@@ -26,6 +26,7 @@ from vaultauthz.envoy.als.uses import From, Uses
 
 _POLL: Final = 0.2  # seconds between looks at a file that has nothing new
 _STEP: Final = 0.01
+_LAST: Final = 0.1  # seconds for what is in hand when the time to stop is up
 _KEEP: Final = 0.25  # seconds between two writings of the position
 # Lines in a row; then checks, which wait for the interpreter, have their turn. About 0.4 ms.
 _TURN: Final = 64
@@ -89,8 +90,13 @@ class Follower:
         self._end_at = time.monotonic() + timeout
         self._closing.set()
         if self._thread.ident is not None:
-            self._thread.join(timeout + _STEP)
+            self._thread.join(timeout + _LAST)
         return not self._thread.is_alive() and self._kept == self._handed and not self._behind
+
+    def keep(self) -> None:
+        """Keep the position once more, when it has stopped and the audit log has too."""
+        if not self._thread.is_alive():
+            self._keep(at_once=True)
 
     def _run(self) -> None:
         try:

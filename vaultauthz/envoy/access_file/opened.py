@@ -6,14 +6,14 @@ import contextlib
 import errno
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
 from vaultauthz.envoy.access_file.position import OPENING, Position
 
 CHUNK: Final = 256 * 1024  # bytes that are read at once
-LONGEST: Final = 128 * 1024  # bytes of a line; as printed, none has more than 32 KB
+LONGEST: Final = 128 * 1024  # bytes of a line; as printed, none has more than 50 KB
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Opened:
         self._fd = fd
         self.offset = offset  # of what was handed out
         self._opening = os.pread(fd, min(OPENING, offset), 0)
+        self._begins: Position | None = None  # some position in it, for the digest
         self._within = False  # in a line that is too long
         self._id = _identity(os.fstat(fd))
 
@@ -51,7 +52,11 @@ class Opened:
     @property
     def position(self) -> Position | None:
         """How far it is read; None at its start."""
-        return Position.of(self.offset, self._opening) if self.offset else None
+        if not self.offset:
+            return None
+        if self._begins is None or self._begins.length != len(self._opening):
+            self._begins = Position.of(self.offset, self._opening)
+        return replace(self._begins, offset=self.offset)
 
     @property
     def size(self) -> int:

@@ -1,7 +1,8 @@
 """How far the log is read, kept beside it through a restart.
 
-A file is known again by how it begins: its first line has a time and a request's id. Its inode
-would not do, since that of a file which was removed is given to the next one.
+A file is known again by how it begins: by its first line at the least, which has a time and a
+request's id. Its inode would not do, since that of a file which was removed is given to the
+next one.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-OPENING: Final = 256  # bytes by which a file is known again
+# Bytes by which a file is known again: more than the longest line, because the id and the time
+# of a request stand behind texts that a client chooses.
+OPENING: Final = 128 * 1024
 SUFFIX: Final = ".position"
 _NEW: Final = ".new"
 _LARGEST: Final = 4096  # bytes of the file that keeps it

@@ -47,10 +47,11 @@ class Trail:
     @property
     def behind(self) -> int:
         """Bytes that wait to be handed out, of the file that it is in and of the latest."""
-        if self._file is None:
-            return 0
-        waiting = max(0, self._file.size - self._file.offset)
+        waiting = 0
         with contextlib.suppress(OSError):
+            if self._file is None:
+                return self._path.stat().st_size
+            waiting = max(0, self._file.size - self._file.offset)
             if not self._file.is_at(self._path):
                 waiting += self._path.stat().st_size
         return waiting
@@ -99,7 +100,9 @@ class Trail:
         if kept is None:
             return self._opened(self._path)
         position, when = kept
-        for path in (self._path, *self._beside()):
+        if file := _fitting(self._path, position):
+            return file
+        for path in self._beside():
             if file := _fitting(path, position):
                 return file
         self._say(
@@ -113,7 +116,9 @@ class Trail:
         try:
             return load(self._path)
         except (OSError, BadPositionError):
-            self._say("its .position cannot be used; it is read from its start")
+            self._say(
+                "its .position cannot be used; it is read from its start, and no rotated file is"
+            )
             return None
 
     def _opened(self, path: Path) -> Opened | None:

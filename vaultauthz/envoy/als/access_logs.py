@@ -34,6 +34,7 @@ _TURN: Final = 32
 TOO_LARGE: Final = "too_large"  # messages, whatever number of entries was in them
 TOO_MANY: Final = "too_many"
 UNREADABLE: Final = "unreadable"
+BY_FILE: Final = "by_file"  # they are to come from a file instead
 INTERNAL: Final = "internal"
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class AccessLogs:
         self._tell = listeners
         self._wall = wall
         self._only_401s = only_401s
+        self._told_by_file = False
 
     def stream(self, messages: Iterator[bytes]) -> bytes:
         """Take in a stream of StreamAccessLogsMessages to its end; the empty response to it.
@@ -110,6 +112,17 @@ class AccessLogs:
             if status == 401:
                 self.uses.rejections.tell(checked.upstream, checked.stage, checked.credential_id)
 
+    def _passed_over(self, node: str) -> None:
+        """Of this Envoy somebody expects an audit line, which has to come from the file."""
+        self._tell.ignored(BY_FILE, 1)
+        if not self._told_by_file:
+            self._told_by_file = True
+            log.warning(
+                "access logs: Envoy %r reports requests over gRPC, which are not recorded, because "
+                "audit.access_log is set; print its configuration anew, or take that key out",
+                node[:200],
+            )
+
     def _take_unchecked(self, entry: HTTPAccessLogEntry, node: str, now: float) -> None:
         """SDS: Envoy had the credential, and did not ask."""
         common = entry.common_properties
@@ -117,6 +130,8 @@ class AccessLogs:
         if self._only_401s:
             if read.answer(entry) == 401:
                 self.uses.rejected(*place, by, read.span(common, now))
+            elif place[1]:
+                self._passed_over(node)
             return
         if not self.uses.ours(*place):
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from vaultauthz.core.events import Access
@@ -57,6 +57,12 @@ class Uses:
         self._tell = listeners
         self._warned: set[tuple[str, str]] = set()
         self.rejections = Rejections(listeners.rejected)
+
+    def recorded_by(self, record: Callable[[Access], None]) -> Uses:
+        """The same with another recorder; a 401 that one has passed on is known to both."""
+        made = Uses(self._versions, replace(self._tell, record=record))
+        made.rejections = self.rejections
+        return made
 
     def ours(self, stage: str, upstream: str) -> bool:
         """Whether the request was for an upstream of ours; counted when it was not."""

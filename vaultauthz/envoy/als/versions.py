@@ -92,7 +92,8 @@ class Versions:
 
         The times are Envoy's, in seconds since 1970. ``UNKNOWN`` stands for what was before
         the first version that is remembered, and for all of an Envoy that never took one.
-        Where the node is not ``sure``, as in a file, such an Envoy may be any that took one.
+        Where the node is not ``sure``, as in a file, such an Envoy may besides be any that
+        took one, under another name.
         """
         place, asked = (stage, upstream), (node, sure)
         settled = self._settled.get(place, _NONE).get(asked)
@@ -101,11 +102,12 @@ class Versions:
             return settled.given
         with self._lock:
             versions: Sequence[_Version] = self._places.get(place, ())
-            nodes = _nodes(versions, node, sure=sure)
-            if not nodes:
-                return (UNKNOWN,)
-            self._settle(place, asked, _since(versions[-1], nodes))
-            return tuple(dict.fromkeys(_possible(versions, nodes, begin, end)))
+            if any(node in version.taken_at for version in versions):
+                self._settle(place, asked, _since(versions[-1], node))
+                return tuple(dict.fromkeys(_possible(versions, (node,), begin, end)))
+            anybody = set[str]() if sure else {name for v in versions for name in v.taken_at}
+            # Or it is itself, goes on with what it had before we began, and will be back.
+            return tuple(dict.fromkeys((*_possible(versions, anybody, begin, end), UNKNOWN)))
 
     def _settle(self, place: _Place, asked: tuple[str, bool], since: float) -> None:
         """Note from when on it was the latest version, whatever is asked of the time after."""
@@ -139,17 +141,9 @@ class Versions:
         # Else it was told again, on a new stream or in another slot.
 
 
-def _nodes(versions: Sequence[_Version], node: str, *, sure: bool) -> Collection[str]:
-    """The Envoys that may be meant, of those that took a version."""
-    if any(node in version.taken_at for version in versions):
-        return (node,)
-    return () if sure else {name for version in versions for name in version.taken_at}
-
-
-def _since(latest: _Version, nodes: Collection[str]) -> float:
-    """When all of them had put away what was before ``latest``; infinity when one has not."""
-    taken = max(latest.taken_at.get(node, inf) for node in nodes) + SETTLE
-    return max(taken, latest.came_at - SKEW)
+def _since(latest: _Version, node: str) -> float:
+    """When it had put away what was before ``latest``; infinity when it has not."""
+    return max(latest.taken_at.get(node, inf) + SETTLE, latest.came_at - SKEW)
 
 
 def _possible(
@@ -157,6 +151,8 @@ def _possible(
 ) -> Iterator[Given]:
     """What may have been put on, whichever of these Envoys it was."""
     left = set(nodes)
+    if not left:
+        return
     for version in reversed(versions):
         if version.came_at - SKEW <= end:
             yield version.given
