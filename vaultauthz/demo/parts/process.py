@@ -1,5 +1,6 @@
 """A child process that logs to a file and never outlives us."""
 
+import contextlib
 import os
 import pwd
 import signal
@@ -146,6 +147,10 @@ class Process:
     def suspend(self) -> None:
         """Freeze it (SIGSTOP): its sockets stay open and nobody answers."""
         self._send(signal.SIGSTOP)
+        if self._child is not None:
+            # The signal is sent when kill returns; here all of its threads have stopped.
+            with contextlib.suppress(ChildProcessError):  # it has ended before
+                os.waitid(os.P_PID, self._child.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let a suspended process go on (SIGCONT)."""
