@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 import pytest
 import yaml
 
+from tests.integration.gateway_bed import FLUSH
 from vaultauthz import service as service_module
 from vaultauthz.config.load import parse
 from vaultauthz.config.values import Config
@@ -59,9 +60,8 @@ upstreams:
 listen: {{grpc: "unix://{folder}/grpc.sock", admin: "unix://{folder}/admin.sock"}}
 audit: {{file: {folder}/audit.jsonl{access_log}}}
 """
-# Into `audit`; Envoy is told to write as often as it sends.
+# Into `audit`.
 ACCESS_LOG: Final = ", access_log: {folder}/access.jsonl"
-FLUSH: Final = ("--file-flush-interval-msec", "200")
 
 
 class KeyedService:
@@ -218,10 +218,6 @@ def _access_log() -> dict[str, Any]:
         "grpc_service": {"envoy_grpc": {"cluster_name": "vaultauthz_logs"}},
         "buffer_flush_interval": "0.2s",
         "buffer_size_bytes": 65536,
-        "grpc_stream_retry_policy": {
-            "retry_back_off": {"base_interval": "0.5s", "max_interval": "2s"},
-            "num_retries": 30,
-        },
         "custom_tags": tags,
     }
     return _typed(

@@ -24,13 +24,16 @@ import h2.events
 import requests
 import yaml
 
-from vaultauthz.demo.parts import Envoy, Seen, Upstream, echo, free_port
+from vaultauthz.demo.parts import Envoy, Seen, Upstream, echo, free_port, wait_for
 
 FILE: Final = Path(__file__).parents[2] / "envoy" / "ext_authz.yaml"
 LISTENERS: Final = ("strict", "raw", "careless")
 TIMEOUT: Final = 10.0
 TRACE: Final = "x-trace"
 _EXT_AUTHZ: Final = "envoy.filters.http.ext_authz"
+
+# Envoy writes its access log every ten seconds, unless it is told otherwise.
+FLUSH: Final = ("--file-flush-interval-msec", "200")
 
 Headers = Iterable[tuple[str, str]]
 
@@ -77,6 +80,24 @@ class Route:
     prefix: str = "/"
 
 
+def logged(envoy: Envoy, **fields: object) -> dict[str, Any]:
+    """The first line with these fields in the access log that goes to Envoy's standard output, waited for.
+
+    Envoy may write it a moment after the client has had its answer.
+    """
+    found: list[dict[str, Any]] = []
+
+    def look() -> bool:
+        # The last line may be half written.
+        lines = envoy.log.read_text().splitlines(keepends=True)
+        entries = [json.loads(one) for one in lines if one.startswith("{") and one.endswith("\n")]
+        found[:] = [one for one in entries if fields.items() <= one.items()]
+        return bool(found)
+
+    assert wait_for(look, TIMEOUT), f"no line with {fields} in {envoy.log}"
+    return found[0]
+
+
 class GatewayBed:
     """Envoy and the services `alpha` and `beta`; what it asks about is answered at ``grpc_socket``.
 
@@ -94,7 +115,7 @@ class GatewayBed:
         self.ports = {name: free_port() for name in LISTENERS}
         ports = {name: service.port for name, service in self.services.items()} | dict(more)
         self.bootstrap = _bootstrap(grpc_socket, self.ports, ports, list(routes))
-        self.envoy = Envoy(self.bootstrap, folder / "envoy")
+        self.envoy = Envoy(self.bootstrap, folder / "envoy", options=FLUSH)
         self._parts = contextlib.ExitStack()
         self._numbers = itertools.count(1)
 
@@ -134,12 +155,9 @@ class GatewayBed:
         (host,) = ours["host_statuses"]
         return "failed_active_health_check" not in host["health_status"]
 
-    def access_log(self) -> list[dict[str, Any]]:
-        """The lines of Envoy's access log up to now."""
-        # Envoy writes every ten seconds, and before it opens its log anew.
-        requests.post(f"{self.envoy.admin}/reopen_logs", timeout=5)
-        lines = self.envoy.log.read_text().splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
+    def logged(self, path: str) -> dict[str, Any]:
+        """The line of a request in Envoy's access log."""
+        return logged(self.envoy, path=path)
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as parts:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.contract.certificates import Authority, Pair
 from tests.contract.jwt_issuer import Issuer
-from tests.integration.gateway_bed import TIMEOUT, TRACE, Headers, Reply
+from tests.integration.gateway_bed import FLUSH, TIMEOUT, TRACE, Headers, Reply, logged
 from vaultauthz import cli
 from vaultauthz.demo.parts import Envoy, Upstream, echo, free_port
 
@@ -133,7 +133,7 @@ class PrintedBed:
         text = with_files(text, authority, folder)
         self.document = replaced(text, self.port, services, issuer)
         self.has_tls = f"{folder}/tls" in text
-        self.envoy = Envoy(self.document, folder / "envoy")
+        self.envoy = Envoy(self.document, folder / "envoy", options=FLUSH)
         self._authority = authority
         self._parts = contextlib.ExitStack()
         self._numbers = itertools.count(1)
@@ -181,11 +181,13 @@ class PrintedBed:
         found = self.envoy.stats("sds\\..*\\.update_success")
         return sum(count > 0 for count in found.values())
 
-    def access_log(self) -> list[Document]:
-        """The lines of Envoy's access log up to now."""
-        requests.post(f"{self.envoy.admin}/reopen_logs", timeout=5)  # writes what is in memory
-        lines = self.envoy.log.read_text().splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
+    def logged(self, **fields: object) -> Document:
+        """The first line of Envoy's access log with these fields."""
+        return logged(self.envoy, **fields)
+
+    def reopen_logs(self) -> None:
+        """Have Envoy open its logs anew, as after a rotation."""
+        assert requests.post(f"{self.envoy.admin}/reopen_logs", timeout=TIMEOUT).ok
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as parts:

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import pytest
 import requests
@@ -226,11 +226,10 @@ def gateway(
         yield made
 
 
-def asked(bed: PrintedBed, host: str, path: str, **options: Any) -> int:
-    """The status of a request, which Envoy has written down by then."""
-    status = bed.send(host, path, **options).status
-    bed.access_log()
-    return status
+def written(served: Served, path: str) -> None:
+    """Wait until Envoy has written this request down."""
+    log = served.folder / "access.jsonl"
+    assert wait_for(lambda: log.exists() and f'"{path}"' in log.read_text(), TIMEOUT)
 
 
 def test_callers_are_as_in_a_check(
@@ -245,12 +244,12 @@ def test_callers_are_as_in_a_check(
     }
     for number, (caller, about) in enumerate(names.items()):
         pair = certificates.client(f"caller-{number}", *about)
-        assert asked(gateway, "open.test", f"/{number}", certificate=pair) == 200
+        assert gateway.send("open.test", f"/{number}", certificate=pair).status == 200
         assert served.audited(ALLOWED, path=f"/{number}")["caller"] == caller
     bearer = [("Authorization", f"Bearer {issuer.token('alice', AUDIENCE, scope='pay')}")]
-    assert asked(gateway, "ruled.test", "/token", headers=bearer) == 200
+    assert gateway.send("ruled.test", "/token", headers=bearer).status == 200
     assert served.audited(ALLOWED, path="/token")["caller"] == "alice"
-    assert asked(gateway, "ruled.test", "/denied") == 403
+    assert gateway.send("ruled.test", "/denied").status == 403
     assert served.audited("request.denied", path="/denied")["reason"] == "caller_denied"
 
 
@@ -261,11 +260,11 @@ def test_a_server_that_is_killed_misses_nothing(served: Served, gateway: Printed
         paths += [f"/killed-{turn}-{number}" for number in range(20)]
         for path in paths[-20:]:
             assert gateway.send("open.test", path).status == 200
-        gateway.access_log()
+        written(served, paths[-1])
         if turn == 1:
             log = served.folder / "access.jsonl"
             log.rename(log.with_name("access.jsonl.1"))
-            gateway.access_log()
+            gateway.reopen_logs()
         if turn == 0:
             served.audited(ALLOWED, path=paths[-1])
             served.process.kill()
@@ -283,7 +282,8 @@ def test_a_server_that_is_killed_misses_nothing(served: Served, gateway: Printed
 
 def test_it_ends_in_time(served: Served, gateway: PrintedBed) -> None:
     """And what is in the file by then is in the audit log, with the position behind it."""
-    assert asked(gateway, "open.test", "/at-the-end") == 200
+    assert gateway.send("open.test", "/at-the-end").status == 200
+    written(served, "/at-the-end")
     served.ask(signal.SIGTERM)
     assert served.ended(timeout=6) == 0
     assert [line["path"] for line in served.audit(path="/at-the-end")] == ["/at-the-end"]

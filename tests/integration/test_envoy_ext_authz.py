@@ -435,14 +435,14 @@ class TestWhatIsTold:
         reply = bed.get("query.test", "/logged?a=1")
         assert reply.path.endswith("key=query-key-1")
         denied = bed.get("guarded.test", "/logged-too")
-        lines = {line["path"]: line for line in bed.access_log()}
-        line = lines["/logged"]
+        line = bed.logged("/logged")
         assert (line["upstream"], line["stage"]) == ("query", "production")
         issued = [e for e in served.audit("lease.issued") if e["upstream"] == "query"]
         assert line["credential_id"] == issued[0]["credential_id"]
         assert line["request_id"] == reply.got("x-request-id")[0]
-        assert lines["/logged-too"]["request_id"] == json.loads(denied.text)["request_id"]
-        assert lines["/logged-too"]["credential_id"] is None
+        line = bed.logged("/logged-too")
+        assert line["request_id"] == json.loads(denied.text)["request_id"]
+        assert line["credential_id"] is None
 
     def test_our_audit_log_has_the_same_request(self, bed: GatewayBed, served: Served) -> None:
         """The request's id joins Envoy's log with ours."""
@@ -453,9 +453,10 @@ class TestWhatIsTold:
 
     def test_no_secret_is_told(self, bed: GatewayBed, served: Served) -> None:
         """Neither Envoy's log, configuration and statistics nor our output holds a secret."""
-        bed.get("several.test")
-        bed.get("query.test")
-        assert bed.access_log()
+        bed.get("several.test", "/told")
+        bed.get("query.test", "/told-too")
+        assert bed.logged("/told")
+        assert bed.logged("/told-too")
         told = [bed.envoy.log.read_text(), bed.envoy.config_dump(), str(bed.envoy.stats())]
         told += [served.stdout, served.stderr]
         for fields in SECRETS.values():

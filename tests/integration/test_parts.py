@@ -1,5 +1,6 @@
 """The parts that the demo and the integration tests stand on: each starts, works and stops, with real binaries."""
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -52,6 +53,18 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a port is held on Linux only")
+def test_a_free_port_is_kept_for_a_server() -> None:
+    """Nobody who takes any port gets it, also between two servers; a server with SO_REUSEADDR does."""
+    port = free_port()
+    for _ in range(2):
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
+        with socket.create_server(("127.0.0.1", port)):
+            socket.create_connection(("127.0.0.1", port)).close()
+        assert port_is_free(port)
 
 
 class TestProcess:

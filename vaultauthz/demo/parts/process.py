@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -20,12 +21,27 @@ class PartError(Exception):
     """A part cannot start or work. The message names the binary, port or package at fault, and the way out."""
 
 
+# Sockets that hold the newest ports of `free_port`: bound, never listening.
+_held: deque[socket.socket] = deque(maxlen=256)
+
+
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of 127.0.0.1 that nobody listens on, and that nobody but a server is given from now on.
+
+    On Linux it is held until this process ends (or asks for 256 more): a server with SO_REUSEADDR, as all of ours
+    have it, can listen there, again after a stop too, and neither another process that looks for a port nor a
+    connection on its way out gets it meanwhile. Elsewhere it is free at the moment of the call and no more.
+    """
+    probe = socket.socket()
+    probe.bind(("127.0.0.1", 0))
+    port: int = probe.getsockname()[1]
+    if sys.platform == "linux":
+        # After bind: before it, the kernel would also choose a port that somebody else holds in this way.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _held.append(probe)
+    else:
+        probe.close()
+    return port
 
 
 def port_is_free(port: int) -> bool:
