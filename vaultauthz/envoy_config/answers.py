@@ -27,7 +27,6 @@ $why
       grpc_service: {envoy_grpc: {cluster_name: vaultauthz_logs}}
       buffer_flush_interval: 0.2s
       buffer_size_bytes: 65536
-      $retry
       custom_tags:
         - {tag: vaultauthz.upstream, metadata: {kind: {cluster: {}}, metadata_key: {key: vaultauthz, path: [{key: upstream}]}}}
         - {tag: vaultauthz.stage, metadata: {kind: {cluster: {}}, metadata_key: {key: vaultauthz, path: [{key: stage}]}}}
@@ -38,11 +37,9 @@ $why
 
 _ALL: Final = """
 # Every request, for vaultauthz's audit log: it is asked about none of them. The names are metadata,
-# which no client can set.
-"""
-_RETRY: Final = """
-# Keeps a few lines through a restart of vaultauthz; Envoy drops the others, so keep its own log as well.
-grpc_stream_retry_policy: {retry_back_off: {base_interval: 0.5s, max_interval: 2s}, num_retries: 30}
+# which no client can set. While vaultauthz is away Envoy drops them; `audit.access_log` is the way that
+# misses none. No grpc_stream_retry_policy: with one, Envoy (1.40) sometimes stops reporting for good when
+# vaultauthz was away.
 """
 _ONLY_401S: Final = """
 # Tells vaultauthz of each 401, without waiting for the file: a credential that the service refuses is
@@ -105,8 +102,8 @@ def answers(plan: Plan, *, snippet: bool) -> str:
     """The access logs for vaultauthz."""
     path = plan.config.audit.access_log
     if path is None:
-        return fill(_GRPC, why=fill(_ALL), filter="", retry=fill(_RETRY))
-    only_401s = fill(_GRPC, why=fill(_ONLY_401S), filter=fill(_IS_401), retry="")
+        return fill(_GRPC, why=fill(_ALL), filter="")
+    only_401s = fill(_GRPC, why=fill(_ONLY_401S), filter=fill(_IS_401))
     return join(_file(plan, path, certified=snippet or plan.reads_principals), only_401s)
 
 

@@ -85,7 +85,12 @@ sds_config:
     api_type: GRPC
     transport_api_version: V3
     set_node_on_first_message_only: true
-    grpc_services: [{envoy_grpc: {cluster_name: vaultauthz}}]
+    grpc_services:
+      - envoy_grpc:
+          cluster_name: vaultauthz
+          # How soon Envoy asks again when vaultauthz is back. By default the waits grow to 30 s, and until
+          # then it uses what it has.
+          retry_policy: {retry_back_off: {base_interval: 0.2s, max_interval: 2s}}
 """
 
 _CERTIFICATE: Final = """
