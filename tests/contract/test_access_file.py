@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,6 +23,9 @@ from vaultauthz.config.values import Audit
 from vaultauthz.core import events
 from vaultauthz.core.events import Access, Event
 from vaultauthz.envoy.access_file import Follower
+from vaultauthz.envoy.access_file import follower as follower_module
+from vaultauthz.envoy.access_file.opened import Lines
+from vaultauthz.envoy.access_file.trail import Trail
 from vaultauthz.envoy.als import Listeners, Uses, Versions
 from vaultauthz.observe import audit as audit_module
 from vaultauthz.observe.audit import AuditLog
@@ -341,3 +345,30 @@ def test_killed_and_begun_again(tmp_path: Path) -> None:
 
 def _grown(audit: Path, lines: int) -> bool:
     return audit.exists() and audit.read_bytes().count(b"\n") > lines
+
+
+def test_a_fault_of_ours_is_not_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It begins again at its position: no line is lost, and none is there twice that was kept."""
+    monkeypatch.setattr(follower_module, "_PAUSE", 0.01)
+    take, broken, line_of_a_client = Trail.take, threading.Event(), "s3cr3t"
+
+    def fails(trail: Trail) -> Lines:
+        if broken.is_set():
+            raise RuntimeError(line_of_a_client)
+        return take(trail)
+
+    monkeypatch.setattr(Trail, "take", fails)
+    house = House(tmp_path, AuditLog(Audit(file=tmp_path / "audit.jsonl")))
+    house.write(1)
+    assert house.waits_for(1) == [1]
+    assert wait_until(lambda: house.kept == house.path.stat().st_size)
+    broken.set()
+    house.write(2)
+    assert wait_until(lambda: "fault of ours: RuntimeError" in caplog.text)
+    broken.clear()
+    assert house.waits_for(2) == [1, 2]
+    assert house.follower.stop(PATIENCE)
+    house.audit.close()
+    assert line_of_a_client not in caplog.text

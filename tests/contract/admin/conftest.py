@@ -71,13 +71,20 @@ def view() -> FakeView:
 @contextmanager
 def serving(listen: Listen, view: FakeView, **patience: float) -> Iterator[Admin]:
     """A server that is stopped at the end, and leaves no thread behind."""
+    others = set(threading.enumerate())  # an earlier test's fake may have left one
     admin = Admin(listen, view, **patience)
     admin.start()
     try:
         yield admin
     finally:
         admin.stop()
-        wait_until(lambda: not [t for t in threading.enumerate() if "process_request" in t.name])
+        wait_until(
+            lambda: not [
+                thread
+                for thread in set(threading.enumerate()) - others
+                if "process_request" in thread.name
+            ]
+        )
 
 
 def wait_until(met: Callable[[], object], seconds: float = 5.0) -> None:

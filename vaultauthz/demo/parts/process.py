@@ -1,5 +1,6 @@
 """A child process that logs to a file and never outlives us."""
 
+import atexit
 import contextlib
 import os
 import pwd
@@ -22,7 +23,8 @@ class PartError(Exception):
 
 
 # Sockets that hold the newest ports of `free_port`: bound, never listening.
-_held: deque[socket.socket] = deque(maxlen=256)
+_held: deque[socket.socket] = deque()
+_MOST_HELD = 256
 
 
 def free_port() -> int:
@@ -39,9 +41,17 @@ def free_port() -> int:
         # After bind: before it, the kernel would also choose a port that somebody else holds in this way.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _held.append(probe)
+        if len(_held) > _MOST_HELD:
+            _held.popleft().close()
     else:
         probe.close()
     return port
+
+
+@atexit.register
+def _let_go() -> None:
+    while _held:
+        _held.pop().close()
 
 
 def port_is_free(port: int) -> bool:

@@ -28,6 +28,9 @@ _POLL: Final = 0.2  # seconds between looks at a file that has nothing new
 _STEP: Final = 0.01
 _LAST: Final = 0.1  # seconds for what is in hand when the time to stop is up
 _KEEP: Final = 0.25  # seconds between two writings of the position
+# Seconds until it is read again after a fault of ours; doubled each time.
+_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 60.0
 # Lines in a row; then checks, which wait for the interpreter, have their turn. About 0.4 ms.
 _TURN: Final = 64
 
@@ -99,6 +102,15 @@ class Follower:
             self._keep(at_once=True)
 
     def _run(self) -> None:
+        pause = _PAUSE
+        while not self._read_on():
+            log.error("access log %s: it is read again in %g s", self._path, pause)
+            if self._closing.wait(pause):
+                break
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _read_on(self) -> bool:
+        """Read until the end; False when a fault of ours came before it."""
         try:
             while not self._over():
                 more = self._turn()
@@ -109,10 +121,19 @@ class Follower:
                     break
                 self._closing.wait(_POLL)
             self._keep_last()
-        except Exception as exc:  # noqa: BLE001 - the checks go on, and the position stays
-            log.error("access log %s is not read any more: %s", self._path, where(exc))  # noqa: TRY400
+        except Exception as exc:  # noqa: BLE001 - it begins anew at the position
+            log.error("access log %s: a fault of ours: %s", self._path, where(exc))  # noqa: TRY400
+            self._begin_anew()
+            return False
         finally:
             self._trail.close()
+        return True
+
+    def _begin_anew(self) -> None:
+        """From what is written, so that no line is lost; what is not yet will be there twice."""
+        self._trail.close()
+        self._trail = Trail(self._path)
+        self._keep(at_once=True)
 
     def _over(self) -> bool:
         return self._closing.is_set() and time.monotonic() >= self._end_at
