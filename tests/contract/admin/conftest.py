@@ -78,13 +78,13 @@ def serving(listen: Listen, view: FakeView, **patience: float) -> Iterator[Admin
         yield admin
     finally:
         admin.stop()
-        wait_until(
-            lambda: not [
-                thread
-                for thread in set(threading.enumerate()) - others
-                if "process_request" in thread.name
-            ]
-        )
+        wait_until(lambda: not _answering(but=others))
+
+
+def _answering(but: set[threading.Thread]) -> list[threading.Thread]:
+    """The threads of servers that answer a request."""
+    ours = set(threading.enumerate()) - but
+    return [thread for thread in ours if "process_request" in thread.name]
 
 
 def wait_until(met: Callable[[], object], seconds: float = 5.0) -> None:
