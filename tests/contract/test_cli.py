@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.audit.logs import used, written
 from vaultauthz import __version__
 
 SECRET = "s3cr3t-0f-the-role"
@@ -75,6 +76,10 @@ COMMANDS = [
     ("leases",),
     ("rotate",),
     ("revoke",),
+    ("audit",),
+    ("audit", "verify"),
+    ("audit", "report"),
+    ("audit", "join"),
 ]
 
 
@@ -154,7 +159,7 @@ class TestUsage:
     def test_help_names_every_command(self, shell: Shell) -> None:
         """The first page lists them."""
         listed = re.findall(r"^    (\w+) +\w", shell.run("--help").out, re.MULTILINE)
-        wanted = "serve demo config doctor policy explain envoy kong leases rotate revoke"
+        wanted = "serve demo config doctor policy explain envoy kong leases rotate revoke audit"
         assert listed == wanted.split()
 
     def test_version(self, shell: Shell) -> None:
@@ -380,3 +385,40 @@ class TestServe:
         assert "vaultauthz: listen.grpc: 127.0.0.1:0" in done.err
         assert "Traceback" not in done.err
         assert SECRET not in done.err
+
+
+class TestAudit:
+    """Which log is read, and what is wrong when none can be."""
+
+    LOG = written(used(1, "c1", caller="shop"), used(2, "c1", caller="shop"))
+
+    def test_the_configured_log(self, shell: Shell) -> None:
+        """Without a file it is `audit.file`, beside the configuration; by a pipe it is what comes."""
+        (shell.folder / "audit.jsonl").write_bytes(self.LOG)
+        done = shell.run("audit", "report", "-c", "c.yaml", "--json")
+        assert (done.status, done.err) == (0, "")
+        assert json.loads(done.out)["requests"] == 2
+        assert shell.run("audit", "verify", "-c", "c.yaml").status == 0
+        (shell.folder / "audit.jsonl").write_bytes(self.LOG.replace(b"/rows", b"/cows", 1))
+        done = shell.run("audit", "verify", "-c", "c.yaml")
+        assert done.status == 1
+        assert "The chain does not hold" in done.out
+
+    @pytest.mark.parametrize(
+        ("arguments", "told"),
+        [
+            (("report", "-c", "c.yaml"), "audit.jsonl: no such file or directory"),
+            (("report", "-c", "none.yaml"), "audit.file is not set"),
+            (("verify", "c.yaml"), "c.yaml: no line of a vaultauthz audit log"),
+            (("verify", "c.yaml", "--seal", "5"), "'5' is no seal: it is NUMBER:SHA256"),
+            (("report", "c.yaml", "--since", "soon"), "'soon' is no time: write 24h"),
+            (("join", "log", "--vault", "none"), "none: no such file or directory"),
+            (("join", "log", "--vault", "log"), "log: this is our audit log, not Vault's"),
+        ],
+    )
+    def test_what_cannot_be_told(self, shell: Shell, arguments: tuple[str, ...], told: str) -> None:
+        """Status 2 and one line."""
+        text = shell.configure().read_text()
+        (shell.folder / "none.yaml").write_text(text.partition("audit:")[0])
+        (shell.folder / "log").write_bytes(self.LOG)
+        assert told in shell.run("audit", *arguments).refuses()

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from vaultauthz import __version__
+from vaultauthz.cli.auditing import add_audit
 from vaultauthz.cli.configuration import add_config
 from vaultauthz.cli.gateways import add_envoy, add_explain, add_kong
 from vaultauthz.cli.running import add_running
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         add_envoy,
         add_kong,
         add_running,
+        add_audit,
     ):
         add(commands)
     return parser

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import sha256
 
 from vaultauthz.observe.chain import Chain, digest
 from vaultauthz.observe.record import place_of
@@ -45,34 +46,58 @@ def verify(lines: Iterable[bytes], after: Chain | None = None) -> Iterator[Break
     says where the chain was before the first line, when that is known from
     elsewhere; without it the first record is taken at its word.
     """
-    return _Reader(after).read(lines)
+    return Verifier(after).read(lines)
 
 
-class _Reader:
-    def __init__(self, after: Chain | None) -> None:
+class Verifier:
+    """``verify``, and what else shows on the way.
+
+    ``seal`` is the place of one line, as ``place`` was when it was the last; ``sealed`` becomes
+    true when that line goes by.
+    """
+
+    def __init__(self, after: Chain | None = None, seal: Chain | None = None) -> None:
+        self.first = self.last = b""  # the records
+        self.sealed = False
+        self._seal = seal
         self._seq = after.seq if after else 0
-        self._expected = after.prev if after else ""
+        self._before = after.prev if after else ""
         self._anchored = after is not None
-        self._held = b""  # from the start of the last record, newlines between
+        self._hash = sha256()  # from the start of the last record on, newlines between
+        self._begun = False
         self._pieces: list[int] = []  # numbers of the lines since it, which are no records
 
     def read(self, lines: Iterable[bytes]) -> Iterator[Break]:
+        """Every break in ``lines``, once."""
         for number, raw in enumerate(lines, 1):
             text = raw.removesuffix(b"\n")
             place = place_of(text)
             if place is None:
                 self._pieces.append(number)
-                self._hold(self._held + b"\n" + text if self._held else text)
+                self._go_on(text)
                 continue
             yield from self._record(number, *place)
             self._seq, self._anchored = place[0], True
             self._pieces.clear()
-            self._hold(text)
+            self._hash, self._begun = sha256(text), True
+            self.first, self.last = self.first or text, text
+            if self._seal and self._seal.seq == self._seq:
+                self.sealed = self.sealed or self._seal.prev == self._hash.hexdigest()
         yield from self._all_pieces(Kind.TORN)
 
-    def _hold(self, text: bytes) -> None:
-        self._held = text
-        self._expected = digest(text)
+    @property
+    def place(self) -> Chain:
+        """Number and hash of the last record."""
+        return Chain(self._seq, digest(self.last))
+
+    def _go_on(self, text: bytes) -> None:
+        self._hash.update(b"\n" + text if self._begun else text)
+        self._begun = self._begun or bool(text)
+
+    @property
+    def _expected(self) -> str:
+        """What the next record must carry."""
+        return self._hash.hexdigest() if self._begun else self._before
 
     def _record(self, number: int, seq: int, prev: str) -> Iterator[Break]:
         if prev == self._expected:

@@ -1,0 +1,77 @@
+"""The files of a log, however they were rotated."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.unit.audit.logs import file, used, written
+from vaultauthz.audit import files
+from vaultauthz.audit.files import STDIN, Log, LogError
+from vaultauthz.observe.chain import Chain
+
+
+@pytest.fixture
+def rotated(tmp_path: Path) -> list[Path]:
+    """Three files of one chain, the newest first, as a shell's `audit.jsonl*` has them."""
+    chain = Chain()
+    pieces = [written(used(n), used(n + 1), chain=chain) for n in (0, 10, 20)]
+    oldest = tmp_path / "audit.jsonl.2.gz"
+    oldest.write_bytes(gzip.compress(pieces[0]))
+    second = file(tmp_path / "audit.jsonl.1", pieces[1])
+    return [file(tmp_path / "audit.jsonl", pieces[2]), second, oldest]
+
+
+def test_the_oldest_file_comes_first(rotated: list[Path]) -> None:
+    """Whatever the order in which they are named; and each line knows its place."""
+    for paths in (rotated, rotated[::-1], [rotated[1], rotated[2], rotated[0]]):
+        log = Log(paths)
+        assert [b'"seq":%d,' % n in line for n, line in enumerate(log, 1)] == [True] * 6
+        assert log.count == 6
+        assert [log.place(n) for n in (1, 2, 3, 6)] == [
+            (rotated[2], 1),
+            (rotated[2], 2),
+            (rotated[1], 1),
+            (rotated[0], 2),
+        ]
+
+
+def test_what_can_be_read_once_comes_last(
+    rotated: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Standard input, and a pipe that a shell's <(...) makes."""
+    newest = rotated[0].read_bytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(newest)))
+    assert list(Log([STDIN, rotated[1]]))[2:] == newest.splitlines(keepends=True)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    threading.Thread(target=lambda: pipe.write_bytes(newest), daemon=True).start()
+    assert list(Log([pipe, rotated[1]]))[2:] == newest.splitlines(keepends=True)
+
+
+def test_what_cannot_be_read_is_named(rotated: list[Path], tmp_path: Path) -> None:
+    """With the reason, and in one line."""
+    cut = file(tmp_path / "cut.gz", rotated[2].read_bytes()[:-20])
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for path, why in (
+        (tmp_path / "missing", "no such file or directory"),
+        (cut, "its compression is damaged"),
+        (folder, "is a directory"),
+    ):
+        with pytest.raises(LogError) as caught:
+            list(Log([path]))
+        assert str(caught.value).startswith(f"{path}: {why}")
+
+
+def test_a_file_without_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not fill the memory; the error says what it is not."""
+    monkeypatch.setattr(files, "_LONGEST", 1 << 20)
+    with pytest.raises(LogError, match="this is no audit log"):
+        list(Log([file(tmp_path / "core", b"\0" * (2 << 20))]))

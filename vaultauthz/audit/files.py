@@ -1,0 +1,109 @@
+"""Audit logs as files: rotated, compressed, standard input; ours and Vault's alike."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import sys
+import zlib
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Final, cast
+
+STDIN: Final = Path("-")
+# Of one line. Vault writes whole answers, fingerprinted; ours are a few kilobytes.
+_LONGEST: Final = 32 * 1024 * 1024
+_GZIP: Final = b"\x1f\x8b"
+
+
+class LogError(Exception):
+    """A log cannot be read; the message names it and what to do."""
+
+
+class Log:
+    """The lines of ``paths`` one after the other, the file that begins earliest first.
+
+    A file may be compressed by gzip. What can be read only once, as a pipe and ``-``, standard input,
+    comes last.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        # The shell's audit.jsonl* puts the newest first, logrotate's numbers the newest before the oldest.
+        self.paths = sorted((path for path in paths if path.is_file()), key=_begins)
+        self.paths += [path for path in paths if not path.is_file()]
+        self.count = 0  # of the lines that were read
+        self._starts: list[int] = []  # how many lines came before each file
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Each line, with its newline if it has one.
+
+        Raises:
+            LogError: a file cannot be read, or is no log.
+        """
+        self._starts, self.count = [], 0
+        for path in self.paths:
+            self._starts.append(self.count)
+            with _open(path) as file:
+                while line := _line(file, path):
+                    self.count += 1
+                    yield line
+
+    def nothing_of_ours(self) -> LogError:
+        """The error for a log in which there is no line of ours."""
+        return LogError(f"{', '.join(map(str, self.paths))}: no line of a vaultauthz audit log")
+
+    def place(self, number: int) -> tuple[Path, int]:
+        """The file of line ``number`` and its number there, both from 1, of those that were read."""
+        at = bisect_right(self._starts, number - 1) - 1
+        return self.paths[at], number - self._starts[at]
+
+
+def record_of(line: bytes) -> dict[str, Any] | None:
+    """The object in a line, or None where there is none."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def line_of_ours(line: bytes) -> dict[str, Any] | None:
+    """The same of a line of our audit log; None for any other."""
+    record = record_of(line)
+    return record if record and type(record.get("seq")) is int and "event" in record else None
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[BinaryIO]:
+    """Open it; what goes wrong in the block by the file's fault is a LogError too."""
+    try:
+        if path == STDIN:
+            yield sys.stdin.buffer
+            return
+        with path.open("rb") as file:
+            if file.peek(2)[:2] != _GZIP:
+                yield file
+                return
+            with gzip.open(file) as plain:
+                yield cast("BinaryIO", plain)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
+        raise LogError(f"{path}: its compression is damaged; take the file from a backup") from exc
+    except OSError as exc:
+        raise LogError(f"{path}: {(exc.strerror or 'it cannot be read').lower()}") from exc
+
+
+def _line(file: BinaryIO, path: Path) -> bytes:
+    line = file.readline(_LONGEST + 1)
+    if len(line) > _LONGEST:
+        raise LogError(f"{path}: a line of more than {_LONGEST >> 20} MiB; this is no audit log")
+    return line
+
+
+def _begins(path: Path) -> str:
+    """The time in its first line; "" where there is none, which the reading will tell."""
+    with _open(path) as file:
+        record = record_of(_line(file, path)) or {}
+    found = record.get("time")
+    return found if isinstance(found, str) else ""

@@ -1,0 +1,164 @@
+"""What ``vaultauthz audit join`` prints."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from vaultauthz.audit.joined import Joined, Row
+from vaultauthz.audit.ours import MOST_REQUESTS, Ours
+from vaultauthz.audit.reported import NOBODY, short
+from vaultauthz.audit.vault_log import Call
+from vaultauthz.observe.record import REQUEST_ALLOWED
+from vaultauthz.terminal import Told, columns
+
+_FINDINGS: Final = 20  # that are shown to people
+_HEADS: Final = (
+    *("CREDENTIAL", "UPSTREAM", "USED", "ISSUED", "TO", "ENDED"),
+    *("CALLERS", "LAST USED", "STAGE", "VAULT REQUEST"),
+)
+
+
+def tell(ours: Ours, found: Joined, out: Told, *, whole: bool) -> int:
+    """Print it; ``whole`` for each request by itself. The exit status: 1 when there is a finding."""
+    if out.as_json:
+        out.json(_as_json(ours, found))
+        return 1 if found.findings else 0
+    if whole:
+        _tell_requests(ours, found, out)
+    elif found.rows:
+        out.lines(*columns([list(_HEADS), *map(_cells, found.rows)], out.width, least=5))
+    else:
+        out.lines("no credential in there that fits")
+    _tell_sums(ours, found, out)
+    return 1 if found.findings else 0
+
+
+def _cells(row: Row) -> list[str]:
+    one = row.credential
+    stage, upstream, name = one.place
+    return [
+        name,
+        upstream,
+        f"{one.uses:,}",
+        short(one.issued),
+        _holder(row.call) or NOBODY,
+        short(row.ended),
+        f"{len(one.callers):,}",
+        short(one.last),
+        stage,
+        one.vault_request or NOBODY,
+    ]
+
+
+def _holder(call: Call | None) -> str:
+    """To whom Vault issued it: by which method, as which role."""
+    if call is None:
+        return ""
+    return (
+        call.display_name if call.role in call.display_name else f"{call.display_name} {call.role}"
+    )
+
+
+def _tell_sums(ours: Ours, found: Joined, out: Told) -> None:
+    no_other = "" if found.findings else ", and neither lacks what the other has"
+    out.lines("", f"{found.matched:,} calls to Vault are in both logs{no_other}")
+    if found.outside:
+        out.lines(f"{found.outside:,} more are of a time that Vault's log does not cover")
+    if found.nameless:
+        out.lines(f"{found.nameless:,} requests went on with a credential that is not known")
+    if ours.unreadable:
+        out.lines(f"{ours.unreadable:,} lines are no audit records: vaultauthz audit verify")
+    for text in found.findings[:_FINDINGS]:
+        out.lines(f"!! {text}")
+    if len(found.findings) > _FINDINGS:
+        out.lines(f"   … and {len(found.findings) - _FINDINGS:,} more (--json)")
+
+
+def _tell_requests(ours: Ours, found: Joined, out: Told) -> None:
+    """Each request: who, what, with which credential, and where that came from."""
+    rows = {row.credential.place: row for row in found.rows}
+    if not ours.requests:
+        out.lines("no such request in there")
+    for record in ours.requests:
+        out.lines(
+            f"{record.get('time')}  {record.get('method')} {record.get('host')}{record.get('path')}",
+            f"  caller      {record.get('caller') or 'nobody known'}, by {record.get('gateway')}",
+            f"  {record.get('decision'):<10}  {_outcome(record)}",
+        )
+        place = (record.get("stage"), record.get("upstream"), record.get("credential_id"))
+        if row := rows.get(place):  # type: ignore[arg-type]
+            out.lines(*_story(row))
+    if len(ours.requests) == MOST_REQUESTS:
+        out.lines(f"only the first {MOST_REQUESTS} are shown")
+
+
+def _outcome(record: dict[str, Any]) -> str:
+    place = f"upstream {record.get('upstream') or NOBODY}, stage {record.get('stage') or NOBODY}"
+    if record.get("event") != REQUEST_ALLOWED:
+        return f"{record.get('reason')}, {place}"
+    status = record.get("status")
+    return f"{place}" + (f", answered {status}" if status else "")
+
+
+def _story(row: Row) -> list[str]:
+    one, call = row.credential, row.call
+    lease = f", lease {one.lease_id}" if one.lease_id else ""
+    lines = [f"  credential  {one.place[2]}{lease}"]
+    issued = f"  issued      {one.issued or 'before this log begins'}"
+    lines.append(issued + (f" by Vault's request {one.vault_request}" if one.vault_request else ""))
+    if call:
+        policies = ", ".join(call.policies) or NOBODY
+        lines += [
+            f"  Vault       {call.operation} {call.namespace}{call.path}, from {call.address}",
+            f"  to          {_holder(call)}, policies {policies}, entity {call.entity or NOBODY}",
+        ]
+    if one.renewed:
+        lines.append(f"  renewed     {one.renewed} times")
+    lines.append(f"  ended       {f'{row.ended} ({row.end})' if row.ended else 'not in this log'}")
+    return lines
+
+
+def _as_json(ours: Ours, found: Joined) -> dict[str, Any]:
+    return {
+        "credentials": [_row_as_json(row) for row in found.rows],
+        "requests": ours.requests,
+        "matched": found.matched,
+        "outside": found.outside,
+        "nameless": found.nameless,
+        "unreadable": ours.unreadable,
+        "findings": found.findings,
+    }
+
+
+def _row_as_json(row: Row) -> dict[str, Any]:
+    one, call = row.credential, row.call
+    stage, upstream, name = one.place
+    return {
+        "credential_id": name,
+        "upstream": upstream,
+        "stage": stage,
+        "lease_id": one.lease_id,
+        "issued": one.issued,
+        "renewed": one.renewed,
+        "ended": row.ended,
+        "end": row.end,
+        "uses": one.uses,
+        "callers": sorted(one.callers),
+        "first_use": one.first,
+        "last_use": one.last,
+        "late_uses": one.late,
+        "vault_request_id": one.vault_request,
+        "vault": None
+        if call is None
+        else {
+            "time": call.time,
+            "operation": call.operation,
+            "path": call.namespace + call.path,
+            "remote_address": call.address,
+            "display_name": call.display_name,
+            "role": call.role,
+            "entity_id": call.entity,
+            "policies": list(call.policies),
+            "token_accessor": call.accessor,
+        },
+    }
