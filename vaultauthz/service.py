@@ -33,11 +33,14 @@ from vaultauthz.view import View
 
 log = logging.getLogger(__name__)
 
-# The whole stop stays within five seconds, which is half of what Kubernetes' and
-# systemd's users tend to give a process.
-_FINISH_CHECKS: Final = 1.0  # seconds for checks in flight
+# Half of what Kubernetes' and systemd's users tend to give a process. What streams that do not
+# end take too long is taken from the time to revoke, which is one call as a rule.
+_WHOLE: Final = 5.0  # seconds
+_FINISH_CHECKS: Final = 1.0  # for checks in flight
 _FINISH_REQUESTS: Final = 0.5  # … and for requests that just got their credential
 _REVOKE: Final = 3.0
+_REVOKE_AT_LEAST: Final = 1.0
+_CLOSE: Final = 0.8  # the keeper's threads, the admin page, the audit log
 
 
 class Door(Protocol):
@@ -182,16 +185,18 @@ class Service:
 
         What Envoys go on with by themselves is left to lapse with its login token.
         """
+        ends = time.monotonic() + _WHOLE
         leave = self.sds.in_use()
         self.server.stop(_FINISH_CHECKS)
         until = time.monotonic() + _FINISH_REQUESTS
         if self.follower:
             self.follower.stop(_FINISH_REQUESTS)
         time.sleep(max(0.0, until - time.monotonic()))
-        revoked = self.engine.close(_REVOKE, leave)
+        left = ends - time.monotonic() - _CLOSE
+        revoked = self.engine.close(min(_REVOKE, max(_REVOKE_AT_LEAST, left)), leave)
         if self.admin:
             self.admin.stop()
-        self.audit.close(timeout=1.0)
+        self.audit.close(timeout=max(_CLOSE / 2, ends - time.monotonic()))
         if self.follower:
             self.follower.keep()
         return revoked
