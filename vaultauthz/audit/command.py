@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vaultauthz.audit import joined, ours, reported, told, verified
 from vaultauthz.audit.files import Log, LogError
+from vaultauthz.audit.order import by_chain, by_time
 from vaultauthz.audit.vault_log import VaultLog
 from vaultauthz.audit.wanted import Wanted
 from vaultauthz.config.values import Audit
@@ -43,7 +44,7 @@ def verify(paths: Sequence[Path], seal: str, out: Told) -> int:
         LogError, SealError: what was asked for cannot be told.
     """
     wanted = verified.seal_of(seal) if seal else None
-    return verified.tell(verified.verification(Log(paths), wanted), out)
+    return verified.tell(verified.verification(Log(paths, by_chain), wanted), out)
 
 
 def report(asked: Asked, by: str, out: Told) -> int:
@@ -52,7 +53,7 @@ def report(asked: Asked, by: str, out: Told) -> int:
     Raises:
         LogError: a file cannot be read.
     """
-    reported.tell(reported.report(Log(asked.paths), by, asked.wanted), out)
+    reported.tell(reported.report(Log(asked.paths, by_chain), by, asked.wanted), out)
     return 0
 
 
@@ -62,6 +63,6 @@ def join(asked: Asked, vault: Sequence[Path], out: Told) -> int:
     Raises:
         LogError: a file cannot be read, or is no log of Vault.
     """
-    mine = ours.read(Log(asked.paths), asked.wanted)
-    found = joined.join(mine, VaultLog(Log(vault)), asked.wanted)
+    mine = ours.read(Log(asked.paths, by_chain), asked.wanted)
+    found = joined.join(mine, VaultLog(Log(vault, by_time)), asked.wanted)
     return told.tell(mine, found, out, whole=bool(asked.wanted.request))

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import json
 import sys
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
 STDIN: Final = Path("-")
 # Of one line. Vault writes whole answers, fingerprinted; ours are a few kilobytes.
-_LONGEST: Final = 32 * 1024 * 1024
+_LONGEST: Final = 8 * 1024 * 1024
 _GZIP: Final = b"\x1f\x8b"
 
 
@@ -22,17 +23,26 @@ class LogError(Exception):
     """A log cannot be read; the message names it and what to do."""
 
 
+Order = Callable[[Sequence[Path]], list[Path]]
+
+
 class Log:
-    """The lines of ``paths`` one after the other, the file that begins earliest first.
+    """The lines of ``paths`` one after the other, in the ``order`` of what is in them.
 
     A file may be compressed by gzip. What can be read only once, as a pipe and ``-``, standard input,
     comes last.
+
+    Raises:
+        LogError: a file cannot be read, or is named twice.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], order: Order) -> None:
+        files = [path for path in paths if path.is_file()]
+        for at, path in enumerate(files):
+            if any(path.samefile(other) for other in files[:at]):
+                raise LogError(f"{path}: is named twice")
         # The shell's audit.jsonl* puts the newest first, logrotate's numbers the newest before the oldest.
-        self.paths = sorted((path for path in paths if path.is_file()), key=_begins)
-        self.paths += [path for path in paths if not path.is_file()]
+        self.paths = order(files) + [path for path in paths if not path.is_file()]
         self.count = 0  # of the lines that were read
         self._starts: list[int] = []  # how many lines came before each file
 
@@ -45,8 +55,8 @@ class Log:
         self._starts, self.count = [], 0
         for path in self.paths:
             self._starts.append(self.count)
-            with _open(path) as file:
-                while line := _line(file, path):
+            with opened(path) as file:
+                while line := line_of(file, path):
                     self.count += 1
                     yield line
 
@@ -76,34 +86,52 @@ def line_of_ours(line: bytes) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def _open(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[BinaryIO]:
     """Open it; what goes wrong in the block by the file's fault is a LogError too."""
     try:
         if path == STDIN:
-            yield sys.stdin.buffer
+            standard: io.BufferedReader[Any] = io.BufferedReader(cast("Any", sys.stdin.buffer))
+            try:
+                yield from _plain(standard)
+            finally:
+                standard.detach()  # it is not ours to close
             return
         with path.open("rb") as file:
-            if file.peek(2)[:2] != _GZIP:
-                yield file
-                return
-            with gzip.open(file) as plain:
-                yield cast("BinaryIO", plain)
+            yield from _plain(file)
     except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
         raise LogError(f"{path}: its compression is damaged; take the file from a backup") from exc
     except OSError as exc:
         raise LogError(f"{path}: {(exc.strerror or 'it cannot be read').lower()}") from exc
 
 
-def _line(file: BinaryIO, path: Path) -> bytes:
+def _plain(file: io.BufferedReader[Any]) -> Iterator[BinaryIO]:
+    """The file, or what it holds."""
+    if file.peek(2)[:2] != _GZIP:
+        yield file
+        return
+    with gzip.open(file) as plain:
+        yield cast("BinaryIO", plain)
+
+
+def line_of(file: BinaryIO, path: Path) -> bytes:
+    """The next line, with its newline; empty at the end.
+
+    Raises:
+        LogError: it is too long for one.
+    """
     line = file.readline(_LONGEST + 1)
     if len(line) > _LONGEST:
         raise LogError(f"{path}: a line of more than {_LONGEST >> 20} MiB; this is no audit log")
     return line
 
 
-def _begins(path: Path) -> str:
-    """The time in its first line; "" where there is none, which the reading will tell."""
-    with _open(path) as file:
-        record = record_of(_line(file, path)) or {}
-    found = record.get("time")
+def text_of(record: dict[str, Any], key: str) -> str:
+    """The text there; "" for none, and for anything else that a damaged line may have."""
+    found = record.get(key)
     return found if isinstance(found, str) else ""
+
+
+def part_of(record: dict[str, Any], key: str) -> dict[str, Any]:
+    """The object there; an empty one for none."""
+    found = record.get(key)
+    return found if isinstance(found, dict) else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from vaultauthz.audit.ours import Credential, Ours, Told, is_after
@@ -12,9 +12,10 @@ from vaultauthz.audit.vault_log import Call, VaultLog
 from vaultauthz.audit.wanted import Wanted, time_of
 
 # Seconds that an answer takes to become our line, while somebody copies the logs.
-_ON_THE_WAY: Final = 2.0
+_ON_THE_WAY: Final = timedelta(seconds=2)
 # Answers below here name a lease that is there already.
 _OF_LEASES: Final = ("sys/leases/", "sys/renew", "sys/revoke", "auth/token/")
+_EVER: Final = datetime(1970, 1, 2, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,20 @@ class Joined:
 
     rows: list[Row]
     findings: list[str]
-    outside: int  # calls of ours from a time that Vault's log does not cover
-    matched: int
-    nameless: int
+    matched: int  # calls of ours, of the time that is wanted, that Vault's log has
+    outside: int  # and those of a time that it does not cover
+    whole: bool  # whether all was looked for, and so nothing is missing where nothing is found
+
+
+@dataclass(frozen=True, slots=True)
+class _Issued:
+    """What a lease of somebody's leaves of its call."""
+
+    accessor: str
+    lease_id: str
+    time: str
+    id: str
+    address: str
 
 
 def join(ours: Ours, vault: VaultLog, wanted: Wanted) -> Joined:
@@ -45,21 +57,35 @@ def join(ours: Ours, vault: VaultLog, wanted: Wanted) -> Joined:
         LogError: it cannot be read.
     """
     found: dict[str, Call] = {}
-    issued: list[Call] = []
+    others: list[_Issued] = []
     for call in vault.calls():
         if call.id in ours.calls:
             found[call.id] = call
-        elif call.lease_id and not call.path.startswith(_OF_LEASES):
-            issued.append(call)
-    rows = [_row(one, ours, found) for one in ours.credentials.values() if _is_wanted(one, wanted)]
+        elif _is_unknown(call, ours, wanted):
+            others.append(_Issued(call.accessor, call.lease_id, call.time, call.id, call.address))
+    ends = _token_ends(ours, found)
+    rows = [_row(one, found, ends) for one in ours.credentials.values() if _is_wanted(one, wanted)]
     rows.sort(key=lambda row: (row.credential.issued, row.credential.place))
-    findings = [*_missing(ours, found, vault, rows, wanted), *_late(rows)]
+    calls = {key: told for key, told in ours.calls.items() if wanted.covers({"time": told.time})}
+    missing = {key: told for key, told in calls.items() if key not in found}
+    outside = sum(not _covers(vault, told) for told in missing.values())
+    matched = len(calls) - len(missing)
+    findings = [*_strangers(calls, matched), *_missing(missing, vault, rows, wanted), *_late(rows)]
     if wanted.everything:
-        findings += _unknown(
-            ours, found, [one for one in issued if wanted.covers({"time": one.time})]
-        )
-    outside = sum(not _covers(vault, told) for told in ours.calls.values())
-    return Joined(rows, findings, outside, len(found), ours.nameless)
+        findings += _unknown(ours, found, others)
+    whole = wanted.everything and bool(matched) and not outside
+    return Joined(rows, findings, matched, outside, whole)
+
+
+def _is_unknown(call: Call, ours: Ours, wanted: Wanted) -> bool:
+    """Whether it issued a lease that our log does not name at all."""
+    return (
+        wanted.everything
+        and bool(call.lease_id)
+        and call.lease_id not in ours.leases
+        and not call.path.startswith(_OF_LEASES)
+        and wanted.covers({"time": call.time})
+    )
 
 
 def _is_wanted(one: Credential, wanted: Wanted) -> bool:
@@ -69,21 +95,22 @@ def _is_wanted(one: Credential, wanted: Wanted) -> bool:
     return wanted.everything and wanted.covers({"time": one.issued})
 
 
-def _row(one: Credential, ours: Ours, found: dict[str, Call]) -> Row:
+def _token_ends(ours: Ours, found: dict[str, Call]) -> dict[str, tuple[str, str]]:
+    """Event and time of the end of each token that was ended, by its accessor as Vault's log has it."""
+    return {
+        made.accessor: ours.tokens_ended[accessor]
+        for login, accessor in ours.logins.items()
+        if (made := found.get(login)) and made.accessor and accessor in ours.tokens_ended
+    }
+
+
+def _row(one: Credential, found: dict[str, Call], ends: dict[str, tuple[str, str]]) -> Row:
     call = found.get(one.vault_request)
     end, ended = one.end, one.ended
-    if call and not end:
-        end, ended = _token_end(call, ours, found)
+    # Without a lease it outlives the token that it was read with.
+    if call and not end and one.lease_id:
+        end, ended = ends.get(call.accessor, ("", ""))
     return Row(one, call, end, ended)
-
-
-def _token_end(call: Call, ours: Ours, found: dict[str, Call]) -> tuple[str, str]:
-    """When the token ended that the credential hangs on; "" where the log does not say."""
-    for login, accessor in ours.logins.items():
-        made = found.get(login)
-        if made and made.accessor and made.accessor == call.accessor:
-            return ours.tokens_ended.get(accessor, ("", ""))
-    return "", ""
 
 
 def _covers(vault: VaultLog, told: Told) -> bool:
@@ -91,25 +118,34 @@ def _covers(vault: VaultLog, told: Told) -> bool:
     return _within(told.time, vault.begins, vault.ends, earlier=_ON_THE_WAY)
 
 
-def _within(when: str, begins: str, ends: str, *, earlier: float = 0.0) -> bool:
+def _within(when: str, begins: str, ends: str, *, earlier: timedelta = timedelta()) -> bool:
     """Whether a log from ``begins`` to ``ends`` must have what the other has at that time.
 
-    ``earlier``: by how many seconds its own line may be before that.
+    ``earlier``: by how much its own line may be before that.
     """
-    then, first, last = (time_of({"time": one}) for one in (when, begins, ends))
+    times = [time_of({"time": one}) for one in (when, begins, ends)]
+    then, first, last = times
     if then is None or first is None or last is None:
         return False
-    return first + timedelta(seconds=earlier) <= then < last - timedelta(seconds=_ON_THE_WAY)
+    if not _EVER[0] < min(then, first, last) <= max(then, first, last) < _EVER[1]:
+        return False
+    return first + earlier <= then < last - _ON_THE_WAY
+
+
+def _strangers(calls: dict[str, Told], matched: int) -> Iterator[str]:
+    if calls and not matched:
+        yield (
+            f"none of our {len(calls):,} calls to Vault is in that log: it is another Vault's, or of "
+            "another time"
+        )
 
 
 def _missing(
-    ours: Ours, found: dict[str, Call], vault: VaultLog, rows: list[Row], wanted: Wanted
+    missing: dict[str, Told], vault: VaultLog, rows: list[Row], wanted: Wanted
 ) -> Iterator[str]:
     asked = {row.credential.vault_request for row in rows}
-    for call, told in ours.calls.items():
-        if call in found or not _covers(vault, told):
-            continue
-        if wanted.everything or call in asked:
+    for call, told in missing.items():
+        if _covers(vault, told) and (wanted.everything or call in asked):
             yield (
                 f"Vault's log has no request {call}, by which ours has {told.event} of "
                 f"{_of(told)} at {told.time}: an audit file of another node, or lines are missing"
@@ -126,21 +162,21 @@ def _late(rows: list[Row]) -> Iterator[str]:
         stage, upstream, name = one.place
         of_token = bool(row.ended) and not one.ended and is_after(one.last, row.ended)
         if one.late or of_token:
-            times = f"{one.late} times" if one.late else "at least once"
+            times = f"{one.late:,}" if one.late else "one or more"
             yield (
-                f"credential {name} of {upstream}, stage {stage}, was used {times} after its end "
+                f"credential {name} of {upstream}, stage {stage}: {times} used after its end "
                 f"({row.end} at {row.ended}), last at {one.last}"
             )
 
 
-def _unknown(ours: Ours, found: dict[str, Call], issued: list[Call]) -> Iterator[str]:
+def _unknown(ours: Ours, found: dict[str, Call], others: list[_Issued]) -> Iterator[str]:
     """Leases that Vault issued to tokens of ours, and that we did not write down."""
     tokens = {call.accessor for call in found.values() if call.accessor}
-    for call in issued:
-        if call.accessor in tokens and _within(call.time, ours.begins, ours.ends):
+    for one in others:
+        if one.accessor in tokens and _within(one.time, ours.begins, ours.ends):
             yield (
-                f"Vault issued lease {call.lease_id} to a token of ours at {call.time} (request "
-                f"{call.id}, from {call.address or 'an unknown address'}), and our log does not have "
+                f"Vault issued lease {one.lease_id} to a token of ours at {one.time} (request "
+                f"{one.id}, from {one.address or 'an unknown address'}), and our log does not have "
                 "it: an answer that did not reach us, lines that are missing, or somebody else has "
                 "the token"
             )

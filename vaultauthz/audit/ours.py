@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from vaultauthz.audit.files import Log, line_of_ours
+from vaultauthz.audit.files import Log, line_of_ours, text_of
 from vaultauthz.audit.wanted import Wanted, time_of
 from vaultauthz.core import events
 from vaultauthz.observe.record import REQUEST_ALLOWED, REQUEST_DENIED
@@ -49,17 +49,17 @@ class Credential:
     late: int = 0  # uses after its end
 
     def issue(self, record: dict[str, Any]) -> None:
-        """It is there; a static one may come again after it was lost."""
-        self.issued = self.issued or _text(record, "time")
-        self.vault_request = self.vault_request or _text(record, "vault_request_id")
-        self.lease_id = _text(record, "lease_id")
+        """It is there; a static one may come again after it was lost, and then that counts."""
+        self.issued = text_of(record, "time")
+        self.vault_request = text_of(record, "vault_request_id")
+        self.lease_id = text_of(record, "lease_id")
         self.end = self.ended = ""
 
     def use(self, record: dict[str, Any]) -> None:
         """A request went on with it."""
-        when = _text(record, "time")
+        when = text_of(record, "time")
         self.uses += 1
-        if caller := _text(record, "caller"):
+        if caller := text_of(record, "caller"):
             self.callers.add(caller)
         self.first = min(self.first or when, when)
         self.last = max(self.last, when)
@@ -75,7 +75,9 @@ class Ours:
     calls: dict[str, Told] = field(default_factory=dict)  # by Vault's request id
     logins: dict[str, str] = field(default_factory=dict)  # the same to the token's accessor
     tokens_ended: dict[str, tuple[str, str]] = field(default_factory=dict)  # by accessor
+    leases: set[str] = field(default_factory=set)  # and accessors, whatever happened to them
     requests: list[dict[str, Any]] = field(default_factory=list)  # the first that were asked for
+    asked: int = 0  # how many were
     begins: str = ""
     ends: str = ""
     nameless: int = 0  # requests that went on with a credential that is not known
@@ -107,32 +109,36 @@ def is_after(when: str, end: str) -> bool:
 
 
 def _add(ours: Ours, record: dict[str, Any], wanted: Wanted) -> None:
-    event, when = record.get("event"), _text(record, "time")
-    ours.begins = ours.begins or when
-    ours.ends = when or ours.ends
+    event = text_of(record, "event")
     if event in (REQUEST_ALLOWED, REQUEST_DENIED):
         _add_request(ours, record, wanted)
         return
-    call = _text(record, "vault_request_id")
-    if call and wanted.covers(record):
-        told = Told(str(event), when, _text(record, "stage"), _text(record, "upstream"))
+    # Not by those of requests: their times are the requests' own.
+    when, call = text_of(record, "time"), text_of(record, "vault_request_id")
+    if time_of(record):
+        ours.begins = min(ours.begins or when, when)
+        ours.ends = max(ours.ends, when)
+    ours.leases.add(text_of(record, "lease_id"))
+    if call:
+        told = Told(event, when, text_of(record, "stage"), text_of(record, "upstream"))
         ours.calls[call] = told
     if event == events.LOGIN:
-        ours.logins[call] = _text(record, "lease_id")
+        ours.logins[call] = text_of(record, "lease_id")
     elif event in _TOKEN_ENDED:
-        ours.tokens_ended[_text(record, "lease_id")] = (str(event), when)
-    elif record.get("credential_id"):
-        _add_change(ours, record, str(event))
+        ours.tokens_ended[text_of(record, "lease_id")] = (event, when)
+    elif text_of(record, "credential_id"):
+        _add_change(ours, record, event)
 
 
 def _add_request(ours: Ours, record: dict[str, Any], wanted: Wanted) -> None:
     if not wanted.takes(record):
         return
+    ours.asked += 1
     if wanted.request and len(ours.requests) < MOST_REQUESTS:
         ours.requests.append(record)
     if record["event"] != REQUEST_ALLOWED:
         return
-    if record.get("credential_id"):
+    if text_of(record, "credential_id"):
         _credential(ours, record).use(record)
     else:
         ours.nameless += 1
@@ -145,23 +151,20 @@ def _add_change(ours: Ours, record: dict[str, Any], event: str) -> None:
         _credential(ours, record).renewed += 1
     elif event in _ENDED:
         found = _credential(ours, record)
+        if text_of(record, "caller") and not text_of(record, "lease_id"):
+            return  # of one caller's reading of a static secret, which others have under the same name
         # That it was given back in the end says less than why it was no good any more.
         if not found.end:
-            found.end, found.ended = event, _text(record, "time")
+            found.end, found.ended = event, text_of(record, "time")
 
 
 def _credential(ours: Ours, record: dict[str, Any]) -> Credential:
     place = (
-        _text(record, "stage"),
-        _text(record, "upstream"),
-        _text(record, "credential_id"),
+        text_of(record, "stage"),
+        text_of(record, "upstream"),
+        text_of(record, "credential_id"),
     )
     found = ours.credentials.get(place)
     if found is None:
         found = ours.credentials[place] = Credential(place)
     return found
-
-
-def _text(record: dict[str, Any], key: str) -> str:
-    found = record.get(key)
-    return found if isinstance(found, str) else ""

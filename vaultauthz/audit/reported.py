@@ -111,9 +111,9 @@ def tell(found: Report, out: Told) -> None:
         out.lines("no request in there that fits")
     else:
         out.lines(*columns(_cells(found), out.width, least=4))
-        out.lines("", f"{found.requests:,} requests")
+        out.lines("", counted(found.requests, "request"))
     if found.unreadable:
-        out.lines(f"{found.unreadable:,} lines are no audit records: vaultauthz audit verify")
+        out.lines(f"{counted(found.unreadable, 'line')} no audit record: vaultauthz audit verify")
 
 
 def _as_json(found: Report) -> dict[str, Any]:
@@ -159,6 +159,11 @@ def _fits(column: str, by: str) -> bool:
     if column == "issued":
         return by == "upstream"
     return by not in column
+
+
+def counted(count: int, name: str) -> str:
+    """As `1 line` and `2 lines`."""
+    return f"{count:,} {name}{'s' * (count != 1)}"
 
 
 def short(when: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from vaultauthz.audit.files import text_of
 from vaultauthz.audit.joined import Joined, Row
 from vaultauthz.audit.ours import MOST_REQUESTS, Ours
-from vaultauthz.audit.reported import NOBODY, short
+from vaultauthz.audit.reported import NOBODY, counted, short
 from vaultauthz.audit.vault_log import Call
-from vaultauthz.observe.record import REQUEST_ALLOWED
+from vaultauthz.observe.record import KEYS, REQUEST_ALLOWED
 from vaultauthz.terminal import Told, columns
 
 _FINDINGS: Final = 20  # that are shown to people
@@ -60,14 +61,14 @@ def _holder(call: Call | None) -> str:
 
 
 def _tell_sums(ours: Ours, found: Joined, out: Told) -> None:
-    no_other = "" if found.findings else ", and neither lacks what the other has"
-    out.lines("", f"{found.matched:,} calls to Vault are in both logs{no_other}")
+    whole = ", and neither lacks what the other has" if found.whole and not found.findings else ""
+    out.lines("", f"{counted(found.matched, 'call')} to Vault in both logs{whole}")
     if found.outside:
-        out.lines(f"{found.outside:,} more are of a time that Vault's log does not cover")
-    if found.nameless:
-        out.lines(f"{found.nameless:,} requests went on with a credential that is not known")
+        out.lines(f"{found.outside:,} more of a time that Vault's log does not cover")
+    if ours.nameless:
+        out.lines(f"{counted(ours.nameless, 'request')} with a credential that is not known")
     if ours.unreadable:
-        out.lines(f"{ours.unreadable:,} lines are no audit records: vaultauthz audit verify")
+        out.lines(f"{counted(ours.unreadable, 'line')} no audit record: vaultauthz audit verify")
     for text in found.findings[:_FINDINGS]:
         out.lines(f"!! {text}")
     if len(found.findings) > _FINDINGS:
@@ -80,24 +81,29 @@ def _tell_requests(ours: Ours, found: Joined, out: Told) -> None:
     if not ours.requests:
         out.lines("no such request in there")
     for record in ours.requests:
+        told = {key: _flat(text_of(record, key)) for key in KEYS}
+        path = text_of(record, "path").replace(" ", "%20")
         out.lines(
-            f"{record.get('time')}  {record.get('method')} {record.get('host')}{record.get('path')}",
-            f"  caller      {record.get('caller') or 'nobody known'}, by {record.get('gateway')}",
-            f"  {record.get('decision'):<10}  {_outcome(record)}",
+            f"{told['time']}  {told['method']} {told['host']}{path}",
+            f"  caller      {told['caller'] or 'nobody known'}, by {told['gateway'] or NOBODY}",
+            f"  {told['decision'] or NOBODY:<10}  {_outcome(told)}",
         )
-        place = (record.get("stage"), record.get("upstream"), record.get("credential_id"))
-        if row := rows.get(place):  # type: ignore[arg-type]
+        if row := rows.get((told["stage"], told["upstream"], told["credential_id"])):
             out.lines(*_story(row))
-    if len(ours.requests) == MOST_REQUESTS:
-        out.lines(f"only the first {MOST_REQUESTS} are shown")
+    if ours.asked > MOST_REQUESTS:
+        out.lines(f"{ours.asked:,} have this id; the first {MOST_REQUESTS} are shown")
 
 
-def _outcome(record: dict[str, Any]) -> str:
-    place = f"upstream {record.get('upstream') or NOBODY}, stage {record.get('stage') or NOBODY}"
-    if record.get("event") != REQUEST_ALLOWED:
-        return f"{record.get('reason')}, {place}"
-    status = record.get("status")
-    return f"{place}" + (f", answered {status}" if status else "")
+def _flat(text: str) -> str:
+    """A client's text cannot be laid out like lines of ours."""
+    return " ".join(text.split())
+
+
+def _outcome(told: dict[str, str]) -> str:
+    place = f"upstream {told['upstream'] or NOBODY}, stage {told['stage'] or NOBODY}"
+    if told["event"] != REQUEST_ALLOWED:
+        return f"{told['reason']}, {place}"
+    return place + (f", answered {told['status']}" if told["status"] else "")
 
 
 def _story(row: Row) -> list[str]:
@@ -113,7 +119,7 @@ def _story(row: Row) -> list[str]:
             f"  to          {_holder(call)}, policies {policies}, entity {call.entity or NOBODY}",
         ]
     if one.renewed:
-        lines.append(f"  renewed     {one.renewed} times")
+        lines.append(f"  renewed     {one.renewed} time{'s' * (one.renewed > 1)}")
     lines.append(f"  ended       {f'{row.ended} ({row.end})' if row.ended else 'not in this log'}")
     return lines
 
@@ -122,9 +128,11 @@ def _as_json(ours: Ours, found: Joined) -> dict[str, Any]:
     return {
         "credentials": [_row_as_json(row) for row in found.rows],
         "requests": ours.requests,
+        "requests_asked": ours.asked,
         "matched": found.matched,
         "outside": found.outside,
-        "nameless": found.nameless,
+        "whole": found.whole,
+        "nameless": ours.nameless,
         "unreadable": ours.unreadable,
         "findings": found.findings,
     }

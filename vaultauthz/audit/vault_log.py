@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from vaultauthz.audit.files import Log, LogError, record_of
+from vaultauthz.audit.files import Log, LogError, part_of, record_of, text_of
+from vaultauthz.audit.wanted import time_of
 
 # Of the two entries for each call the one that has the answer. Without a space, as Vault writes it; a log
 # that something else wrote anew may have one.
 _RESPONSE: Final = (b'"type":"response"', b'"type": "response"')
+_NO_TIME: Final = 1  # the year of a time that Go has not set
 _OURS: Final = b'Z","seq":'  # after the time
 
 
@@ -57,12 +60,14 @@ class VaultLog:
             if not any(mark in line for mark in _RESPONSE):
                 continue
             entry = record_of(line)
-            if entry is None or not isinstance(entry.get("request"), dict):
+            if not entry or entry.get("type") != "response" or not part_of(entry, "request"):
                 continue
             some = True
             call = _call(entry)
-            self.begins = min(self.begins or call.time, call.time)
-            self.ends = max(self.ends, call.time)
+            when = time_of(entry)
+            if when and when.year > _NO_TIME:
+                self.begins = min(self.begins or call.time, call.time)
+                self.ends = max(self.ends, call.time)
             yield call
         if not some:
             names = ", ".join(map(str, self.log.paths))
@@ -73,41 +78,39 @@ class VaultLog:
 
 
 def _call(entry: dict[str, Any]) -> Call:
-    request, answer = _part(entry, "request"), _part(entry, "response")
-    given = _part(answer, "auth")
-    auth = given or _part(entry, "auth")
-    policies = auth.get("token_policies") or auth.get("policies") or ()
+    request, answer = part_of(entry, "request"), part_of(entry, "response")
+    given = part_of(answer, "auth")
+    auth = given or part_of(entry, "auth")
     return Call(
-        _text(request, "id"),
-        _text(entry, "time"),
-        _text(request, "operation"),
-        _text(request, "path"),
-        _text(_part(request, "namespace"), "path"),
-        _text(request, "remote_address"),
-        _text(auth, "display_name"),
-        _role(_part(auth, "metadata")),
-        _text(auth, "entity_id"),
-        tuple(str(one) for one in policies if one != "default"),
-        _text(auth, "accessor"),
-        _text(_part(answer, "secret"), "lease_id"),
-        _text(entry, "error"),
+        text_of(request, "id"),
+        text_of(entry, "time"),
+        text_of(request, "operation"),
+        text_of(request, "path"),
+        text_of(part_of(request, "namespace"), "path"),
+        text_of(request, "remote_address"),
+        text_of(auth, "display_name"),
+        _role(part_of(auth, "metadata")),
+        text_of(auth, "entity_id"),
+        _policies(auth),
+        sys.intern(text_of(auth, "accessor")),
+        text_of(part_of(answer, "secret"), "lease_id"),
+        text_of(entry, "error"),
         is_login=bool(given),
     )
+
+
+def _policies(auth: dict[str, Any]) -> tuple[str, ...]:
+    """Those of the token and of its identity, but for `default`, which nearly all have."""
+    found: list[object] = []
+    for key in ("token_policies", "identity_policies", "policies"):
+        named = auth.get(key)
+        found += named if isinstance(named, list) else []
+    return tuple(dict.fromkeys(one for one in found if isinstance(one, str) and one != "default"))
 
 
 def _role(metadata: dict[str, Any]) -> str:
     """As the methods name it: AppRole, Kubernetes and JWT, certificates, LDAP and userpass."""
     for key in ("role_name", "role", "cert_name", "username"):
-        if found := _text(metadata, key):
+        if found := text_of(metadata, key):
             return found
     return ""
-
-
-def _part(whole: dict[str, Any], key: str) -> dict[str, Any]:
-    found = whole.get(key)
-    return found if isinstance(found, dict) else {}
-
-
-def _text(whole: dict[str, Any], key: str) -> str:
-    found = whole.get(key)
-    return found if isinstance(found, str) else ""

@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from vaultauthz.audit.files import Log, record_of
+from vaultauthz.audit.files import Log, LogError, record_of
 from vaultauthz.observe.chain import Chain
+from vaultauthz.observe.record import place_of
 from vaultauthz.observe.verify import Break, Verifier
 from vaultauthz.terminal import Told
 
@@ -29,6 +30,8 @@ class Verification:
     begins: str
     ends: str
     seal: str
+    number: int  # of the first line
+    chains: int
     breaks: tuple[Break, ...]
     tampering: int
     notes: int
@@ -67,6 +70,12 @@ def verification(log: Log, seal: Chain | None = None) -> Verification:
             kept.append(found)
     if not verifier.last:
         raise log.nothing_of_ours()
+    begins = place_of(verifier.first)
+    if seal and begins and seal.seq < begins[0] and not verifier.sealed:
+        raise LogError(
+            f"{log.paths[0]}: begins with number {begins[0]}, and the seal is of number {seal.seq}: name "
+            "the older files, too"
+        )
     place = verifier.place
     return Verification(
         log,
@@ -74,6 +83,8 @@ def verification(log: Log, seal: Chain | None = None) -> Verification:
         _time(verifier.first),
         _time(verifier.last),
         f"{place.seq}:{place.prev}",
+        begins[0] if begins else 0,
+        verifier.chains,
         tuple(kept),
         counts[True],
         counts[False],
@@ -113,6 +124,7 @@ def _as_json(found: Verification) -> dict[str, Any]:
         "lines": found.lines,
         "begins": found.begins,
         "ends": found.ends,
+        "chains": found.chains,
         "seal": found.seal,
         "sealed": found.sealed,
         "tampering": found.tampering,
@@ -131,16 +143,29 @@ def _tell(found: Verification, out: Told) -> None:
         out.lines(f"   … and {more:,} more (--json)")
     files = len(found.log.paths)
     out.lines(
-        f"{found.lines:,} lines in {files} file{'s' * (files > 1)}, {found.begins} to {found.ends}"
+        f"{found.lines:,} lines in {files} file{'s' * (files > 1)}, {found.begins} to {found.ends}",
+        *_verdict(found),
+        f"Seal: {found.seal}",
     )
+
+
+def _verdict(found: Verification) -> list[str]:
+    if found.tampering:
+        return ["The chain does not hold; !! is what no crash or restart explains."]
     if found.sealed is False:
-        out.lines("!! the sealed line is not in there: lines at the end were cut off or changed")
-    if found.holds:
-        out.lines("The chain holds: no line was changed, removed, moved or put in before the last.")
+        return [
+            "!! The sealed line is not in there: lines at the end were cut off, or written anew."
+        ]
+    if found.chains > 1:
+        lines = [
+            f"Each of the {found.chains} chains holds: no line before its last was changed or removed.",
+            "What was cut off before a new chain began, or a whole chain, would not show: see -- above.",
+        ]
     else:
-        out.lines("The chain does not hold; !! is what no crash or restart explains.")
-    out.lines(f"Seal: {found.seal}")
+        since = f"The chain holds from number {found.number} on"
+        lines = [f"{since}: no line before the last was changed, removed, moved or put in."]
     if found.sealed is None:
-        out.lines(
-            "Only somebody who kept an earlier seal elsewhere can tell whether the end was cut off: --seal"
-        )
+        lines.append("Whether the end was cut off, only an earlier seal can tell: --seal")
+    else:
+        lines.append("The sealed line is in there.")
+    return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shutil
 import sys
@@ -53,5 +54,7 @@ def load_config(options: Options) -> Config:
 
 def told(*, as_json: bool) -> Told:
     """To standard output, in the width of the terminal if it is one."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a name that this terminal has no letters for
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     return Told(sys.stdout, as_json=as_json, width=width)

@@ -55,7 +55,10 @@ def audit_lines(stage: Stage, tell: Teller) -> None:
     )
     issued = three[0] if three else {}
     theirs = _vaults_line(stage, str(issued.get(JOINED, "")))
-    tell.say(f"And the line of Vault's own audit log whose request.id is our {JOINED}:")
+    tell.say(
+        f"And the line of Vault's own audit log whose request.id is our {JOINED} "
+        "(`vaultauthz audit join` does it for whole logs):"
+    )
     tell.fact("Vault's", _shown(theirs))
     same = bool(theirs) and theirs["response"]["secret"]["lease_id"] == issued.get("lease_id")
     tell.hold(same, "Vault's line names the same lease.")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
+from typing import Final
 
 from vaultauthz.observe.chain import Chain, digest
 from vaultauthz.observe.record import place_of
@@ -22,7 +24,14 @@ class Kind(StrEnum):
     LATE_START = "late start"  # the lines before are in an older file, or gone
 
 
-_NOTES = frozenset({Kind.TORN, Kind.RESTARTED, Kind.LATE_START})
+# Where a line of ours has its time, and how one about a request begins.
+_TIME: Final = slice(9, 36)
+_HEAD: Final = 100
+_REQUEST: Final = b'"event":"request.'
+_OPENING: Final = b'{"time":'
+_SLACK: Final = 5.0  # seconds by which a clock may have been set back
+_MOST_PIECES: Final = 1000  # that are told one by one
+_NOTES: Final = frozenset({Kind.TORN, Kind.RESTARTED, Kind.LATE_START})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +62,22 @@ class Verifier:
     """``verify``, and what else shows on the way.
 
     ``seal`` is the place of one line, as ``place`` was when it was the last; ``sealed`` becomes
-    true when that line goes by.
+    true when that line goes by. ``chains`` counts those that begin here.
     """
 
     def __init__(self, after: Chain | None = None, seal: Chain | None = None) -> None:
         self.first = self.last = b""  # the records
         self.sealed = False
+        self.chains = 0
         self._seal = seal
         self._seq = after.seq if after else 0
         self._before = after.prev if after else ""
         self._anchored = after is not None
         self._hash = sha256()  # from the start of the last record on, newlines between
         self._begun = False
-        self._pieces: list[int] = []  # numbers of the lines since it, which are no records
+        self._pieces = _Pieces()
+        self._latest = b""  # the time of the latest event
+        self._restarted = 0  # the line where a chain began anew, until an event of it shows when
 
     def read(self, lines: Iterable[bytes]) -> Iterator[Break]:
         """Every break in ``lines``, once."""
@@ -73,17 +85,18 @@ class Verifier:
             text = raw.removesuffix(b"\n")
             place = place_of(text)
             if place is None:
-                self._pieces.append(number)
+                self._pieces.add(number, text, whole=raw.endswith(b"\n"))
                 self._go_on(text)
                 continue
             yield from self._record(number, *place)
+            yield from self._in_time(text)
             self._seq, self._anchored = place[0], True
-            self._pieces.clear()
+            self._pieces = _Pieces()
             self._hash, self._begun = sha256(text), True
             self.first, self.last = self.first or text, text
             if self._seal and self._seal.seq == self._seq:
                 self.sealed = self.sealed or self._seal.prev == self._hash.hexdigest()
-        yield from self._all_pieces(Kind.TORN)
+        yield from self._pieces.at_an_end()
 
     @property
     def place(self) -> Chain:
@@ -101,17 +114,33 @@ class Verifier:
 
     def _record(self, number: int, seq: int, prev: str) -> Iterator[Break]:
         if prev == self._expected:
-            yield from self._all_pieces(Kind.TORN)
+            yield from self._pieces.vouched()
+            self.chains = self.chains or 1
             if seq != self._seq + 1:
                 yield Break(number, Kind.SEQUENCE, f"number {seq} follows {self._seq}")
-        elif seq == 1 and not prev:
-            yield from self._all_pieces(Kind.TORN)
+        elif seq == 1 and prev in ("", self._pieces.digest):
+            # With the pieces' hash: they are the torn start of a file that was begun then.
+            yield from self._pieces.vouched() if prev else self._pieces.at_an_end()
+            self.chains, self._restarted = self.chains + 1, number
             yield Break(number, Kind.RESTARTED, f"a new chain begins after number {self._seq}")
         elif not self._anchored and not self._pieces:
+            self.chains = 1
             yield Break(number, Kind.LATE_START, f"the first line here is number {seq}")
         else:
-            yield from self._all_pieces(Kind.UNREADABLE)
+            yield from self._pieces.unreadable()
             yield Break(number, Kind.CHAIN, self._guess(seq))
+
+    def _in_time(self, text: bytes) -> Iterator[Break]:
+        """A chain does not begin before the one that it follows: then they were put together so."""
+        # A request's line has the time of the request, which the gateway may tell of much later.
+        if _REQUEST in text[:_HEAD]:
+            return
+        when = text[_TIME]
+        if self._restarted and self._latest and _seconds_before(when, self._latest) > _SLACK:
+            detail = "a new chain begins with a time before that of the lines above it"
+            yield Break(self._restarted, Kind.CHAIN, f"{detail}, or the clock was set back")
+        self._restarted = 0
+        self._latest = max(self._latest, when)
 
     def _guess(self, seq: int) -> str:
         if seq == self._seq + 1:
@@ -120,6 +149,61 @@ class Verifier:
             return f"numbers {self._seq + 1} to {seq - 1} are missing"
         return f"number {seq} follows {self._seq}: moved, repeated or put in"
 
-    def _all_pieces(self, kind: Kind) -> Iterator[Break]:
-        detail = "an unfinished line" if kind is Kind.TORN else "not an audit record"
-        return (Break(number, kind, detail) for number in tuple(self._pieces))
+
+class _Pieces:
+    """Lines since the last record that are none."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[int, bool]] = []  # the number, and whether a crash can have left it
+        self._more = 0
+        self._hash = sha256()
+
+    def __bool__(self) -> bool:
+        return bool(self._kept)
+
+    @property
+    def digest(self) -> str:
+        """Of all of them, as a file would have it that begins with them; "" for none."""
+        return self._hash.hexdigest() if self._kept else ""
+
+    def add(self, number: int, text: bytes, *, whole: bool) -> None:
+        self._hash.update(b"\n" + text if self._kept else text)
+        if len(self._kept) == _MOST_PIECES:
+            self._more += 1
+            return
+        # What follows a torn line begins anew; only the very last has no newline.
+        torn = text[: len(_OPENING)] == _OPENING[: len(text)] and (bool(text) or not whole)
+        self._kept.append((number, torn))
+
+    def vouched(self) -> Iterator[Break]:
+        """They were there when the next line was written."""
+        return self._breaks(lambda _: Kind.TORN)
+
+    def at_an_end(self) -> Iterator[Break]:
+        """Nothing after them says that they belong there."""
+        return self._breaks(lambda torn: Kind.TORN if torn else Kind.UNREADABLE)
+
+    def unreadable(self) -> Iterator[Break]:
+        return self._breaks(lambda _: Kind.UNREADABLE)
+
+    def _breaks(self, kind: Callable[[bool], Kind]) -> Iterator[Break]:
+        for number, torn in self._kept:
+            found = kind(torn)
+            yield Break(number, found, _DETAILS[found])
+        if self._more:
+            yield Break(self._kept[-1][0] + 1, kind(False), f"{self._more} more such lines")
+
+
+_DETAILS: Final = {
+    Kind.TORN: "a line that was not finished, or is being written",
+    Kind.UNREADABLE: "not an audit record",
+}
+
+
+def _seconds_before(when: bytes, other: bytes) -> float:
+    """By how many seconds it is earlier, 0.0 where that cannot be told."""
+    try:
+        times = [datetime.fromisoformat(one.decode()) for one in (when, other)]
+        return (times[1] - times[0]).total_seconds()
+    except (ValueError, TypeError):
+        return 0.0

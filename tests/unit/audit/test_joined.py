@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.unit.audit.logs import call, file, happened, told, used, vaults, written
+from tests.unit.audit.logs import START, call, file, happened, told, used, vaults, written
 from vaultauthz.audit import command
 from vaultauthz.audit.command import Asked
 from vaultauthz.audit.files import LogError
+from vaultauthz.audit.reported import BY
 from vaultauthz.audit.wanted import Wanted
 from vaultauthz.core import events
 
@@ -72,7 +74,7 @@ def test_a_use_after_the_end(tmp_path: Path) -> None:
     late = used(65, "c1", caller="shop")
     assert findings(tmp_path, (*OURS, used(61, "c1")), VAULTS) == []
     (text,) = findings(tmp_path, (*OURS, late), VAULTS)
-    assert "credential c1 of db, stage production, was used 1 times after its end" in text
+    assert "credential c1 of db, stage production: 1 used after its end" in text
     ours = tuple(line for line in OURS if line is not REVOKED)
     (text,) = findings(tmp_path, (*ours, used(95, "c1")), VAULTS)
     assert "token.revoked" in text
@@ -96,8 +98,10 @@ def test_a_time_that_vaults_log_does_not_cover(tmp_path: Path) -> None:
     """Nothing can be said of it; it is counted."""
     status, found = joined(tmp_path, written(*OURS), vaults(*VAULTS[1:3]))
     assert (status, found["findings"]) == (0, [])
+    assert (found["matched"], found["outside"], found["whole"]) == (2, 0, True)
     status, found = joined(tmp_path, written(*OURS), vaults(VAULTS[0]))
-    assert (status, found["matched"], found["outside"]) == (0, 0, 2)
+    assert (status, found["matched"], found["outside"]) == (1, 0, 2)
+    assert found["findings"][0].startswith("none of our 2 calls to Vault is in that log")
 
 
 def test_a_lease_that_we_do_not_have(tmp_path: Path) -> None:
@@ -129,8 +133,90 @@ def test_one_request_whole(tmp_path: Path) -> None:
         "  to          approle shop, policies shop, entity e-1",
         "  ended       2026-11-22T08:01:00.000000Z (lease.revoked)",
         "",
-        "2 calls to Vault are in both logs, and neither lacks what the other has",
+        "2 calls to Vault in both logs",
     ]
+
+
+def test_a_static_secret_outlives_its_token(tmp_path: Path) -> None:
+    """It is not a lease: the next token reads on."""
+    static = happened(2, events.ISSUED, upstream="db", credential_id="s1", vault_request_id="v2")
+    ours = (LOGGED_IN, static, TOKEN_REVOKED, used(95, "s1"), used(100, "s1"))
+    status, found = joined(tmp_path, written(*ours), vaults(*VAULTS))
+    assert (status, found["findings"]) == (0, [])
+    assert found["credentials"][0]["ended"] == ""
+
+
+def test_of_a_part_of_the_time(tmp_path: Path) -> None:
+    """A credential of before is told whole; what is found does not depend on it."""
+    ours = tuple(line for line in OURS if line is not REVOKED)
+    path = file(tmp_path / "a", written(*ours, used(95, "c1")))
+    out, text = told(as_json=True)
+    since = Wanted(since=START + timedelta(seconds=50))
+    assert command.join(Asked([path], since), [file(tmp_path / "v", vaults(*VAULTS))], out) == 1
+    found = json.loads(text.getvalue())
+    assert found["credentials"][0]["vault"]["path"] == "database/creds/shop"
+    assert len(found["findings"]) == 1
+    assert "token.revoked" in found["findings"][0]
+
+
+def test_a_lease_that_was_no_good(tmp_path: Path) -> None:
+    """An answer that cannot be used is given back at once; our log has the lease, without a name."""
+    back = happened(30.1, events.REVOKED, upstream="db", lease_id="database/creds/shop/bad")
+    vault = (*VAULTS[:3], call(30, "x1", lease="database/creds/shop/bad"), VAULTS[3])
+    assert findings(tmp_path, (*OURS, back), vault) == []
+
+
+def test_one_of_many_callers_reads(tmp_path: Path) -> None:
+    """A static secret of each caller has one name; one caller's end is not the others'."""
+    lost = happened(4, events.LOST, upstream="db", credential_id="c1", caller="shop")
+    static = happened(2, events.ISSUED, upstream="db", credential_id="c1", vault_request_id="v2")
+    ours = (LOGGED_IN, static, lost, used(30, "c1", caller="billing"))
+    assert findings(tmp_path, ours, VAULTS) == []
+
+
+def test_a_claim_is_made_only_where_it_was_looked(tmp_path: Path) -> None:
+    """With a filter not everything is looked for."""
+    for wanted, whole in ((Wanted(), True), (Wanted(upstream="db"), False)):
+        out, text = told()
+        asked = Asked([file(tmp_path / "ours", written(*OURS))], wanted)
+        assert command.join(asked, [file(tmp_path / "vault", vaults(*VAULTS))], out) == 0
+        assert ("neither lacks what the other has" in text.getvalue()) is whole
+
+
+def test_only_answers_count(tmp_path: Path) -> None:
+    """An entry from before the answer is none, whatever is in its data."""
+    asked = {**call(2, "v2"), "type": "request", "data": {"type": "response"}}
+    vault = vaults(VAULTS[0], VAULTS[1], VAULTS[3]) + json.dumps(asked).encode() + b"\n"
+    assert joined(tmp_path, written(*OURS), vault)[1]["matched"] == 1
+
+
+@pytest.mark.parametrize(
+    ("auth", "shown"),
+    [
+        ({"token_policies": ["default"], "identity_policies": ["payers"]}, ["payers"]),
+        ({"policies": ["a", "b"], "token_policies": ["a"]}, ["a", "b"]),
+        ({"policies": 5, "token_policies": [None, "a"]}, ["a"]),
+    ],
+)
+def test_policies(tmp_path: Path, auth: dict[str, Any], shown: list[str]) -> None:
+    """Of the token and of its identity; `default` says nothing."""
+    entry = call(2, "v2", lease=LEASE)
+    entry["auth"] = {"accessor": "hmac-1", **auth}
+    vault = vaults(VAULTS[1], entry, VAULTS[3])
+    (one,) = joined(tmp_path, written(*OURS), vault)[1]["credentials"]
+    assert sorted(one["vault"]["policies"]) == shown
+
+
+def test_a_client_lays_out_no_line(tmp_path: Path) -> None:
+    """What a client sends cannot be taken for a line of ours."""
+    name = "x" + " " * 60 + "caller      admin"
+    line = happened(0, events.RELOADED), used(3, caller=name, request_id="r1", reason="why not")
+    text = written(*line).replace(b"/rows", b"/" + b" " * 60 + b"admin")
+    out, shown = told(width=80)
+    asked = Asked([file(tmp_path / "ours", text)], Wanted(request="r1"))
+    command.join(asked, [file(tmp_path / "vault", vaults(*VAULTS))], out)
+    assert "  caller      x caller admin, by envoy\n" in shown.getvalue()
+    assert "    admin" not in shown.getvalue()
 
 
 def test_on_a_narrow_terminal(tmp_path: Path) -> None:
@@ -167,16 +253,28 @@ def test_entries_of_another_shape(tmp_path: Path, strange: object) -> None:
     entry = call(2, "v2", lease=LEASE)
     odd = [
         {**entry, "auth": strange},
+        {**entry, "auth": {**entry["auth"], "metadata": strange, "policies": strange}},
+        {**entry, "time": "9999-12-31T23:59:59Z"},
+        {**entry, "time": "0001-01-01T00:00:00Z"},
         {**entry, "response": strange},
         {**entry, "request": {"id": strange, "path": strange}},
         {**entry, "time": strange},
         strange,
     ]
     vault = b"".join(json.dumps(one, separators=(",", ":")).encode() + b"\n" for one in odd)
-    line = json.loads(written(ISSUED))
+    lines = [json.loads(written(one)) for one in (ISSUED, USED)]
     ours = b"".join(
         json.dumps({**line, key: strange}).encode() + b"\n"
-        for key in ("event", "time", "credential_id", "vault_request_id", "stage")
+        for line in lines
+        for key in (*line, "request_id")
     )
-    status, _ = joined(tmp_path, written(*OURS) + ours, vault + vaults(*VAULTS))
-    assert status in (0, 1)
+    log = written(*OURS) + ours
+    for wanted in ({}, {"request": "r1"}, {"upstream": "db"}):
+        status, _ = joined(tmp_path, log, vault + vaults(*VAULTS), **wanted)
+        assert status in (0, 1)
+        out, _ = told(width=80)
+        asked = Asked([file(tmp_path / "ours", log)], Wanted(**wanted))  # type: ignore[arg-type]
+        command.join(asked, [file(tmp_path / "vault", vault + vaults(*VAULTS))], out)
+    for by in BY:
+        command.report(Asked([tmp_path / "ours"]), by, told()[0])
+    command.verify([tmp_path / "ours"], "", told()[0])

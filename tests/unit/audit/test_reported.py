@@ -16,6 +16,7 @@ from tests.unit.audit.logs import call as vault_call
 from vaultauthz.audit import command
 from vaultauthz.audit.command import Asked
 from vaultauthz.audit.files import Log, LogError
+from vaultauthz.audit.order import by_chain
 from vaultauthz.audit.reported import BY, report
 from vaultauthz.audit.wanted import Wanted
 from vaultauthz.core import events
@@ -81,10 +82,10 @@ def test_on_a_narrow_terminal(tmp_path: Path) -> None:
 def test_what_is_asked_for(tmp_path: Path) -> None:
     """Other requests are not counted."""
     assert printed(tmp_path / "a", caller="shop")[-1] == "3 requests"
-    assert printed(tmp_path / "a", credential="c2")[-1] == "1 requests"
+    assert printed(tmp_path / "a", credential="c2")[-1] == "1 request"
     assert printed(tmp_path / "a", upstream="none") == ["no request in there that fits"]
     since = Wanted(since=START + timedelta(seconds=5), until=START + timedelta(seconds=8))
-    assert report(Log([file(tmp_path / "a", LOG)]), "upstream", since).requests == 2
+    assert report(Log([file(tmp_path / "a", LOG)], by_chain), "upstream", since).requests == 2
 
 
 def test_as_json(tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ def test_each_request_is_in_one_row(
             for n, (upstream, caller, credential) in enumerate(requests)
         )
     )
-    found = report(Log([file(tmp_path_factory.getbasetemp() / by, log)]), by, Wanted())
+    found = report(Log([file(tmp_path_factory.getbasetemp() / by, log)], by_chain), by, Wanted())
     assert found.requests == sum(row.allowed + row.denied for row in found.rows) == len(requests)
     allowed = Counter(upstream for upstream, _, credential in requests if credential)
     where = BY[by].index("upstream")
@@ -137,4 +138,4 @@ def test_each_request_is_in_one_row(
 def test_no_log_of_ours(tmp_path: Path, data: bytes) -> None:
     """It is an error, not a report of nothing."""
     with pytest.raises(LogError, match="no line of a vaultauthz audit log"):
-        report(Log([file(tmp_path / "a", data)]), "upstream", Wanted())
+        report(Log([file(tmp_path / "a", data)], by_chain), "upstream", Wanted())

@@ -67,6 +67,15 @@ def test_a_crash_is_no_finding(tmp_path: Path) -> None:
     assert "-- " in text
     assert "late start" in text
     assert "torn" in text
+    assert "The chain holds from number 3 on" in text
+
+
+def test_two_chains(tmp_path: Path) -> None:
+    """What a chain cannot show is said."""
+    status, text = verified(tmp_path / "a", b"".join(LINES) + written(used(60), used(61)))
+    assert status == 0
+    assert "Each of the 2 chains holds" in text
+    assert "or a whole chain, would not show" in text
 
 
 def test_a_seal_shows_a_lost_end(tmp_path: Path) -> None:
@@ -80,7 +89,14 @@ def test_a_seal_shows_a_lost_end(tmp_path: Path) -> None:
         assert verified(path, data)[0] == 0
         status, text = verified(path, data, seal)
         assert status == 1
-        assert "the sealed line is not in there" in text
+        assert "The sealed line is not in there" in text
+
+
+def test_a_seal_of_an_older_file(tmp_path: Path) -> None:
+    """It is no finding that a line is not there which is in another file."""
+    seal = seal_of(verified(tmp_path / "a", b"".join(LINES[:2]))[1])
+    with pytest.raises(LogError, match="begins with number 4, and the seal is of number 2"):
+        verified(tmp_path / "a", b"".join(LINES[3:]), seal)
 
 
 def test_a_seal_before_a_torn_line(tmp_path: Path) -> None:
@@ -110,7 +126,7 @@ def test_many_breaks_are_counted(tmp_path: Path) -> None:
     status, text = verified(path, LINES[0] + b"rubbish\n" * 3000 + LINES[1])
     assert status == 1
     assert len(text.splitlines()) < 30
-    assert "… and 2,981 more (--json)" in text
+    assert "… and 982 more (--json)" in text
 
 
 @pytest.mark.parametrize("data", [b"", b"\n", b"hello\n" * 5000, vaults(vault_call(1, "a"))])

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from vaultauthz.core.events import RENEWED, Event
+from vaultauthz.core.events import RENEWED, Access, Event
 from vaultauthz.observe.chain import Chain, NotOursError, digest, resume
-from vaultauthz.observe.record import Entry, of_event
+from vaultauthz.observe.record import Entry, of_access, of_event
 from vaultauthz.observe.verify import Break, Kind, verify
 
 
@@ -102,9 +102,51 @@ def test_wrong_anchor() -> None:
 
 def test_new_chain_is_a_note() -> None:
     """Standard output has a chain for each start."""
-    found = list(verify(LINES + written(2)))
+    later = [Chain().link(entry(20))]
+    found = list(verify(LINES + later))
     assert kinds(found) == [(13, Kind.RESTARTED)]
     assert not found[0].tampering
+
+
+def test_a_chain_does_not_begin_before_the_one_above() -> None:
+    """The end of a log put before its beginning, or a log twice: each by itself would hold."""
+    for lines in (LINES[8:] + LINES[:4], LINES + LINES):
+        (_, found) = [one for one in verify(lines) if one.kind is not Kind.LATE_START]
+        assert found.tampering
+        assert "a time before that of the lines above" in found.detail
+    request = Access("production", "db", 1.79e9 - 3600)
+    chain = Chain()
+    later = [chain.link(of_access(request)), chain.link(entry(20))]
+    assert kinds(list(verify(LINES + later))) == [
+        (13, Kind.RESTARTED)
+    ]  # a request may be told late
+
+
+@pytest.mark.parametrize("rubbish", [b"rubbish\n", b"\n", b'{"tim":1}\n'])
+def test_only_a_crash_leaves_a_torn_line(rubbish: bytes) -> None:
+    """Where nothing after it vouches for a piece, it must look like one."""
+    assert kinds(list(verify([*LINES[:3], rubbish]))) == [(4, Kind.UNREADABLE)]
+    assert kinds(list(verify([*LINES[:3], rubbish, Chain().link(entry(20))]))) == [
+        (4, Kind.UNREADABLE),
+        (5, Kind.RESTARTED),
+    ]
+    assert kinds(list(verify([*LINES[:3], LINES[3][:40]]))) == [(4, Kind.TORN)]
+
+
+def test_a_file_that_begins_with_a_torn_line() -> None:
+    """A crash in the first line after a rotation: the next start goes on from the piece."""
+    piece = LINES[0][:50] + b"\n"
+    chain = resume(piece, whole=True)
+    lines = [*LINES, piece, chain.link(entry(20)), chain.link(entry(21))]
+    found = list(verify(lines))
+    assert kinds(found) == [(13, Kind.TORN), (14, Kind.RESTARTED)]
+
+
+def test_many_pieces_are_counted() -> None:
+    """They cost no memory, and the page stays short."""
+    found = list(verify([LINES[0]] + [b"\n"] * 5000))
+    assert len(found) == 1001
+    assert found[-1].detail == "4000 more such lines"
 
 
 @given(st.integers(0, 12), st.data())
