@@ -132,16 +132,14 @@ def test_each_credential_is_in_both_logs(logs: Logs, answer: Asking) -> None:
 
 
 def test_what_was_taken_out_of_ours(logs: Logs, answer: Asking, tmp_path: Path) -> None:
-    """The chain shows that a line is missing, and Vault's log what it said."""
-    copy = logs.without(
-        logs.ours, tmp_path, '"event":"lease.issued","stage":"production","upstream":"db"'
-    )
-    assert answer("verify", copy)[1]["tampering"] == 1
+    """The chain shows that lines are missing, and Vault's log what they were about."""
     (lease,) = [
         one["lease_id"]
         for one in logs.lines()
         if (one["event"], one["upstream"]) == ("lease.issued", "db")
     ]
+    copy = logs.without(logs.ours, tmp_path, lease)
+    assert answer("verify", copy)[1]["tampering"] > 0
     status, found = answer("join", copy, "--vault", logs.vault)
     assert status == 1
     (text,) = found["findings"]
