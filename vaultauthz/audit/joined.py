@@ -33,6 +33,7 @@ class Joined:
     """What the two logs tell together. ``findings`` are sentences; no crash or restart explains them."""
 
     rows: list[Row]
+    calls: dict[str, Call]  # that both logs have, by Vault's request id
     findings: list[str]
     matched: int  # calls of ours, of the time that is wanted, that Vault's log has
     outside: int  # and those of a time that it does not cover
@@ -65,7 +66,7 @@ def join(ours: Ours, vault: VaultLog, wanted: Wanted) -> Joined:
             others.append(_Issued(call.accessor, call.lease_id, call.time, call.id, call.address))
     ends = _token_ends(ours, found)
     rows = [_row(one, found, ends) for one in ours.credentials.values() if _is_wanted(one, wanted)]
-    rows.sort(key=lambda row: (row.credential.issued, row.credential.place))
+    rows.sort(key=lambda row: (row.credential.issued.time, row.credential.place))
     calls = {key: told for key, told in ours.calls.items() if wanted.covers({"time": told.time})}
     missing = {key: told for key, told in calls.items() if key not in found}
     outside = sum(not _covers(vault, told) for told in missing.values())
@@ -74,7 +75,7 @@ def join(ours: Ours, vault: VaultLog, wanted: Wanted) -> Joined:
     if wanted.everything:
         findings += _unknown(ours, found, others)
     whole = wanted.everything and bool(matched) and not outside
-    return Joined(rows, findings, matched, outside, whole)
+    return Joined(rows, found, findings, matched, outside, whole)
 
 
 def _is_unknown(call: Call, ours: Ours, wanted: Wanted) -> bool:
@@ -92,7 +93,7 @@ def _is_wanted(one: Credential, wanted: Wanted) -> bool:
     """One that was used as is wanted; where nothing in particular is, also one that was only issued then."""
     if one.uses > 0 or wanted.credential == one.place[2]:
         return True
-    return wanted.everything and wanted.covers({"time": one.issued})
+    return wanted.everything and wanted.covers({"time": one.issued.time})
 
 
 def _token_ends(ours: Ours, found: dict[str, Call]) -> dict[str, tuple[str, str]]:
@@ -105,10 +106,10 @@ def _token_ends(ours: Ours, found: dict[str, Call]) -> dict[str, tuple[str, str]
 
 
 def _row(one: Credential, found: dict[str, Call], ends: dict[str, tuple[str, str]]) -> Row:
-    call = found.get(one.vault_request)
+    call = found.get(one.issued.vault_request)
     end, ended = one.end, one.ended
     # Without a lease it outlives the token that it was read with.
-    if call and not end and one.lease_id:
+    if call and not end and one.issued.lease_id:
         end, ended = ends.get(call.accessor, ("", ""))
     return Row(one, call, end, ended)
 
@@ -143,7 +144,7 @@ def _strangers(calls: dict[str, Told], matched: int) -> Iterator[str]:
 def _missing(
     missing: dict[str, Told], vault: VaultLog, rows: list[Row], wanted: Wanted
 ) -> Iterator[str]:
-    asked = {row.credential.vault_request for row in rows}
+    asked = {issue.vault_request for row in rows for issue in row.credential.issues}
     for call, told in missing.items():
         if _covers(vault, told) and (wanted.everything or call in asked):
             yield (

@@ -31,14 +31,21 @@ class Told:
     upstream: str
 
 
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """When Vault issued a credential, by which request; "" where our log does not say."""
+
+    time: str = ""
+    vault_request: str = ""
+    lease_id: str = ""
+
+
 @dataclass(slots=True)
 class Credential:
     """One credential, of one upstream in one stage. Times are as in the log."""
 
     place: Place
-    lease_id: str = ""
-    issued: str = ""  # when
-    vault_request: str = ""  # by which it was issued
+    issues: list[Issue] = field(default_factory=list)  # several of a static one that came again
     renewed: int = 0
     end: str = ""  # the event
     ended: str = ""
@@ -48,11 +55,20 @@ class Credential:
     last: str = ""
     late: int = 0  # uses after its end
 
+    @property
+    def issued(self) -> Issue:
+        """The latest."""
+        return self.issues[-1] if self.issues else Issue()
+
+    def issued_for(self, when: str) -> Issue:
+        """That which a request of this time used."""
+        before = [one for one in self.issues if one.time <= when]
+        return before[-1] if before else Issue()
+
     def issue(self, record: dict[str, Any]) -> None:
-        """It is there; a static one may come again after it was lost, and then that counts."""
-        self.issued = text_of(record, "time")
-        self.vault_request = text_of(record, "vault_request_id")
-        self.lease_id = text_of(record, "lease_id")
+        """It is there; a static one may come again after it was lost."""
+        keys = ("time", "vault_request_id", "lease_id")
+        self.issues.append(Issue(*(text_of(record, key) for key in keys)))
         self.end = self.ended = ""
 
     def use(self, record: dict[str, Any]) -> None:

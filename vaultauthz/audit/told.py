@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from vaultauthz.audit.files import text_of
@@ -41,13 +42,13 @@ def _cells(row: Row) -> list[str]:
         name,
         upstream,
         f"{one.uses:,}",
-        short(one.issued),
+        short(one.issued.time),
         _holder(row.call) or NOBODY,
         short(row.ended),
         f"{len(one.callers):,}",
         short(one.last),
         stage,
-        one.vault_request or NOBODY,
+        one.issued.vault_request or NOBODY,
     ]
 
 
@@ -55,9 +56,8 @@ def _holder(call: Call | None) -> str:
     """To whom Vault issued it: by which method, as which role."""
     if call is None:
         return ""
-    return (
-        call.display_name if call.role in call.display_name else f"{call.display_name} {call.role}"
-    )
+    named = call.display_name == call.role or call.display_name.endswith(f"-{call.role}")
+    return call.display_name if named or not call.role else f"{call.display_name} {call.role}"
 
 
 def _tell_sums(ours: Ours, found: Joined, out: Told) -> None:
@@ -89,7 +89,7 @@ def _tell_requests(ours: Ours, found: Joined, out: Told) -> None:
             f"  {told['decision'] or NOBODY:<10}  {_outcome(told)}",
         )
         if row := rows.get((told["stage"], told["upstream"], told["credential_id"])):
-            out.lines(*_story(row))
+            out.lines(*_story(row, found.calls, told["time"]))
     if ours.asked > MOST_REQUESTS:
         out.lines(f"{ours.asked:,} have this id; the first {MOST_REQUESTS} are shown")
 
@@ -106,22 +106,29 @@ def _outcome(told: dict[str, str]) -> str:
     return place + (f", answered {told['status']}" if told["status"] else "")
 
 
-def _story(row: Row) -> list[str]:
-    one, call = row.credential, row.call
-    lease = f", lease {one.lease_id}" if one.lease_id else ""
-    lines = [f"  credential  {one.place[2]}{lease}"]
-    issued = f"  issued      {one.issued or 'before this log begins'}"
-    lines.append(issued + (f" by Vault's request {one.vault_request}" if one.vault_request else ""))
-    if call:
+def _story(row: Row, calls: Mapping[str, Call], when: str) -> list[str]:
+    one = row.credential
+    issue = one.issued_for(when)
+    lease = f", lease {issue.lease_id}" if issue.lease_id else ""
+    by = f" by Vault's request {issue.vault_request}" if issue.vault_request else ""
+    lines = [
+        f"  credential  {one.place[2]}{lease}",
+        f"  issued      {issue.time or 'before this log begins'}{by}",
+    ]
+    if call := calls.get(issue.vault_request):
         policies = ", ".join(call.policies) or NOBODY
         lines += [
             f"  Vault       {call.operation} {call.namespace}{call.path}, from {call.address}",
             f"  to          {_holder(call)}, policies {policies}, entity {call.entity or NOBODY}",
         ]
+    if issue != one.issued:
+        return [*lines, f"  read again  {one.issued.time}"]
     if one.renewed:
         lines.append(f"  renewed     {one.renewed} time{'s' * (one.renewed > 1)}")
-    lines.append(f"  ended       {f'{row.ended} ({row.end})' if row.ended else 'not in this log'}")
-    return lines
+    return [
+        *lines,
+        f"  ended       {f'{row.ended} ({row.end})' if row.ended else 'not in this log'}",
+    ]
 
 
 def _as_json(ours: Ours, found: Joined) -> dict[str, Any]:
@@ -145,8 +152,8 @@ def _row_as_json(row: Row) -> dict[str, Any]:
         "credential_id": name,
         "upstream": upstream,
         "stage": stage,
-        "lease_id": one.lease_id,
-        "issued": one.issued,
+        "lease_id": one.issued.lease_id,
+        "issued": one.issued.time,
         "renewed": one.renewed,
         "ended": row.ended,
         "end": row.end,
@@ -155,7 +162,7 @@ def _row_as_json(row: Row) -> dict[str, Any]:
         "first_use": one.first,
         "last_use": one.last,
         "late_uses": one.late,
-        "vault_request_id": one.vault_request,
+        "vault_request_id": one.issued.vault_request,
         "vault": None
         if call is None
         else {

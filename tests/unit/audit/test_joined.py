@@ -42,6 +42,14 @@ def joined(folder: Path, ours: bytes, vault: bytes, **wanted: str) -> tuple[int,
     return status, json.loads(text.getvalue())
 
 
+def story(folder: Path, ours: bytes, vault: bytes, request: str) -> list[str]:
+    """What is told to people of one request."""
+    out, text = told()
+    asked = Asked([file(folder / "ours", ours)], Wanted(request=request))
+    command.join(asked, [file(folder / "vault", vault)], out)
+    return text.getvalue().partition("\n\n")[0].splitlines()
+
+
 def findings(folder: Path, ours: tuple[Any, ...], vault: tuple[Any, ...]) -> list[str]:
     """What is found; with something, status 1."""
     status, found = joined(folder, written(*ours), vaults(*vault))
@@ -85,7 +93,13 @@ def test_a_secret_that_comes_back(tmp_path: Path) -> None:
     lost = happened(4, events.LOST, upstream="db", credential_id="c1")
     again = happened(20, events.ISSUED, upstream="db", credential_id="c1", vault_request_id="v3")
     vault = (*VAULTS[:3], call(20, "v3"), VAULTS[3])
-    assert findings(tmp_path, (*OURS[:4], lost, again, used(30, "c1")), vault) == []
+    ours = (*OURS[:4], lost, again, used(30, "c1", request_id="r2"))
+    assert findings(tmp_path, ours, vault) == []
+    # A request is told with what was read before it.
+    for request, issue, last in (("r1", "v2", "read again"), ("r2", "v3", "ended")):
+        lines = story(tmp_path, written(*ours), vaults(*vault), request)
+        assert any(line.endswith(f"by Vault's request {issue}") for line in lines)
+        assert lines[-1].startswith(f"  {last}")
 
 
 def test_a_call_that_vault_does_not_have(tmp_path: Path) -> None:
@@ -120,10 +134,7 @@ def test_a_lease_that_we_do_not_have(tmp_path: Path) -> None:
 
 def test_one_request_whole(tmp_path: Path) -> None:
     """For people, from the client to Vault's call."""
-    out, text = told()
-    asked = Asked([file(tmp_path / "ours", written(*OURS))], Wanted(request="r1"))
-    assert command.join(asked, [file(tmp_path / "vault", vaults(*VAULTS))], out) == 0
-    assert text.getvalue().splitlines() == [
+    assert story(tmp_path, written(*OURS), vaults(*VAULTS), "r1") == [
         "2026-11-22T08:00:03.000000Z  GET db.test/rows",
         "  caller      shop, by envoy",
         "  allowed     upstream db, stage production, answered 200",
@@ -132,9 +143,23 @@ def test_one_request_whole(tmp_path: Path) -> None:
         "  Vault       read database/creds/shop, from 10.0.0.7",
         "  to          approle shop, policies shop, entity e-1",
         "  ended       2026-11-22T08:01:00.000000Z (lease.revoked)",
-        "",
-        "2 calls to Vault in both logs",
     ]
+
+
+@pytest.mark.parametrize(
+    ("display", "role", "shown"),
+    [
+        ("approle", "app", "approle app"),
+        ("kubernetes-shop", "shop", "kubernetes-shop"),
+        ("root", "", "root"),
+    ],
+)
+def test_the_role_is_told(tmp_path: Path, display: str, role: str, shown: str) -> None:
+    """Once; also where its name is part of the method's."""
+    entry = call(2, "v2", lease=LEASE)
+    entry["auth"] = {**entry["auth"], "display_name": display, "metadata": {"role": role}}
+    lines = story(tmp_path, written(*OURS), vaults(VAULTS[1], entry, VAULTS[3]), "r1")
+    assert f"  to          {shown}, policies shop, entity e-1" in lines
 
 
 def test_a_static_secret_outlives_its_token(tmp_path: Path) -> None:
