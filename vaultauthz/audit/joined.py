@@ -71,9 +71,12 @@ def join(ours: Ours, vault: VaultLog, wanted: Wanted) -> Joined:
     missing = {key: told for key, told in calls.items() if key not in found}
     outside = sum(not _covers(vault, told) for told in missing.values())
     matched = len(calls) - len(missing)
-    findings = [*_strangers(calls, matched), *_missing(missing, vault, rows, wanted), *_late(rows)]
-    if wanted.everything:
-        findings += _unknown(ours, found, others)
+    findings = [
+        *_strangers(calls, matched),
+        *_missing(missing, vault, rows, wanted),
+        *_late(rows),
+        *_unknown(ours, found, others),
+    ]
     whole = wanted.everything and bool(matched) and not outside
     return Joined(rows, found, findings, matched, outside, whole)
 

@@ -106,6 +106,26 @@ def test_a_call_that_vault_does_not_have(tmp_path: Path) -> None:
     """Its line was taken out, or the file is another node's."""
     (text,) = findings(tmp_path, OURS, (VAULTS[0], VAULTS[1], VAULTS[3]))
     assert text.startswith("Vault's log has no request v2, by which ours has lease.issued of db")
+    unset = {**call(0, "x"), "time": "0001-01-01T00:00:00Z"}  # what Go writes for no time
+    assert findings(tmp_path, OURS, (unset, VAULTS[0], VAULTS[1], VAULTS[3])) == [text]
+
+
+def test_what_is_on_its_way(tmp_path: Path) -> None:
+    """While the logs are copied, or where they begin, one may not have yet what the other has."""
+    for vault in (
+        (
+            call(1.5, "x"),
+            VAULTS[1],
+            VAULTS[3],
+        ),  # v2, half a second later, may be of the file before
+        (VAULTS[0], VAULTS[1], call(3, "x")),  # or comes after
+        (
+            *VAULTS[:3],
+            call(89, "x", lease="database/creds/shop/new"),
+            VAULTS[3],
+        ),  # ours comes after
+    ):
+        assert findings(tmp_path, OURS, vault) == []
 
 
 def test_a_time_that_vaults_log_does_not_cover(tmp_path: Path) -> None:
@@ -123,7 +143,7 @@ def test_a_lease_that_we_do_not_have(tmp_path: Path) -> None:
     theirs = (
         call(30, "x1", lease="database/creds/shop/stolen"),
         call(31, "x2", lease="database/creds/other/1", token="hmac-2"),
-        call(32, "x3", lease=LEASE, path="sys/leases/renew"),
+        call(32, "x3", lease="database/creds/shop/older", path="sys/leases/renew"),
     )
     (text,) = findings(tmp_path, OURS, (*VAULTS[:3], *theirs, VAULTS[3]))
     assert text.startswith("Vault issued lease database/creds/shop/stolen to a token of ours")
