@@ -22,17 +22,17 @@ _AT_ONCE: Final = 1 << 20
 
 def by_chain(paths: Sequence[Path]) -> list[Path]:
     """Ours: each file after the one whose last hash it begins with; otherwise by time."""
-    ends = sorted((_ends(path) for path in paths), key=lambda one: one.time)
-    if len(ends) < 2:
+    if len(paths) < 2:
         return list(paths)
-    before = {one.needs: one for one in ends if one.needs}
-    followed = {one.needs for one in ends} & {one.leads_to for one in ends} - {""}
+    ends = sorted((_ends(path) for path in paths), key=lambda one: one.time)
+    after = {one.needs: one for one in ends if one.needs}  # by the hash that leads to it
+    followed = after.keys() & {one.leads_to for one in ends}
     ordered: list[_Ends] = []
     for first in ends:
         one: _Ends | None = first if first.needs not in followed else None
         while one and one not in ordered:
             ordered.append(one)
-            one = before.get(one.leads_to)
+            one = after.get(one.leads_to)
     return [one.path for one in (*ordered, *(one for one in ends if one not in ordered))]
 
 
