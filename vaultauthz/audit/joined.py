@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from vaultauthz.audit.ours import Credential, Ours, Told, is_after
+from vaultauthz.audit.ours import Credential, OurCall, Ours, is_after
 from vaultauthz.audit.vault_log import Call, VaultLog
 from vaultauthz.audit.wanted import Wanted, time_of
 
@@ -67,9 +67,9 @@ def join(ours: Ours, vault: VaultLog, wanted: Wanted) -> Joined:
     ends = _token_ends(ours, found)
     rows = [_row(one, found, ends) for one in ours.credentials.values() if _is_wanted(one, wanted)]
     rows.sort(key=lambda row: (row.credential.issued.time, row.credential.place))
-    calls = {key: told for key, told in ours.calls.items() if wanted.covers({"time": told.time})}
-    missing = {key: told for key, told in calls.items() if key not in found}
-    outside = sum(not _covers(vault, told) for told in missing.values())
+    calls = {key: line for key, line in ours.calls.items() if wanted.covers({"time": line.time})}
+    missing = {key: line for key, line in calls.items() if key not in found}
+    outside = sum(not _covers(vault, line) for line in missing.values())
     matched = len(calls) - len(missing)
     findings = [
         *_strangers(calls, matched),
@@ -117,9 +117,9 @@ def _row(one: Credential, found: dict[str, Call], ends: dict[str, tuple[str, str
     return Row(one, call, end, ended)
 
 
-def _covers(vault: VaultLog, told: Told) -> bool:
+def _covers(vault: VaultLog, line: OurCall) -> bool:
     """Whether Vault's log should have it. Vault wrote its line before we did."""
-    return _within(told.time, vault.begins, vault.ends, earlier=_ON_THE_WAY)
+    return _within(line.time, vault.begins, vault.ends, earlier=_ON_THE_WAY)
 
 
 def _within(when: str, begins: str, ends: str, *, earlier: timedelta = timedelta()) -> bool:
@@ -127,8 +127,7 @@ def _within(when: str, begins: str, ends: str, *, earlier: timedelta = timedelta
 
     ``earlier``: by how much its own line may be before that.
     """
-    times = [time_of({"time": one}) for one in (when, begins, ends)]
-    then, first, last = times
+    then, first, last = (time_of({"time": one}) for one in (when, begins, ends))
     if then is None or first is None or last is None:
         return False
     if not _EVER[0] < min(then, first, last) <= max(then, first, last) < _EVER[1]:
@@ -136,7 +135,7 @@ def _within(when: str, begins: str, ends: str, *, earlier: timedelta = timedelta
     return first + earlier <= then < last - _ON_THE_WAY
 
 
-def _strangers(calls: dict[str, Told], matched: int) -> Iterator[str]:
+def _strangers(calls: dict[str, OurCall], matched: int) -> Iterator[str]:
     if calls and not matched:
         yield (
             f"none of our {len(calls):,} calls to Vault is in that log: it is another Vault's, or of "
@@ -145,19 +144,19 @@ def _strangers(calls: dict[str, Told], matched: int) -> Iterator[str]:
 
 
 def _missing(
-    missing: dict[str, Told], vault: VaultLog, rows: list[Row], wanted: Wanted
+    missing: dict[str, OurCall], vault: VaultLog, rows: list[Row], wanted: Wanted
 ) -> Iterator[str]:
     asked = {issue.vault_request for row in rows for issue in row.credential.issues}
-    for call, told in missing.items():
-        if _covers(vault, told) and (wanted.everything or call in asked):
+    for call, line in missing.items():
+        if _covers(vault, line) and (wanted.everything or call in asked):
             yield (
-                f"Vault's log has no request {call}, by which ours has {told.event} of "
-                f"{_of(told)} at {told.time}: an audit file of another node, or lines are missing"
+                f"Vault's log has no request {call}, by which ours has {line.event} of "
+                f"{_of(line)} at {line.time}: an audit file of another node, or lines are missing"
             )
 
 
-def _of(told: Told) -> str:
-    return f"{told.upstream or 'a login'}, stage {told.stage}"
+def _of(line: OurCall) -> str:
+    return f"{line.upstream or 'a login'}, stage {line.stage}"
 
 
 def _late(rows: list[Row]) -> Iterator[str]:

@@ -22,7 +22,7 @@ MOST_REQUESTS: Final = 20  # that are told whole
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class OurCall:
     """A line of ours about a call to Vault."""
 
     event: str
@@ -88,7 +88,7 @@ class Ours:
     """A log, read."""
 
     credentials: dict[Place, Credential] = field(default_factory=dict)
-    calls: dict[str, Told] = field(default_factory=dict)  # by Vault's request id
+    calls: dict[str, OurCall] = field(default_factory=dict)  # by Vault's request id
     logins: dict[str, str] = field(default_factory=dict)  # the same to the token's accessor
     tokens_ended: dict[str, tuple[str, str]] = field(default_factory=dict)  # by accessor
     leases: set[str] = field(default_factory=set)  # and accessors, whatever happened to them
@@ -136,8 +136,8 @@ def _add(ours: Ours, record: dict[str, Any], wanted: Wanted) -> None:
         ours.ends = max(ours.ends, when)
     ours.leases.add(text_of(record, "lease_id"))
     if call:
-        told = Told(event, when, text_of(record, "stage"), text_of(record, "upstream"))
-        ours.calls[call] = told
+        made = OurCall(event, when, text_of(record, "stage"), text_of(record, "upstream"))
+        ours.calls[call] = made
     if event == events.LOGIN:
         ours.logins[call] = text_of(record, "lease_id")
     elif event in _TOKEN_ENDED:

@@ -33,8 +33,6 @@ class Call:
     policies: tuple[str, ...]
     accessor: str  # of the token that it was made with, or that it made
     lease_id: str  # that it issued
-    error: str
-    is_login: bool
 
 
 class VaultLog:
@@ -79,8 +77,7 @@ class VaultLog:
 
 def _call(entry: dict[str, Any]) -> Call:
     request, answer = part_of(entry, "request"), part_of(entry, "response")
-    given = part_of(answer, "auth")
-    auth = given or part_of(entry, "auth")
+    auth = part_of(answer, "auth") or part_of(entry, "auth")
     return Call(
         text_of(request, "id"),
         text_of(entry, "time"),
@@ -94,8 +91,6 @@ def _call(entry: dict[str, Any]) -> Call:
         _policies(auth),
         sys.intern(text_of(auth, "accessor")),
         text_of(part_of(answer, "secret"), "lease_id"),
-        text_of(entry, "error"),
-        is_login=bool(given),
     )
 
 

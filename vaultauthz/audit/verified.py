@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from vaultauthz.audit.files import Log, LogError, record_of
+from vaultauthz.audit.reported import counted
 from vaultauthz.observe.chain import Chain
 from vaultauthz.observe.record import place_of
 from vaultauthz.observe.verify import Break, Verifier
@@ -141,9 +142,9 @@ def _tell(found: Verification, out: Told) -> None:
     more = found.tampering + found.notes - _SHOWN
     if more > 0:
         out.lines(f"   … and {more:,} more (--json)")
-    files = len(found.log.paths)
+    read = f"{counted(found.lines, 'line')} in {counted(len(found.log.paths), 'file')}"
     out.lines(
-        f"{found.lines:,} lines in {files} file{'s' * (files > 1)}, {found.begins} to {found.ends}",
+        f"{read}, {found.begins} to {found.ends}",
         *_verdict(found),
         f"Seal: {found.seal}",
     )

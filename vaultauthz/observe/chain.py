@@ -52,6 +52,11 @@ def digest(text: bytes) -> str:
     return sha256(text).hexdigest() if text else ""
 
 
+def may_be_torn(piece: bytes) -> bool:
+    """Whether a crash can have left it of a line of ours."""
+    return piece[: len(_OPENING)] == _OPENING[: len(piece)]
+
+
 def resume(tail: bytes, *, whole: bool) -> Chain:
     """The chain of a file from its last bytes; ``whole`` when they are all it has.
 
@@ -67,6 +72,6 @@ def resume(tail: bytes, *, whole: bool) -> Chain:
         place = place_of(lines[at])
         if place:
             return Chain(place[0], digest(b"\n".join(lines[at:])))
-    if whole and all(piece[:8] == _OPENING[: len(piece)] for piece in lines):
+    if whole and all(may_be_torn(piece) for piece in lines):
         return Chain(0, digest(b"\n".join(lines)))  # torn before its first line was out
     raise NotOursError("its last lines are no audit records; move the file away or name another")

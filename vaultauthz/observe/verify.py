@@ -9,7 +9,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Final
 
-from vaultauthz.observe.chain import Chain, digest
+from vaultauthz.observe.chain import Chain, digest, may_be_torn
 from vaultauthz.observe.record import place_of
 
 
@@ -28,7 +28,6 @@ class Kind(StrEnum):
 _TIME: Final = slice(9, 36)
 _HEAD: Final = 100
 _REQUEST: Final = b'"event":"request.'
-_OPENING: Final = b'{"time":'
 _SLACK: Final = 5.0  # seconds by which a clock may have been set back
 _MOST_PIECES: Final = 1000  # that are told one by one
 _NOTES: Final = frozenset({Kind.TORN, Kind.RESTARTED, Kind.LATE_START})
@@ -85,7 +84,7 @@ class Verifier:
             text = raw.removesuffix(b"\n")
             place = place_of(text)
             if place is None:
-                self._pieces.add(number, text, whole=raw.endswith(b"\n"))
+                self._pieces.add(number, text)
                 self._go_on(text)
                 continue
             yield from self._record(number, *place)
@@ -166,14 +165,12 @@ class _Pieces:
         """Of all of them, as a file would have it that begins with them; "" for none."""
         return self._hash.hexdigest() if self._kept else ""
 
-    def add(self, number: int, text: bytes, *, whole: bool) -> None:
+    def add(self, number: int, text: bytes) -> None:
         self._hash.update(b"\n" + text if self._kept else text)
         if len(self._kept) == _MOST_PIECES:
             self._more += 1
             return
-        # What follows a torn line begins anew; only the very last has no newline.
-        torn = text[: len(_OPENING)] == _OPENING[: len(text)] and (bool(text) or not whole)
-        self._kept.append((number, torn))
+        self._kept.append((number, bool(text) and may_be_torn(text)))
 
     def vouched(self) -> Iterator[Break]:
         """They were there when the next line was written."""

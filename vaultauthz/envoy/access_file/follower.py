@@ -131,9 +131,9 @@ class Follower:
 
     def _begin_anew(self) -> None:
         """From what is written, so that no line is lost; what is not yet will be there twice."""
+        self._keep(at_once=True)
         self._trail.close()
         self._trail = Trail(self._path)
-        self._keep(at_once=True)
 
     def _over(self) -> bool:
         return self._closing.is_set() and time.monotonic() >= self._end_at
