@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -95,3 +96,16 @@ def test_no_bytes_do_harm(log: Path, data: bytes) -> None:
     kept(log).write_bytes(data)
     with pytest.raises(BadPositionError):
         load(log)
+
+
+def test_a_disk_that_takes_half_of_it(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was kept before stays: half a position would have the whole log read anew."""
+    first = Position.of(27, OPENING)
+    save(log, first)
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:10]))
+    with pytest.raises(OSError, match="No space left"):
+        save(log, Position.of(200, OPENING))
+    found = load(log)
+    assert found
+    assert found[0] == first

@@ -8,6 +8,7 @@ next one.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -83,7 +84,9 @@ def save(log: Path, position: Position) -> None:
         new.unlink()
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
-        os.write(fd, json.dumps(kept).encode() + b"\n")
+        data = json.dumps(kept).encode() + b"\n"
+        if os.write(fd, data) < len(data):  # what is there stays: half a position is none
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         os.close(fd)
     new.replace(place)
