@@ -88,14 +88,14 @@ class Service:
         self.engine.keeper.watch(self.sds.changed)
         self.server: Door = door(self) if door else self._envoys(config)
         self.metrics.watch(self._gauges())
-        view = View(self.engine, self.metrics)
+        view = View(self.engine, self.metrics, lambda: self.audit.working)
         self.admin = Admin(config.listen, view) if config.listen.admin else None
 
     def _envoys(self, config: Config) -> Server:
         return Server(
             config.listen,
             self.check,
-            lambda: self.engine.ready,
+            lambda: self.ready,
             deadlines=any(upstream.per != "instance" for upstream in config.upstreams.values()),
             streams=self.sds.streams | {als.METHOD: collected(self.access_logs.stream)},
         )
@@ -107,8 +107,10 @@ class Service:
                 (r.stage, r.upstream, _left(r)) for r in rows() if r.upstream and r.shared
             ],
             logins=lambda: [(r.stage, _left(r)) for r in rows() if not r.upstream],
-            ready=lambda: self.engine.ready,
+            ready=lambda: self.ready,
             audit_dropped=lambda: self.audit.dropped,
+            audit_behind=lambda: self.audit.behind,
+            audit_working=lambda: self.audit.working,
             streams=lambda: self.server.open_streams,
             streams_refused=lambda: self.server.refused_streams,
             access_log_behind=lambda: self.follower.behind if self.follower else 0,
@@ -122,6 +124,11 @@ class Service:
             ignored=self.metrics.count_ignored,
             known=self.engine.knows,
         )
+
+    @property
+    def ready(self) -> bool:
+        """Whether checks are answered: the engine is ready, and their lines are written."""
+        return self.engine.ready and self.audit.working
 
     def rejected(self, upstream: str, stage: str, credential_id: str) -> bool:
         """A gateway tells of a 401; whether it concerns what is in use."""

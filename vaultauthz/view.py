@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from vaultauthz.admin.view import LeaseRow, Readiness, Waiting
 from vaultauthz.engine import Engine
 from vaultauthz.observe.metrics import Metrics
 
 
 class View:
-    """An ``AdminView`` over an engine and its metrics."""
+    """An ``AdminView`` over an engine and its metrics; ``recorded``: whether checks can be."""
 
-    def __init__(self, engine: Engine, metrics: Metrics) -> None:
+    def __init__(self, engine: Engine, metrics: Metrics, recorded: Callable[[], bool]) -> None:
         self._engine = engine
         self._metrics = metrics
+        self._recorded = recorded
 
     def ready(self) -> Readiness:
         """The engine's readiness, with every upstream that has no credential now."""
@@ -20,7 +23,8 @@ class View:
             Waiting(row.stage, row.upstream, row.last_error or row.state)
             for row in self._engine.keeper.waiting()
         )
-        return Readiness(self._engine.ready, waiting)
+        recorded = self._recorded()
+        return Readiness(self._engine.ready and recorded, waiting, recorded=recorded)
 
     def leases(self) -> list[LeaseRow]:
         """Every login (its upstream is "") and every lease."""

@@ -101,6 +101,8 @@ class Routes:
     def _readyz(self, call: Call) -> Answer:
         readiness = self._view.ready()
         shown: dict[str, object] = {"ready": readiness.ready}
+        if not readiness.recorded:
+            shown["audit"] = "cannot be written"
         # Probes carry no token; then the names of upstreams stay inside.
         if readiness.waiting and self._guard.admits(call.authorization):
             shown["waiting"] = [asdict(waiting) for waiting in readiness.waiting]

@@ -17,10 +17,14 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """``waiting`` names what is missing, optional upstreams too; ``ready`` leaves those out."""
+    """``waiting`` names what is missing, optional upstreams too; ``ready`` leaves those out.
+
+    While requests cannot be ``recorded`` they are refused, and nothing is ready.
+    """
 
     ready: bool
     waiting: tuple[Waiting, ...] = ()
+    recorded: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class AdminView(Protocol):
     """Called from several threads at once. Nothing here may wait for Vault."""
 
     def ready(self) -> Readiness:
-        """Whether every upstream that is not optional has its credential."""
+        """Whether every upstream that is not optional has its credential, and checks are recorded."""
         ...
 
     def leases(self) -> list[LeaseRow]:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
+from vaultauthz.observe.chain import halves
+
 STDIN: Final = Path("-")
 # Of one line. Vault writes whole answers, fingerprinted; ours are a few kilobytes.
 _LONGEST: Final = 8 * 1024 * 1024
@@ -80,8 +82,8 @@ def record_of(line: bytes) -> dict[str, Any] | None:
 
 
 def line_of_ours(line: bytes) -> dict[str, Any] | None:
-    """The same of a line of our audit log; None for any other."""
-    record = record_of(line)
+    """The same of a line of our audit log, also behind a torn one; None for any other."""
+    record = record_of(line) or record_of(halves(line)[-1])
     return record if record and type(record.get("seq")) is int and "event" in record else None
 
 

@@ -7,33 +7,51 @@ time, which an Envoy may tell much later. What says it is the chain.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from vaultauthz.audit.files import line_of, opened, record_of
-from vaultauthz.observe.chain import TAIL_BYTES, NotOursError, resume
-from vaultauthz.observe.record import place_of
+from vaultauthz.audit.files import line_of, line_of_ours, opened, record_of, text_of
+from vaultauthz.observe.chain import TAIL_BYTES, Ending, NotOursError, digest, ending
 
 _LOOKED_AT: Final = 100  # lines until a record; before it are torn ones at most
+_MOST_TORN: Final = 16  # files in a row that have no more than torn lines
 _AT_ONCE: Final = 1 << 20
 
 
 def by_chain(paths: Sequence[Path]) -> list[Path]:
-    """Ours: each file after the one whose last hash it begins with; otherwise by time."""
+    """Ours: each file after the one whose last hash it begins with; otherwise by time.
+
+    A file that has no more than torn lines goes where the chain has it, or to the end.
+    """
     if len(paths) < 2:
         return list(paths)
-    ends = sorted((_ends(path) for path in paths), key=lambda one: one.time)
+    found = sorted((_ends(path) for path in paths), key=lambda one: (one.time, one.changed))
+    ends, torn = [one for one in found if one.time], [one for one in found if not one.time]
     after = {one.needs: one for one in ends if one.needs}  # by the hash that leads to it
-    followed = after.keys() & {one.leads_to for one in ends}
+    ways = {one.path: _way(one, torn, after) for one in ends}
+    followed = {way[-1].path for way in ways.values() if way}
     ordered: list[_Ends] = []
     for first in ends:
-        one: _Ends | None = first if first.needs not in followed else None
-        while one and one not in ordered:
-            ordered.append(one)
-            one = after.get(one.leads_to)
-    return [one.path for one in (*ordered, *(one for one in ends if one not in ordered))]
+        way = [first] if first.path not in followed else []
+        while way and way[-1] not in ordered:
+            ordered += way
+            way = ways[way[-1].path]
+    return [one.path for one in (*ordered, *(one for one in found if one not in ordered))]
+
+
+def _way(one: _Ends, torn: Sequence[_Ends], after: Mapping[str, _Ends]) -> list[_Ends]:
+    """What comes after it: the file that the chain leads to, and torn ones before that."""
+    if following := after.get(digest(one.text)):
+        return [following]
+    for start in range(len(torn)):
+        text = one.text
+        for end in range(start, min(len(torn), start + _MOST_TORN)):
+            text += b"\n" + torn[end].text
+            if following := after.get(digest(text)):
+                return [*torn[start : end + 1], following]
+    return []
 
 
 def by_time(paths: Sequence[Path]) -> list[Path]:
@@ -43,12 +61,13 @@ def by_time(paths: Sequence[Path]) -> list[Path]:
 
 @dataclass(frozen=True, slots=True)
 class _Ends:
-    """Where a file's chain begins and ends: the hash in its first record, and that for the next file's."""
+    """Where a file's chain begins and ends: the hash in its first record, and what the next file's is of."""
 
     path: Path
-    time: str
+    time: str  # "" where there is no record
     needs: str
-    leads_to: str
+    text: bytes  # which the hash covers
+    changed: int  # in ns since 1970, which compression leaves as it is
 
 
 def _ends(path: Path) -> _Ends:
@@ -56,10 +75,10 @@ def _ends(path: Path) -> _Ends:
     with opened(path) as file:
         tail, whole = _tail(file)
     try:
-        leads_to = resume(tail, whole=whole).prev
+        end = ending(tail, whole=whole)
     except NotOursError:
-        leads_to = ""
-    return _Ends(path, time, needs, leads_to)
+        end = Ending()
+    return _Ends(path, time, needs, end.text, path.stat().st_mtime_ns)
 
 
 def _head(path: Path) -> tuple[str, str]:
@@ -67,10 +86,10 @@ def _head(path: Path) -> tuple[str, str]:
     with opened(path) as file:
         for _ in range(_LOOKED_AT):
             line = line_of(file, path)
-            record = record_of(line) if line else None
+            record = (line_of_ours(line) or record_of(line)) if line else None
             if record:
                 time = record.get("time")
-                return (time if isinstance(time, str) else ""), (place_of(line) or (0, ""))[1]
+                return (time if isinstance(time, str) else ""), text_of(record, "prev")
             if not line:
                 break
     return "", ""

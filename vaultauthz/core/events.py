@@ -28,6 +28,8 @@ RELOADED: Final = "config.reloaded"
 SDS_DELIVERED: Final = "sds.delivered"  # an Envoy has the credential, and uses it by itself
 SDS_WITHDRAWN: Final = "sds.withdrawn"  # … and has it no more
 SDS_REFUSED: Final = "sds.refused"  # it did not take it, and uses the one before
+AUDIT_DROPPED: Final = "audit.dropped"  # `reason` counts what is not in the log, and says why
+AUDIT_TORN: Final = "audit.torn"  # an unfinished line of ours stands before this one
 TOKEN_LEFT: Final = "token.left"  # at the end, to lapse: Envoys go on with what hangs on it
 
 

@@ -1,20 +1,21 @@
-"""The audit log: what is asked of it on the request path, and the thread that writes.
+"""The audit log: what is asked of it on the request path, and the threads that write and watch.
 
 A check hands its part of a line over and goes on; one thread ties the lines
 together and writes them. An access that cannot be recorded must not happen, so a check is refused
-when the queue is full or the last write failed, until writing works again.
-Lines that were handed over before a failure showed (at most ``GATHER`` seconds
-of them) are kept and written then.
+when the queue is full, the last write failed, or a line has waited for a second, until the
+writer is through again. Another thread sees to the second: a write may hang for as long as it likes.
+Lines that were handed over before a failure showed are kept and written then.
 
 A line is with the kernel within ``GATHER`` of its check under any load that the
 disk keeps up with: it outlives the process, but not a power cut, since there is
-no fsync before ``close``.
+no fsync before ``close``. What a process that is killed takes with it is what was waiting: no
+line of more than a second's age, and no more than ``capacity`` and one batch of checks.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import sys
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
@@ -24,13 +25,18 @@ from typing import Final
 
 from vaultauthz.config.values import Audit
 from vaultauthz.core.decision import Decision
-from vaultauthz.core.events import Access, Event
+from vaultauthz.core.events import AUDIT_DROPPED, Access, Event
 from vaultauthz.core.request import Request
 from vaultauthz.observe import record
-from vaultauthz.observe.chain import Chain
+from vaultauthz.observe.chain import Ending
+from vaultauthz.observe.outage import Outage
+from vaultauthz.observe.outgoing import Outgoing
 from vaultauthz.observe.sink import LogFile, Sink, Stream
+from vaultauthz.observe.waiting import LOOK, Waiting
 
-CAPACITY: Final = 20_000  # checks in the queue: 2 s at 10 000 a second, 10 to 20 MB as a rule
+CAPACITY: Final = (
+    5_000  # checks in the queue: half a second at 10 000 a second, 3 to 5 MB as a rule
+)
 _FOR_EVENTS: Final = 1_000  # room kept for events, which are few and tell more
 _PATIENCE: Final = 1.0  # seconds for which a gateway's log is held back when there is no room
 _STEP: Final = 0.01
@@ -47,7 +53,8 @@ class AuditLog:
 
     ``wall`` is the time in seconds since 1970. ``capacity`` is the number of
     checks that may wait to be written, ``retry`` how long in seconds it waits
-    after a write that failed, ``sink`` where to write instead of ``settings.file``.
+    after a write that failed, ``sink`` where to write instead of ``settings.file``. With ``watched``
+    a thread calls ``look``; without it somebody else has to.
 
     Raises:
         AuditError: the file cannot be used; the message says why.
@@ -61,44 +68,57 @@ class AuditLog:
         capacity: int = CAPACITY,
         retry: float = 0.5,
         sink: Sink | None = None,
+        watched: bool = True,
     ) -> None:
-        self._sink, self._chain = (sink, Chain()) if sink else _opened(settings)
+        self._sink, end = (sink, Ending()) if sink else _opened(settings)
+        self._outgoing = Outgoing(self._sink, end, wall)
         self._wall = wall
         self._capacity = capacity
         self._retry = retry
         self._queue: SimpleQueue[record.Entry | Callable[[], None] | None] = SimpleQueue()
+        self._taken = 0  # out of the queue, since the start
+        self._waiting = Waiting()
+        self._outage = Outage()
+        self._changing = Lock()
         self._working = True
         self._closing = Flag()
-        self._dropped = 0
+        self._refused = 0  # checks
+        self._lost = 0  # … and what has happened, recorded or not
+        self._told = (0, 0)  # of both, in the log itself
         self._dropping = Lock()
         self._behind = False  # there was no room, also after patience
-        self._pending = b""  # whole lines that are not yet out
-        self._torn = 0  # bytes of the first of them that are
-        self._waiting: list[Callable[[], None]] = []  # to be told once those lines are out
+        self._then: list[Callable[[], None]] = []  # to be told once the lines before are out
         self._writer = Thread(target=self._run, name="audit", daemon=True)
         self._writer.start()
+        if watched:
+            Thread(target=self._watch, name="audit-watch", daemon=True).start()
 
     @property
     def working(self) -> bool:
-        """Whether the last write succeeded; while it is False no check is recorded."""
+        """Whether lines are written, and in time; while it is False no check is recorded."""
         return self._working
+
+    @property
+    def behind(self) -> int:
+        """How many lines wait to be written."""
+        return self._queue.qsize() + self._outgoing.waiting
 
     @property
     def dropped(self) -> int:
         """How many checks and events could not be recorded since the start."""
-        return self._dropped
+        return self._refused + self._lost
 
     def record_check(self, request: Request, decision: Decision) -> bool:
         """Hand a check over; False when it will not be recorded. Takes about a microsecond."""
         if not self._working or self._queue.qsize() >= self._capacity:
-            return self._drop()
+            return self._refuse()
         self._queue.put(record.of_check(self._wall(), request, decision))
         return True
 
     def record_event(self, event: Event) -> None:
         """Hand an event over. It happened whether or not it can be recorded."""
         if self._queue.qsize() >= self._capacity + _FOR_EVENTS or self._closing.is_set():
-            self._drop()
+            self._lose()
             return
         self._queue.put(record.of_event(self._wall(), event))
 
@@ -108,7 +128,7 @@ class AuditLog:
         Only half of the queue is for these: they may never be why a check is refused.
         """
         if self._queue.qsize() >= self._capacity // 2 and not self._patient():
-            self._drop()
+            self._lose()
             return
         self._queue.put(record.of_access(access))
 
@@ -142,88 +162,144 @@ class AuditLog:
         Checks from now on are refused. One that another thread is handing over
         this very moment may be lost: end the checks first.
         """
-        self._working = False
-        self._closing.set()
+        with self._changing:
+            self._working = False
+            self._closing.set()
         self._queue.put(None)  # wakes the writer
         self._writer.join(timeout)
-        self._working = False  # the writer may have just recovered
-        return not self._writer.is_alive()
-
-    def _drop(self, count: int = 1) -> bool:
-        with self._dropping:
-            self._dropped += count
+        if not self._writer.is_alive():
+            return True
+        self._end_without(self._outgoing.waiting + self._drained())
         return False
+
+    def _drained(self) -> int:
+        """How many lines were in the queue; none is any more."""
+        count = 0
+        with contextlib.suppress(Empty):
+            while True:
+                count += isinstance(self._queue.get_nowait(), tuple)
+        return count
+
+    def _refuse(self) -> bool:
+        with self._dropping:
+            self._refused += 1
+        return False
+
+    def _lose(self, count: int = 1) -> None:
+        with self._dropping:
+            self._lost += count
 
     def _run(self) -> None:
         complete = True
         while not self._closing.is_set() or self._queue.qsize():
-            self._pending = self._gather()
+            self._gather()
             complete = self._write_out() and complete
-            for call in self._waiting if complete else ():
+            for call in self._then if complete else ():
                 call()
-            self._waiting.clear()
+            self._then.clear()
+        if complete and (last := self._untold("")):
+            self._outgoing.put([last])
+            self._write_out()
         self._sink.close()
 
-    def _gather(self) -> bytes:
+    def _gather(self) -> None:
         entry = self._queue.get()
         if self._queue.qsize() < _BATCH:
             self._closing.wait(GATHER)  # let more come: one write for all of them
-        lines: list[bytes] = []
+        entries: list[record.Entry] = []
+        taken = 1
         while True:
             if isinstance(entry, tuple):
-                lines.append(self._chain.link(entry))
+                entries.append(entry)
             elif entry is not None:
-                self._waiting.append(entry)
-            if len(lines) == _BATCH:
+                self._then.append(entry)
+            if len(entries) == _BATCH:
                 break
             try:
                 entry = self._queue.get_nowait()
             except Empty:
                 break
-        return b"".join(lines)
+            taken += 1
+        self._outgoing.put(entries)
+        self._taken += taken  # last: until then they count as waiting
 
     def _write_out(self) -> bool:
         """Write until all of it is out; False when that had to be given up."""
-        while self._pending:
+        while self._outgoing.waiting:
             last = self._closing.is_set()  # read first: one whole try comes after close
             try:
-                self._write_some()
+                self._outgoing.write()
             except OSError as exc:
-                self._failed(exc)
+                self._change(time.monotonic(), failing=exc.strerror or type(exc).__name__)
                 if last:
-                    self._drop(self._pending.count(b"\n"))
-                    self._pending = b""
+                    self._end_without(self._outgoing.give_up())
                     return False
                 self._closing.wait(self._retry)
-            else:
-                self._worked()
+        self._change(time.monotonic(), failing="")
         return True
 
-    def _write_some(self) -> None:
-        if self._sink.refresh():
-            self._torn = 0  # the line that was cut short goes whole into the new file
-        out = self._torn + self._sink.write(self._pending[self._torn :])
-        ended = self._pending.rfind(b"\n", 0, out) + 1
-        self._pending = self._pending[ended:]
-        self._torn = out - ended
+    def _watch(self) -> None:
+        while not self._closing.wait(LOOK):
+            self.look(time.monotonic())
 
-    def _failed(self, exc: OSError) -> None:
-        if self._working:
-            self._working = False
+    def look(self, now: float) -> None:
+        """See whether a line waits for too long, every ``LOOK`` seconds; ``now`` is monotonic."""
+        taken = self._taken  # read first: what is taken meanwhile is missing, and seen next time
+        handed = taken + self._queue.qsize()
+        self._waiting.look(now, handed, taken - self._outgoing.waiting)
+        stalled = self._waiting.overdue(before=self._outage.stalled)
+        if stalled != self._outage.stalled:
+            self._change(now, stalled=stalled)
+        elif self._working and not self._waiting.age:
+            self._tell("more came at once than could be written")
+
+    def _change(
+        self, now: float, *, failing: str | None = None, stalled: bool | None = None
+    ) -> None:
+        """Refuse checks, or take them again, whichever is called for by now."""
+        if failing == self._outage.failing:
+            return
+        with self._changing:
+            begins = self._outage.change(now, failing=failing, stalled=stalled)
+            if begins is None or self._closing.is_set():
+                return
+            why = self._outage.told
+            if not begins:
+                self._tell(why)
+            self._working = not begins
+        # Not under the lock: standard error may be what hangs.
+        if begins:
             _log.error(
                 "audit log %s cannot be written (%s); checks are refused until it can",
                 self._sink.name,
-                exc.strerror,
+                why,
             )
+        else:
+            _log.warning("audit log %s is written again (%s)", self._sink.name, why)
 
-    def _worked(self) -> None:
-        if not self._working and not self._closing.is_set() and not self._pending:
-            self._working = True
-            _log.warning("audit log %s is written again", self._sink.name)
+    def _tell(self, why: str) -> None:
+        """Say in the log itself what is missing in it."""
+        if entry := self._untold(why):
+            self._queue.put(entry)
+
+    def _untold(self, why: str) -> record.Entry | None:
+        with self._dropping:
+            refused, lost = self._refused - self._told[0], self._lost - self._told[1]
+            self._told = self._refused, self._lost
+        if not refused and not lost:
+            return None
+        reason = f"{refused} checks refused, {lost} lines lost" + (f": {why}" if why else "")
+        return record.of_event(self._wall(), Event(AUDIT_DROPPED, "", reason=reason))
+
+    def _end_without(self, lines: int) -> None:
+        """It is the end, and these cannot be written."""
+        if lines:
+            self._lose(lines)
+            _log.error("audit log %s: %d lines are lost at the stop", self._sink.name, lines)
 
 
-def _opened(settings: Audit) -> tuple[Sink, Chain]:
+def _opened(settings: Audit) -> tuple[Sink, Ending]:
     if settings.file is None:
-        return Stream(sys.stdout.fileno()), Chain()
+        return Stream.standard(), Ending()
     file = LogFile(settings.file)
     return file, file.open()

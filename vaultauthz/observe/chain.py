@@ -2,10 +2,11 @@
 
 ``prev`` of a line is the SHA-256, in hex, of the bytes from the start of the
 last whole record before it up to (not including) the newline before it. As a
-rule that is just the previous line. When a crash has torn a line, the next
-start ends the torn piece with a newline, and the hash covers the last whole
-record, that newline and the piece: the gap is visible, and nothing can be
-taken out beside it without showing. The first line has ``prev`` "" and ``seq`` 1.
+rule that is just the previous line. When a line was torn, by a crash or since the disk was full
+when its file was moved away, the hash covers the last whole record, a newline and
+the piece: the gap is visible, and nothing can be taken out beside it without
+showing. The next line is an ``audit.torn``, which says so. The first line has
+``prev`` "" and ``seq`` 1.
 
 What this shows: a line edited, removed, moved or put in. What it cannot show
 by itself: the end cut off or the last line edited, since no line follows that
@@ -15,6 +16,7 @@ lines to another machine as they come, or note ``seq`` and ``prev`` there.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
@@ -57,21 +59,57 @@ def may_be_torn(piece: bytes) -> bool:
     return piece[: len(_OPENING)] == _OPENING[: len(piece)]
 
 
-def resume(tail: bytes, *, whole: bool) -> Chain:
-    """The chain of a file from its last bytes; ``whole`` when they are all it has.
+def halves(text: bytes) -> list[bytes]:
+    """``text``, or its two parts where a whole line stands behind a torn one in it.
+
+    So it is read where no newline came between: from files that were put together, and from
+    standard output that a killed process has left in the middle of a line.
+    """
+    at = text.rfind(_OPENING)
+    return [text[:at], text[at:]] if at > 0 and place_of(text[at:]) else [text]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Where a log ends: with record number ``seq``.
+
+    The next line's hash covers ``text``: that record and the pieces after it. ``open`` when
+    no newline stands behind it, ``torn`` the bytes of an unfinished line at the very end.
+    """
+
+    seq: int = 0
+    text: bytes = b""
+    open: bool = False
+    torn: int = 0
+
+    @property
+    def chain(self) -> Chain:
+        """The chain that goes on from here."""
+        return Chain(self.seq, digest(self.text))
+
+
+def ending(tail: bytes, *, whole: bool) -> Ending:
+    """The end of a file from its last bytes; ``whole`` when they are all it has.
 
     Raises:
         NotOursError: nothing in ``tail`` is a record, nor the torn start of one.
     """
     if not tail:
-        return Chain()
+        return Ending()
+    is_open = not tail.endswith(b"\n")
     lines = tail.removesuffix(b"\n").split(b"\n")
+    torn = len(lines[-1]) if is_open and not place_of(lines[-1]) else 0
     if not whole:
         del lines[0]  # begins somewhere before
     for at in range(len(lines) - 1, -1, -1):
-        place = place_of(lines[at])
-        if place:
-            return Chain(place[0], digest(b"\n".join(lines[at:])))
+        record = halves(lines[at])[-1]
+        if place := place_of(record):
+            return Ending(place[0], b"\n".join([record, *lines[at + 1 :]]), is_open, torn)
     if whole and all(may_be_torn(piece) for piece in lines):
-        return Chain(0, digest(b"\n".join(lines)))  # torn before its first line was out
+        return Ending(0, b"\n".join(lines), is_open, torn)  # torn before its first line was out
     raise NotOursError("its last lines are no audit records; move the file away or name another")
+
+
+def resume(tail: bytes, *, whole: bool) -> Chain:
+    """The chain of a file from its last bytes; see ``ending``."""
+    return ending(tail, whole=whole).chain

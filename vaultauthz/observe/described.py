@@ -59,11 +59,19 @@ LOGIN_SECONDS: Final = Described(
     ("stage",),
 )
 READY: Final = Described(
-    "vaultauthz_ready", "1 when every upstream that is not optional has its credential."
+    "vaultauthz_ready",
+    "1 when every upstream that is not optional has its credential, and the audit log is written.",
 )
 AUDIT_DROPPED: Final = Described(
     "vaultauthz_audit_dropped",
-    "Checks and events that the audit log could not take; such checks are refused.",
+    "Checks, events and reported requests that the audit log could not take; such checks are refused.",
+)
+AUDIT_BEHIND: Final = Described(
+    "vaultauthz_audit_behind_lines", "Lines of the audit log that wait to be written."
+)
+AUDIT_WORKING: Final = Described(
+    "vaultauthz_audit_working",
+    "1 while lines of the audit log are written, and in time; at 0 checks are refused.",
 )
 STREAMS: Final = Described(
     "vaultauthz_streams", "Streams that Envoys have open: secrets (SDS) and access logs (ALS)."
@@ -86,6 +94,8 @@ LISTED: Final = (
     LOGIN_SECONDS,
     READY,
     AUDIT_DROPPED,
+    AUDIT_BEHIND,
+    AUDIT_WORKING,
     STREAMS,
     STREAMS_REFUSED,
     BUILD,

@@ -29,7 +29,9 @@ from vaultauthz.observe.described import (
     ACCESS_IGNORED,
     ACCESS_LOG_BEHIND,
     ANSWERS,
+    AUDIT_BEHIND,
     AUDIT_DROPPED,
+    AUDIT_WORKING,
     BUILD,
     LEASE_EVENTS,
     LEASE_SECONDS,
@@ -59,6 +61,8 @@ class Gauges:
     streams: Callable[[], int] = lambda: 0
     streams_refused: Callable[[], int] = lambda: 0
     access_log_behind: Callable[[], int] = lambda: 0
+    audit_behind: Callable[[], int] = lambda: 0
+    audit_working: Callable[[], bool] = lambda: True
 
 
 class Metrics:
@@ -155,6 +159,8 @@ class _Scraped(Collector):
         yield logins
         yield GaugeMetricFamily(*READY[:2], value=int(self._gauges.ready()))
         yield CounterMetricFamily(*AUDIT_DROPPED[:2], value=self._gauges.audit_dropped())
+        yield GaugeMetricFamily(*AUDIT_BEHIND[:2], value=self._gauges.audit_behind())
+        yield GaugeMetricFamily(*AUDIT_WORKING[:2], value=int(self._gauges.audit_working()))
         yield GaugeMetricFamily(*STREAMS[:2], value=self._gauges.streams())
         yield CounterMetricFamily(*STREAMS_REFUSED[:2], value=self._gauges.streams_refused())
         yield GaugeMetricFamily(*ACCESS_LOG_BEHIND[:2], value=self._gauges.access_log_behind())

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from vaultauthz.observe.chain import Chain, digest, may_be_torn
+from vaultauthz.observe.chain import Chain, digest, halves, may_be_torn
 from vaultauthz.observe.record import place_of
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 
 class Kind(StrEnum):
@@ -19,7 +23,7 @@ class Kind(StrEnum):
     CHAIN = "chain"  # the hash does not fit: edited, removed, moved or put in before here
     SEQUENCE = "sequence"  # the hash fits, the number does not: not written by us
     UNREADABLE = "unreadable"  # no record, and the next one does not vouch for it
-    TORN = "torn"  # the process was killed in the middle of it; the chain goes on
+    TORN = "torn"  # the process was killed in the middle of it, or the disk was full; the chain goes on
     RESTARTED = "restarted"  # a chain begins anew, as standard output's does at each start
     LATE_START = "late start"  # the lines before are in an older file, or gone
 
@@ -30,6 +34,7 @@ _HEAD: Final = 100
 _REQUEST: Final = b'"event":"request.'
 _SLACK: Final = 5.0  # seconds by which a clock may have been set back
 _MOST_PIECES: Final = 1000  # that are told one by one
+_MOST_STARTS: Final = 16  # files in a row with nothing but a torn line
 _NOTES: Final = frozenset({Kind.TORN, Kind.RESTARTED, Kind.LATE_START})
 
 
@@ -82,20 +87,26 @@ class Verifier:
         """Every break in ``lines``, once."""
         for number, raw in enumerate(lines, 1):
             text = raw.removesuffix(b"\n")
-            place = place_of(text)
-            if place is None:
-                self._pieces.add(number, text)
-                self._go_on(text)
+            if place := place_of(text):
+                yield from self._take(number, text, place)
                 continue
-            yield from self._record(number, *place)
-            yield from self._in_time(text)
-            self._seq, self._anchored = place[0], True
-            self._pieces = _Pieces()
-            self._hash, self._begun = sha256(text), True
-            self.first, self.last = self.first or text, text
-            if self._seal and self._seal.seq == self._seq:
-                self.sealed = self.sealed or self._seal.prev == self._hash.hexdigest()
+            for part in halves(text):
+                yield from self._take(number, part, place_of(part))
         yield from self._pieces.at_an_end()
+
+    def _take(self, number: int, text: bytes, place: tuple[int, str] | None) -> Iterator[Break]:
+        if place is None:
+            self._pieces.add(number, text)
+            self._go_on(text)
+            return
+        yield from self._record(number, *place)
+        yield from self._in_time(text)
+        self._seq, self._anchored = place[0], True
+        self._pieces = _Pieces()
+        self._hash, self._begun = sha256(text), True
+        self.first, self.last = self.first or text, text
+        if self._seal and self._seal.seq == self._seq:
+            self.sealed = self.sealed or self._seal.prev == self._hash.hexdigest()
 
     @property
     def place(self) -> Chain:
@@ -117,9 +128,9 @@ class Verifier:
             self.chains = self.chains or 1
             if seq != self._seq + 1:
                 yield Break(number, Kind.SEQUENCE, f"number {seq} follows {self._seq}")
-        elif seq == 1 and prev in ("", self._pieces.digest):
+        elif seq == 1 and (not prev or self._pieces.may_begin(prev)):
             # With the pieces' hash: they are the torn start of a file that was begun then.
-            yield from self._pieces.vouched() if prev else self._pieces.at_an_end()
+            yield from self._pieces.at_an_end()
             self.chains, self._restarted = self.chains + 1, number
             yield Break(number, Kind.RESTARTED, f"a new chain begins after number {self._seq}")
         elif not self._anchored and not self._pieces:
@@ -155,18 +166,20 @@ class _Pieces:
     def __init__(self) -> None:
         self._kept: list[tuple[int, bool]] = []  # the number, and whether a crash can have left it
         self._more = 0
-        self._hash = sha256()
+        # Of the pieces from each of the last ones on, as a file has it that begins with that.
+        self._hashes: deque[_Hash] = deque(maxlen=_MOST_STARTS)
 
     def __bool__(self) -> bool:
         return bool(self._kept)
 
-    @property
-    def digest(self) -> str:
-        """Of all of them, as a file would have it that begins with them; "" for none."""
-        return self._hash.hexdigest() if self._kept else ""
+    def may_begin(self, prev: str) -> bool:
+        """Whether they are what the first chain of a file found there."""
+        return any(one.hexdigest() == prev for one in self._hashes)
 
     def add(self, number: int, text: bytes) -> None:
-        self._hash.update(b"\n" + text if self._kept else text)
+        for one in self._hashes:
+            one.update(b"\n" + text)
+        self._hashes.append(sha256(text))
         if len(self._kept) == _MOST_PIECES:
             self._more += 1
             return

@@ -36,6 +36,13 @@ def test_not_ready_says_why(admin: Admin, view: FakeView) -> None:
     assert (reply.status, reply.json) == (503, {"ready": False, "waiting": waiting})
 
 
+def test_not_ready_while_nothing_is_recorded(admin: Admin, view: FakeView) -> None:
+    """Checks are refused then, whatever credentials there are."""
+    view.readiness = Readiness(ready=False, recorded=False)
+    reply = ask(admin, "/readyz")
+    assert (reply.status, reply.json) == (503, {"ready": False, "audit": "cannot be written"})
+
+
 def test_leases(admin: Admin, view: FakeView) -> None:
     """Leases are a JSON list; a time that never comes is null."""
     view.rows.append(LeaseRow("staging", "geo", "failed", "", "", math.inf, None, 2, "no field x"))

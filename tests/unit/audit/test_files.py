@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
+import itertools
 import os
 import sys
 import threading
@@ -12,11 +14,20 @@ from pathlib import Path
 import pytest
 
 from tests.unit.audit.logs import file, happened, used, written
+from tests.unit.observe.conftest import FakeSink
 from vaultauthz.audit import files
 from vaultauthz.audit.files import STDIN, Log, LogError
 from vaultauthz.audit.order import by_chain, by_time
-from vaultauthz.core.events import LOGIN
-from vaultauthz.observe.chain import Chain
+from vaultauthz.audit.ours import read
+from vaultauthz.audit.reported import report
+from vaultauthz.audit.verified import verification
+from vaultauthz.audit.wanted import Wanted
+from vaultauthz.core.events import LOGIN, Event
+from vaultauthz.observe.chain import Chain, Ending
+from vaultauthz.observe.outgoing import Outgoing
+from vaultauthz.observe.record import of_event
+
+START = 1.79e9
 
 
 @pytest.fixture
@@ -42,6 +53,58 @@ def test_the_oldest_file_comes_first(rotated: list[Path]) -> None:
             (rotated[1], 1),
             (rotated[0], 2),
         ]
+
+
+def torn(tmp_path: Path) -> list[Path]:
+    """Four files, oldest first: a full disk left nothing but a part of a line in the middle two."""
+    sink = FakeSink()
+    out = Outgoing(sink, Ending(), lambda: START)
+    for number, room in enumerate((900, 60, 300, None)):
+        sink.room, sink.moved = room, number > 0
+        out.put([of_event(START + number, Event(LOGIN, "production"))] * 3)
+        with contextlib.suppress(OSError):
+            while out.waiting:
+                out.write()
+    pieces = enumerate((*sink.files, sink.data))
+    paths = [file(tmp_path / f"audit.jsonl.{4 - number}", data) for number, data in pieces]
+    for age, path in enumerate(reversed(paths)):
+        os.utime(path, (START - age, START - age))
+    return paths
+
+
+def test_files_with_no_more_than_a_torn_line(tmp_path: Path) -> None:
+    """They have no record that says where they belong; the next file's first one does."""
+    paths = torn(tmp_path)
+    assert [path.read_bytes().count(b"\n") for path in paths[:3]] == [2, 0, 0]
+    for order in itertools.permutations(paths):
+        assert by_chain(order) == paths
+    found = verification(Log(paths, by_chain))
+    assert (found.tampering, found.chains) == (0, 1)
+
+
+def test_a_torn_line_that_belongs_nowhere(tmp_path: Path) -> None:
+    """Its neighbours are gone: it comes last, and is no more than a note."""
+    oldest, piece, other, newest = torn(tmp_path)
+    for paths in ([piece, newest], [piece, oldest], [newest, other, piece]):
+        assert by_chain(paths)[0] in (oldest, newest)
+        assert verification(Log(paths, by_chain)).tampering == 0
+
+
+def test_a_torn_line_of_another_log(tmp_path: Path) -> None:
+    """Where one is missing between two files, another does not stand in for it."""
+    oldest, piece, other, newest = torn(tmp_path)
+    file(piece, piece.read_bytes()[:-1])
+    assert verification(Log([oldest, piece, other, newest], by_chain)).tampering > 0
+
+
+def test_lines_behind_a_torn_one_count(tmp_path: Path) -> None:
+    """Files that were put together have no newline between them."""
+    lines = written(used(0), used(1))
+    path = file(tmp_path / "audit.jsonl", lines[:60] + lines)
+    assert report(Log([path], by_chain), "upstream", Wanted()).requests == 2
+    assert read(Log([path], by_chain), Wanted()).asked == 2
+    found = verification(Log([path], by_chain))
+    assert (found.tampering, found.notes, found.lines) == (0, 2, 2)
 
 
 def test_what_can_be_read_once_comes_last(

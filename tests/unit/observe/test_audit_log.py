@@ -46,8 +46,8 @@ def sink() -> FakeSink:
 
 @pytest.fixture
 def log(sink: FakeSink) -> Iterator[AuditLog]:
-    """A log with room for three checks."""
-    made = AuditLog(Audit(), sink=sink, capacity=3, retry=QUICK)
+    """A log with room for three checks, which nobody watches."""
+    made = AuditLog(Audit(), sink=sink, capacity=3, retry=QUICK, watched=False)
     yield made
     made.close()
 
@@ -97,7 +97,12 @@ def test_full_queue_refuses_checks(
     assert log.dropped == 50 - taken
     log.record_event(ISSUE)
     log.close()
-    assert len(records(sink.data)) == taken + 1
+    *found, last = records(sink.data)
+    assert len(found) == taken + 1
+    assert (last["event"], last["reason"]) == (
+        "audit.dropped",
+        f"{50 - taken} checks refused, 0 lines lost",
+    )
 
 
 def test_accesses_leave_room_for_checks(
@@ -177,14 +182,16 @@ def test_events_are_bounded_too(sink: FakeSink) -> None:
     assert log.dropped > 3000
     sink.error = None
     log.close()
-    assert len(records(sink.data)) + log.dropped == 5000
+    *found, last = records(sink.data)
+    assert len(found) + log.dropped == 5000
+    assert last["reason"].startswith(f"0 checks refused, {log.dropped} lines lost")
 
 
 def test_failure_refuses_until_it_is_mended(
     sink: FakeSink, request_: Request, allowed: Allowed, caplog: pytest.LogCaptureFixture
 ) -> None:
     """While the disk is full no check is taken; once there is room nothing is missing."""
-    log = AuditLog(Audit(), sink=sink, retry=QUICK)
+    log = AuditLog(Audit(), sink=sink, retry=QUICK, watched=False)
     sink.room = 700  # a line and a half
     assert log.record_check(request_, allowed)
     assert log.record_check(request_, allowed)
@@ -195,8 +202,13 @@ def test_failure_refuses_until_it_is_mended(
     wait_until(lambda: log.working)
     assert log.record_check(request_, allowed)
     log.close()
-    events = [one["event"] for one in records(sink.data)]
-    assert events == ["request.allowed", "request.allowed", "lease.issued", "request.allowed"]
+    found = records(sink.data)
+    events = [one["event"] for one in found]
+    allowed_twice = ["request.allowed"] * 2
+    assert events == [*allowed_twice, "lease.issued", "audit.dropped", "request.allowed"]
+    assert found[3]["reason"].startswith(
+        "1 checks refused, 0 lines lost: No space left on device, for "
+    )
     assert [one.levelno for one in caplog.records] == [logging.ERROR, logging.WARNING]
     assert "No space left on device" in caplog.text
 
@@ -223,7 +235,14 @@ def test_line_cut_short_goes_whole_into_the_next_file(
     wait_until(lambda: log.working)
     log.close()
     assert len(sink.files[0]) == 100
-    assert len(records(sink.data)) == 1
+    told, whole = (json.loads(one) for one in sink.data.splitlines())
+    assert (told["event"], whole["event"]) == ("audit.torn", "request.allowed")
+    assert told["reason"].startswith("100 bytes of a line")
+    for lines in (
+        [sink.files[0], *sink.data.splitlines()],
+        (sink.files[0] + sink.data).splitlines(),
+    ):
+        assert [(one.line, one.tampering) for one in verify(lines)] == [(1, False)]
 
 
 def test_closed_log_takes_nothing(

@@ -29,6 +29,8 @@ def metrics() -> Metrics:
             logins=lambda: [("production", math.inf)],
             ready=lambda: True,
             audit_dropped=lambda: 3,
+            audit_behind=lambda: 7,
+            audit_working=lambda: False,
         )
     )
     return made
