@@ -112,6 +112,7 @@ class Service:
             streams=lambda: self.server.open_streams,
             streams_refused=lambda: self.server.refused_streams,
             access_log_behind=lambda: self.follower.behind if self.follower else 0,
+            own_leases=self.engine.keeper.tallies,
         )
 
     def _listeners(self) -> Listeners:

@@ -53,6 +53,11 @@ LEASE_SECONDS: Final = Described(
     "Seconds for which the credential in use stays usable; 0 without one.",
     ("stage", "upstream"),
 )
+OWN_LEASES: Final = Described(
+    "vaultauthz_own_leases",
+    "Leases of each caller's or request's own (per) that are alive at Vault, draining ones too.",
+    ("stage", "upstream"),
+)
 LOGIN_SECONDS: Final = Described(
     "vaultauthz_login_seconds_left",
     "Seconds until the login to Vault ends; 0 without one.",
@@ -83,6 +88,7 @@ LISTED: Final = (
     ACCESS_IGNORED,
     ACCESS_LOG_BEHIND,
     LEASE_SECONDS,
+    OWN_LEASES,
     LOGIN_SECONDS,
     READY,
     AUDIT_DROPPED,

@@ -34,6 +34,7 @@ from vaultauthz.observe.described import (
     LEASE_EVENTS,
     LEASE_SECONDS,
     LOGIN_SECONDS,
+    OWN_LEASES,
     READY,
     REJECTIONS,
     STREAMS,
@@ -59,6 +60,7 @@ class Gauges:
     streams: Callable[[], int] = lambda: 0
     streams_refused: Callable[[], int] = lambda: 0
     access_log_behind: Callable[[], int] = lambda: 0
+    own_leases: Callable[[], Iterable[tuple[str, str, float]]] = tuple  # stage, upstream, how many
 
 
 class Metrics:
@@ -151,7 +153,11 @@ class _Scraped(Collector):
         logins = GaugeMetricFamily(*LOGIN_SECONDS[:2], labels=LOGIN_SECONDS.labels)
         for stage, left in self._gauges.logins():
             logins.add_metric((stage,), max(left, 0.0))
+        own = GaugeMetricFamily(*OWN_LEASES[:2], labels=OWN_LEASES.labels)
+        for stage, upstream, count in self._gauges.own_leases():
+            own.add_metric((stage, upstream), count)
         yield leases
+        yield own
         yield logins
         yield GaugeMetricFamily(*READY[:2], value=int(self._gauges.ready()))
         yield CounterMetricFamily(*AUDIT_DROPPED[:2], value=self._gauges.audit_dropped())
