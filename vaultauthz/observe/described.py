@@ -76,6 +76,11 @@ STREAMS: Final = Described(
 STREAMS_REFUSED: Final = Described(
     "vaultauthz_streams_refused", "Streams that were one too many, and were refused."
 )
+CHECKS_UNREAD: Final = Described(
+    "vaultauthz_checks_unread",
+    "Checks that failed before a decision: too_large (over 4 MiB), ended (before it was read).",
+    ("reason",),
+)
 BUILD: Final = Described("vaultauthz_build", "The version that runs.", ("version", "python"))
 
 LISTED: Final = (
@@ -94,5 +99,6 @@ LISTED: Final = (
     AUDIT_DROPPED,
     STREAMS,
     STREAMS_REFUSED,
+    CHECKS_UNREAD,
     BUILD,
 )

@@ -8,7 +8,7 @@ words of ours, never text that a client sends: the number of series is bounded.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,6 +31,7 @@ from vaultauthz.observe.described import (
     ANSWERS,
     AUDIT_DROPPED,
     BUILD,
+    CHECKS_UNREAD,
     LEASE_EVENTS,
     LEASE_SECONDS,
     LOGIN_SECONDS,
@@ -60,6 +61,7 @@ class Gauges:
     streams: Callable[[], int] = lambda: 0
     streams_refused: Callable[[], int] = lambda: 0
     access_log_behind: Callable[[], int] = lambda: 0
+    checks_unread: Callable[[], Mapping[str, int]] = dict  # by reason
     own_leases: Callable[[], Iterable[tuple[str, str, float]]] = tuple  # stage, upstream, how many
 
 
@@ -163,6 +165,10 @@ class _Scraped(Collector):
         yield CounterMetricFamily(*AUDIT_DROPPED[:2], value=self._gauges.audit_dropped())
         yield GaugeMetricFamily(*STREAMS[:2], value=self._gauges.streams())
         yield CounterMetricFamily(*STREAMS_REFUSED[:2], value=self._gauges.streams_refused())
+        unread = CounterMetricFamily(*CHECKS_UNREAD[:2], labels=CHECKS_UNREAD.labels)
+        for reason, count in self._gauges.checks_unread().items():
+            unread.add_metric((reason,), count)
+        yield unread
         yield GaugeMetricFamily(*ACCESS_LOG_BEHIND[:2], value=self._gauges.access_log_behind())
 
 
