@@ -98,7 +98,7 @@ def _root(text: str, report: Report) -> Value:
         raise Refused(
             node.line, "", f"the file wants a mapping, found {node.kind}; begin with vault:"
         )
-    if not any(_is_near_ours(key) for key, _ in node.pairs[:_LOOKED_AT]):
+    if node.pairs and not any(_is_near_ours(key) for key, _ in node.pairs[:_LOOKED_AT]):
         # Nothing of it is shown: it may be /etc/shadow, read for somebody who may not.
         raise Refused(
             node.line,
