@@ -28,7 +28,7 @@ class Changes:
     stages_moved: tuple[str, ...]  # … of which to another Vault, with other things stored in it
     stages_adjusted: tuple[str, ...]  # reach the same Vault by the same login in another way
     stages_dropped: tuple[str, ...]
-    rules: bool  # callers, routes or what becomes of unmatched requests
+    rules: bool  # callers, bounds, routes or what becomes of unmatched requests
     at_restart: tuple[str, ...]  # sections that differ and are read at start only
 
     def __bool__(self) -> bool:
@@ -103,8 +103,7 @@ def _replaced(before: Upstream, after: Upstream, stage: str) -> bool:
     """Whether the leases of a scope must be given back, to begin another."""
     if before.per == after.per == "instance":
         return False
-    scopes = [(u.per, u.max_callers, u.idle, u.hold, _wants(u, stage)) for u in (before, after)]
-    return scopes[0] != scopes[1]
+    return (before.per, _wants(before, stage)) != (after.per, _wants(after, stage))
 
 
 def _moved(before: Vault, after: Vault) -> bool:
@@ -120,4 +119,5 @@ def _rules(config: Config) -> object:
         for name, upstream in config.upstreams.items()
     }
     optional = {name: upstream.optional for name, upstream in config.upstreams.items()}
-    return callers, optional, config.routes, config.unmatched
+    bounds = {n: (u.max_callers, u.idle, u.hold) for n, u in config.upstreams.items()}
+    return callers, optional, bounds, config.routes, config.unmatched

@@ -152,9 +152,12 @@ class Engine:
         for stage, name in (*changes.added, *changes.replaced):
             self._sources[stage, name] = self._source(stage, config.upstreams[name])
         for stage, name in changes.kept:
-            if config.upstreams[name].per == "instance":
+            source = self._sources[stage, name]
+            if isinstance(source, Slot):
                 anew = (stage, name) in changes.changed
                 keeper.change(stage, config.upstreams[name], anew=anew)
+            else:
+                keeper.adjust_scope(source, config.upstreams[name])
         self.broker.table = self._table(config, changes.changed)
         for (stage, name), source in leaving:
             if isinstance(source, Slot):

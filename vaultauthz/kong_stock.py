@@ -18,9 +18,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from vaultauthz.config import load
@@ -118,6 +119,7 @@ class Core:
     """The process's one server without a door of its own: the PDK calls come by the plugin."""
 
     open_streams = refused_streams = 0
+    unread: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self, path: Path) -> None:
         self._service = Service(load(path, os.environ), lambda _: self)

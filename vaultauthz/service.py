@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 from pathlib import Path
 from typing import Final, Protocol
@@ -53,6 +53,10 @@ class Door(Protocol):
     @property
     def refused_streams(self) -> int:
         """How many were one too many, since the start."""
+
+    @property
+    def unread(self) -> Mapping[str, int]:
+        """How many checks' messages were not read, by reason, since the start."""
 
     def start(self) -> None:
         """Open it; raises OSError when it cannot be opened."""
@@ -114,6 +118,8 @@ class Service:
             streams=lambda: self.server.open_streams,
             streams_refused=lambda: self.server.refused_streams,
             access_log_behind=lambda: self.follower.behind if self.follower else 0,
+            checks_unread=lambda: self.server.unread,
+            own_leases=self.engine.keeper.tallies,
         )
 
     def _listeners(self) -> Listeners:

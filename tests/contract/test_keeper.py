@@ -268,6 +268,30 @@ def test_a_token_that_is_dead_at_once_is_no_reason_to_log_in_all_the_time(
     assert "token_bound_cidrs" in caplog.text
 
 
+@pytest.mark.parametrize("file", [False, True])
+def test_a_token_that_is_good_for_a_few_requests_is_told(
+    vault: FakeVault, caplog: pytest.LogCaptureFixture, tmp_path: Path, file: bool
+) -> None:
+    """With the setting, once in a while; whoever reads the log need not run doctor first."""
+    vault.set_creds("database/creds/pay")
+    (tmp_path / "token").write_text("hvs.of-an-agent")
+    vault.add_token("hvs.of-an-agent")
+    part, path = ("data", "lookup-self") if file else ("auth", "approle/login")
+    vault.fault(faults.mangled(lambda answer: _with_uses(answer, part)), path)
+    auth = TokenFile(tmp_path / "token") if file else ROLE
+    with House(vault, [database("pay")], auth=auth) as house:
+        assert wait_until(lambda: house.sent("pay") is not None)
+        house.keeper.change_stage(STAGE, house.keeper.session(STAGE))
+        assert wait_until(lambda: len(vault.calls(path)) == 2)
+    (line,) = [r.getMessage() for r in caplog.records if "num_uses" in r.getMessage()]
+    assert "login of stage production: the token is good for 3 requests only" in line
+    assert "token_num_uses=0" in line
+
+
+def _with_uses(answer: dict[str, Any], part: str) -> dict[str, Any]:
+    return answer | {part: answer[part] | {"num_uses": 3}}
+
+
 def test_leases_move_to_a_new_token_before_the_old_one_ends(vault: FakeVault) -> None:
     """Near its max TTL the login is made anew, and every lease is replaced in time."""
     vault.set_approle(token_ttl=4.0, token_max_ttl=6.0)

@@ -28,6 +28,7 @@ from tests.contract.house import FAST, ROLE, STAGE, House, database, write
 from vaultauthz import config
 from vaultauthz._pb.ext_authz_pb2 import CheckRequest, CheckResponse
 from vaultauthz.broker import Binding, Broker, Table
+from vaultauthz.changes import Changes
 from vaultauthz.config.methods import Auth, TokenFile
 from vaultauthz.config.values import Listen
 from vaultauthz.core import events
@@ -290,18 +291,80 @@ def test_the_audit_log_hears_whose_lease_it_was(vault: FakeVault) -> None:
 # --- per caller: how many, how long ---
 
 
-def test_the_one_not_used_for_longest_makes_room(vault: FakeVault) -> None:
-    """Its login outlives the requests that have it, and is then revoked; the others stay."""
-    with Bed(vault, "caller", max_callers=3, pace=replace(FAST, drain=1.0)) as bed:
+def test_what_was_just_used_does_not_make_room(vault: FakeVault) -> None:
+    """One more than may be is told so, without a call; the others keep theirs."""
+    with Bed(vault, "caller", max_callers=3, pace=replace(FAST, drain=300.0)) as bed:
         users = {caller: bed.user(caller) for caller in ("ann", "bob", "cid")}
-        assert bed.user("ann") == users["ann"]
-        users["dan"] = bed.user("dan")
-        time.sleep(0.3)
-        assert vault.is_alive(users["bob"])  # a request of his may be on its way
-        assert wait_until(lambda: not vault.is_alive(users["bob"]))
-        assert alive(vault) == {users[name] for name in ("ann", "cid", "dan")}
-        assert bed.user("cid") == users["cid"]
-        assert wait_until(lambda: not bed.stage.leaving)
+        denied = bed.ask("dan")
+        assert (reason_of(denied), issued(vault)) == ("overloaded", 3)
+        assert retry_after_of(denied) >= 1
+        assert {caller: bed.user(caller) for caller in users} == users
+        assert alive(vault) == set(users.values())
+
+
+def test_who_came_and_did_not_come_back_makes_room(vault: FakeVault) -> None:
+    """Once no request can be using it; it is revoked before the other's is asked for."""
+    with Bed(vault, "caller", max_callers=2, pace=replace(FAST, drain=0.3)) as bed:
+        old = {bed.user("ann"), bed.user("bob")}
+        assert wait_until(lambda: bed.ask("cid").allowed)
+        assert len(alive(vault) & old) == 1
+        assert bed.user("cid") in alive(vault)
+        assert bed.keeper.tallies() == [(STAGE, "pay", 2)]
+
+
+def test_strangers_do_not_drive_regulars_out(vault: FakeVault) -> None:
+    """However many come, those that come back now and then keep the lease that they have."""
+    with Bed(vault, "caller", max_callers=5, pace=replace(FAST, drain=0.2)) as bed:
+        regulars = {name: bed.user(name) for name in ("ann", "bob")}
+        runners = [bed.scope._runners[request_of(name).identity] for name in regulars]
+        assert wait_until(
+            lambda: (
+                {name: bed.user(name) for name in regulars} == regulars
+                and all(r.used_at - r.came_at >= 0.2 for r in runners)
+            )
+        )
+        strangers = itertools.count()
+        came_in = 0
+        while came_in < 12:  # they have made room for one another four times over
+            came_in += bed.ask(f"stranger {next(strangers)}").allowed
+            assert len(alive(vault)) <= 5
+        assert {name: bed.user(name) for name in regulars} == regulars
+
+
+@pytest.mark.parametrize("away", [faults.status(500), faults.status(403)])
+def test_callers_leases_that_cannot_be_revoked_still_count(vault: FakeVault, away: Any) -> None:
+    """Whoever comes waits for room until his deadline, and no lease is made beyond the bound."""
+    with Bed(vault, "caller", max_callers=3, pace=replace(FAST, drain=0.05)) as bed:
+        vault.fault(away, "sys/leases/revoke")
+        for caller in ("ann", "bob", "cid"):
+            bed.user(caller)
+        assert wait_until(lambda: not bed.ask("dan", 0.05).allowed and bed.stage.leaving)
+        for number in range(20):
+            assert not bed.ask(f"p{number}", 0.05).allowed
+        assert issued(vault) == len(alive(vault)) == 3
+        vault.heal()
+        assert wait_until(lambda: bed.ask("dan").allowed)
+        assert len(alive(vault)) <= 3
+
+
+def test_who_waits_for_room_gets_it_as_soon_as_there_is_some(vault: FakeVault) -> None:
+    """The lease that makes room takes long to be revoked: the check waits, and is answered."""
+    with Bed(vault, "caller", max_callers=1, pace=replace(FAST, drain=0.05)) as bed:
+        ann = bed.user("ann")
+        vault.fault(faults.latency(0.4), "sys/leases/revoke")
+        seen: list[Decision | Later[Decision]] = []
+
+        def waits() -> bool:
+            seen.append(bed.start("bob"))
+            return isinstance(seen[-1], Later)
+
+        assert wait_until(waits)
+        promised = seen[-1]
+        assert isinstance(promised, Later)
+        assert vault.is_alive(ann)
+        assert issued(vault) == 1
+        assert user_of(promised.wait()) != ann
+        assert len(alive(vault)) == 1
 
 
 def test_who_is_being_waited_for_does_not_make_room(vault: FakeVault) -> None:
@@ -314,7 +377,7 @@ def test_who_is_being_waited_for_does_not_make_room(vault: FakeVault) -> None:
         assert len({user_of(each) for each in answers if isinstance(each, Allowed)}) == 3
         assert issued(vault) == 3
         vault.heal()
-        assert bed.user("p9")
+        assert wait_until(lambda: bed.ask("p9").allowed)
 
 
 def test_what_is_idle_is_given_back_and_what_is_used_stays(vault: FakeVault) -> None:
@@ -359,9 +422,12 @@ def test_thousands_of_callers_come_and_go_without_a_trace(vault: FakeVault) -> N
     with Bed(vault, "caller", max_callers=20, pace=replace(FAST, drain=0.05)) as bed:
         numbers = itertools.count()
 
+        def come_in(caller: str) -> None:
+            assert wait_until(lambda: bed.ask(caller).allowed)  # else there is no room just now
+
         def some(count: int) -> None:
             with ThreadPoolExecutor(8) as pool:
-                list(pool.map(lambda _: bed.user(f"p{next(numbers)}"), range(count)))
+                list(pool.map(lambda _: come_in(f"p{next(numbers)}"), range(count)))
             assert wait_until(lambda: not bed.stage.leaving)
 
         def kept() -> Counter[str]:
@@ -676,20 +742,26 @@ upstreams:
 class Reloads:
     """An engine at the fake, with configurations that differ in a few words."""
 
-    def __init__(self, vault: FakeVault, folder: Path, scope: str = "per: caller") -> None:
+    def __init__(
+        self,
+        vault: FakeVault,
+        folder: Path,
+        scope: str = "per: caller",
+        pace: Pace = replace(FAST, drain=0.3),
+    ) -> None:
         self._vault, self._folder = vault, folder
         secret_id = folder / "secret_id"
         secret_id.touch(0o600)
         secret_id.write_text("s3cr3t-id")
         self.engine = Engine(self.config(scope))
-        self.engine.keeper._pace = replace(FAST, drain=0.3)
+        self.engine.keeper._pace = pace
 
     def config(self, scope: str, path: str = CREDS, callers: str = "any") -> config.Config:
         text = ENGINE.format(address=self._vault.address, path=path, scope=scope, callers=callers)
         return config.parse(text, "x.yaml", self._folder, {})
 
-    def reload(self, scope: str, **more: str) -> None:
-        self.engine.reload(self.config(scope, **more))
+    def reload(self, scope: str, **more: str) -> Changes:
+        return self.engine.reload(self.config(scope, **more))
 
     def ask(self, principal: str = "ann", wait: float = LONG) -> Decision:
         return self.engine.check(request_of(principal, wait))
@@ -714,8 +786,6 @@ def test_a_reload_that_leaves_a_scope_alone_keeps_its_leases(
     [
         ("per: instance", CREDS),
         ("per: request", CREDS),
-        ("{per: caller, max_callers: 5}", CREDS),
-        ("{per: caller, idle: 1m}", CREDS),
         ("per: caller", "database/creds/geo"),
     ],
 )
@@ -737,6 +807,43 @@ def test_a_reload_that_changes_a_scope_gives_its_leases_back(
         bed.reload("per: caller")  # and back
         assert user_of(bed.ask()) not in {new, *old}
     assert vault.live_leases() == []
+
+
+def test_a_reload_that_changes_the_bounds_keeps_what_is_within_them(
+    vault: FakeVault, tmp_path: Path
+) -> None:
+    """More room at once; with less, those go that were not used for longest."""
+    bed = Reloads(vault, tmp_path, "per: caller\n    max_callers: 3")
+    with bed.engine:
+        users = {name: user_of(bed.ask(name)) for name in ("ann", "bob", "cid")}
+        assert reason_of(bed.ask("dan")) == "overloaded"
+        changes = bed.reload("per: caller\n    max_callers: 4\n    idle: 20m")
+        assert str(changes) == "rules changed"
+        users["dan"] = user_of(bed.ask("dan"))
+        assert {name: user_of(bed.ask(name)) for name in users} == users
+        bed.reload("per: caller\n    max_callers: 2")
+        assert wait_until(lambda: alive(vault) == {users["cid"], users["dan"]})
+        assert {name: user_of(bed.ask(name)) for name in ("cid", "dan")} == {
+            name: users[name] for name in ("cid", "dan")
+        }
+        assert reason_of(bed.ask("ann")) == "overloaded"
+
+
+@pytest.mark.parametrize("more", ["caller\n    max_callers: 3", "request\n    hold: 1h"])
+def test_reload_after_reload_does_not_add_up(
+    vault: FakeVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str
+) -> None:
+    """What replaced scopes still have draining counts: twice the bound is the most there is."""
+    monkeypatch.setattr(scopes, "MAX_OUTSTANDING", 3)
+    bed = Reloads(vault, tmp_path, f"per: {more}", pace=replace(QUICK, drain=300.0))
+    with bed.engine:
+        assert wait_until(lambda: bed.ask("first").allowed)
+        for turn in range(4):
+            bed.reload(f"per: {more}", path=("database/creds/geo", CREDS)[turn % 2])
+            answers = [bed.ask(f"p{number}") for number in range(5)]
+            assert any(answer.allowed for answer in answers) or turn
+            assert len([lease for lease in vault.live_leases() if lease.id.count("creds")]) <= 6
+        assert reason_of(bed.ask("last")) == "overloaded"
 
 
 @pytest.mark.parametrize("per", ["caller", "request"])
@@ -809,7 +916,7 @@ def test_a_request_that_gave_up_leaves_no_lease_behind(vault: FakeVault) -> None
         assert wait_until(lambda: len(vault.issued) == 2)  # geo's, and this
         assert wait_until(lambda: not alive(vault))
         assert wait_until(bed.nothing_left)
-        assert bed.scope._outstanding == 0
+        assert bed.scope.alive == 0
 
 
 def test_requests_that_gave_up_before_their_turn_are_not_asked_for(vault: FakeVault) -> None:
@@ -859,7 +966,7 @@ def test_many_requests_leave_nothing_behind(vault: FakeVault) -> None:
         assert len(set(itertools.chain(*users))) == 480
         assert wait_until(bed.nothing_left)
         assert wait_until(lambda: not alive(vault))
-        assert (bed.scope._outstanding, bed.scope._waiters) == (0, 0)
+        assert (bed.scope.alive, bed.scope._waiters) == (0, 0)
         assert threading.active_count() <= threads + 4  # the fake's, one for each connection
         assert len(bed.house.named(events.REVOKED, "pay")) == 480
 

@@ -16,6 +16,7 @@ import grpc
 import pytest
 
 from tests.contract.certificates import Authority
+from tests.contract.faults import wait_until
 from vaultauthz._pb.ext_authz_pb2 import AttributeContext, CheckRequest, CheckResponse
 from vaultauthz._pb.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from vaultauthz.config.values import Listen, ServerTls
@@ -161,6 +162,27 @@ class TestAnyBytes:
             code = made.code(CHECK, b"\xff" * (MESSAGE_LIMIT + 1))
             assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
             assert made.check(checked()) == 200
+
+    @pytest.mark.parametrize("size", [MESSAGE_LIMIT + 1, 5 << 20, 17 * MESSAGE_LIMIT])
+    def test_what_is_not_read_is_told(
+        self, listen: Listen, size: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Counted each time; the log names the setting of Envoy's, once in a while."""
+        with serving(listen) as (server, made):
+            assert made.check(checked()) == 200
+            assert sum(server.unread.values()) == 0
+            for _ in range(2):
+                code = made.code(CHECK, b"\xff" * size)
+                assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert wait_until(lambda: sum(server.unread.values()) == 2)
+            if server.unread["too_large"]:
+                assert server.unread["too_large"] == 2
+                told = [r.getMessage() for r in caplog.records if r.name.endswith("unread")]
+                (line,) = told
+                assert f"a check of {size / (1 << 20):.1f} MiB was refused, the most is 4" in line
+                assert "max_request_bytes of with_request_body" in line
+            else:  # grpcio has refused it unread
+                assert size == 17 * MESSAGE_LIMIT
 
     def test_a_connection_that_does_not_speak_http2(self, listen: Listen) -> None:
         """Bytes that are no HTTP/2 cost only their own connection."""

@@ -27,6 +27,7 @@ class Parts:
         self.now = 0.0
         self.given: dict[str, float] = {}
         self.open_streams = self.refused_streams = 0
+        self.unread: dict[str, int] = {}
         self._server, self._vault = server, vault
 
     def start(self) -> None:

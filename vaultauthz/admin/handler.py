@@ -53,6 +53,7 @@ class Handler(BaseHTTPRequestHandler):
         if refusal:
             self.close_connection = True
             return refusal
+        self.server.work(self.connection)
         path, _, query = self.path.partition("?")
         return self.server.routes.answer(
             Call(
@@ -105,6 +106,7 @@ class Handler(BaseHTTPRequestHandler):
             f"Connection: {'close' if self.close_connection else 'keep-alive'}",
             *(f"{name}: {value}" for name, value in answer.headers),
         ]
+        self.server.send(self.connection)
         self.wfile.write("\r\n".join(head).encode("latin-1") + b"\r\n\r\n")
         if self.command != "HEAD":
             self.wfile.write(answer.body)

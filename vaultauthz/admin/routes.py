@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from threading import BoundedSemaphore
 from typing import Final
 from urllib.parse import parse_qs, unquote
 
@@ -15,6 +16,7 @@ from vaultauthz.admin.view import AdminView, LeaseRow
 
 _log = logging.getLogger(__name__)
 
+_AT_ONCE: Final = 8  # long answers being made; of ten thousand upstreams each takes a while
 _UPSTREAM_PATH_PARTS: Final = 4  # "", "upstreams", NAME, "rotate"
 
 
@@ -36,6 +38,7 @@ class Routes:
     def __init__(self, view: AdminView, guard: Guard) -> None:
         self._view = view
         self._guard = guard
+        self._turns = BoundedSemaphore(_AT_ONCE)
         self._open: dict[str, Callable[[Call], Answer]] = {
             "/": lambda _: page.answer(),
             "/healthz": lambda _: as_json(200, {"alive": True}),
@@ -69,7 +72,15 @@ class Routes:
             return self._open[call.path](call)
         if not self._guard.admits(call.authorization):
             return _unauthorized()
-        return self._guarded[call.path]()
+        return self._long(self._guarded[call.path])
+
+    def _long(self, answer: Callable[[], Answer]) -> Answer:
+        if not self._turns.acquire(blocking=False):  # probes need the time of this process, too
+            return error(503, "busy", ("Retry-After", "1"))
+        try:
+            return answer()
+        finally:
+            self._turns.release()
 
     def _action(self, path: str) -> tuple[Callable[[str, str | None], tuple[str, ...]], str] | None:
         parts = path.split("/")

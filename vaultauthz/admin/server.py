@@ -7,18 +7,20 @@ import logging
 import socket
 import time
 from socketserver import TCPServer, ThreadingMixIn
-from threading import BoundedSemaphore, Lock, Thread
+from threading import BoundedSemaphore, Thread
 from typing import Any, Final
 
 from vaultauthz.admin.guard import Guard
 from vaultauthz.admin.handler import Handler
 from vaultauthz.admin.place import Place, bind, identity, remove
 from vaultauthz.admin.routes import Routes
+from vaultauthz.admin.seats import Seats
 from vaultauthz.admin.tls import Terminator
 from vaultauthz.admin.view import AdminView
 from vaultauthz.config.values import Listen
 
-CONNECTIONS: Final = 32  # at once; each has a thread
+CONNECTIONS: Final = 128  # at once; each has a thread
+_ENDING: Final = 32  # threads besides, of connections that were hung up on and are not over yet
 QUIET: Final = 5.0  # seconds without a byte
 WHOLE: Final = 10.0  # seconds for one request, from waiting for it to its answer
 _POLL: Final = 0.1
@@ -84,11 +86,11 @@ class Admin:
 
 
 class Server(ThreadingMixIn, TCPServer):
-    """A thread for each connection; those over the limit get 503."""
+    """A thread for each connection; over the limit, a slow one makes room for the next."""
 
     daemon_threads = True
     block_on_close = False
-    request_queue_size = 64
+    request_queue_size = 512
 
     def __init__(
         self,
@@ -103,29 +105,37 @@ class Server(ThreadingMixIn, TCPServer):
         self.routes = routes
         self._tls = tls
         self._quiet, self._whole = patience
-        self._seats = BoundedSemaphore(CONNECTIONS)
-        self._lock = Lock()
-        self._deadlines: dict[socket.socket, float] = {}
+        self._seats = Seats(CONNECTIONS)
+        self._spare = BoundedSemaphore(CONNECTIONS + _ENDING)
         self.server_activate()
 
     def begin(self, connection: socket.socket) -> None:
         """A connection waits for its next request: its time runs from now."""
-        with self._lock:
-            self._deadlines[connection] = time.monotonic() + self._whole
+        self._seats.begin(connection, time.monotonic(), self._whole)
+
+    def work(self, connection: socket.socket) -> None:
+        """A connection's request is there, and will be answered."""
+        self._seats.work(connection, time.monotonic())
+
+    def send(self, connection: socket.socket) -> None:
+        """A connection is sent its answer."""
+        self._seats.send(connection, time.monotonic())
 
     def service_actions(self) -> None:
         """Hang up on clients that take too long; runs every ``_POLL`` seconds."""
-        self._hang_up(time.monotonic())
+        self._seats.end_late(time.monotonic())
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Give the connection a thread, if there is one left."""
-        if self._seats.acquire(blocking=False):
-            try:
-                super().process_request(request, client_address)
-            except RuntimeError:  # the system has no thread left
-                self._seats.release()
-                self.shutdown_request(request)
-            return
+        """Give the connection a seat and a thread, whoever must go for it."""
+        address = client_address[0] if self.socket.family != socket.AF_UNIX else ""
+        if self._spare.acquire(blocking=False):
+            if self._seats.take(request, address, time.monotonic(), self._whole):
+                try:
+                    super().process_request(request, client_address)
+                except RuntimeError:  # the system has no thread left
+                    self._end(request)
+                return
+            self._spare.release()
         with contextlib.suppress(OSError):
             request.settimeout(0)
             if self._tls is None:
@@ -139,7 +149,7 @@ class Server(ThreadingMixIn, TCPServer):
             connection.settimeout(self._quiet)
             if self._tls:
                 connection = self._tls.wrap(request)
-                self.begin(connection)
+                self._seats.wrapped(request, connection)
                 connection.do_handshake()
             self.finish_request(connection, client_address)
         except OSError:
@@ -147,22 +157,14 @@ class Server(ThreadingMixIn, TCPServer):
         except Exception as exc:  # noqa: BLE001 - one connection must not end the server
             _log.error("admin: a connection failed: %s", type(exc).__name__)
         finally:
-            with self._lock:
-                self._deadlines.pop(connection, None)
-            self.shutdown_request(connection)
-            self._seats.release()
+            self._end(connection)
+
+    def _end(self, connection: socket.socket) -> None:
+        self._seats.leave(connection)
+        self.shutdown_request(connection)
+        self._spare.release()
 
     def server_close(self) -> None:
         """Stop listening and hang up on everybody."""
         super().server_close()
-        self._hang_up(float("inf"))
-
-    def _hang_up(self, now: float) -> None:
-        with self._lock:
-            late = [connection for connection, end in self._deadlines.items() if end <= now]
-        for connection in late:
-            with contextlib.suppress(OSError):
-                # Not close(): its thread still holds it, and wakes from this.
-                # Not SSLSocket.shutdown() either: it drops the encryption first, and an
-                # answer that goes out just then would go in clear.
-                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+        self._seats.end_late()

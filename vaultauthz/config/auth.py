@@ -122,7 +122,7 @@ def _command(value: Value) -> tuple[str, ...]:
     items = value.items()
     if not items:
         raise value.wrong("is an empty list; name the program that prints the token")
-    words = value.each(Value.text)
+    words = value.each(files.argument)
     if len(words) < len(items):
         return ()  # what is wrong with the others is noted already
     return (str(files.program(items[0])), *words[1:])

@@ -10,6 +10,7 @@ import shutil
 import stat
 from pathlib import Path
 
+from vaultauthz.config.exposed import exposed
 from vaultauthz.config.reader import Value
 from vaultauthz.config.report import Refused
 
@@ -25,20 +26,30 @@ def readable(value: Value) -> Path:
     """The path of a file that is there and can be read."""
     found = path(value)
     _first_bytes(value, found, 1)
+    _warn_if_exposed(value, found)
     return found
 
 
 def private(value: Value) -> Path:
-    """A readable file with a secret in it; a warning when everybody can read it."""
+    """A readable file with a secret in it; a warning when others can read or replace it."""
     found = path(value)
     if not _first_bytes(value, found, _LARGEST_SECRET).strip():
         raise value.wrong(f"{found} is empty; write the secret into it")
-    _warn_if_open(value, found)
+    _warn_if_exposed(value, found, secret=True)
     return found
 
 
 def awaited(value: Value) -> Path:
-    """A secret file that something else writes, perhaps later: a warning when absent."""
+    """A secret file that something else writes, perhaps later: a warning when absent.
+
+    Everybody may read it, where that is how its writer leaves it; nobody else may replace it.
+    """
+    found = _awaited(value)
+    _warn_if_exposed(value, found)
+    return found
+
+
+def _awaited(value: Value) -> Path:
     found = path(value)
     mode = _mode(value, found)
     if mode is None:
@@ -52,8 +63,8 @@ def awaited(value: Value) -> Path:
 
 def awaited_private(value: Value) -> Path:
     """Like ``awaited``, with a warning when everybody can read it."""
-    found = awaited(value)
-    _warn_if_open(value, found)
+    found = _awaited(value)
+    _warn_if_exposed(value, found, secret=True)
     return found
 
 
@@ -63,7 +74,24 @@ def program(value: Value) -> Path:
     found = shutil.which(str(value.report.folder / word) if "/" in word else word)
     if found is None:  # not repeated: a whole command line may stand there, with a secret
         raise value.wrong("is no program that can be run here; write its path, and chmod +x it")
+    _warn_if_exposed(value, Path(found).absolute())
     return Path(found).absolute()
+
+
+def argument(value: Value) -> str:
+    """A word for a program; a warning when it is a file, a script say, that others can write."""
+    word = value.text()
+    try:
+        if "/" in word and Path(word).is_file():
+            _warn_if_exposed(value, Path(word).absolute())
+    except (OSError, ValueError):  # no path at all
+        pass
+    return word
+
+
+def socket(value: Value, text: str) -> None:
+    """A warning when others can put another in the place of the socket at ``text``."""
+    _warn_if_exposed(value, Path(text).parent / "-")
 
 
 def to_write(value: Value) -> Path:
@@ -72,6 +100,7 @@ def to_write(value: Value) -> Path:
     mode = _mode(value, found)
     if mode is not None and stat.S_ISDIR(mode):
         raise value.wrong(f"{found} is a folder; name a file in it")
+    _warn_if_exposed(value, found)
     return found
 
 
@@ -100,8 +129,7 @@ def _unreadable(value: Value, found: Path, exc: OSError) -> Refused:
     return value.wrong(f"{found} cannot be read: {why}; check the path and its rights")
 
 
-def _warn_if_open(value: Value, found: Path) -> None:
-    mode = _mode(value, found)
-    if mode is not None and mode & stat.S_IROTH:
-        shown = stat.S_IMODE(mode)
-        value.warn(f"everybody on this machine can read it (mode {shown:04o}); chmod 600 {found}")
+def _warn_if_exposed(value: Value, found: Path, *, secret: bool = False) -> None:
+    problem = exposed(found, secret=secret)
+    if problem:
+        value.warn(problem)

@@ -29,6 +29,7 @@ def read_listen(value: Value) -> Listen:
     if listen.admin == listen.grpc and not listen.admin.endswith(":0"):
         raise table.entries.get("admin", value).wrong("is the address of grpc; use another")
     _refuse_if_open_to_all(table, listen)
+    _warn_if_open_here(table, listen)
     return listen
 
 
@@ -41,8 +42,10 @@ def _address(table: Table, name: str, needs: Sequence[str], usual: str) -> str:
 
 def _protected(value: Value, table: Table, tls: str, needs: Sequence[str]) -> str:
     address = addresses.listen(value)
-    if address.startswith(addresses.UNIX) and tls in table:
-        raise value.wrong(f"is a unix socket, which has no TLS; remove {tls}")
+    if address.startswith(addresses.UNIX):
+        if tls in table:
+            raise value.wrong(f"is a unix socket, which has no TLS; remove {tls}")
+        files.socket(value, address.removeprefix(addresses.UNIX))
     lacking = [name for name in needs if name not in table]
     if lacking and not addresses.is_local(address):
         raise value.wrong(
@@ -76,4 +79,19 @@ def _refuse_if_open_to_all(table: Table, listen: Listen) -> None:
         raise table.entries["grpc_tls"].wrong(
             "whoever reaches this port would be given credentials; add client_ca, so that only "
             "a gateway with a certificate is answered, or listen on 127.0.0.1"
+        )
+
+
+def _warn_if_open_here(table: Table, listen: Listen) -> None:
+    """A port on loopback has no owner and no mode: it is every local user's."""
+    who = "every user of this machine (in a pod: every container)"
+    tls = listen.grpc_tls
+    if not listen.grpc.startswith(addresses.UNIX) and (tls is None or tls.client_ca is None):
+        table.entries["grpc"].warn(
+            f"{who} is given credentials here; use a unix socket, or grpc_tls with client_ca"
+        )
+    open_admin = listen.admin and listen.admin_token_file is None
+    if open_admin and not listen.admin.startswith(addresses.UNIX):
+        table.entries["admin"].warn(
+            f"{who} can rotate and revoke here; use a unix socket, or add admin_token_file"
         )

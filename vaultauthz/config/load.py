@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from vaultauthz.config import document, files
+from vaultauthz.config.exposed import exposed
 from vaultauthz.config.lifetimes import Lifetimes
 from vaultauthz.config.listen import read_listen
 from vaultauthz.config.reader import Table, Value
@@ -19,6 +22,8 @@ from vaultauthz.config.upstreams import read_upstreams
 from vaultauthz.config.values import Audit, Config, Listen, Upstream, Vault
 from vaultauthz.config.vault import HIDDEN, read_vault
 
+_LOOKED_AT: Final = 100  # keys
+_LONGEST_KEY: Final = 30
 LARGEST_FILE: Final = 5_000_000  # bytes; ten thousand upstreams fit, written out at length
 KEYS: Final = ("audit", "listen", "routes", "stages", "unmatched", "upstreams", "vault")
 AUDIT_KEYS: Final = ("access_log", "file")
@@ -31,7 +36,11 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
     Raises:
         ConfigError: the file cannot be read, or something in it is wrong.
     """
-    return parse(_text(path), str(path), path.parent, environ)
+    config = parse(_text(path), str(path), path.parent, environ)
+    problem = exposed(path)  # whoever can write it can have any program run
+    if problem is None:
+        return config
+    return replace(config, warnings=(f"{path}: {problem}", *config.warnings))
 
 
 def parse(text: str, name: str, folder: Path, environ: Mapping[str, str]) -> Config:
@@ -89,7 +98,22 @@ def _root(text: str, report: Report) -> Value:
         raise Refused(
             node.line, "", f"the file wants a mapping, found {node.kind}; begin with vault:"
         )
+    if node.pairs and not any(_is_near_ours(key) for key, _ in node.pairs[:_LOOKED_AT]):
+        # Nothing of it is shown: it may be /etc/shadow, read for somebody who may not.
+        raise Refused(
+            node.line,
+            "",
+            f"none of its keys is one of a configuration's ({', '.join(KEYS)}); "
+            "is this the right file?",
+        )
     return Value(node, 1, "", report)
+
+
+def _is_near_ours(key: document.Node) -> bool:
+    """Whether this is a key of ours, or one with a slip."""
+    if not isinstance(key, document.Scalar) or len(key.text) > _LONGEST_KEY:
+        return False
+    return bool(difflib.get_close_matches(key.text.lower(), KEYS, n=1))
 
 
 def _read(root: Value, environ: Mapping[str, str]) -> Config:

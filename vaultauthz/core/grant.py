@@ -37,7 +37,8 @@ class Grant:
     ``payload`` is what the caller made of the secret's fields and is only
     compared here. ``ttl`` is in seconds from the moment the call was sent;
     ``read_again`` is set for a static secret, which is read on a schedule
-    instead of renewed. ``request_id`` joins it with Vault's audit log.
+    instead of renewed. ``request_id`` joins it with Vault's audit log. ``uses`` is the
+    number of requests that a login token is good for, 0 for any.
     """
 
     payload: Any
@@ -50,6 +51,7 @@ class Grant:
     credential_id: str = ""
     login: Login = NO_LOGIN
     request_id: str = ""
+    uses: int = 0
 
     def __repr__(self) -> str:
         return f"<Grant {self.credential_id or self.lease_id or 'static'}>"

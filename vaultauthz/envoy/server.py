@@ -14,6 +14,7 @@ from vaultauthz.core.request import Request
 from vaultauthz.envoy import ext_authz, health
 from vaultauthz.envoy.place import ListenError, Place
 from vaultauthz.envoy.rpc import BACKLOG, MOST_STREAMS, Method, Stream, Transport
+from vaultauthz.envoy.unread import Unread
 from vaultauthz.leases.later import Later
 
 if TYPE_CHECKING:
@@ -51,8 +52,15 @@ class Server:
             health.METHOD: Method(self._health.check, self._health.check),
         }
         self._streams = _streams(streams, most_streams)
+        self._unread = Unread()
         self._transport = _transport(
-            self._place, listen, methods, backlog, self._streams, deadlines=deadlines
+            self._place,
+            listen,
+            methods,
+            backlog,
+            deadlines=deadlines,
+            streams=self._streams,
+            unread=self._unread,
         )
         self._socket: tuple[int, int] | None = None
 
@@ -70,6 +78,11 @@ class Server:
     def refused_streams(self) -> int:
         """How many were one too many, since the start."""
         return self._streams.refused if self._streams else 0
+
+    @property
+    def unread(self) -> dict[str, int]:
+        """How many calls there were whose message was not read, by reason, since the start."""
+        return self._unread.counts
 
     def start(self) -> None:
         """Listen and answer.
@@ -112,9 +125,10 @@ def _transport(
     listen: Listen,
     methods: dict[str, Method],
     backlog: int,
-    streams: Streams | None,
     *,
     deadlines: bool,
+    streams: Streams | None,
+    unread: Unread,
 ) -> Transport:
     tls = listen.grpc_tls
     wheel = importlib.util.find_spec("pygrpc_native") is not None
@@ -128,14 +142,16 @@ def _transport(
     if listen.transport != "grpcio" and tls is None and wheel:
         from vaultauthz.envoy.transport.native import NativeTransport  # noqa: PLC0415
 
-        return NativeTransport(place.target, methods, backlog, deadlines=deadlines, streams=streams)
+        return NativeTransport(
+            place.target, methods, backlog, deadlines=deadlines, streams=streams, unread=unread
+        )
     from vaultauthz.envoy.transport.grpcio import GrpcioTransport, Identity  # noqa: PLC0415
 
     identity = None
     if tls is not None:
         client_ca = None if tls.client_ca is None else _pem(place, tls.client_ca)
         identity = Identity(_pem(place, tls.key), _pem(place, tls.cert), client_ca)
-    return GrpcioTransport(place.target, methods, identity, backlog, streams)
+    return GrpcioTransport(place.target, methods, identity, backlog, streams, unread=unread)
 
 
 def _pem(place: Place, path: Path) -> bytes:

@@ -6,8 +6,9 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from vaultauthz.kong.gate import Gate
@@ -65,6 +66,7 @@ class Door:
         self._server = Server(place, gate, ready)
 
     open_streams = refused_streams = 0
+    unread: Mapping[str, int] = MappingProxyType({})
 
     def start(self) -> None:
         """Answer. The place has been taken before."""

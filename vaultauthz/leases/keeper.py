@@ -41,6 +41,7 @@ from vaultauthz.leases.rows import WITHOUT, Row, row
 from vaultauthz.leases.runner import Runner
 from vaultauthz.leases.scopes import KINDS, Scope
 from vaultauthz.leases.stage import Stage
+from vaultauthz.leases.tally import Tally
 from vaultauthz.vault.session import Session
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class Keeper:
         self._due = threading.Condition(self.lock)
         self._agenda = Agenda()
         self._stages: dict[str, Stage] = {}
+        self._tallies: dict[tuple[str, str], Tally] = {}
         self._departing: list[Stage] = []  # dropped; they end when their leases have drained
         self._threads: list[threading.Thread] = []
         self._started = False
@@ -149,27 +151,33 @@ class Keeper:
             self._stages[stage].scopes.append(scope)
             return scope
 
+    def tally(self, stage: str, upstream: str) -> Tally:
+        """What counts an upstream's leases of their own, whatever scopes reloads make of it."""
+        return self._tallies.setdefault((stage, upstream), Tally())
+
+    def tallies(self) -> list[tuple[str, str, int]]:
+        """Stage, upstream and how many leases its callers or requests have alive at Vault."""
+        with self.lock:
+            return [(*place, tally.alive) for place, tally in self._tallies.items()]
+
     def lease_for(self, stage: str, upstream: Upstream, caller: str, scope: Scope) -> LeaseRunner:
-        """A lease in a scope, fetched at once."""
+        """A lease in a scope, to ``begin`` when there is room for it."""
         home = self._stages[stage]
         machine = LeaseMachine(self._pace, self.clock())
         runner = LeaseRunner(self, home, upstream, machine, Slot())
         runner.scope, runner.caller = scope, caller
-        home.scoped.add(runner)
-        self.deliver(runner, Tick())
         return runner
 
-    def let_go(
-        self,
-        runner: LeaseRunner,
-        drain: float,
-        gone: Callable[[], None] | None = None,
-    ) -> None:
-        """Revoke a lease of a scope in ``drain`` seconds; ``gone`` is called when it is over."""
+    def begin(self, runner: LeaseRunner) -> None:
+        """Fetch a lease of a scope."""
+        runner.stage.scoped.add(runner)
+        self.deliver(runner, Tick())
+
+    def let_go(self, runner: LeaseRunner, drain: float) -> None:
+        """Revoke a lease of a scope in ``drain`` seconds."""
         home = runner.stage
         if runner in home.scoped:
             home.scoped.remove(runner)
-            runner.gone = gone
             self._leave(runner, drain)
 
     def change(self, stage: str, upstream: Upstream, *, anew: bool) -> Slot:
@@ -194,6 +202,11 @@ class Keeper:
             runner = self._stages[stage].leases.pop(upstream)
             self._await_no_more(runner)
             self._leave(runner, self._pace.drain)
+
+    def adjust_scope(self, scope: Scope, upstream: Upstream) -> None:
+        """A scope's other bounds; its leases stay, as far as those allow."""
+        with self.lock:
+            scope.adjust(upstream)
 
     def drop_scope(self, stage: str, scope: Scope) -> None:
         """Let a scope go with all its leases."""
@@ -253,6 +266,8 @@ class Keeper:
             runner.do(command)
         if isinstance(runner, LeaseRunner):
             runner.slot.retry_at = runner.machine.due
+            if runner.scope:
+                runner.scope.recount(runner)
         self._schedule(runner)
 
     def _schedule(self, runner: Runner) -> None:

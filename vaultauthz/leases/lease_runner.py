@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import logging
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -57,8 +56,8 @@ class LeaseRunner(Runner):
         self.slot = slot
         self.scope: Scope | None = None  # None: shared by all callers
         self.caller = ""  # whose it is, in a scope
-        self.used_at = keeper.clock()
-        self.gone: Callable[[], None] | None = None  # told when nothing of it is left
+        self.came_at = self.used_at = keeper.clock()
+        self.counted = 0  # of its leases, by the scope
         self.label = f"upstream {upstream.name}, stage {stage.name}"
 
     def token_for(self, call: Call) -> Token | None:
@@ -98,6 +97,15 @@ class LeaseRunner(Runner):
             return Unusable(replace(grant, payload=None), sent_at, OUR_FAULT)
         credential_id = self.keeper.fingerprint(self.label, grant.lease_id, fields)
         return Issued(replace(grant, payload=mutation, credential_id=credential_id), sent_at)
+
+    @property
+    def alive(self) -> int:
+        """How many leases it has at Vault, or may have by the calls that are out."""
+        retired = self.machine.retired
+        state = self.machine.state
+        if state is State.STOPPED:  # a call that is no revocation may still bring one
+            return len(retired) + (self.calls > sum(old.in_call for old in retired))
+        return len(retired) + 1 + (state is State.REPLACING)
 
     @property
     def resting(self) -> bool:

@@ -44,6 +44,7 @@ _LOGIN_EVENTS: Final = {
     events.LOST: events.TOKEN_LOST,
 }
 
+_TELL_EVERY: Final = 60.0  # seconds between lines in the log about the same
 _SOON: Final = 60.0  # seconds after a login, in which losing its token is no accident
 
 # How long the leases of a token may take to move to the next: a share of what is
@@ -59,6 +60,7 @@ class LoginRunner(Runner):
         super().__init__(keeper, stage, machine)
         self.label = f"login of stage {stage.name}"
         self._tokens: dict[str, Token] = {}  # by accessor, until `forget_tokens`
+        self._told_uses_at = -inf
         self._lost_soon = 0  # logins in a row whose token was found dead soon after
 
     def make(self, call: Call, token: Token | None) -> Answer:
@@ -66,6 +68,8 @@ class LoginRunner(Runner):
         if isinstance(call, CallIssue):
             grant = session.login()
             self._know(Token(grant.payload, grant.lease_id, grant.login, session))
+            if grant.uses:
+                self._tell_uses(grant.uses)
             return Issued(grant, sent_at)
         of_call = self._tokens.get(call.lease_id)
         if of_call is None:
@@ -77,6 +81,19 @@ class LoginRunner(Runner):
             return Revoked(call.lease_id)
         renewal = of_call.session.renew_token(of_call.secret, call.increment)
         return Renewed(renewal, sent_at)
+
+    def _tell_uses(self, uses: int) -> None:
+        now = self.keeper.clock()
+        if now - self._told_uses_at < _TELL_EVERY:  # it logs in again and again
+            return
+        self._told_uses_at = now
+        log.warning(
+            "%s: the token is good for %d requests only (num_uses); each fetch and renewal is one, "
+            "then it dies, and its leases with it: set token_num_uses=0 at the login's role, or "
+            "have a token without it written to the token file; vaultauthz doctor shows how",
+            self.label,
+            uses,
+        )
 
     def failed(self, call: Call, error: VaultError, token: Token | None) -> Answer:
         if error.failure.verdict is Verdict.TOKEN_DEAD:

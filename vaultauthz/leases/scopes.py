@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from math import inf
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from vaultauthz.config.values import Upstream
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 MAX_WAITING: Final = 1000  # checks that wait for Vault at once, for each upstream and stage
 MAX_OUTSTANDING: Final = 1000  # leases of `per: request` that are not revoked yet
+# A scope that a reload has replaced drains beside its successor, which then has room for as
+# many; whatever reloads follow, all of them together never hold more than this many times.
+_TOGETHER: Final = 2
+_LOOK_AGAIN: Final = 1.0  # seconds at most, after a look for room that found none
 
 Answer = Decision | Later[Decision]
 
@@ -58,6 +63,26 @@ class _Scope:
         self._waiters = 0
         self.name = upstream.name
         self._closed = False
+        self.alive = 0  # leases that exist at Vault, or are being asked for
+        self._tally = keeper.tally(stage, upstream.name)
+        self._tally.freed = self.freed
+
+    def recount(self, runner: LeaseRunner) -> None:
+        """Take over how many leases ``runner`` has now; the keeper tells after each event."""
+        more = runner.alive - runner.counted
+        if more:
+            runner.counted += more
+            self.alive += more
+            self._tally.alive += more
+        if more < 0:
+            self._tally.freed()
+
+    def freed(self) -> None:
+        """There is one lease less."""
+
+    def _holds(self, most: int) -> bool:
+        """Whether another lease is within the bound."""
+        return self.alive < most and self._tally.alive < _TOGETHER * most
 
     def _allowed(self, credential: Credential) -> Allowed:
         return Allowed(self._upstream.name, self._stage, credential)
@@ -115,13 +140,17 @@ class _Scope:
 class PerCaller(_Scope):
     """One lease for each caller that the gateway has authenticated.
 
-    At most ``max_callers``: the one that was not used for longest makes room. One
-    that is not used for ``idle`` seconds is given back.
+    At most ``max_callers`` are alive at Vault: those count that still drain, and those
+    that could not be revoked. One that is not used for ``idle`` seconds is given back.
+    One that came and did not come back makes room as soon as no request can be using it;
+    regulars don't, so that a flood of strangers cannot drive them out.
     """
 
     def __init__(self, keeper: Keeper, stage: str, upstream: Upstream) -> None:
         super().__init__(keeper, stage, upstream)
         self._runners: dict[Identity, LeaseRunner] = {}
+        self._pending: dict[LeaseRunner, Identity] = {}  # begun when another's is revoked
+        self._no_room_until = -inf
 
     def take(self, request: Request, wait: float) -> Answer:
         """The caller's own credential, or a promise of it within ``wait`` seconds."""
@@ -146,6 +175,8 @@ class PerCaller(_Scope):
                 return self._denied(Reason.OVERLOADED, 1)
             runner = self._keeper.lease_for(self._stage, self._upstream, caller, self)
             self._runners[identity] = runner
+            self._pending[runner] = identity
+            self.freed()
         runner.used_at = now = self._keeper.clock()
         credential = runner.slot.credential
         if credential is not None and credential.usable(now):
@@ -154,24 +185,67 @@ class PerCaller(_Scope):
             return self._denied(Reason.NO_CREDENTIAL, runner.retry_after)
         return self._wait(runner, wait)
 
-    def _make_room(self) -> bool:
-        """Let the one go that was not used for longest; False when all are being waited for.
+    def freed(self) -> None:
+        """Have those begin that there is room for now."""
+        while self._pending and self._holds(self._upstream.max_callers):
+            runner = next(iter(self._pending))
+            del self._pending[runner]
+            self._keeper.begin(runner)
 
-        Those would be fetched for nobody, and nobody would get one under a flood.
-        """
-        if len(self._runners) < self._upstream.max_callers:
+    def _make_room(self) -> bool:
+        """Whether there is room for another, or will be as soon as Vault has revoked one."""
+        most = self._upstream.max_callers
+        if self._holds(most) and not self._pending:
             return True
-        unawaited = [k for k, r in self._runners.items() if r not in self._waiting]
-        if not unawaited:
+        leaving = self.alive - (len(self._runners) - len(self._pending))
+        if leaving > len(self._pending) and len(self._runners) < most:
+            return True
+        now = self._keeper.clock()
+        if now < self._no_room_until:
             return False
-        self._drop(min(unawaited, key=lambda known: self._runners[known].used_at))
+        guests = [(self._until(r), k) for k, r in self._runners.items() if r not in self._waiting]
+        until, guest = min(guests, key=itemgetter(0), default=(inf, None))
+        if guest is None or until > now:
+            self._no_room_until = min(until, now + _LOOK_AGAIN)
+            return False
+        self._drop(guest)
         return True
+
+    def _until(self, runner: LeaseRunner) -> float:
+        """The time from which this one makes room for another."""
+        if runner.resting:
+            return -inf  # it holds nothing
+        idle = self._upstream.idle
+        return runner.used_at + (idle if self._regular(runner) else min(idle, self._keeper.drain))
+
+    def _regular(self, runner: LeaseRunner) -> bool:
+        """Whether its caller came back, later than a request of the first time can last."""
+        return runner.used_at - runner.came_at >= self._keeper.drain
+
+    def adjust(self, upstream: Upstream) -> None:
+        """Go on by another ``max_callers`` and ``idle``; the longest unused of too many go."""
+        self._upstream, self._no_room_until = upstream, -inf
+        begun = [k for k, r in self._runners.items() if r not in self._pending]
+        begun.sort(key=lambda known: self._runners[known].used_at)
+        for identity in begun[: max(0, len(begun) - upstream.max_callers)]:
+            self._drop(identity)
+        self.freed()
 
     def published(self, runner: LeaseRunner, credential: Credential) -> None:
         """Answer who waits for this."""
         if runner in self._waiting:
-            runner.used_at = self._keeper.clock()
+            first, runner.used_at = not self._regular(runner), self._keeper.clock()
+            if first:  # to wait for Vault is not to come back
+                runner.came_at = runner.used_at
         self._answer(runner, self._allowed(credential))
+
+    def failed(self, runner: LeaseRunner) -> None:
+        super().failed(runner)
+        self._no_room_until = -inf
+
+    def _unwanted(self, runner: LeaseRunner) -> None:
+        if runner in self._pending:
+            self._drop(self._pending[runner])
 
     def look_round(self, now: float) -> None:
         """Give back what nobody has used for long."""
@@ -182,7 +256,9 @@ class PerCaller(_Scope):
 
     def _drop(self, identity: Identity) -> None:
         runner = self._runners.pop(identity)
-        self.failed(runner)
+        self._pending.pop(runner, None)
+        self._no_room_until = -inf
+        super().failed(runner)
         # Out of sight first: a check that saw it still has said so in `used_at` before.
         runner.slot.credential = None
         # What a request may still be using drains; what has long been idle need not.
@@ -201,7 +277,6 @@ class PerRequest(_Scope):
 
     def __init__(self, keeper: Keeper, stage: str, upstream: Upstream) -> None:
         super().__init__(keeper, stage, upstream)
-        self._outstanding = 0
         self._rest_until = -inf  # what Vault refused to one request, it need not be asked by all
 
     def take(self, request: Request, wait: float) -> Answer:
@@ -209,36 +284,34 @@ class PerRequest(_Scope):
         with self._keeper.lock:
             if self._closed:
                 return self._denied(Reason.NO_CREDENTIAL, 1)
-            if self._outstanding >= MAX_OUTSTANDING or self._waiters >= MAX_WAITING:
+            if self._waiters >= MAX_WAITING or not self._holds(MAX_OUTSTANDING):
                 return self._denied(Reason.OVERLOADED, 1)
             rest = self._rest_until - self._keeper.clock()
             if rest > 0:
                 return self._denied(Reason.NO_CREDENTIAL, math.ceil(min(rest, 60.0)))
-            self._outstanding += 1
             runner = self._keeper.lease_for(self._stage, self._upstream, request.caller, self)
+            self._keeper.begin(runner)
             return self._wait(runner, wait)
 
     def _unwanted(self, runner: LeaseRunner) -> None:
-        self._let_go(runner, 0.0)
+        self._keeper.let_go(runner, 0.0)
 
     def published(self, runner: LeaseRunner, credential: Credential) -> None:
         """Answer the request that this is for; from now on the lease only ends."""
         self._rest_until = -inf
         self._answer(runner, self._allowed(credential))
         runner.slot.credential = None  # it is not kept in memory for longer than it is used
-        self._let_go(runner, self._upstream.hold)
+        self._keeper.let_go(runner, self._upstream.hold)
 
     def failed(self, runner: LeaseRunner) -> None:
         if runner.resting:
             self._rest_until = runner.machine.due
         super().failed(runner)
-        self._let_go(runner, 0.0)
+        self._keeper.let_go(runner, 0.0)
 
-    def _let_go(self, runner: LeaseRunner, drain: float) -> None:
-        self._keeper.let_go(runner, drain, self._gone)
-
-    def _gone(self) -> None:
-        self._outstanding -= 1
+    def adjust(self, upstream: Upstream) -> None:
+        """Go on by another ``hold``, for the leases that come from now on."""
+        self._upstream = upstream
 
     def close(self) -> None:
         """Deny who waits or still comes; what was given out is on its way to its end."""

@@ -218,11 +218,7 @@ class Stage:
 
     def forget_gone(self) -> None:
         """Let go of the leases that have left and have nothing to revoke any more."""
-        over = [r for r in self.leaving if not len(r.machine.retired) and not r.calls]
-        for runner in over:
-            self.leaving.remove(runner)
-            if runner.gone:
-                runner.gone()
+        self.leaving = [r for r in self.leaving if len(r.machine.retired) or r.calls]
 
     def close(self) -> None:
         """End the workers, each after the call that it is in."""

@@ -53,6 +53,11 @@ LEASE_SECONDS: Final = Described(
     "Seconds for which the credential in use stays usable; 0 without one.",
     ("stage", "upstream"),
 )
+OWN_LEASES: Final = Described(
+    "vaultauthz_own_leases",
+    "Leases of each caller's or request's own (per) that are alive at Vault, draining ones too.",
+    ("stage", "upstream"),
+)
 LOGIN_SECONDS: Final = Described(
     "vaultauthz_login_seconds_left",
     "Seconds until the login to Vault ends; 0 without one.",
@@ -79,6 +84,11 @@ STREAMS: Final = Described(
 STREAMS_REFUSED: Final = Described(
     "vaultauthz_streams_refused", "Streams that were one too many, and were refused."
 )
+CHECKS_UNREAD: Final = Described(
+    "vaultauthz_checks_unread",
+    "Checks that failed before a decision: too_large (over 4 MiB), ended (before it was read).",
+    ("reason",),
+)
 BUILD: Final = Described("vaultauthz_build", "The version that runs.", ("version", "python"))
 
 LISTED: Final = (
@@ -91,6 +101,7 @@ LISTED: Final = (
     ACCESS_IGNORED,
     ACCESS_LOG_BEHIND,
     LEASE_SECONDS,
+    OWN_LEASES,
     LOGIN_SECONDS,
     READY,
     AUDIT_DROPPED,
@@ -98,5 +109,6 @@ LISTED: Final = (
     AUDIT_WORKING,
     STREAMS,
     STREAMS_REFUSED,
+    CHECKS_UNREAD,
     BUILD,
 )

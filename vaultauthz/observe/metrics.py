@@ -8,7 +8,7 @@ words of ours, never text that a client sends: the number of series is bounded.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,9 +33,11 @@ from vaultauthz.observe.described import (
     AUDIT_DROPPED,
     AUDIT_WORKING,
     BUILD,
+    CHECKS_UNREAD,
     LEASE_EVENTS,
     LEASE_SECONDS,
     LOGIN_SECONDS,
+    OWN_LEASES,
     READY,
     REJECTIONS,
     STREAMS,
@@ -63,6 +65,8 @@ class Gauges:
     access_log_behind: Callable[[], int] = lambda: 0
     audit_behind: Callable[[], int] = lambda: 0
     audit_working: Callable[[], bool] = lambda: True
+    checks_unread: Callable[[], Mapping[str, int]] = dict  # by reason
+    own_leases: Callable[[], Iterable[tuple[str, str, float]]] = tuple  # stage, upstream, how many
 
 
 class Metrics:
@@ -155,7 +159,11 @@ class _Scraped(Collector):
         logins = GaugeMetricFamily(*LOGIN_SECONDS[:2], labels=LOGIN_SECONDS.labels)
         for stage, left in self._gauges.logins():
             logins.add_metric((stage,), max(left, 0.0))
+        own = GaugeMetricFamily(*OWN_LEASES[:2], labels=OWN_LEASES.labels)
+        for stage, upstream, count in self._gauges.own_leases():
+            own.add_metric((stage, upstream), count)
         yield leases
+        yield own
         yield logins
         yield GaugeMetricFamily(*READY[:2], value=int(self._gauges.ready()))
         yield CounterMetricFamily(*AUDIT_DROPPED[:2], value=self._gauges.audit_dropped())
@@ -163,6 +171,10 @@ class _Scraped(Collector):
         yield GaugeMetricFamily(*AUDIT_WORKING[:2], value=int(self._gauges.audit_working()))
         yield GaugeMetricFamily(*STREAMS[:2], value=self._gauges.streams())
         yield CounterMetricFamily(*STREAMS_REFUSED[:2], value=self._gauges.streams_refused())
+        unread = CounterMetricFamily(*CHECKS_UNREAD[:2], labels=CHECKS_UNREAD.labels)
+        for reason, count in self._gauges.checks_unread().items():
+            unread.add_metric((reason,), count)
+        yield unread
         yield GaugeMetricFamily(*ACCESS_LOG_BEHIND[:2], value=self._gauges.access_log_behind())
 
 

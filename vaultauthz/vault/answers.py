@@ -45,7 +45,13 @@ def token(answer: Answer, sent_at: float) -> Grant:
         renewable=auth.get("renewable") is True,
         login=Login(sent_at + ttl, accessor),
         request_id=_text(answer, "request_id"),
+        uses=_uses(auth.get("num_uses")),
     )
+
+
+def _uses(value: object) -> int:
+    """Older servers don't tell; it is only warned of, so whatever it is ends no login."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def _digest(token: str) -> str:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import ssl
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
+import trustme
 
 from tests.contract.admin.conftest import (
     GET,
@@ -20,7 +24,8 @@ from tests.contract.admin.conftest import (
     serving,
     wait_until,
 )
-from vaultauthz.admin import Admin
+from tests.contract.admin.test_admin_tls import issue
+from vaultauthz.admin import Admin, LeaseRow, Readiness
 from vaultauthz.admin.server import CONNECTIONS
 from vaultauthz.config.values import Listen
 
@@ -95,15 +100,136 @@ def test_dripping_client_is_dropped(admin: Admin) -> None:
     assert time.monotonic() - before < 3.0
 
 
-def test_connections_are_bounded(admin: Admin) -> None:
-    """One connection over the limit is told so at once; there is room when others have gone."""
-    held = [
-        socket.create_connection(("127.0.0.1", port(admin)), timeout=5) for _ in range(CONNECTIONS)
-    ]
-    assert raw(admin, b"").startswith(b"HTTP/1.1 503 ")
-    for connection in held:
-        connection.close()
-    wait_until(lambda: b" 200 " in raw(admin, GET + b"Connection: close\r\n\r\n"))
+def reached(admin: Admin) -> socket.socket:
+    """A connection to it, by whatever it listens on."""
+    if admin.address.startswith("unix://"):
+        connection = socket.socket(socket.AF_UNIX)
+        place: Any = admin.address.removeprefix("unix://")
+    else:
+        connection, place = socket.socket(), ("127.0.0.1", port(admin))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(5)
+    connection.connect(place)
+    return connection
+
+
+def health(admin: Admin, tls: ssl.SSLContext | None = None) -> bytes:
+    """The first bytes of a probe's answer."""
+    with reached(admin) as connection:
+        if tls is None:
+            connection.sendall(PROBE)
+            return received(connection)[:12]
+        with tls.wrap_socket(connection, server_hostname="localhost") as wrapped:
+            wrapped.sendall(PROBE)
+            return received(wrapped)[:12]
+
+
+PROBE = GET + b"Connection: close\r\n\r\n"
+SLOW = {
+    "silent": b"",
+    "one byte": b"G",
+    "half a header": GET + b"X: ",
+    "half a body": GET + b"Content-Length: 100\r\n\r\nabc",
+    "idle after an answer": GET + b"\r\n",
+    "not taking its answer": GET.replace(b"healthz", b"metrics") + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("unix", [False, True])
+@pytest.mark.parametrize("sent", SLOW.values(), ids=SLOW.keys())
+def test_the_health_of_a_server_that_slow_clients_sit_on(
+    view: FakeView, tmp_path: Path, sent: bytes, unix: bool
+) -> None:
+    """Three times as many as there are seats, and each probe is answered all the same."""
+    text = "# HELP up up\n" * 80_000  # 1 MB: more than the system takes for these clients
+    view.metrics = lambda: text  # type: ignore[method-assign]
+    place = f"unix://{tmp_path}/admin.sock" if unix else "127.0.0.1:0"
+    with (
+        serving(Listen(admin=place), view, quiet=60.0, whole=60.0) as admin,
+        contextlib.ExitStack() as held,
+    ):
+        for _ in range(CONNECTIONS * 3 if b"metrics" not in sent else CONNECTIONS + 10):
+            held.enter_context(reached(admin)).sendall(sent)
+        assert [health(admin) for _ in range(20)] == [b"HTTP/1.1 200"] * 20
+
+
+def test_the_health_of_a_tls_server_that_half_handshakes_sit_on(
+    view: FakeView, tmp_path: Path
+) -> None:
+    """Clients that begin one and say nothing more keep no probe out."""
+    ca = trustme.CA()
+    tls = ssl.create_default_context()
+    ca.configure_trust(tls)
+    listen = Listen(admin="127.0.0.1:0", admin_tls=issue(ca, tmp_path))
+    with (
+        serving(listen, view, quiet=60.0, whole=60.0) as admin,
+        contextlib.ExitStack() as held,
+    ):
+        for _ in range(CONNECTIONS * 2):
+            held.enter_context(reached(admin)).sendall(b"\x16\x03\x01")
+        assert [health(admin, tls) for _ in range(20)] == [b"HTTP/1.1 200"] * 20
+
+
+def test_a_crowd_from_one_address_makes_room_before_others(view: FakeView) -> None:
+    """Whoever is slow alone keeps the seat until the time for a request is over."""
+    with (
+        serving(Listen(admin="127.0.0.1:0"), view, quiet=60.0, whole=60.0) as admin,
+        contextlib.ExitStack() as held,
+        socket.create_connection(("127.0.0.1", port(admin)), 5, ("127.0.0.2", 0)) as alone,
+    ):
+        alone.sendall(b"GET /healthz HT")
+        for _ in range(CONNECTIONS * 2):
+            held.enter_context(reached(admin)).sendall(b"G")
+        alone.sendall(b"TP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert received(alone).startswith(b"HTTP/1.1 200 ")
+
+
+def test_connections_are_bounded(view: FakeView) -> None:
+    """While every seat is worked for, one more is told so; there is room when they are answered."""
+    go_on, asked = threading.Event(), threading.Semaphore(0)
+
+    def ready() -> Readiness:
+        asked.release()
+        go_on.wait()
+        return Readiness(ready=True)
+
+    view.ready = ready  # type: ignore[method-assign]
+    with (
+        serving(Listen(admin="127.0.0.1:0"), view, quiet=60.0, whole=60.0) as admin,
+        contextlib.ExitStack() as held,
+    ):
+        for _ in range(CONNECTIONS):
+            held.enter_context(reached(admin)).sendall(PROBE.replace(b"healthz", b"readyz"))
+            asked.acquire()
+        assert raw(admin, b"").startswith(b"HTTP/1.1 503 ")
+        go_on.set()
+        wait_until(lambda: b" 200 " in raw(admin, PROBE))
+
+
+def test_long_answers_are_made_a_few_at_a_time(view: FakeView) -> None:
+    """One too many is told to come again; probes and the others are not held up."""
+    go_on, asked = threading.Event(), threading.Semaphore(0)
+
+    def leases() -> list[LeaseRow]:
+        asked.release()
+        go_on.wait()
+        return []
+
+    view.leases = leases  # type: ignore[method-assign]
+    with (
+        serving(Listen(admin="127.0.0.1:0"), view, quiet=60.0, whole=60.0) as admin,
+        contextlib.ExitStack() as held,
+    ):
+        connections = [held.enter_context(reached(admin)) for _ in range(8)]
+        for connection in connections:
+            connection.sendall(PROBE.replace(b"healthz", b"leases"))
+            asked.acquire()
+        busy = ask(admin, "/leases")
+        assert (busy.status, busy.json) == (503, {"error": "busy"})
+        assert busy.headers["Retry-After"] == "1"
+        assert health(admin) == b"HTTP/1.1 200"
+        go_on.set()
+        assert {received(each)[:12] for each in connections} == {b"HTTP/1.1 200"}
 
 
 def test_many_clients_at_once(admin: Admin) -> None:

@@ -36,7 +36,7 @@ upstreams:
 routes:
   - {host: pay.test, path_prefix: /v1, upstream: pay, stage: prod}
 listen:
-  grpc: 127.0.0.1:9000
+  grpc: unix:///run/vaultauthz/grpc.sock
 """
 
 # Every way to log in, and every lifetime.

@@ -6,7 +6,8 @@ Each: what is replaced in the valid configuration, by what, and the problems the
 from __future__ import annotations
 
 ROUTE = "  - {host: pay.test, path_prefix: /v1, upstream: pay, stage: prod}"
-LISTEN = "  grpc: 127.0.0.1:9000"
+PORT = "  grpc: 127.0.0.1:9000"
+LISTEN = "  grpc: unix:///run/vaultauthz/grpc.sock"
 
 ROUTES = [
     (
@@ -169,7 +170,7 @@ LISTENING = [
     ),
     (
         LISTEN,
-        f"{LISTEN}\n  grpc_tls: {{cert: cert.pem, key: none.pem}}",
+        f"{PORT}\n  grpc_tls: {{cert: cert.pem, key: none.pem}}",
         (
             (
                 "24: listen.grpc_tls.key: DIR/none.pem cannot be read: no such file or directory; "
@@ -179,12 +180,12 @@ LISTENING = [
     ),
     (
         LISTEN,
-        f"{LISTEN}\n  grpc_tls: {{key: key.pem}}",
+        f"{PORT}\n  grpc_tls: {{key: key.pem}}",
         ("24: listen.grpc_tls.cert: is missing; add the certificate's file",),
     ),
     (
         LISTEN,
-        f"{LISTEN}\n  admin: 127.0.0.1:9000",
+        "  grpc: 127.0.0.1:9000\n  admin: 127.0.0.1:9000",
         ("24: listen.admin: is the address of grpc; use another",),
     ),
     (
@@ -194,7 +195,7 @@ LISTENING = [
     ),
     (
         LISTEN,
-        f"{LISTEN}\n  grpc_tls: {TLS}\n  transport: native",
+        f"{PORT}\n  grpc_tls: {TLS}\n  transport: native",
         ("25: listen.transport: native has no TLS; use auto, or remove grpc_tls",),
     ),
     (

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
-from vaultauthz.config import ConfigError, document, load
+from vaultauthz.config import ConfigError, document, load, parse
 
 from .conftest import VALID, Folder
 
@@ -163,7 +165,7 @@ def test_alias_bomb(folder: Folder) -> None:
 
 def test_many_problems_end_early(folder: Folder) -> None:
     """A wrong file of many keys gives a bounded answer."""
-    problems = folder.problems("".join(f"key{n}: 1\n" for n in range(5000)))
+    problems = folder.problems("vault: {}\n" + "".join(f"key{n}: 1\n" for n in range(5000)))
     assert len(problems) == 101
     assert problems[-1] == "c.yaml: and more; mend these 100 problems first"
 
@@ -176,3 +178,42 @@ def test_ten_thousand_upstreams(folder: Folder) -> None:
         for n in range(10_000)
     )
     assert len(folder.parse(f"{head}upstreams:\n{body}").upstreams) == 10_000
+
+
+SOMEBODY_ELSES = {
+    "shadow, a line of it": "root:$6$hunter2$h4sh:19000:0:99999:7:::\n",
+    "password and colon": "hunter2:\n",
+    "json": '{"client_token": "hunter2", "hunter2": 1}',
+    "kubeconfig": "users:\n- name: admin\n  user: {token: hunter2}\n",
+    "the same key twice": "hunter2: 1\nhunter2: 2\n",
+    "key of a mapping": "{? {hunter2: 1} : 2}\n",
+    "a long key": f"{'hunter2' * 100}: 1\n",
+}
+
+
+@pytest.mark.parametrize("text", SOMEBODY_ELSES.values(), ids=SOMEBODY_ELSES.keys())
+def test_of_somebody_elses_file_nothing_is_shown(folder: Folder, text: str) -> None:
+    """It may be read by a root that was talked into it, for somebody who may not."""
+    (problem,) = folder.problems(text)
+    assert problem == (
+        "c.yaml:1: none of its keys is one of a configuration's (audit, listen, routes, stages, "
+        "unmatched, upstreams, vault); is this the right file?"
+    )
+
+
+@pytest.mark.parametrize("key", ["Vault", "stage", "upstream", "lissten"])
+def test_a_key_with_a_slip_is_shown(folder: Folder, key: str) -> None:
+    """A file of ours, with the way out."""
+    assert f"c.yaml:1: {key}: unknown key; did you mean" in "\n".join(
+        folder.problems(f"{key}: 1\n")
+    )
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=40))
+def test_no_line_of_any_other_file_is_quoted(text: str) -> None:
+    """Whatever is in it, an error holds no word of it that is longer than YAML's own."""
+    secret = "Zq7-hunter2-Zq7"
+    for form in (f"{text}{secret}", f"{secret}{text}", f"x{text}\n{secret}", f"{text}: {secret}"):
+        with pytest.raises(ConfigError) as raised:
+            parse(form, "c.yaml", Path(), {})
+        assert "hunter2" not in str(raised.value)

@@ -110,7 +110,9 @@ def test_long_names_are_shortened(folder: Folder) -> None:
 def test_an_open_port_wants_mutual_tls(folder: Folder) -> None:
     """TLS alone would hand credentials to whoever reaches the port."""
     tls = "{cert: cert.pem, key: key.pem}"
-    text = edited("grpc: 127.0.0.1:9000", f"grpc: 0.0.0.0:9000\n  grpc_tls: {tls}")
+    text = edited(
+        "grpc: unix:///run/vaultauthz/grpc.sock", f"grpc: 0.0.0.0:9000\n  grpc_tls: {tls}"
+    )
     (problem,) = folder.problems(text)
     assert problem.startswith("c.yaml:24: listen.grpc_tls: whoever reaches this port")
     assert "add client_ca" in problem

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+
+from vaultauthz.config import load
 
 from .conftest import VALID, Folder, edited
 
@@ -16,7 +20,12 @@ NO_FIELD = 'has no "{FIELD}" of the secret in it: is a secret in the configurati
         ("secret_id", "x", "x", "5: stages.prod.auth.secret_id_file"),
         ("token", "x", "x", "7: stages.test.auth.path"),
         ("ops", "listen:", "listen:\n  admin_token_file: ops", "23: listen.admin_token_file"),
-        ("key.pem", "listen:", f"listen:\n  grpc_tls: {TLS}", "23: listen.grpc_tls.key"),
+        (
+            "key.pem",
+            "listen:",
+            f"listen:\n  admin: a.test:1\n  admin_token_file: token\n  admin_tls: {TLS}",
+            "25: listen.admin_tls.key",
+        ),
         (
             "key.pem",
             "stages:\n",
@@ -86,3 +95,130 @@ def test_literal_credential(folder: Folder, form: str, place: str) -> None:
     """A credential without a field of the secret is most likely a secret itself."""
     warnings = folder.warnings(edited('header: {name: X-Api-Key, value: "{key}"}', form))
     assert warnings == (f"c.yaml:17: upstreams.geo.inject[0].{place}: {NO_FIELD}",)
+
+
+LISTEN = "  grpc: unix:///run/vaultauthz/grpc.sock"
+HERE = "every user of this machine (in a pod: every container)"
+GIVEN = f"c.yaml:23: listen.grpc: {HERE} is given credentials here; use a unix socket, or grpc_tls"
+ASKED = f"c.yaml:24: listen.admin: {HERE} can rotate and revoke here; use a unix socket, or add"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9000", "localhost:0", "'[::1]:9000'"])
+@pytest.mark.parametrize("tls", ["", "\n  grpc_tls: {cert: cert.pem, key: key.pem}"])
+def test_a_port_on_loopback_is_every_local_users(folder: Folder, address: str, tls: str) -> None:
+    """TLS without client certificates lets them in, too."""
+    (line,) = folder.warnings(edited(LISTEN, f"  grpc: {address}{tls}"))
+    assert line == f"{GIVEN} with client_ca"
+
+
+def test_a_port_that_wants_a_certificate_or_a_token_is_not(folder: Folder) -> None:
+    """And neither is a unix socket."""
+    tls = "{cert: cert.pem, key: key.pem, client_ca: ca.pem}"
+    safe = (
+        f"  grpc: 127.0.0.1:1\n  grpc_tls: {tls}\n  admin: 127.0.0.1:2\n  admin_token_file: token"
+    )
+    assert folder.warnings(edited(LISTEN, safe)) == ()
+    assert folder.warnings(edited(LISTEN, f"{LISTEN}\n  admin: unix:///run/a.sock")) == ()
+    open_ = f"{LISTEN}\n  admin: 127.0.0.1:2\n  admin_tls: {TLS}"
+    assert folder.warnings(edited(LISTEN, open_)) == (f"{ASKED} admin_token_file",)
+
+
+APPROLE = "method: approle, role_id: gateway, secret_id_file: secret_id"
+NAMING = {
+    "secret_id": ("5: stages.prod.auth.secret_id_file", "", ""),
+    "token": ("7: stages.test.auth.path", "", ""),
+    "cmd": (
+        "5: stages.prod.auth.token_command",
+        APPROLE,
+        "method: jwt, role: r, token_command: [./cmd]",
+    ),
+    "script": (
+        "5: stages.prod.auth.token_command[1]",
+        APPROLE,
+        "method: jwt, role: r, token_command: [/bin/sh, DIR/script]",
+    ),
+    "jwt": (
+        "5: stages.prod.auth.token_file",
+        APPROLE,
+        "method: kubernetes, role: r, token_file: jwt",
+    ),
+    "role": ("5: stages.prod.auth.role_id_file", "role_id: gateway", "role_id_file: role"),
+    "log": ("24: audit.access_log", LISTEN, f"{LISTEN}\naudit: {{access_log: log}}"),
+    "audit": ("24: audit.file", LISTEN, f"{LISTEN}\naudit: {{file: audit}}"),
+    "ca.pem": ("3: vault.tls.ca_cert", "stages:\n", "  tls: {ca_cert: ca.pem}\nstages:\n"),
+    "cert.pem": (
+        "26: listen.admin_tls.cert",
+        LISTEN,
+        f"{LISTEN}\n  admin: a.test:1\n  admin_token_file: token\n  admin_tls: {TLS}",
+    ),
+}
+SECRETS = ("secret_id", "token")
+
+
+@pytest.mark.parametrize("name", NAMING)
+def test_a_file_that_everybody_may_write(folder: Folder, name: str) -> None:
+    """By its own mode, or by that of a folder on the way to it; sticky ones are safe."""
+    place, old, new = NAMING[name]
+    text = VALID.replace(old, new.replace("DIR", str(folder.path))) if old else VALID
+    file = folder.write(name, "#!/bin/sh\n", 0o700 if name == "cmd" else 0o600)
+    assert folder.warnings(text) == ()
+    file.chmod(0o722)
+    change = "600" if name in SECRETS else "o-w"
+    mended = f"(mode 0722); chmod {change} DIR/{name}"
+    key = f"c.yaml:{place}"
+    (line,) = folder.warnings(text)
+    assert line.startswith(key)
+    assert line.endswith(f": everybody on this machine can write it {mended}")
+    file.chmod(0o700)
+    folder.path.chmod(0o1777)
+    assert folder.warnings(text) == ()
+    folder.path.chmod(0o777)
+    put = "everybody on this machine can put another in its place, as they can write DIR"
+    found = [line for line in folder.warnings(text) if line.startswith(key)]
+    assert [line.partition("everybody")[2] for line in found] == [
+        f"{put.removeprefix('everybody')} (mode 0777); chmod o-w DIR"
+    ]
+    file.chmod(0o720)  # a group of one's own is the rule
+    folder.path.chmod(0o770)
+    assert folder.warnings(text) == ()
+
+
+def test_where_a_link_leads_matters_and_where_it_lies(folder: Folder, tmp_path: Path) -> None:
+    """As for a secret that Kubernetes mounts, which is a link to a link."""
+    open_folder = tmp_path / "open"
+    open_folder.mkdir()
+    (tmp_path / "safe").write_text("s")
+    (open_folder / "link").symlink_to(tmp_path / "safe")
+    text = edited("secret_id_file: secret_id", "secret_id_file: open/link")
+    (tmp_path / "safe").chmod(0o602)
+    assert "can write it (mode 0602); chmod 600 DIR/open/link" in folder.warnings(text)[0]
+    (tmp_path / "safe").chmod(0o600)
+    assert folder.warnings(text) == ()
+    open_folder.chmod(0o777)
+    assert "can write DIR/open (mode 0777)" in folder.warnings(text)[0]
+    (tmp_path / "secret_id").unlink()
+    (tmp_path / "secret_id").symlink_to("open/link")  # by way of the open folder
+    assert "can write DIR/open (mode 0777)" in folder.warnings(VALID)[0]
+    (tmp_path / "round").symlink_to("round")
+    assert folder.problems(edited("secret_id_file: secret_id", "secret_id_file: round"))
+
+
+def test_a_socket_in_a_folder_that_everybody_may_write(folder: Folder) -> None:
+    """Somebody else's server could stand in for ours."""
+    run = folder.path / "run"
+    run.mkdir()
+    run.chmod(0o777)
+    for name, line in (("grpc", 23), ("admin", 24)):
+        at = f"{LISTEN}\n  admin: unix://{run}/s" if name == "admin" else f"  grpc: unix://{run}/s"
+        (found,) = folder.warnings(edited(LISTEN, at))
+        assert found.startswith(f"c.yaml:{line}: listen.{name}: everybody on this machine can put")
+
+
+def test_a_configuration_that_everybody_may_write(folder: Folder) -> None:
+    """It can name a program to run: it is told first."""
+    file = folder.write("c.yaml", VALID, 0o666)
+    assert load(file, {}).warnings == (
+        f"{file}: everybody on this machine can write it (mode 0666); chmod o-w {file}",
+    )
+    file.chmod(0o644)
+    assert load(file, {}).warnings == ()

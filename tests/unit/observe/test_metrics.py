@@ -31,6 +31,7 @@ def metrics() -> Metrics:
             audit_dropped=lambda: 3,
             audit_behind=lambda: 7,
             audit_working=lambda: False,
+            own_leases=lambda: [("staging", "payments", 7)],
         )
     )
     return made
@@ -145,6 +146,7 @@ def test_gauges(metrics: Metrics) -> None:
     found = samples(metrics)
     assert found["vaultauthz_lease_seconds_left", "production", "payments"] == 12.5
     assert found["vaultauthz_lease_seconds_left", "staging", "payments"] == 0
+    assert found["vaultauthz_own_leases", "staging", "payments"] == 7
     assert found["vaultauthz_login_seconds_left", "production"] == math.inf
     assert found["vaultauthz_ready",] == 1
     assert found["vaultauthz_audit_dropped_total",] == 3

@@ -52,7 +52,8 @@ def whole(**parts: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
 
 
 TTL = {"lease_duration": SCALARS, "renewable": SCALARS}
-TOKENS = whole(auth=whole(client_token=SCALARS, accessor=SCALARS, **TTL), request_id=SCALARS)
+AUTH = whole(client_token=SCALARS, accessor=SCALARS, num_uses=SCALARS, **TTL)
+TOKENS = whole(auth=AUTH, request_id=SCALARS)
 RENEWALS = whole(**TTL) | whole(auth=whole(**TTL))
 SECRETS = whole(data=st.dictionaries(st.text(), JSON), lease_id=SCALARS, **TTL)
 EDITION = whole(version=SCALARS, created_time=SCALARS, deletion_time=SCALARS)
@@ -79,6 +80,16 @@ def test_any_json_is_a_token_or_an_error(answer: dict[str, Any]) -> None:
         assert grant.payload.reveal().isprintable()
         assert grant.login.ends_at == 100.0 + grant.ttl
         assert grant.lease_id
+        assert (type(grant.uses), grant.uses >= 0) == (int, True)
+
+
+@pytest.mark.parametrize(
+    ("said", "uses"), [(3, 3), (0, 0), (-1, 0), (None, 0), ("3", 0), (True, 0), (2.5, 0)]
+)
+def test_how_many_requests_a_token_is_good_for(said: object, uses: int) -> None:
+    """Zero is any number; what is no number ends no login."""
+    auth = {"client_token": "hvs.x", "accessor": "a", "lease_duration": 60, "num_uses": said}
+    assert answers.token({"auth": auth}, 0.0).uses == uses
 
 
 @given(RENEWALS)

@@ -23,6 +23,7 @@ from vaultauthz.envoy.rpc import (
     RpcError,
 )
 from vaultauthz.envoy.transport.streams import STATUS, Streams
+from vaultauthz.envoy.unread import Unread
 from vaultauthz.leases.later import Later
 
 # Answers do not block, so more threads only fight for the GIL: 1, 4 and 8 came out alike
@@ -32,10 +33,13 @@ THREADS: Final = 4
 # server has no other way to answer later. One more is refused, so that THREADS stay free.
 WAITING: Final = 64
 _LAST: Final = 0.1  # of the grace at the end: the time to refuse those that still wait
+_READ_LIMIT: Final = 16 * MESSAGE_LIMIT
 _OPTIONS: Final = (
     # On by default, and then a second server on the port gets half of the checks.
     ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", MESSAGE_LIMIT),
+    # Read, to be refused by us: what grpcio refuses, nobody hears of. Only THREADS at a time
+    # are read, so this costs little; what is larger still counts as a call that ended.
+    ("grpc.max_receive_message_length", _READ_LIMIT),
     ("grpc.max_concurrent_streams", STREAMS),
     ("grpc.keepalive_time_ms", KEEPALIVE_TIME_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
@@ -66,12 +70,15 @@ class GrpcioTransport:
         identity: Identity | None = None,
         backlog: int = BACKLOG,
         streams: Streams | None = None,
+        *,
+        unread: Unread | None = None,
     ) -> None:
         self._target = target
+        self._unread = unread or Unread()
         self._methods = methods
         self._streams = streams
         self._identity = identity
-        self._desk = _Desk(backlog)
+        self._desk = _Desk(backlog, self._unread.ended)
         self._backlog = backlog
         self._server: grpc.Server | None = None
         self._port = 0
@@ -128,10 +135,12 @@ class GrpcioTransport:
         return server.add_secure_port(self._target, credentials)
 
     def _handler(self, method: Method) -> Callable[[bytes, grpc.ServicerContext], bytes]:
-        desk = self._desk
+        desk, unread = self._desk, self._unread
 
         def handle(data: bytes, context: grpc.ServicerContext) -> bytes:
+            desk.has_read()
             try:
+                data = unread.checked(data)
                 left = context.time_remaining()
                 if desk.refusing:
                     return method.refuse(data, left)
@@ -158,8 +167,9 @@ class _Desk(Executor):
     Not in place: grpcio holds a lock while it hands a call over, and the call needs it.
     """
 
-    def __init__(self, backlog: int) -> None:
+    def __init__(self, backlog: int, ended: Callable[[], None]) -> None:
         self._room = backlog
+        self._ended = ended  # told of a call whose message never came
         self._lock = threading.Lock()
         self._here = threading.local()
         self._turns = threading.Semaphore(THREADS)  # the rest of the threads wait for Vault
@@ -177,6 +187,10 @@ class _Desk(Executor):
     def refusing(self) -> bool:
         """Whether the thread that asks is the one that refuses."""
         return getattr(self._here, "refusing", False)
+
+    def has_read(self) -> None:
+        """The message of the call that the asking thread is in has come."""
+        self._here.read = True
 
     def wait(self, answer: Later[bytes], refuse: Callable[[], bytes]) -> bytes | None:
         """The answer when it comes; None, at once, when too many wait already."""
@@ -209,7 +223,11 @@ class _Desk(Executor):
         with self._turns:
             with self._lock:
                 self._room += 1  # it waits no longer
-            return fn(*args, **kwargs)
+            self._here.read = False
+            result = fn(*args, **kwargs)
+            if not self._here.read:
+                self._ended()
+            return result
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - Executor's own
         """End the threads once their queues are empty."""

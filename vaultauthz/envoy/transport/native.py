@@ -25,12 +25,11 @@ from vaultauthz.envoy.rpc import (
     INTERNAL,
     KEEPALIVE_TIME_MS,
     KEEPALIVE_TIMEOUT_MS,
-    MESSAGE_LIMIT,
-    RESOURCE_EXHAUSTED,
     STREAMS,
     Method,
     RpcError,
 )
+from vaultauthz.envoy.unread import Unread
 from vaultauthz.leases.later import Later
 
 if TYPE_CHECKING:
@@ -58,8 +57,10 @@ class NativeTransport:
         *,
         deadlines: bool = False,
         streams: Streams | None = None,
+        unread: Unread | None = None,
     ) -> None:
         self._target = target
+        self._unread = unread or Unread()
         self._streams = streams
         self._fallback: Fallback | None = None
         self._paths = tuple(methods)
@@ -185,10 +186,8 @@ class NativeTransport:
         *,
         refused: bool = False,
     ) -> None:
-        if data is None or len(data) > MESSAGE_LIMIT:
-            self._bound.fail(call_id, RESOURCE_EXHAUSTED, "the message is too large")
-            return
         try:
+            data = self._unread.checked(data)
             response = (method.refuse if refused else method.answer)(data, left)
             if isinstance(response, Later):
                 self._promised[call_id] = partial(method.refuse, data, None)

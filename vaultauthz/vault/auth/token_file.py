@@ -49,6 +49,7 @@ def login(transport: Transport, auth: TokenFile) -> Answer:
         "accessor": data.get("accessor", ""),
         "lease_duration": ttl,
         "renewable": False,
+        "num_uses": data.get("num_uses"),
     }
     return {"request_id": answer.get("request_id", ""), "auth": found}
 
