@@ -16,9 +16,11 @@ from vaultauthz.core.callers import Callers
 from vaultauthz.core.credential import Credential, Slot
 from vaultauthz.core.decision import Allowed, Decision, Denied
 from vaultauthz.core.events import CheckRecorder
+from vaultauthz.core.methods import OVERRIDES
+from vaultauthz.core.methods import readings as methods_read
 from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import Request
-from vaultauthz.core.routing import Routes, ambiguous, other_reading, path_of
+from vaultauthz.core.routing import Routes, ambiguous, path_of, readings
 from vaultauthz.leases.later import Later
 from vaultauthz.leases.scopes import Scope
 from vaultauthz.signatures import Signatures
@@ -133,6 +135,8 @@ class Broker:
 
     def _recorded(self, request: Request, decision: Decision) -> Decision:
         if isinstance(decision, Allowed):
+            decision = _without_aliases(request, decision)
+        if isinstance(decision, Allowed):
             decision = self._signatures.add(request, decision)
         if not self._record(request, decision) and decision.allowed:
             return Denied(Reason.OVERLOADED, decision.upstream, decision.stage, retry_after=1)
@@ -142,16 +146,8 @@ class Broker:
         table = self.table  # read once: the whole check sees one configuration
         path = path_of(request.path)
         verdict = _verdict(table, request, path)
-        # Servers differ in what they make of some paths. Where the path decides, both
-        # readings must come to the same, or nobody knows what is being asked for.
-        if _path_decides(table, request, verdict):
-            if ambiguous(path):
-                return Denied(Reason.BAD_REQUEST)
-            other = other_reading(path)
-            if other != path:
-                reread = replace(request, path=other)
-                if _verdict(table, reread, path_of(other)) != verdict:
-                    return Denied(Reason.BAD_REQUEST)
+        if _contested(table, request, path, verdict):
+            return Denied(Reason.BAD_REQUEST)
         if isinstance(verdict, (Allowed, Denied)):
             return verdict
         if isinstance(verdict.source, Slot):
@@ -187,8 +183,51 @@ def _verdict(table: Table, request: Request, path: str) -> Binding | Decision:
     return binding
 
 
-def _path_decides(table: Table, request: Request, verdict: Binding | Decision) -> bool:
-    if not request.upstream and table.routes.reads_path:
-        return True
-    binding = table.bindings.get((verdict.upstream, verdict.stage))
-    return binding is not None and binding.callers.reads_path
+def _without_aliases(request: Request, allowed: Allowed) -> Decision:
+    """The decision with the client's headers to drop that only this request tells."""
+    mutation = allowed.credential.mutation if allowed.credential else None
+    if mutation is None or not mutation.long:
+        return allowed
+    sent = request.sent(mutation.long)
+    if sent is None:
+        return Denied(Reason.BAD_REQUEST, allowed.upstream, allowed.stage)
+    filled = {*mutation.filled, *mutation.remove}
+    dropped = tuple(dict.fromkeys(name for name, _ in sent if name not in filled))
+    return replace(allowed, dropped=dropped) if dropped else allowed
+
+
+def _contested(table: Table, request: Request, path: str, verdict: Binding | Decision) -> bool:
+    """Whether the verdict hangs on how a server reads the path or the method.
+
+    Servers differ in what they make of some. Where one decides, all readings must come to
+    the same, or nobody knows what is being asked for.
+    """
+    rules = _rules(table.bindings.get((verdict.upstream, verdict.stage)))
+    paths, methods = [path], [request.method]
+    if (not request.upstream and table.routes.reads_path) or any(c.reads_path for c in rules):
+        if ambiguous(path) or not (path.startswith("/") or path == "*"):
+            return True
+        paths += readings(path)
+    if any(callers.reads_method for callers in rules):
+        others = methods_read(request.method, request.path, request.sent(OVERRIDES))
+        if others is None:
+            return True
+        methods += others
+    if len(paths) == len(methods) == 1:
+        return False
+    permitted = [callers.permits(request) for callers in rules]
+    for method in methods:
+        for read in paths:
+            reread = replace(request, method=method, path=read)
+            if _verdict(table, reread, path_of(read)) != verdict:
+                return True
+            if [callers.permits(reread) for callers in rules] != permitted:
+                return True
+    return False
+
+
+def _rules(binding: Binding | None) -> tuple[Callers, ...]:
+    """The rules for a binding's credential, those before a reload included."""
+    if binding is None:
+        return ()
+    return (binding.callers, *(binding.former.callers if binding.former else ()))

@@ -6,6 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from vaultauthz.core.decision import Allowed, Decision, Denied
@@ -43,7 +44,7 @@ class Signatures:
             return allowed
         mutation = credential.mutation
         try:
-            sent = outgoing(request, mutation.headers, mutation.remove)
+            sent = outgoing(request, mutation.headers, (*mutation.remove, *allowed.dropped))
             signed = credential.mutation.signer.sign(sent, self._wall(), self._nonce)
         except SigningError as exc:
             self._tell(allowed, str(exc))
@@ -51,7 +52,7 @@ class Signatures:
         except Exception as exc:  # noqa: BLE001 - without its signature it must not go on
             log.error("a request could not be signed: %s", where(exc))  # noqa: TRY400
             return Denied(Reason.INTERNAL, allowed.upstream, allowed.stage)
-        return Allowed(allowed.upstream, allowed.stage, credential, signed)
+        return replace(allowed, signed=signed)
 
     def _tell(self, allowed: Allowed, why: str) -> None:
         """Once for each cause, as a client could flood the log: the gateway may be at fault."""

@@ -41,6 +41,8 @@ UPSTREAMS: dict[str, dict[str, Any]] = {
     "staff": inject("one", {"bearer": "{key}"}, callers=[{"group": "staff"}]),
     "reads": inject("one", {"bearer": "{key}"}, callers=[{"methods": ["GET"]}]),
     "v1": inject("one", {"bearer": "{key}"}, callers=[{"path_prefix": "/v1/v1"}]),
+    "long": inject("one", {"header": {"name": "X-A-Long-Api-Key", "value": "{key}"}}),
+    "open": inject("one", {"bearer": "{key}"}, deny=[{"path_prefix": "/open/admin"}]),
     "empty": inject("nothing", {"bearer": "{key}"}, optional=True),
     "own": database("pay", per="caller"),
 }

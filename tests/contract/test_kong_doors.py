@@ -136,6 +136,34 @@ GIVEN: list[tuple[str, Sent, dict[str, list[str] | None]]] = [
         {"x-api-key": ["one-1"], "x_api_key": None},
     ),
     (
+        "no copy in any other spelling",
+        Sent("geo", headers=(("X_Api-Key", "mine"), ("X-Api_Key", "mine"))),
+        {"x-api-key": ["one-1"], "x_api-key": None, "x-api_key": None},
+    ),
+    (
+        "nor of a long name",
+        Sent(
+            "long", headers=(("X_A-Long_Api-Key", "mine"), ("X-A_Long-Api-Key", "1"), ("X-A", "1"))
+        ),
+        {
+            "x-a-long-api-key": ["one-1"],
+            "x_a-long_api-key": None,
+            "x-a_long-api-key": None,
+            "x-a": ["1"],
+        },
+    ),
+    (
+        "a stripped header in another spelling",
+        Sent("strict", headers=(("X_Debug-Key", "mine"), ("X-Debug_Key", "mine"))),
+        {"x_debug-key": None, "x-debug_key": None},
+    ),
+    (
+        "a method that may, said again",
+        Sent("reads", headers=(("X-HTTP-Method-Override", "get"),)),
+        {"authorization": ["Bearer one-1"]},
+    ),
+    ("a percent sign", Sent("open", "/files/100%25"), {"authorization": ["Bearer one-1"]}),
+    (
         "a stripped header",
         Sent("strict", headers=(("X-Debug-Key", "mine"), ("X-Kept", "1"))),
         {"x-debug-key": None, "x-kept": ["1"]},
@@ -166,6 +194,7 @@ QUERIES = [
     ("?a=1", [("a", "1"), ("key", "two-1")]),
     ("?key=mine&a=1&key=again", [("a", "1"), ("key", "two-1")]),
     ("?%6bey=mine&k%65y", [("key", "two-1")]),
+    ("?key[]=mine&a=1;key=mine", [("key", "two-1")]),
     ("?keys=1&ke=2", [("keys", "1"), ("ke", "2"), ("key", "two-1")]),
 ]
 
@@ -181,6 +210,16 @@ DENIED = [
     ("an upstream that there is not", Sent("missing"), 403, "no_upstream"),
     ("a method that may not", Sent("reads", method="POST"), 403, "caller_denied"),
     ("a path that may not", Sent("v1", "/v2"), 403, "caller_denied"),
+    (
+        "a header that names another method",
+        Sent("reads", headers=(("X_HTTP-Method", "DELETE"),)),
+        400,
+        "bad_request",
+    ),
+    ("a query that names another method", Sent("reads", "?a=1&_method=PUT"), 400, "bad_request"),
+    ("a denied path", Sent("open", "/Admin"), 403, "caller_denied"),
+    ("a denied path, encoded twice", Sent("open", "/%2561dmin"), 400, "bad_request"),
+    ("a path denied below, encoded twice", Sent("open", "/admin%252Fx"), 400, "bad_request"),
     ("nobody where a consumer is wanted", Sent("shop"), 403, "caller_denied"),
     ("nobody where a group is wanted", Sent("staff"), 403, "caller_denied"),
     ("a path that can be read in two ways", Sent("v1", "/v1/../x"), 400, "bad_request"),

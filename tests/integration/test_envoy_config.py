@@ -50,6 +50,9 @@ RULES = {
     "either": '[{principal: "spiffe://corp/*", claims: {scope: pay}}, {methods: [PUT]}]',
     "kong": "[{consumer: '*'}, {group: staff}]",
     "guarded": "any\n    deny: [{path_prefix: /admin}, {principal: spiffe://corp/evil}, {claims: {sub: bob}}]",
+    "numbered": f"[{{claims: {{scope: pay}}}}]\n    deny: [{{claims: {{uid: {2**53 - 1}}}}}, {{claims: {{uid: -5}}}}]",
+    "keeps": "any\n    deny: [{methods: [DELETE, PUT]}]",
+    "writes": "[{methods: [POST]}, {methods: [DELETE], path_prefix: /own}]",
     "both": "[{path_prefix: /v1}]\n    deny: [{path_prefix: /v1/secret, methods: [GET]}]",
 }
 UPSTREAMS = (
@@ -126,6 +129,14 @@ TOKENS: tuple[dict[str, Any], ...] = (
     {"realm.level": [], "realm": {"level": 3}, "beta": True},
     {"realm": {"level": 3}, "beta": 1},
     {"realm": {"level": "3"}, "beta": True},
+    {"realm": {"level": 3.0}, "beta": True},
+    {"realm": {"level": True}, "beta": True},
+    {"realm": {"level": 3.0000000000000001}, "beta": True},
+    {"scope": "read\u00a0pay"},
+    {"uid": 2**53 - 1, "scope": "pay"},
+    {"uid": 2**53 + 1, "scope": "pay"},
+    {"uid": -5, "scope": "pay"},
+    {"uid": "-5", "scope": "pay"},
 )
 PATHS = (
     *("/v1", "/v1/x?y=/open/", "/v10", "/v1;x", "/open", "/open/x", "/v1/secret/x", "/v1/secrets"),
@@ -147,6 +158,27 @@ PATHS = (
         "/;/admin",
     ),
     *("/ADMIN", "/%61dmin", "/x/../admin", "/admin2", "/%2541dmin", "/a%2525", "/a%252541"),
+    *(
+        "/%2561dmin",
+        "/admin%252Fx",
+        "/%ef%bd%81dmin",
+        "/admin.",
+        "/admin%20",
+        "/admin%253Bx",
+        "/%25c0%25ae",
+    ),
+    *("/files/100%25", "/files/%e2%82%ac", "/admin%3Fx", "/Admin/x", "/.../admin", "/%u0061dmin"),
+)
+METHODS = ("POST", "DELETE", "PUT", "OPTIONS")
+OVERRIDES: tuple[list[tuple[str, str]], ...] = (
+    [],
+    [("X-HTTP-Method-Override", "DELETE")],
+    [("X-HTTP-Method", "delete")],
+    [("X-Method-Override", "Post")],
+    [("X-Method-Override", "PATCH"), ("X-HTTP-Method", "PUT")],
+    [("X-HTTP-Method-Override", "")],
+    [("X-HTTP-Method-Override", "POST, DELETE")],
+    [("X-HTTP-Method-Override", "POST"), ("X-HTTP-Method-Override", "DELETE")],
 )
 
 
@@ -193,7 +225,7 @@ class TestTheSameAnswers:
                     Request("envoy", method, f"{rule}.test", "/v1", principal=principal)
                 ), (name, method)
 
-    @pytest.mark.parametrize("rule", ["pay", "level", "either", "guarded"])
+    @pytest.mark.parametrize("rule", ["pay", "level", "either", "guarded", "numbered"])
     def test_tokens(
         self,
         gateways: dict[str, PrintedBed],
@@ -222,6 +254,21 @@ class TestTheSameAnswers:
             for path, method in itertools.product(PATHS, ("GET", "POST"))
         }
         assert set(passed.values()) == {True, False}
+
+    @pytest.mark.parametrize("rule", ["keeps", "writes"])
+    def test_methods(self, gateways: dict[str, PrintedBed], rule: str) -> None:
+        """What it asks for by its method, and by what a service may take for its method."""
+        passed = {}
+        for method, sent in itertools.product(METHODS, OVERRIDES):
+            for path in ("/", "/own", "/?_method=DELETE"):
+                values = ",".join(value for _, value in sent)
+                passed[method, path, values] = self.both(
+                    gateways, f"{rule}.test", path, method=method, headers=sent
+                )
+        assert passed["POST", "/", ""]
+        assert not passed["POST", "/", "DELETE"]
+        assert passed["DELETE", "/own", "Post"] == (rule == "writes")
+        assert not passed["POST", "/?_method=DELETE", ""]
 
     def test_answers_read_alike(self, gateways: dict[str, PrintedBed]) -> None:
         """A denial has the same status and the same body, whoever decided it."""

@@ -40,6 +40,13 @@ def add_explain(commands: Commands) -> None:
     explain.add_argument(
         "--group", action="append", default=[], metavar="NAME", help="a group of Kong's consumer"
     )
+    explain.add_argument(
+        "--header",
+        action="append",
+        default=[],
+        metavar="'N: V'",
+        help="a header of the client's that may name another method; again for another",
+    )
     explain.add_argument("--json", action="store_true", help="print JSON, for programs")
     takes_config(explain)
     explain.set_defaults(run=_explain)
@@ -91,6 +98,7 @@ def _explain(options: Options) -> int:
         tuple(options.claims),
         options.consumer,
         tuple(options.group),
+        tuple(options.header),
     )
     try:
         return run(load_config(options), asked, told(as_json=options.json))

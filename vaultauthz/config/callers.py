@@ -8,14 +8,14 @@ from typing import Final
 from vaultauthz.config import names
 from vaultauthz.config.document import Items, Scalar
 from vaultauthz.config.reader import Value
-from vaultauthz.core.callers import Claim, Pattern, Rule
+from vaultauthz.core.callers import INEXACT, Claim, Pattern, Rule
 from vaultauthz.core.routing import ambiguous
 
 ANY: Final = "any"
 KEYS: Final = ("claims", "consumer", "group", "methods", "path_prefix", "principal")
 HINT: Final = "say who may use this credential: callers: any, or a list of rules"
 # YAML 1.1 also reads 010, 0x1f, 1_000 and 12:30 as numbers, and not as the ones they look like.
-_WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,18})\Z")
+_WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,30})\Z")
 
 
 def read_callers(value: Value) -> tuple[Rule, ...] | None:
@@ -72,9 +72,19 @@ def _wanted(value: Value) -> str | int | bool:
         raise value.wrong("may be a word or a boolean; write true or false, or put it in quotes")
     if isinstance(node, Scalar) and node.kind == "a number":
         if _WHOLE.match(node.text):
-            return int(node.text)
+            return _told_if_inexact(value, int(node.text))
         raise value.wrong("is no plain whole number; put it in quotes to mean the text")
     return value.text()
+
+
+def _told_if_inexact(value: Value, number: int) -> int:
+    if abs(number) >= INEXACT:
+        value.warn(
+            f"is beyond what a token's numbers can tell apart ({1 - INEXACT} to {INEXACT - 1}: they "
+            "reach us as doubles): deny takes its neighbours for it, callers take nobody; have the "
+            "issuer send text, and put it in quotes here"
+        )
+    return number
 
 
 def _methods(value: Value) -> frozenset[str]:

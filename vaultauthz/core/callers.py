@@ -9,10 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from vaultauthz.core.request import Request
 from vaultauthz.core.routing import bare_path, path_of, under
+
+# Numbers of a token reach us as doubles, and from here on several whole ones are the same double
+# (RFC 8259, 6): a rule about one of them would be about its neighbours as well, or about none.
+INEXACT: Final = 2**53
+# What separates the words of a scope: ASCII's spaces. A rule that denies takes all that no word
+# may hold (RFC 6749, 3.3) for a separator, so that it errs on the safe side.
+SPACE: Final = r"[\t-\r\x1c-\x20]"
+NO_WORD: Final = "[^!-~]"
+_SPACE: Final = re.compile(SPACE)
+_NO_WORD: Final = re.compile(NO_WORD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +30,32 @@ class Pattern:
     """Text in which ``*`` stands for any run of characters, ``/`` included."""
 
     text: str
-    regex: re.Pattern[str]
+    pieces: tuple[str, ...]  # between the stars; one piece where there is none
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
         """``spiffe://corp/checkout/*`` and the like; every other character is itself."""
-        body = ".*".join(re.escape(piece) for piece in text.split("*"))
-        return cls(text, re.compile(body, re.DOTALL))
+        return cls(text, tuple(text.split("*")))
 
     def matches(self, value: str) -> bool:
-        """Whether the whole of ``value`` fits; an empty value never does."""
-        return bool(value) and self.regex.fullmatch(value) is not None
+        """Whether the whole of ``value`` fits; an empty value never does.
+
+        Each piece is looked for once, after the one before: a regular expression would try
+        every way to share a long value out among the stars.
+        """
+        first, *between = self.pieces
+        if not between:
+            return value == first != ""
+        last = between.pop()
+        at, end = len(first), len(value) - len(last)
+        if not value or at > end or not (value.startswith(first) and value.endswith(last)):
+            return False
+        for piece in between:
+            found = value.find(piece, at, end)
+            if found < 0:
+                return False
+            at = found + len(piece)
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +65,51 @@ class Claim:
     ``path`` is the claim's name, split at dots for nested ones. A list claim
     matches when it holds the wanted value; ``scope`` and ``scp`` are lists
     written with spaces (RFC 8693).
+
+    A number that doubles do not tell from its neighbours is met by none of them, and
+    ``widely`` by all.
     """
 
     path: tuple[str, ...]
     wanted: str | int | bool
 
-    def met_by(self, claims: Mapping[str, Any]) -> bool:
-        """Whether these claims of one token hold it."""
+    def met_by(self, claims: Mapping[str, Any], *, widely: bool = False) -> bool:
+        """Whether these claims of one token hold it; ``widely``, for a rule that denies."""
         value = self.found_in(claims)
         if isinstance(value, (list, tuple)):
-            return any(self._same(item) for item in value)
-        if self.path[-1] in ("scope", "scp") and isinstance(value, str):
-            return any(self._same(item) for item in value.split())
-        return self._same(value)
+            return any(self._same(item, widely=widely) for item in value)
+        if self.is_scope and isinstance(value, str):
+            return self._is_word_of(value, _NO_WORD if widely else _SPACE)
+        return self._same(value, widely=widely)
+
+    @property
+    def double(self) -> float | None:
+        """The number that is wanted as a token has it, where its neighbours are the same one."""
+        inexact = isinstance(self.wanted, int) and abs(self.wanted) >= INEXACT
+        return float(self.wanted) if inexact else None
+
+    @property
+    def is_scope(self) -> bool:
+        """Whether text in it is a list of words."""
+        return self.path[-1] in ("scope", "scp")
+
+    @property
+    def word(self) -> str | None:
+        """What has to be among the words of a scope; None where no word can be it."""
+        wanted = self.wanted
+        return wanted if isinstance(wanted, str) and wanted.split() == [wanted] else None
+
+    def _is_word_of(self, scope: str, separator: re.Pattern[str]) -> bool:
+        word, at = self.word, -1
+        if word is None:
+            return False
+        while (at := scope.find(word, at + 1)) >= 0:
+            end = at + len(word)
+            if (at == 0 or separator.match(scope, at - 1)) and (
+                end == len(scope) or separator.match(scope, end)
+            ):
+                return True
+        return False
 
     def found_in(self, claims: Mapping[str, Any]) -> Any:
         """The claim's value among these; None when it is not there."""
@@ -66,10 +123,12 @@ class Claim:
             value = value.get(name)
         return value
 
-    def _same(self, value: Any) -> bool:
-        # A protobuf Struct has only floating-point numbers, and 1 == True in Python.
+    def _same(self, value: Any, *, widely: bool) -> bool:
+        # A protobuf Struct has only doubles, and 1 == True in Python.
         if isinstance(value, bool) or isinstance(self.wanted, bool):
             return value is self.wanted
+        if self.double is not None:
+            return widely and value == self.double
         return bool(value == self.wanted)
 
 
@@ -88,20 +147,20 @@ class Rule:
         """Whether every key that this rule has fits the request.
 
         ``widely``, for a rule that denies: another spelling of a path under its
-        prefix (``//admin``, ``/admin;x``), which the upstream may take for it, fits too.
+        prefix (``//admin``, ``/Admin;x``), which the upstream may take for it, fits too.
         """
-        return self.fits_caller(request) and (
+        return self.fits_caller(request, widely=widely) and (
             self.path_prefix is None or self.path_fits(path_of(request.path), widely=widely)
         )
 
-    def fits_caller(self, request: Request) -> bool:
+    def fits_caller(self, request: Request, *, widely: bool = False) -> bool:
         """Whether every key but the path fits the request."""
         return (
             (self.principal is None or self.principal.matches(request.principal))
             and (self.consumer is None or self.consumer.matches(request.consumer))
             and (self.group is None or self.group in request.groups)
             and (self.methods is None or request.method in self.methods)
-            and (not self.claims or self.claims_met(request))
+            and (not self.claims or self.claims_met(request, widely=widely))
         )
 
     def path_fits(self, path: str, *, widely: bool) -> bool:
@@ -109,11 +168,14 @@ class Rule:
         prefix = self.path_prefix or ""
         if path.startswith(prefix) and under(prefix, path):
             return True
-        return widely and (bare := bare_path(path)) != path and under(prefix, bare)
+        return widely and under(prefix.lower(), bare_path(path).lower())
 
-    def claims_met(self, request: Request) -> bool:
+    def claims_met(self, request: Request, *, widely: bool = False) -> bool:
         """Whether one of the verified tokens has every claim of this rule."""
-        return any(all(c.met_by(claims) for c in self.claims) for claims in request.claims)
+        return any(
+            all(claim.met_by(token, widely=widely) for claim in self.claims)
+            for token in request.claims
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +214,7 @@ class Callers:
     allow: tuple[Rule, ...] | None
     deny: tuple[Rule, ...] = ()
     reads_path: bool = field(init=False, repr=False, compare=False)  # whether a rule does
+    reads_method: bool = field(init=False, repr=False, compare=False)
     _methods: frozenset[str] = field(init=False, repr=False, compare=False)  # that rules name
     # By principal and method ("" for one that no rule names), of requests that bring nothing
     # else that rules read: they come again and again, and then only rules about paths are left.
@@ -162,6 +225,8 @@ class Callers:
     def __post_init__(self) -> None:
         reads = any(rule.path_prefix is not None for rule in self.rules)
         object.__setattr__(self, "reads_path", reads)
+        reads = any(rule.methods is not None for rule in self.rules)
+        object.__setattr__(self, "reads_method", reads)
         methods = frozenset().union(*(rule.methods or () for rule in self.rules))
         object.__setattr__(self, "_methods", methods)
 
@@ -183,7 +248,7 @@ class Callers:
         return left
 
     def _left(self, request: Request) -> _Left:
-        deny = tuple(rule for rule in self.deny if rule.fits_caller(request))
+        deny = tuple(rule for rule in self.deny if rule.fits_caller(request, widely=True))
         if any(rule.path_prefix is None for rule in deny):
             return _NOTHING
         if self.allow is None:

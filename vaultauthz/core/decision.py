@@ -15,13 +15,15 @@ class Allowed:
 
     ``credential`` is None for a request that no upstream claims under
     ``unmatched: pass``: nothing is set. ``signed`` are headers for this one request,
-    to set beside those of the credential's mutation.
+    to set beside those of the credential's mutation, ``dropped`` are names of headers to
+    drop beside those that it removes.
     """
 
     upstream: str
     stage: str
     credential: Credential | None
     signed: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    dropped: tuple[str, ...] = ()
     allowed: ClassVar[bool] = True
     reason: ClassVar[str] = ""
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote_plus
 
+from vaultauthz.core.aliases import folded, listed, long_names
 from vaultauthz.core.client_certificate import Tls
 from vaultauthz.core.field_value import InjectionError, clean
+from vaultauthz.core.parameters import folded_cookie, is_cookie
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.signing import Hmac, Signer, SigV4
 from vaultauthz.core.template import Template
@@ -36,6 +38,7 @@ __all__ = [
     "merge_cookies",
     "needs_body",
     "render",
+    "unwanted",
 ]
 
 
@@ -98,6 +101,8 @@ class Mutation:
     remove: tuple[str, ...] = ()
     signer: Signer | None = None
     tls: tuple[str, str] | None = None
+    filled: tuple[str, ...] = ()  # the headers that are set, in lower case
+    long: tuple[str, ...] = ()  # slots and headers to drop whose aliases are too many to list
 
     def __repr__(self) -> str:
         names = [name for name, _ in self.headers]
@@ -168,19 +173,24 @@ def render(
         else:
             headers.append((_header_name(injection), _header_value(injection, fields)))
     filled = {name for name, _ in headers} | ({"cookie"} if cookies else set()) | set(each)
-    remove = _unwanted(header_names(injections), strip, filled)
-    return Mutation(tuple(headers), tuple(query), tuple(cookies), remove, signer, tls)
+    slots, strip = header_names(injections), tuple(strip)
+    remove = tuple(name for name in unwanted(slots, strip) if name not in filled)
+    long = long_names((*map(folded, slots), *strip))
+    return Mutation(
+        tuple(headers), tuple(query), tuple(cookies), remove, signer, tls, tuple(filled), long
+    )
 
 
-def _unwanted(
-    slots: Iterable[str], strip: Iterable[str], filled: Collection[str]
-) -> tuple[str, ...]:
-    """The client's headers to drop: also those of a slot that this credential leaves empty."""
+def unwanted(slots: Iterable[str], strip: Iterable[str]) -> tuple[str, ...]:
+    """The client's headers that never reach the upstream as the client sent them.
+
+    Slots, what ``strip`` names, and their aliases: CGI and WSGI servers read X_Api_Key as
+    X-Api-Key, which must not stand beside ours. (A header that is stripped under a name with
+    underscores is not the one with hyphens.)
+    """
     slots = tuple(slots)
-    # CGI and WSGI servers read X_Api_Key as X-Api-Key: the client's must not stand beside ours.
-    disguised = (name.replace("-", "_") for name in slots)
-    unwanted = dict.fromkeys([*(name.lower() for name in strip), *slots, *disguised])
-    return tuple(name for name in unwanted if name not in filled)
+    names = (*map(folded, slots), *strip)
+    return tuple(dict.fromkeys((*slots, *(spelt for name in names for spelt in listed(name)))))
 
 
 def _filled(injection: Header | Query | Cookie, fields: Mapping[str, Secret]) -> str:
@@ -210,12 +220,9 @@ def _cookie_value(injection: Cookie, fields: Mapping[str, Secret]) -> str:
 
 
 def merge_cookies(sent: str, ours: Iterable[tuple[str, str]]) -> str:
-    """The client's ``cookie`` header with ours put in and its copies of them dropped."""
+    """The client's ``cookie`` header with ours put in, and without what may be read as them."""
     ours = tuple(ours)
-    names = {name for name, _ in ours}
-    kept = [
-        pair.strip()
-        for pair in sent.split(";")
-        if pair.strip() and pair.split("=", 1)[0].strip() not in names
-    ]
+    folds = {folded_cookie(name) for name, _ in ours}
+    pairs = (pair.strip() for pair in sent.split(";"))
+    kept = [pair for pair in pairs if pair and not is_cookie(pair, folds)]
     return "; ".join(kept + [f"{name}={value}" for name, value in ours])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from vaultauthz.core.aliases import Look, Sent
 
 # Everything that the gateway has authenticated about a caller; () for nobody.
 Identity = tuple[str, ...]
@@ -30,8 +32,8 @@ class Request:
 
     Everything here comes from the gateway itself: ``upstream`` and ``stage``
     from its route configuration, the identity from its authentication. No
-    field is filled from a header that a client can set, ``cookie`` and ``message``
-    apart, which are only ever passed on or signed.
+    field is filled from a header that a client can set, ``cookie``, ``message`` and
+    ``headers`` apart, which are only ever passed on, signed, dropped or refused.
 
     Not frozen, though nobody changes it: a frozen dataclass costs a microsecond
     more to make, and one is made for each request.
@@ -53,6 +55,12 @@ class Request:
     wait: float = 0.4  # seconds that the gateway waits for the answer, where Vault must be asked
     # Called only for an upstream that signs; None where the gateway cannot tell.
     message: Callable[[], Message] | None = field(default=None, repr=False, compare=False)
+    # The client's headers by name: called only where a rule or a long slot asks for some.
+    headers: Look | None = field(default=None, repr=False, compare=False)
+
+    def sent(self, names: Collection[str]) -> Sent:
+        """The client's headers of these names, which are ``folded``, and their aliases."""
+        return self.headers(names) if self.headers is not None else ()
 
     @property
     def identity(self) -> Identity:

@@ -5,19 +5,33 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 from urllib.parse import unquote
 
+# What some servers take off the ends of a segment: control characters and spaces, of Latin-1
+# too, and bytes of those that are no UTF-8 (here as surrogates, or U+FFFD where they are lost).
+_BLANK: Final = "".join(map(chr, (*range(1, 0x21), *range(0x7F, 0xA1), *range(0xDC80, 0xDCA1))))
+_BLANKS: Final = _BLANK + "\ufffd"
+_JUNK: Final = "[\x01-\x20\x7f-\xa0\udc80-\udca0\ufffd]*"
 # A path with these may mean one thing to us and another to the upstream: "/a/../b"
 # is under "/a/" for us, while a server that resolves it serves "/b".
-_AMBIGUOUS = re.compile(r"(?:\A|[/\\])\.\.?(?:[/\\;?#]|\Z)|[\\\x00]")
-# Nobody but who wants to slip past a rule encodes these (RFC 3986, 2.3) or writes
-# them in more bytes than UTF-8 has for them: letters, digits, "-", "." and "_".
+_AMBIGUOUS = re.compile(rf"(?:\A|[/\\]){_JUNK}\.\.?{_JUNK}(?:[/\\;?#]|\Z)|[\\\x00]")
+# Nobody but who wants to slip past a rule encodes these (RFC 3986, 2.3), writes them in more
+# bytes than UTF-8 has for them (letters, digits, "-", "." and "_") or in Microsoft's way.
 _DISGUISED = re.compile(
-    r"%(?:2[de]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9a]|c[01]|e0%[89]|f0%8)", re.IGNORECASE
+    r"%(?:2[de]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9a]|c[01]|e0%[89]|f0%8|u[0-9a-f]{4})",
+    re.IGNORECASE,
+)
+# The same found only after decoding. UTF-8 refuses overlong bytes, so they stand here singly.
+_DISGUISED_AGAIN = re.compile(
+    "[\udcc0\udcc1]|\udce0[\udc80-\udc9f]|\udcf0[\udc80-\udc8f]|%u[0-9a-fA-F]{4}"
 )
 _ENCODED_TWICE = 2  # how often a path is decoded; what can be decoded further is ambiguous
-
-
+# Fullwidth forms of ASCII (U+FF01 and on), which compatibility normalisation makes ASCII of.
+# Not of the percent sign: nobody decodes after that.
+_NARROW: Final = {0xFF00 + n: 0x20 + n for n in range(1, 0x5F) if n != ord("%") - 0x20}
+# A path without these has one reading.
+_ODD = re.compile(r"[^!-~]|[%;\\?#]|//|\.(?:/|\Z)")
 _PARAMETERS = re.compile(r";[^/]*")
 _SLASHES = re.compile(r"//+")
 
@@ -39,26 +53,49 @@ def ambiguous(path: str) -> bool:
         if _DISGUISED.search(path):
             return True
         for _ in range(_ENCODED_TWICE):
-            path = unquote(path)
-        if unquote(path) != path:
+            path = _decoded(path)
+            if _DISGUISED_AGAIN.search(path):
+                return True
+        if _decoded(path) != path:
             return True
-    elif "." not in path and "\\" not in path and "\0" not in path:
+    elif path.isascii() and "." not in path and "\\" not in path and "\0" not in path:
         return False
-    return _AMBIGUOUS.search(path) is not None
+    return _AMBIGUOUS.search(path.translate(_NARROW)) is not None
+
+
+def _decoded(path: str) -> str:
+    return unquote(path, errors="surrogateescape")
 
 
 def bare_path(path: str) -> str:
-    """``path`` for servers that merge slashes and know path parameters (``/a;v=1``)."""
-    if ";" not in path and "//" not in path:
+    """``path`` for servers that merge slashes and know path parameters (``/a;v=1``).
+
+    And for those that take blanks, and dots at its end, off a segment (``/a.``, ``/a%20``).
+    """
+    if not _ODD.search(path):
         return path
-    return _SLASHES.sub("/", _PARAMETERS.sub("", path))
+    segments = _PARAMETERS.sub("", path).split("/")
+    trimmed = (segment.strip(_BLANKS).rstrip(_BLANKS + ".") for segment in segments)
+    return _SLASHES.sub("/", "/".join(trimmed))
 
 
-def other_reading(path: str) -> str:
-    """The path as a server may read it that decodes it and then takes ``bare_path``."""
-    if "%" not in path and "//" not in path and ";" not in path:
-        return path
-    return bare_path(unquote(path))
+def readings(path: str) -> tuple[str, ...]:
+    """What else servers may take ``path`` for: () for most paths.
+
+    They decode it once or, behind a proxy that does so too, twice, or not at all; take
+    fullwidth characters for ASCII or not; and each may then take the ``bare_path``. Of a
+    ``path`` that is not ``ambiguous``.
+    """
+    if not _ODD.search(path):
+        return ()
+    found: dict[str, None] = {}
+    decoded = path
+    for _ in range(_ENCODED_TWICE + 1):
+        for read in (decoded, decoded.translate(_NARROW)):
+            found |= dict.fromkeys((read, bare_path(read)))
+        decoded = _decoded(decoded)
+    found.pop(path)
+    return tuple(found)
 
 
 def under(prefix: str, path: str) -> bool:

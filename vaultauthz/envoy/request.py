@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct, Value
 
 from vaultauthz._pb.ext_authz_pb2 import AttributeContext, CheckRequest
+from vaultauthz.core.aliases import Sent, among, folded
 from vaultauthz.core.request import Message, Request
 
 # Where Envoy's jwt_authn filter puts the claims of the tokens that it has verified. It
@@ -18,6 +19,8 @@ JWT_NAMESPACE: Final = "envoy.filters.http.jwt_authn"
 # A request id goes into each audit line and into the answer; Envoy's own has 36 characters,
 # but a trusted hop in front may send its own.
 REQUEST_ID_LIMIT: Final = 128
+# Characters of a certificate's name: it is compared with each rule, remembered and logged.
+PRINCIPAL_LIMIT: Final = 8192
 _LENGTHS: Final = frozenset((len("x-request-id"), len("cookie")))
 # Envoy's word, in the check only, on whether the body that it sends along is all of it.
 PARTIAL_BODY: Final = "x-envoy-auth-partial-body"
@@ -49,6 +52,9 @@ def read(data: bytes) -> Request:
     method = http.method
     if not method:
         raise UnreadableError("not an HTTP request")
+    principal = attributes.source.principal
+    if len(principal) > PRINCIPAL_LIMIT:
+        raise UnreadableError("a principal too long to be one")
     extensions = attributes.context_extensions
     request = Request(
         "envoy",
@@ -58,12 +64,13 @@ def read(data: bytes) -> Request:
         http.path.decode("utf-8", "replace"),
         extensions.get("upstream", ""),
         extensions.get("stage", ""),
-        attributes.source.principal,
+        principal,
     )
     if attributes.HasField("metadata_context"):
         request.claims = _claims(attributes.metadata_context.filter_metadata)
     _take_headers(http, request)
     request.message = partial(_message, http)
+    request.headers = partial(_sent, http)
     return request
 
 
@@ -103,6 +110,16 @@ def _message(http: AttributeContext.HttpRequest) -> Message:
     elif partial_body is None and (length == "0" or (not length and http.method in _BODILESS)):
         body = b""
     return Message(tuple(pair for pair in headers if pair[0] != PARTIAL_BODY), body)
+
+
+def _sent(http: AttributeContext.HttpRequest, names: Collection[str]) -> Sent:
+    lengths = {len(name) for name in names}  # as in _take_headers: most are of another
+    raw = http.header_map.headers[:]
+    keys = [key for key in ([e.key for e in raw] or http.headers) if len(key) in lengths]
+    folds = {folded(name) for name in names} if keys else ()
+    if not any(folded(key) in folds for key in keys):
+        return ()
+    return among(_headers(http), names)
 
 
 def _headers(http: AttributeContext.HttpRequest) -> Iterator[tuple[str, str]]:

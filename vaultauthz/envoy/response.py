@@ -13,7 +13,6 @@ import json
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
-from urllib.parse import unquote_plus
 
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.wrappers_pb2 import BoolValue
@@ -31,6 +30,7 @@ from vaultauthz._pb.ext_authz_pb2 import (
 from vaultauthz.core.credential import Credential
 from vaultauthz.core.decision import Allowed, Decision, Denied
 from vaultauthz.core.injection import Mutation, merge_cookies
+from vaultauthz.core.parameters import folded_parameter, is_parameter
 from vaultauthz.core.reasons import ANSWERS, Reason
 from vaultauthz.core.request import Request
 from vaultauthz.envoy.request import REQUEST_ID_LIMIT
@@ -87,9 +87,12 @@ def _mutated(mutation: Mutation) -> OkHttpResponse:
 
 def _particular(request: Request, allowed: Allowed) -> bytes:
     mutation = allowed.credential.mutation if allowed.credential else _NOTHING
-    if not (allowed.signed or mutation.cookies or mutation.query):
+    if not (allowed.signed or allowed.dropped or mutation.cookies or mutation.query):
         return _noted(request.request_id)
-    ok = OkHttpResponse(headers=[_set(name, value) for name, value in allowed.signed])
+    ok = OkHttpResponse(
+        headers=[_set(name, value) for name, value in allowed.signed],
+        headers_to_remove=allowed.dropped,
+    )
     if mutation.cookies:
         merged = merge_cookies(request.cookie, mutation.cookies)
         ok.headers.append(_set("cookie", merged))
@@ -114,15 +117,16 @@ def _before_id(length: int) -> bytes:
 
 
 def _disguised(path: str, ours: Iterable[str]) -> list[str]:
-    """Names in the client's query that only spell one of ours in another encoding.
+    """Names in the client's query that an upstream may read as one of ours.
 
     Envoy compares names as they are written, so `%6bey` would survive beside `key`, and the
     upstream reads both as the same parameter.
     """
     encoded = frozenset(ours)
-    decoded = {unquote_plus(name) for name in encoded}
-    sent = {pair.partition("=")[0] for pair in path.partition("?")[2].split("&")}
-    return sorted(n for n in sent - encoded if unquote_plus(n) in decoded)
+    folds = {folded_parameter(name) for name in encoded}
+    pairs = path.partition("?")[2].split("&")
+    sent = {pair.partition("=")[0] for pair in pairs if is_parameter(pair, folds)}
+    return sorted(sent - encoded)
 
 
 def _denied(request: Request, denied: Denied) -> bytes:

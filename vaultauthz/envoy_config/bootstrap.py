@@ -43,7 +43,7 @@ node: {id: $id, cluster: $cluster}
 _RUNTIME: Final = """
 # Envoy takes no regular expression that it compiles to more than 100 instructions; a long one is below.
 layered_runtime:
-  layers: [{name: vaultauthz, static_layer: {re2.max_program_size.error_level: 10000}}]
+  layers: [{name: vaultauthz, static_layer: {re2.max_program_size.error_level: 30000}}]
 """
 _REGEX: Final = re.compile(r'regex: ("(?:[^"\\\\]|\\\\.)*"|[^\s}]+)')
 _LONG: Final = 50  # characters that surely stay below the limit

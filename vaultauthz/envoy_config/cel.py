@@ -1,4 +1,4 @@
-"""Conditions on the caller's certificate, as Envoy's CEL wants them: a parsed expression.
+"""Conditions on the caller's certificate, and on headers, as Envoy's CEL wants them: parsed.
 
 Envoy's own ``authenticated`` matcher looks for any of a certificate's names. What
 vaultauthz is told by the ext_authz filter is one of them: the first URI, else the first DNS
@@ -30,6 +30,13 @@ def caller_is(pattern: Pattern) -> Expr | None:
     if len(regex) > MOST_OF_A_REGEX:
         return None
     return _call("matches", _caller(), _text(rf"(?s)\A{regex}\z"))
+
+
+def not_one(header: str, regex: str) -> Expr:
+    """The header is there and is not what the expression matches, or empty, or several times."""
+    headers = {"select_expr": {"operand": {"ident_expr": {"name": "request"}}, "field": "headers"}}
+    value = _call("_[_]", headers, _text(header))
+    return _call("!_", _call("matches", value, _text(rf"\A(?:{regex})?\z")))
 
 
 def _caller_starts_with(start: str) -> Expr:

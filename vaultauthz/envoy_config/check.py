@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from vaultauthz.core.aliases import folded
+from vaultauthz.core.methods import OVERRIDES
 from vaultauthz.envoy_config.plan import Plan, Target
-from vaultauthz.envoy_config.readings import literal
+from vaultauthz.envoy_config.readings import either, literal
 from vaultauthz.envoy_config.text import fill, flow, scalar
 
 # Bytes of a body that is signed; the whole CheckRequest has to stay below gRPC's 4 MiB.
@@ -70,7 +72,15 @@ metadata_context_namespaces: [envoy.filters.http.jwt_authn]
 _ALLOWED: Final = """
 # What vaultauthz reads of the client's headers. The rest, its own credentials among them, does not leave
 # Envoy, and costs nothing with each check. (Host, path and method go along by themselves.)
+$overrides
+$aliases
 allowed_headers: {patterns: [$patterns]}
+"""
+_OVERRIDES: Final = """
+# Rules ask for the method, and a service may take another one from X-HTTP-Method-Override and its kin.
+"""
+_ALIASES: Final = """
+# A header with underscores may be read as one that vaultauthz sets or drops.
 """
 _BODY: Final = """
 # An upstream has the body signed, so vaultauthz needs all of it, byte for byte; Envoy answers 413 to a
@@ -160,21 +170,27 @@ def _headers_sent(plan: Plan) -> str:
     if plan.signs:
         return ""
     names = ["x-request-id", *(["cookie"] if plan.sets_cookies else [])]
-    patterns = ", ".join(f"{{exact: {name}}}" for name in names)
-    return fill(_ALLOWED, patterns=patterns)
+    patterns = [f"{{exact: {name}}}" for name in names]
+    if plan.reads_methods:
+        overrides = "|".join(either(name) for name in OVERRIDES)
+        patterns.append(f"{{safe_regex: {{regex: {scalar(overrides)}}}}}")
+    if plan.has_long_headers:
+        patterns.append("{contains: _}")
+    return fill(
+        _ALLOWED,
+        overrides=fill(_OVERRIDES) if plan.reads_methods else "",
+        aliases=fill(_ALIASES) if plan.has_long_headers else "",
+        patterns=", ".join(patterns),
+    )
 
 
 def _header_regex(plan: Plan) -> str:
-    """The headers that vaultauthz may change; ``x[-_]key`` for a slot and its alias."""
+    """The headers that vaultauthz may change; ``x[-_]key`` for a name and its aliases."""
     names = plan.headers
-    aliases = {name.replace("-", "_") for name in names if "-" in name} & set(names)
-    known = (name for name in names if name not in aliases)
-    regexes = [_either(n) if n.replace("-", "_") in aliases else literal(n) for n in known]
+    aliased = {folded(n) for n in names if "-" in n}
+    single = (literal(n) for n in names if folded(n) not in aliased)
+    regexes = sorted([*(either(n) for n in aliased), *single])
     return "|".join(regexes) or "x-none"  # where nothing but queries is set
-
-
-def _either(name: str) -> str:
-    return "[-_]".join(literal(part) for part in name.split("-"))
 
 
 def per_route(plan: Plan, target: Target) -> str:

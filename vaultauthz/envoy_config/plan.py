@@ -6,7 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from vaultauthz.config.values import Config, Upstream
-from vaultauthz.core.injection import Cookie, Hmac, Query, SigV4, header_names, needs_body
+from vaultauthz.core.aliases import long_names
+from vaultauthz.core.injection import (
+    Cookie,
+    Hmac,
+    Query,
+    SigV4,
+    header_names,
+    needs_body,
+    unwanted,
+)
 from vaultauthz.core.routing import Route
 
 # Clusters of the printed files that are no upstream's.
@@ -84,6 +93,16 @@ class Plan:
         return tuple(sorted(names))
 
     @property
+    def has_long_headers(self) -> bool:
+        """Whether one of them has more aliases than are listed."""
+        return bool(long_names(self.headers))
+
+    @property
+    def reads_methods(self) -> bool:
+        """Whether a rule asks for the method."""
+        return any(upstream.callers.reads_method for upstream in self.upstreams)
+
+    @property
     def sets_query(self) -> bool:
         """Whether a credential goes into a query string."""
         return any(isinstance(i, Query) for upstream in self.upstreams for i in upstream.inject)
@@ -141,12 +160,10 @@ class Plan:
 def cleared(upstream: Upstream) -> tuple[str, ...]:
     """The client's headers that never reach the upstream as the client sent them.
 
-    Those that are set, their aliases (servers read ``x_api_key`` as ``x-api-key``), and what
-    ``strip`` names.
+    Those that are set, what ``strip`` names, and their aliases (servers read ``x_api_key`` as
+    ``x-api-key``), of which long names have more than stand here.
     """
-    slots = header_names(upstream.inject)
-    aliases = (name.replace("-", "_") for name in slots)
-    return tuple(dict.fromkeys((*slots, *aliases, *upstream.strip)))
+    return unwanted(header_names(upstream.inject), upstream.strip)
 
 
 def _example_domains(targets: Iterable[Target]) -> list[str]:

@@ -2,14 +2,16 @@
 
 A rule becomes a policy of the same name: its methods and path are permissions, its claims
 principals, its principal a condition. What Envoy cannot decide the same way is refused.
+Header names have no underscores here: the printed listener refuses such requests.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vaultauthz.core.callers import Callers, Rule
+from vaultauthz.core.methods import IN_QUERY, OVERRIDES, TOKEN
 from vaultauthz.envoy_config import cel
 from vaultauthz.envoy_config.claims import has_claim
 from vaultauthz.envoy_config.readings import AMBIGUOUS, decoded_under, literal, plain
@@ -24,10 +26,15 @@ class UnsayableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Policies by name; ``allow`` is None where everybody may who is not denied."""
+    """Policies by name; ``allow`` is None where everybody may who is not denied.
+
+    ``again`` are those by which a request must be allowed as well, by the header that would
+    take the place of its method.
+    """
 
     deny: Policies
     allow: Policies | None
+    again: dict[str, Policies] = field(default_factory=dict)
 
 
 def filters(callers: Callers) -> Filters:
@@ -37,10 +44,14 @@ def filters(callers: Callers) -> Filters:
         UnsayableError: Envoy cannot say the same.
     """
     deny = _ambiguous() if callers.reads_path else {}
+    deny |= _other_methods() if callers.reads_method else {}
     deny |= _policies("deny", callers.deny, denies=True)
     if callers.allow is None:
         return Filters(deny, None)
-    return Filters(deny, _policies("callers", callers.allow, denies=False))
+    allow = _policies("callers", callers.allow, denies=False)
+    if all(rule.methods is None for rule in callers.allow):
+        return Filters(deny, allow)
+    return Filters(deny, allow, {name: _again(name, callers.allow) for name in OVERRIDES})
 
 
 def _ambiguous() -> Policies:
@@ -51,19 +62,41 @@ def _ambiguous() -> Policies:
     }
 
 
-def _policies(key: str, rules: tuple[Rule, ...], *, denies: bool) -> Policies:
+def _other_methods() -> Policies:
+    """Where the method decides, one that nobody can tell is denied."""
+    found = {
+        "a method that is none": {"permissions": [_not(":method", TOKEN)]},
+        "a method in the query": {"permissions": [_header(":path", IN_QUERY)]},
+    } | {
+        # By CEL, which has all copies of a header in one text: the matcher takes each for itself.
+        f"not one method in {name}": {"permissions": [_ANY], "condition": cel.not_one(name, TOKEN)}
+        for name in OVERRIDES
+    }
+    return {name: {**policy, "principals": [_ANY]} for name, policy in found.items()}
+
+
+def _again(header: str, rules: tuple[Rule, ...]) -> Policies:
+    """What allows a request whose method the header's value would be; or it has none."""
+    absent = {"permissions": [_not(header, TOKEN)], "principals": [_ANY]}
+    return {"no other method": absent} | _policies("callers", rules, denies=False, header=header)
+
+
+def _policies(
+    key: str, rules: tuple[Rule, ...], *, denies: bool, header: str = ":method"
+) -> Policies:
+    """``header`` is where the method is."""
     return {
-        f"{key}[{number}]": _policy(f"{key}[{number}]", rule, denies=denies)
+        f"{key}[{number}]": _policy(f"{key}[{number}]", rule, header, denies=denies)
         for number, rule in enumerate(rules)
         if rule.consumer is None
         and rule.group is None  # Kong's; in Envoy such a rule matches nobody
     }
 
 
-def _policy(place: str, rule: Rule, *, denies: bool) -> dict[str, Any]:
+def _policy(place: str, rule: Rule, header: str, *, denies: bool) -> dict[str, Any]:
     permissions: list[dict[str, Any]] = []
     if rule.methods is not None:
-        permissions.append(_methods(rule.methods))
+        permissions.append(_methods(rule.methods, header, denies=denies))
     if rule.path_prefix is not None:
         permissions.append(_prefix(place, rule.path_prefix, denies=denies))
     policy: dict[str, Any] = {
@@ -84,15 +117,27 @@ def _all(key: str, inner: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
     return {key: {inner: parts}} if parts else _ANY
 
 
-def _methods(methods: frozenset[str]) -> dict[str, Any]:
+def _methods(methods: frozenset[str], header: str, *, denies: bool) -> dict[str, Any]:
     regex = "|".join(literal(method) for method in sorted(methods))
-    return {"header": {"name": ":method", "string_match": {"safe_regex": {"regex": regex}}}}
+    if denies:  # in any letter case, and wherever a method may be
+        headers = (header, *OVERRIDES)
+        return {"or_rules": {"rules": [_header(name, f"(?i){regex}") for name in headers]}}
+    return _header(header, regex if header == ":method" else f"(?i){regex}")
+
+
+def _header(name: str, regex: str) -> dict[str, Any]:
+    return {"header": {"name": name, "string_match": {"safe_regex": {"regex": regex}}}}
+
+
+def _not(name: str, regex: str) -> dict[str, Any]:
+    return {"not_rule": _header(name, regex)}
 
 
 def _prefix(place: str, prefix: str, *, denies: bool) -> dict[str, Any]:
     if not plain(prefix):
         raise UnsayableError(
-            f"{place}: its path_prefix holds a %, ;, // or a character that is not ASCII"
+            f"{place}: its path_prefix holds a %, ;, //, a dot before a slash or at its end, or a "
+            "character that is not ASCII"
         )
     if denies:  # also what a server may take for a path below it
         return _path({"safe_regex": {"regex": decoded_under(prefix)}})

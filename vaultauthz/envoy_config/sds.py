@@ -10,9 +10,11 @@ import textwrap
 from typing import Any, Final
 
 from vaultauthz.config.values import Upstream
+from vaultauthz.core.aliases import folded
 from vaultauthz.core.injection import Basic, Bearer, Header, Injection, Tls, header_names
 from vaultauthz.envoy_config.plan import Target, cleared
 from vaultauthz.envoy_config.rbac import Filters, Policies, UnsayableError, filters
+from vaultauthz.envoy_config.readings import either
 from vaultauthz.envoy_config.text import block, fill, flow, join, scalar
 
 _DEPTH: Final = 22  # columns in front of a policy
@@ -173,14 +175,26 @@ def metadata(target: Target) -> str:
 def protocol(target: Target) -> str:
     """The cluster's filters: who may, what goes, what comes in its place."""
     made = filters(target.upstream.callers)
-    removed = [{"remove": name} for name in cleared(target.upstream)]
+    removed = _removed(target.upstream)
     return fill(
         _PROTOCOL,
         deny=_deny(made) if made.deny else "",
-        allow=_allow(made.allow) if made.allow is not None else "",
+        allow=_allow(made) if made.allow is not None else "",
         removal=fill(_REMOVAL, removed=flow(removed)) if removed else "",
         injectors=_injectors(target),
     )
+
+
+def _removed(upstream: Upstream) -> list[dict[str, Any]]:
+    """What is dropped of the client's, each name with its aliases."""
+    names = cleared(upstream)
+    aliased = {folded(name) for name in names if "-" in name}
+    spelt = ({"remove_on_match": {"key_matcher": _regex(either(n))}} for n in sorted(aliased))
+    return [*spelt, *({"remove": name} for name in names if folded(name) not in aliased)]
+
+
+def _regex(regex: str) -> dict[str, Any]:
+    return {"safe_regex": {"regex": regex}}
 
 
 def certificate(target: Target) -> str:
@@ -193,13 +207,20 @@ def certificate(target: Target) -> str:
 def _deny(made: Filters) -> str:
     why = "# `deny`, which wins over `callers`."
     if any(not name.startswith("deny[") for name in made.deny):
-        why += "\n# First of all paths that servers read in more than one way, as the rules compare paths."
+        why += "\n# First of all what servers read in more than one way, paths or methods, as the rules compare them."
     return _rbac("vaultauthz.deny", why, "DENY", made.deny)
 
 
-def _allow(policies: Policies) -> str:
+def _allow(made: Filters) -> str:
     why = "# `callers`: one of these, or 403."
-    return _rbac("vaultauthz.callers", why, "ALLOW", policies)
+    again = "# Again by the method that a service may take from this header, if it is there."
+    return join(
+        _rbac("vaultauthz.callers", why, "ALLOW", made.allow or {}),
+        *(
+            _rbac(f"vaultauthz.callers.{header}", again, "ALLOW", policies)
+            for header, policies in made.again.items()
+        ),
+    )
 
 
 def _rbac(name: str, why: str, action: str, policies: Policies) -> str:

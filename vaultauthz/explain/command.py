@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Final
 from urllib.parse import urlsplit
 
 from vaultauthz.config.values import Config
+from vaultauthz.core.aliases import among
 from vaultauthz.core.request import Request
+from vaultauthz.explain.claims import UsageError, read_claims
 from vaultauthz.explain.explanation import Explanation, explain
 from vaultauthz.explain.rules import Judged, Key
 from vaultauthz.terminal import Told
 
+__all__ = ["Asked", "UsageError", "run"]
+
 _WHY: Final = {
     "no_upstream": "no upstream claims it",
     "caller_denied": "the caller may not use the credential",
-    "bad_request": "servers differ in how they read its path, and the path decides",
+    "bad_request": "servers differ in how they read its path or method, and that decides",
 }
-
-
-class UsageError(Exception):
-    """The arguments describe no request; the message says what is wrong with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +37,18 @@ class Asked:
     claims: tuple[str, ...] = ()  # each a token's claims as a JSON object
     consumer: str = ""
     groups: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()  # each as NAME: VALUE
 
     def request(self) -> Request:
         """As a gateway would describe it.
 
         Raises:
-            UsageError: the URL or the claims cannot be read.
+            UsageError: the URL, a header or the claims cannot be read.
         """
         host, path = _split(self.url)
         return Request(
             "explain",
-            self.method.upper(),
+            self.method,
             host,
             path,
             self.upstream,
@@ -55,12 +56,13 @@ class Asked:
             self.principal,
             self.consumer,
             self.groups,
-            tuple(_claims(text) for text in self.claims),
+            tuple(read_claims(text) for text in self.claims),
+            headers=partial(among, [_header(text) for text in self.headers]),
         )
 
 
 def _split(url: str) -> tuple[str, str]:
-    if url.startswith("/"):
+    if url.startswith("/") or url == "*":
         return "", url
     try:
         parts = urlsplit(url if "://" in url else f"//{url}")
@@ -70,14 +72,11 @@ def _split(url: str) -> tuple[str, str]:
     return parts.netloc, target
 
 
-def _claims(text: str) -> Mapping[str, Any]:
-    try:
-        claims = json.loads(text)
-    except ValueError:
-        claims = None
-    if not isinstance(claims, dict):
-        raise UsageError('--claims wants a JSON object, as in \'{"sub": "ann", "scope": "pay"}\'')
-    return claims
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise UsageError("--header wants NAME: VALUE, as in 'X-HTTP-Method-Override: DELETE'")
+    return name.strip().lower(), value.strip()
 
 
 def run(config: Config, asked: Asked, told: Told) -> int:
@@ -104,7 +103,7 @@ def _lines(told: Explanation) -> Iterator[str]:
     if told.allowed and told.secret:
         yield f"secret    {told.secret}"
         yield from _listed("sets", told.sets)
-        yield from _listed("drops", [f"the client's {name}" for name in told.drops])
+        yield from _listed("drops", [_dropped(name) for name in told.drops])
     yield ""
     if told.allowed:
         yield (
@@ -112,6 +111,10 @@ def _lines(told: Explanation) -> Iterator[str]:
         )
     else:
         yield f"DENIED with {told.status} {told.reason}: {_WHY.get(told.reason, told.reason)}"
+
+
+def _dropped(name: str) -> str:
+    return f"the client's {name}" + (", also with underscores for hyphens" if "-" in name else "")
 
 
 def _caller(told: Explanation) -> Iterator[str]:

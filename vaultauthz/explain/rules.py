@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from vaultauthz.core.callers import Callers, Rule
+from vaultauthz.core.callers import INEXACT, Callers, Rule
 from vaultauthz.core.request import Request
 from vaultauthz.core.routing import path_of
 
@@ -65,19 +66,27 @@ def _keys(rule: Rule, request: Request, *, widely: bool) -> Iterator[Key]:
         path = path_of(request.path)
         fits = rule.path_fits(path, widely=widely)
         yield Key("path", f"{rule.path_prefix} or below", path, fits)
-    yield from _claims(rule, request)
+    yield from _claims(rule, request, widely=widely)
 
 
-def _claims(rule: Rule, request: Request) -> Iterator[Key]:
+def _claims(rule: Rule, request: Request, *, widely: bool) -> Iterator[Key]:
     """Each claim against the token that has the most of them: one token must have all."""
     if not rule.claims:
         return
     best = max(
         request.claims,
-        key=lambda token: sum(claim.met_by(token) for claim in rule.claims),
+        key=lambda token: sum(claim.met_by(token, widely=widely) for claim in rule.claims),
         default={},
     )
     for claim in rule.claims:
         found = claim.found_in(best)
-        shown = "" if found is None else str(found)
-        yield Key(f"claim {'.'.join(claim.path)}", str(claim.wanted), shown, claim.met_by(best))
+        shown = "" if found is None else _shown(found)
+        met = claim.met_by(best, widely=widely)
+        yield Key(f"claim {'.'.join(claim.path)}", _shown(claim.wanted), shown, met)
+
+
+def _shown(value: Any) -> str:
+    """Text as it is; whole numbers without the fraction that doubles have."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < INEXACT:
+        return str(int(value))
+    return str(value)

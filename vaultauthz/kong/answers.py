@@ -14,6 +14,7 @@ from urllib.parse import unquote_plus
 from vaultauthz.core.credential import Credential
 from vaultauthz.core.decision import Allowed, Denied
 from vaultauthz.core.injection import Mutation, merge_cookies
+from vaultauthz.core.parameters import folded_parameter, is_parameter
 from vaultauthz.core.reasons import ANSWERS, Reason
 from vaultauthz.kong import calls
 from vaultauthz.kong.calls import Batch, Call
@@ -86,7 +87,8 @@ def particular(allowed: Allowed, mutation: Mutation, known: dict[Call, str]) -> 
     """The calls that differ from request to request; ``known`` are the questions' answers."""
     headers = list(allowed.signed)
     hidden = [name for name, _ in headers if name not in _HIDDEN]
-    made = [calls.hide(key) for key in _keys(_HEADERS, hidden)]
+    made = [calls.clear_header(name) for name in allowed.dropped]
+    made += [calls.hide(key) for key in _keys(_HEADERS, hidden)]
     if mutation.query:
         made.append(calls.set_raw_query(merge_query(known[calls.RAW_QUERY], mutation.query)))
     if mutation.cookies:
@@ -95,14 +97,10 @@ def particular(allowed: Allowed, mutation: Mutation, known: dict[Call, str]) -> 
 
 
 def merge_query(sent: str, ours: Iterable[tuple[str, str]]) -> str:
-    """The client's query with ours put in and its copies of them dropped, however encoded."""
+    """The client's query with ours put in, and without what may be read as them."""
     ours = tuple(ours)
-    names = {unquote_plus(name) for name, _ in ours}
-    kept = [
-        pair
-        for pair in sent.split("&")
-        if pair and unquote_plus(pair.partition("=")[0]) not in names
-    ]
+    folds = {folded_parameter(name) for name, _ in ours}
+    kept = [pair for pair in sent.split("&") if pair and not is_parameter(pair, folds)]
     return "&".join([*kept, *(f"{name}={value}" for name, value in ours)])
 
 

@@ -145,7 +145,7 @@ class Gate:
             return _GO_ON
         ready = self._answers.of(decision, credential)
         last = ready.constant
-        if ready.questions.calls or decision.signed:
+        if ready.questions.calls or decision.signed or decision.dropped:
             answers = (yield ready.questions) if ready.questions.calls else {}
             last += particular(decision, credential.mutation, answers)
         self._given.note(request.request_id, decision)

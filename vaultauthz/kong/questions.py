@@ -8,14 +8,16 @@ waits for Kong once, however many there are.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from functools import partial
 from typing import Any, Final
 
 from vaultauthz.broker import Binding
 from vaultauthz.config.values import Upstream
+from vaultauthz.core.aliases import Sent, among, long_names
 from vaultauthz.core.callers import Callers
 from vaultauthz.core.credential import Slot
-from vaultauthz.core.injection import Hmac, SigV4, needs_body
+from vaultauthz.core.injection import Hmac, SigV4, header_names, needs_body
 from vaultauthz.core.request import Message, Request
 from vaultauthz.core.signing import SigningError
 from vaultauthz.kong import calls
@@ -38,12 +40,18 @@ def of_route(*, named: bool) -> tuple[Call, ...]:
 
 def of_binding(binding: Binding, upstream: Upstream | None) -> tuple[Call, ...]:
     """What the rules and the signature of this upstream want to know."""
-    return (*_of_rules(binding), *_of_scope(upstream), *_of_signature(binding, upstream))
+    return (
+        *_of_rules(binding),
+        *_of_scope(upstream),
+        *_of_slots(binding, upstream),
+        *_of_signature(binding, upstream),
+    )
 
 
 def _of_rules(binding: Binding) -> tuple[Call, ...]:
     wanted: list[Call] = []
-    for rule in binding.callers.rules:
+    former = binding.former.callers if binding.former else ()
+    for rule in (*binding.callers.rules, *(r for callers in former for r in callers.rules)):
         if rule.consumer is not None:
             wanted.append(calls.CONSUMER)
             # key-auth's `anonymous` is a consumer, too, of nobody's credential. Who is
@@ -54,6 +62,8 @@ def _of_rules(binding: Binding) -> tuple[Call, ...]:
             wanted += [calls.SHARED_GROUPS, calls.CTX_GROUPS]
         if rule.path_prefix is not None:
             wanted.append(calls.PATH)
+        if rule.methods is not None:
+            wanted.append(calls.HEADERS)  # they may name another method
     return tuple(wanted)
 
 
@@ -61,6 +71,14 @@ def _of_scope(upstream: Upstream | None) -> tuple[Call, ...]:
     if upstream is not None and upstream.per == "caller":
         return (calls.CONSUMER, calls.CREDENTIAL)
     return ()
+
+
+def _of_slots(binding: Binding, upstream: Upstream | None) -> tuple[Call, ...]:
+    """The client's headers, where the aliases of one to drop are too many to be listed."""
+    slot = binding.source
+    held = slot.credential if isinstance(slot, Slot) else None
+    names = (*header_names(upstream.inject), *upstream.strip) if upstream else ()
+    return (calls.HEADERS,) if long_names(names) or (held and held.mutation.long) else ()
 
 
 def _of_signature(binding: Binding, upstream: Upstream | None) -> tuple[Call, ...]:
@@ -90,6 +108,8 @@ def fill(request: Request, known: Results) -> None:
     request.consumer = known.get(calls.CONSUMER, "")
     request.groups = known.get(calls.SHARED_GROUPS) or known.get(calls.CTX_GROUPS, ())
     if calls.HEADERS in known:
+        request.headers = partial(_sent, known)
+    if calls.UPSTREAM_PATH in known:
         request.message = partial(_message, method, known)
         # What is signed has to be what the upstream receives.
         path, query = known[calls.UPSTREAM_PATH], known[calls.RAW_QUERY]
@@ -119,6 +139,13 @@ def _parsed(line: str) -> tuple[str, str]:
     if absolute:
         target = target[absolute.end() :]
     return method, target if target.startswith("/") else f"/{target}"
+
+
+def _sent(known: Results, names: Collection[str]) -> Sent:
+    headers = known[calls.HEADERS]
+    if len(headers) >= calls.MOST_HEADERS:
+        return None  # there may be more than Kong tells
+    return among(((name.lower(), value) for name, value in headers), names)
 
 
 def _message(method: str, known: Results) -> Message:

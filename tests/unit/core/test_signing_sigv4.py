@@ -357,8 +357,10 @@ def test_no_session_token(empty: dict[str, Secret]) -> None:
 def test_slots_are_never_removed() -> None:
     """What is set for each request is not in the list of what is removed, or Envoy would drop it."""
     mutation = render([form()], FIELDS, ["x-debug"])
-    slots = ("x_amz_date", "x_amz_security_token", "x_amz_content_sha256")
-    assert set(mutation.remove) == {"x-debug", "x-amz-security-token", *slots}
+    dates = ("x_amz_date", "x_amz-date", "x-amz_date")
+    slots = (*dates, "x_amz_security_token", "x_amz_content_sha256")
+    assert set(mutation.remove) == {"x-debug", "x_debug", "x-amz-security-token", *slots}
+    assert {"x-amz-content-sha256", "x-amz-security-token"} == set(mutation.long)
 
 
 class TestBody:

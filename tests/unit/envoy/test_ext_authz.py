@@ -23,7 +23,7 @@ from vaultauthz.core.injection import Mutation
 from vaultauthz.core.reasons import ANSWERS, Reason
 from vaultauthz.core.request import Request
 from vaultauthz.envoy.ext_authz import Check
-from vaultauthz.envoy.request import JWT_NAMESPACE, REQUEST_ID_LIMIT
+from vaultauthz.envoy.request import JWT_NAMESPACE, PRINCIPAL_LIMIT, REQUEST_ID_LIMIT
 
 SECRET = "hunter2-the-password"
 CREDENTIAL = Credential(
@@ -158,6 +158,26 @@ class TestRequest:
         request = seen(data(http))
         assert (request.cookie, request.request_id) == ("a=1; b=2", "abc")
 
+    def test_headers_are_found_in_every_spelling(self) -> None:
+        """Underscores for hyphens, any letter case; from either form, as often as they come."""
+        named = {"x-http_method": b"PUT", "x_http-method": b"DELETE", "x-httpmethod": b"x"}
+        request = seen(data(envoy_asks(headers=named)))
+        found = {("x-http_method", "PUT"), ("x_http-method", "DELETE")}
+        assert set(request.sent(("x-http-method",)) or ()) == found
+        http = envoy_asks()
+        for value in (b"PUT", b"\xff"):
+            http.header_map.headers.append(HeaderValue(key="X_HTTP-Method", raw_value=value))
+        twice = (("x_http-method", "PUT"), ("x_http-method", "\udcff"))
+        assert seen(data(http)).sent(("x-http-method",)) == twice
+
+    def test_a_principal_without_end_is_refused(self) -> None:
+        """It is compared with each rule, and remembered."""
+        for length, wanted in ((PRINCIPAL_LIMIT, 0), (PRINCIPAL_LIMIT + 1, 3)):
+            peer = AttributeContext.Peer(principal="x" * length)
+            answer = Check(lambda _: Allowed("", "", None)).answer(data(source=peer))
+            assert isinstance(answer, bytes)
+            assert CheckResponse.FromString(answer).status.code == wanted
+
     @given(odd=st.binary(min_size=1))
     def test_bytes_that_are_no_text_still_make_a_request(self, odd: bytes) -> None:
         """Whatever bytes a client sends, the request is checked, not refused as unreadable."""
@@ -251,6 +271,20 @@ class TestAllowed:
         for name in [*stages, *stages]:
             asked = data(context_extensions={"stage": name})
             assert set_headers(CheckResponse.FromString(at_once(check, asked))) == {"x": name}
+
+
+class TestDropped:
+    def test_what_this_request_alone_tells(self) -> None:
+        """Headers to drop that the credential does not name stand beside those that it does."""
+        mutation = Mutation(headers=(("x-a", "1"),), remove=("x_a",))
+        allowed = Allowed("u", "s", Credential(mutation, "c", "l", 9e9), dropped=("x_b-c",))
+        assert list(answered(allowed).ok_response.headers_to_remove) == ["x_a", "x_b-c"]
+
+    @pytest.mark.parametrize("name", ["%6bey", "key[]", "a;key"])
+    def test_parameters_that_may_be_ours(self, name: str) -> None:
+        """Envoy is told the name as it was sent."""
+        response = mutated(Mutation(query=(("key", "1"),)), path=f"/?{name}=x&keys=2".encode())
+        assert list(response.ok_response.query_parameters_to_remove) == [name]
 
 
 class TestDenied:

@@ -25,6 +25,7 @@ class Sent:
     dns: tuple[str, ...] = ()
     subject: str | None = None  # None: no TLS
     claims: Mapping[str, Any] | None = None  # None: no token
+    headers: tuple[tuple[str, str], ...] = ()  # in lower case; may be several of a name
 
     @property
     def principal(self) -> str:
@@ -48,7 +49,10 @@ def passes(filters: Filters, sent: Sent) -> bool:
     """Whether both filters let it through."""
     if any(_policy(policy, sent) for policy in filters.deny.values()):
         return False
-    return filters.allow is None or any(_policy(p, sent) for p in filters.allow.values())
+    if filters.allow is None:
+        return True
+    allowing = (filters.allow, *filters.again.values())
+    return all(any(_policy(p, sent) for p in policies.values()) for policies in allowing)
 
 
 def _policy(policy: Mapping[str, Any], sent: Sent) -> bool:
@@ -67,12 +71,19 @@ def _matches(rule: Mapping[str, Any], sent: Sent) -> bool:
         "or_rules": lambda: any(_matches(one, sent) for one in what["rules"]),
         "and_ids": lambda: all(_matches(one, sent) for one in what["ids"]),
         "or_ids": lambda: any(_matches(one, sent) for one in what["ids"]),
+        "not_rule": lambda: not _matches(what, sent),
         "not_id": lambda: not _matches(what, sent),
-        "header": lambda: what["name"] == ":method" and _text(what["string_match"], sent.method),
+        "header": lambda: _header(what, sent),
         "url_path": lambda: _text(what["path"], re.split("[?#]", sent.path, maxsplit=1)[0]),
         "sourced_metadata": lambda: _metadata(what["metadata_matcher"], sent),
     }
     return judge[kind]()
+
+
+def _header(matcher: Mapping[str, Any], sent: Sent) -> bool:
+    sent_all = ((":method", sent.method), (":path", sent.path), *sent.headers)
+    values = [value for name, value in sent_all if name == matcher["name"]]
+    return any(_text(matcher["string_match"], value) for value in values)  # each for itself
 
 
 def _text(matcher: Mapping[str, Any], text: str) -> bool:
@@ -125,6 +136,8 @@ def _cel(expr: Mapping[str, Any], sent: Sent) -> Any:
     ((kind, what),) = expr.items()
     if kind == "const_expr":
         return what["string_value"]
+    if kind == "select_expr" and what["field"] == "headers":
+        return sent.headers
     if kind == "select_expr":
         assert what["operand"] == {"ident_expr": {"name": "connection"}}
         if what.get("test_only"):
@@ -135,17 +148,27 @@ def _cel(expr: Mapping[str, Any], sent: Sent) -> Any:
     return _call(what, sent)
 
 
+def _joined(headers: tuple[tuple[str, str], ...], name: str) -> str:
+    values = [value for each, value in headers if each == name]
+    if not values:
+        raise MissingError
+    return ",".join(values)
+
+
 def _call(call: Mapping[str, Any], sent: Sent) -> Any:
     args = call["args"]
     match call["function"]:
         case "_?_:_":
             return _cel(args[1] if _cel(args[0], sent) else args[2], sent)
-        case "_==_":
-            return _cel(args[0], sent) == _cel(args[1], sent)
-        case "_!=_":
-            return _cel(args[0], sent) != _cel(args[1], sent)
+        case "_==_" | "_!=_" as function:
+            same = _cel(args[0], sent) == _cel(args[1], sent)
+            return same is (function == "_==_")
         case "startsWith":
             return _cel(call["target"], sent).startswith(_cel(args[0], sent))
+        case "!_":
+            return _cel(args[0], sent) is False
+        case "_[_]":  # all copies of a header in one
+            return _joined(_cel(args[0], sent), _cel(args[1], sent))
         case "matches":
             pattern = _cel(args[1], sent).replace(r"\z", r"\Z")  # RE2's name for it
             return re.search(pattern, _cel(args[0], sent)) is not None

@@ -292,7 +292,8 @@ class TestSds:
         assert deny["typed_config"]["rules"]["action"] == "DENY"
         assert allow["typed_config"]["rules"]["action"] == "ALLOW"
         removed = removal["typed_config"]["mutations"]["request_mutations"]
-        assert removed == [{"remove": n} for n in ("x-api-key", "x_api_key", "x-b")]
+        regexes = [one["remove_on_match"]["key_matcher"]["safe_regex"]["regex"] for one in removed]
+        assert regexes == ["x[-_]api[-_]key", "x[-_]b"]
         assert injector["typed_config"]["overwrite"] is True
         assert injector["typed_config"]["allow_request_without_credential"] is False
         assert codec["name"] == "envoy.filters.http.upstream_codec"
@@ -354,3 +355,28 @@ def test_both_snippets_are_yaml() -> None:
         assert {c["name"] for c in found["clusters"]} >= {"vaultauthz", "vaultauthz_logs"}
         if mode == "ext_authz":
             assert len(found["routes"]) == 2
+
+
+def allowed_headers(upstream: str) -> list[Any]:
+    """What the printed filter sends along of the client's headers."""
+    config = config_of(f"upstreams: {{a: {{{SECRET}, {upstream}}}}}")
+    document = bootstrap(said(config, "ext_authz")[1])
+    patterns = filter_of(document)["allowed_headers"]["patterns"]
+    return [one for one in patterns if one != {"exact": "x-request-id"}]
+
+
+def test_headers_that_a_decision_reads_are_sent() -> None:
+    """Those that may name another method, and aliases of a name that has too many to list."""
+    assert allowed_headers(f"{KEYED}, callers: any") == []
+    (overrides,) = allowed_headers(f"{KEYED}, callers: [{{methods: [GET]}}]")
+    regex = overrides["safe_regex"]["regex"]
+    for name in (
+        "x-http-method-override",
+        "x_http-method_override",
+        "x_method-override",
+        "x-http_method",
+    ):
+        assert re.fullmatch(regex, name)
+    assert not re.fullmatch(regex, "x-http-method-overrides")
+    long = 'inject: [{header: {name: X-A-Long-Api-Key, value: "{k}"}}]'
+    assert allowed_headers(f"{long}, callers: any") == [{"contains": "_"}]

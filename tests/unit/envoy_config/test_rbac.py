@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -7,26 +9,73 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.envoy_config.rbac_model import Sent, passes
-from tests.unit.envoy_config.test_readings import NEAR_PATH
+from tests.unit.envoy_config.test_readings import TAME_PATH, WILD_PATH
 from vaultauthz.broker import Binding, Broker, Table
+from vaultauthz.core.aliases import among
 from vaultauthz.core.callers import Callers, Claim, Pattern, Rule
 from vaultauthz.core.credential import Credential, Slot
 from vaultauthz.core.injection import Mutation
+from vaultauthz.core.methods import OVERRIDES
 from vaultauthz.core.request import Request
 from vaultauthz.core.routing import Routes
 from vaultauthz.envoy_config.rbac import UnsayableError, filters
 
 NAMES = ("spiffe://a/one", "spiffe://a/two", "one.test", "CN=one", "spiffe://a/")
 GLOBS = ("spiffe://a/*", "spiffe://a/one", "*", "*one*", "**", "*.test", "CN=*", "s*a*e", "spiffe")
-WORDS = st.sampled_from(("pay", "x", "pay x", "x\tpay", "payx", "", "a.b"))
-PLAIN = st.none() | st.booleans() | st.sampled_from((0, 1, 1.0, 3, 2.5, 2**53)) | WORDS
+WORDS = st.sampled_from(
+    (
+        "pay",
+        "x",
+        "pay x",
+        "x\tpay",
+        "payx",
+        "",
+        "a.b",
+        "1",
+        "true",
+        "null",
+        "x\u00a0pay",
+        "ü",
+        "u\u0308",
+        "x\u2003pay",
+        "pay\x85",
+        "\uff50ay",
+        "-0",
+        "1.0",
+        " pay ",
+        "payü",
+        "ü pay",
+    )
+)
+BIGGEST = 2**53 - 1
+NUMBERS = (0, 1, 1.0, 3, 2.5, -1, -0.0, 0.1, 1e308, -(2.0**53), 2.0**53, float(BIGGEST), 5e-324)
+PLAIN = st.none() | st.booleans() | st.sampled_from(NUMBERS) | WORDS
 VALUES = (
     PLAIN | st.lists(PLAIN, max_size=3) | st.dictionaries(st.sampled_from("bc"), PLAIN, max_size=2)
 )
 CLAIMS = st.dictionaries(
     st.sampled_from(("scope", "scp", "a", "a.b", "a.scope")), VALUES, max_size=4
 )
-WANTED = st.sampled_from(("pay", "x", "pay x", "", True, False, 0, 1, 3, 2**53, 2**53 + 1))
+WANTED = st.sampled_from(
+    (
+        "pay",
+        "x",
+        "pay x",
+        "",
+        "1",
+        "true",
+        "ü",
+        "x\u00a0pay",
+        True,
+        False,
+        0,
+        1,
+        -1,
+        3,
+        BIGGEST,
+        -BIGGEST,
+    )
+)
 PATHS = (("scope",), ("scp",), ("a",), ("a", "b"), ("a", "scope"), ("a", "b", "c"))
 CLAIM = st.builds(Claim, st.sampled_from(PATHS), WANTED)
 METHODS = st.frozensets(st.sampled_from(("GET", "POST", "M-SEARCH", "G.T")), min_size=1)
@@ -42,10 +91,28 @@ RULE = st.builds(
 RULES = st.lists(RULE, max_size=3).map(tuple)
 CALLERS = st.builds(Callers, st.none() | RULES, RULES)
 SANS = st.lists(st.sampled_from(NAMES), max_size=2).map(tuple)
+OTHERS = ("", "GET", "post", "GXT", "G.T", "GET, POST", "m-search")
+QUERIES = (
+    "",
+    "?x=1",
+    "?_method=POST",
+    "?a;%5fMethod=x",
+    "?+_method[]",
+    "?_methods=1",
+    "?x=_method",
+)
+PATH = TAME_PATH | st.sampled_from(
+    ("/v1/..;/x", "/v1/%2e%2e/x", "/v1?x=/a", "/v1#/a", "*", "v1", "")
+)
 SENT = st.builds(
     Sent,
-    method=st.sampled_from(("GET", "POST", "PUT", "GXT", "M-SEARCH")),
-    path=NEAR_PATH | st.sampled_from(("/v1/..;/x", "/v1/%2e%2e/x", "/%2576", "/v1?x=/a", "/v1#/a")),
+    method=st.sampled_from(
+        ("GET", "POST", "PUT", "GXT", "M-SEARCH", "post", "Get", "POST ", "GÉT")
+    ),
+    path=st.tuples(PATH, st.sampled_from(QUERIES)).map("".join),
+    headers=st.lists(
+        st.tuples(st.sampled_from(OVERRIDES), st.sampled_from(OTHERS)), max_size=3
+    ).map(tuple),
     uris=SANS,
     dns=SANS,
     subject=st.sampled_from((*NAMES, "")),
@@ -61,17 +128,34 @@ def allowed(callers: Callers, sent: Sent) -> bool:
     broker = Broker(table, lambda _request, _decision: True, lambda: 0.0)
     claims = () if sent.claims is None else (sent.claims,)
     named = Request("envoy", sent.method, "h", sent.path, "u", "s", sent.principal, claims=claims)
+    named.headers = partial(among, sent.headers)
     return broker.check(named).allowed
 
 
-@settings(max_examples=300)
+@settings(max_examples=500)
 @given(CALLERS, SENT)
+@example(Callers(None, (Rule(methods=frozenset(("POST",))),)), Sent(method="post"))
+@example(
+    Callers((Rule(methods=frozenset(("GET",))), Rule(methods=frozenset(("POST",))))),
+    Sent(headers=(("x-method-override", "post"),)),
+)
 @example(Callers(None, (Rule(path_prefix="/a"),)), Sent(path="/;x/a"))
 @example(Callers((Rule(path_prefix="/v1"),)), Sent(path="/v1/..;/x"))
 @example(Callers((Rule(principal=Pattern.parse("spiffe://a/one")),)), Sent(uris=NAMES[1::-1]))
 def test_envoy_decides_as_we_do(callers: Callers, sent: Sent) -> None:
     """The printed rules let through what a check would allow, and nothing else."""
     assert passes(filters(callers), sent) == allowed(callers, sent)
+
+
+@settings(max_examples=300)
+@given(CALLERS, SENT, WILD_PATH)
+@example(Callers(None, (Rule(path_prefix="/a"),)), Sent(), "/%2561")
+@example(Callers(None, (Rule(path_prefix="/a"),)), Sent(), "/a%252Fx")
+def test_envoy_lets_nothing_through_that_we_deny(callers: Callers, sent: Sent, path: str) -> None:
+    """Of paths that are encoded twice, where it may deny more."""
+    sent = replace(sent, path=path)
+    if passes(filters(callers), sent):
+        assert allowed(callers, sent)
 
 
 @given(CLAIM, CLAIMS)
@@ -81,8 +165,10 @@ def test_envoy_decides_as_we_do(callers: Callers, sent: Sent) -> None:
 @example(Claim(("a", "b"), "x"), {"a": {"b": ["x"]}})
 def test_claims(claim: Claim, claims: dict[str, Any]) -> None:
     """A claim is found under its name with dots or nested, alone or in a list, as we find it."""
-    found = passes(filters(Callers((Rule(claims=(claim,)),))), Sent(claims=claims))
-    assert found == claim.met_by(claims)
+    rule = Rule(claims=(claim,))
+    assert passes(filters(Callers((rule,))), Sent(claims=claims)) == claim.met_by(claims)
+    denied = not passes(filters(Callers(None, (rule,))), Sent(claims=claims))
+    assert denied == claim.met_by(claims, widely=True)
 
 
 def lets(callers: Callers, **sent: Any) -> bool:

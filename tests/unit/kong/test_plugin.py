@@ -114,6 +114,19 @@ def test_the_body_that_is_signed(told: dict[str, Any], wanted: bytes | None) -> 
     assert request.path == "/upstream?a=1"
 
 
+def test_headers_that_are_asked_for() -> None:
+    """By any spelling of a name, and of nothing where Kong may have told but a part."""
+    request = Request("kong")
+    told = (("X_HTTP-Method", "DELETE"), ("x-http-method", "PUT"), ("x-other", "1"))
+    questions.fill(request, signed(headers=told))
+    assert request.sent(("x-http-method",)) == (
+        ("x_http-method", "DELETE"),
+        ("x-http-method", "PUT"),
+    )
+    questions.fill(request, signed(headers=(("a", "b"),) * calls.MOST_HEADERS))
+    assert request.sent(("x-http-method",)) is None
+
+
 def test_more_headers_than_kong_tells() -> None:
     """Cannot be signed, as some are not known."""
     request = Request("kong")
