@@ -89,15 +89,16 @@ def _refuse_beside_signature(found: Sequence[tuple[Value, Injection]]) -> None:
 def _read_header(value: Value) -> Header:
     table = value.table(NAMED_KEYS, secretive=True)
     name = table.require("name", names.header_to_set, "", "add the header's name")
-    return Header(name, templates.required(table, "value"))
+    return Header(name, templates.required(table, "value", templates.in_header))
 
 
 def _read_bearer(value: Value) -> Bearer:
     if templates.is_unquoted_field(value.node):
         raise value.wrong(templates.QUOTE_HINT)
     if isinstance(value.node, Pairs):
-        return Bearer(templates.required(value.table(BEARER_KEYS, secretive=True), "token"))
-    return Bearer(templates.read(value))
+        table = value.table(BEARER_KEYS, secretive=True)
+        return Bearer(templates.required(table, "token", templates.in_header))
+    return Bearer(templates.in_header(value))
 
 
 def _read_basic(value: Value) -> Basic:

@@ -142,7 +142,7 @@ def _headers(value: Value) -> tuple[tuple[str, Template], ...]:
 
 def _header(spelled: str, value: Value) -> tuple[str, Template]:
     name = names.header_to_set(replace(value, node=Scalar(value.line, spelled)))
-    template = templates.parse(value)
+    template = templates.in_header(value, templates.parse)
     for field in template.fields:
         if field in (*OURS, SIGNATURE):
             continue

@@ -40,6 +40,19 @@ def read(value: Value) -> Template:
     return template
 
 
+def in_header(value: Value, how: Callable[[Value], Template] = read) -> Template:
+    """The same for a header, which carries no blank at its edges (RFC 9110, 5.5)."""
+    template = how(value)
+    ends = (
+        (template.parts[:1], slice(0, 1), "begins"),
+        (template.parts[-1:], slice(-1, None), "ends"),
+    )
+    for parts, edge, does in ends:
+        if any(not is_field and text[edge].isspace() for text, is_field in parts):
+            raise value.wrong(f"{does} with a blank, which a header cannot carry there; remove it")
+    return template
+
+
 def required(table: Table, name: str, how: Callable[[Value], Template] = read) -> Template:
     """The template under ``name``, which has to be there."""
     return table.require(name, how, NOTHING, _FIELD_HINT)

@@ -53,8 +53,17 @@ class Tls:
 
     def _chained(self, fields: Mapping[str, Secret]) -> str:
         template = self.chain or (_CHAIN if "ca_chain" in fields else None)
-        text = template.fill(fields) if template else ""
-        return _pem(text, "chain") if text.strip() else ""
+        if template is None or _is_blank(template, fields):
+            return ""  # the authority itself has signed it
+        return _pem(template.fill(fields), "chain")
+
+
+def _is_blank(template: Template, fields: Mapping[str, Secret]) -> bool:
+    """Whether it is nothing but fields that are there and without anything in them."""
+    return all(
+        named and name in fields and not fields[name].reveal().strip()
+        for name, named in template.parts
+    )
 
 
 def _pem(text: str, place: str) -> str:

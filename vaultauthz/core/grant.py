@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from math import inf
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from vaultauthz.core.credential import NO_LOGIN, Login
+
+_NOTHING: Final[Mapping[str, float]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,10 @@ class Grant:
     ``read_again`` is set for a static secret, which is read on a schedule
     instead of renewed. ``request_id`` joins it with Vault's audit log. ``uses`` is the
     number of requests that a login token is good for, 0 for any.
+
+    ``ends_in``: seconds until the credential ends by what it says of itself, which no
+    renewal and no other reading moves; ``field_ends`` the same of single fields, of
+    which only those count that are used (see ``using``).
     """
 
     payload: Any
@@ -52,9 +60,27 @@ class Grant:
     login: Login = NO_LOGIN
     request_id: str = ""
     uses: int = 0
+    ends_in: float = inf
+    field_ends: Mapping[str, float] = field(default_factory=lambda: _NOTHING)
 
     def __repr__(self) -> str:
         return f"<Grant {self.credential_id or self.lease_id or 'static'}>"
+
+    @property
+    def life(self) -> float:
+        """Seconds from sending until it must not be used any more."""
+        return min(self.ttl, self.ends_in)
+
+    @property
+    def enforced(self) -> bool:
+        """Whether its end is one that others hold it to, and not a caution of ours."""
+        ours = self.read_again is not None or self.rotates_in is not None
+        return bool(self.lease_id) or not ours or self.ends_in < self.ttl
+
+    def using(self, fields: Iterable[str]) -> Grant:
+        """This, of which ``fields`` go on requests: it ends with the first of them."""
+        ends = [self.field_ends[name] for name in fields if name in self.field_ends]
+        return replace(self, ends_in=min((self.ends_in, *ends)), field_ends=_NOTHING)
 
     def same_as(self, other: Grant) -> bool:
         """Whether both are the same credential, so that nothing need be replaced."""

@@ -20,6 +20,7 @@ class Held:
     renewable: bool
     since: float  # when this credential came into use
     rotates_at: float = inf  # when Vault itself is to change it
+    last_at: float = inf  # when it ends by what it says of itself, whatever its lease does
 
     @property
     def lease_id(self) -> str:
@@ -30,8 +31,21 @@ class Held:
         if self.rotates_at < inf:
             return max(self.rotates_at, sent_at + pace.poll_in(jitter))
         if self.grant.read_again is not None:
-            return sent_at + pace.read_in(self.grant.read_again, jitter)
+            read_at = sent_at + pace.read_in(self.grant.read_again, jitter)
+            return min(read_at, self._before(self.last_at, pace, sent_at, jitter))
+        if not self.lease_id:
+            return self._before(self.ends_at, pace, sent_at, jitter)
         return sent_at + pace.renew_in(self.ttl, jitter)
+
+    @staticmethod
+    def _before(end: float, pace: Pace, sent_at: float, jitter: float) -> float:
+        """In good time for the end.
+
+        What Vault gives may be the same again, and the closer the end, the shorter the
+        share of what is left: never closer together than reads of a late rotation.
+        """
+        left = max(0.0, end - sent_at)
+        return sent_at + max(pace.renew_in(left, jitter), pace.poll_in(jitter))
 
     def old(self, revoke_at: float) -> Old:
         """This lease out of use, to be revoked then."""

@@ -15,7 +15,7 @@ from urllib.parse import quote_plus
 
 from vaultauthz.core.aliases import folded, listed, long_names
 from vaultauthz.core.client_certificate import Tls
-from vaultauthz.core.field_value import InjectionError, clean
+from vaultauthz.core.field_value import InjectionError, clean, header_value
 from vaultauthz.core.parameters import folded_cookie, is_cookie
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.signing import Hmac, Signer, SigV4
@@ -193,18 +193,23 @@ def unwanted(slots: Iterable[str], strip: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*slots, *(spelt for name in names for spelt in listed(name)))))
 
 
-def _filled(injection: Header | Query | Cookie, fields: Mapping[str, Secret]) -> str:
+def _filled(injection: Query | Cookie, fields: Mapping[str, Secret]) -> str:
     kind = type(injection).__name__.lower()
-    return clean(injection.value.fill(fields), f"{kind} {injection.name}")
+    value = injection.value
+    return clean(value.fill(fields), value.at(f"{kind} {injection.name}"))
 
 
 def _header_value(injection: Header | Bearer | Basic, fields: Mapping[str, Secret]) -> str:
     if isinstance(injection, Header):
-        return _filled(injection, fields)
+        value = injection.value
+        return header_value(value.fill(fields), value.at(f"header {injection.name}"))
     if isinstance(injection, Bearer):
-        return "Bearer " + clean(injection.token.fill(fields), "bearer token")
-    username = clean(injection.username.fill(fields), "basic username")
-    password = clean(injection.password.fill(fields), "basic password")
+        token = injection.token
+        return "Bearer " + header_value(token.fill(fields), token.at("bearer token"))
+    # In base64 a blank is as good as any other character.
+    name, word = injection.username, injection.password
+    username = clean(name.fill(fields), name.at("basic username"))
+    password = clean(word.fill(fields), word.at("basic password"))
     if ":" in username:
         raise InjectionError("the value for basic username holds a colon, which ends the name")
     return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()

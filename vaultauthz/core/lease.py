@@ -189,10 +189,11 @@ class LeaseMachine:
         """Nothing of its own: ``handle`` acts on the time after every event."""
 
     def _on_issued(self, event: Issued, now: float, jitter: float) -> None:
-        grant, ends_at = event.grant, event.sent_at + event.grant.ttl
+        grant, ends_at = event.grant, event.sent_at + event.grant.life
         if self.state is State.STOPPED:
             self._discard(grant, ends_at, now)
         elif now >= min(ends_at, grant.login.ends_at):
+            self._leave_ended(event, now)
             self._fail(Failure(Verdict.RETRY, "it had ended when it arrived"), now, jitter)
         elif grant.version.older_than(self._seen):
             self._fail(Failure(Verdict.RETRY, "Vault answered an older version"), now, jitter)
@@ -201,19 +202,30 @@ class LeaseMachine:
         else:
             self._adopt(grant, event.sent_at, now, jitter)
 
+    def _leave_ended(self, event: Issued, now: float) -> None:
+        """Revoke the lease of what has ended, unless it is known to have ended as well."""
+        grant = event.grant
+        lasts = max(grant.ttl, self.pace.drain) if grant.ttl <= 0.0 or grant.ends_in <= 0.0 else 0.0
+        if now < min(event.sent_at + lasts, grant.login.ends_at):
+            self._discard(grant, event.sent_at + lasts, now)
+
     def _deleted(self, version: Version, now: float) -> bool:
         """Whether this is a node that lags; later, somebody has undeleted the version."""
         known = bool(version.number) and version == self._seen
         return known and now - self._gone_at < self.pace.standby_lag
 
     def _adopt(self, grant: Grant, sent_at: float, now: float, jitter: float) -> None:
-        before, ends_at = self.held, sent_at + grant.ttl
+        before, last_at = self.held, sent_at + grant.ends_in
+        ends_at = min(sent_at + grant.ttl, last_at)
         rotates_at = inf if grant.rotates_in is None else sent_at + grant.rotates_in
         self._seen = grant.version
         if before and before.grant.same_as(grant):
             # What hangs on this login keeps pointing at it.
             named, login = before.grant.credential_id, before.grant.login
             grant, since = replace(grant, credential_id=named, login=login), before.since
+            # A wall clock that was set back meanwhile prolongs nothing.
+            last_at = min(last_at, before.last_at)
+            ends_at = min(ends_at, last_at)
             if before.rotates_at <= sent_at:
                 # Vault is late with its rotation. The ttl may have been set anew already
                 # (VSO 1002), so the old one is only known to hold for a moment.
@@ -224,8 +236,8 @@ class LeaseMachine:
             if before:
                 self._retire(before, now, now + self.pace.drain)
         self.retired.forget(grant.lease_id)  # a token file may bring an earlier token back
-        renewable = grant.renewable and grant.ttl < inf
-        self.held = Held(grant, ends_at - sent_at, ends_at, renewable, since, rotates_at)
+        renewable = grant.renewable and grant.ttl < inf and sent_at + grant.ttl < last_at
+        self.held = Held(grant, ends_at - sent_at, ends_at, renewable, since, rotates_at, last_at)
         self.state, self._locked = State.HELD, False
         self._succeeded()
         self._wanted, self._again = self._again, False
@@ -243,7 +255,9 @@ class LeaseMachine:
             return
         held, asked = self.held, self.pace.asked(self.held.grant.ttl)
         lasting = renewal.renewable and not self.pace.shorter(renewal.ttl, asked)
-        self.held = replace(held, ttl=renewal.ttl, ends_at=ends_at, renewable=lasting)
+        lasting, ends_at = lasting and ends_at < held.last_at, min(ends_at, held.last_at)
+        ttl = ends_at - event.sent_at
+        self.held = replace(held, ttl=ttl, ends_at=ends_at, renewable=lasting)
         self.state = State.HELD
         self._succeeded()
         self._say(
@@ -255,7 +269,7 @@ class LeaseMachine:
             )
         )
         self._say(Publish(held.grant, ends_at))
-        again = now if self._wanted else event.sent_at + self.pace.renew_in(renewal.ttl, jitter)
+        again = now if self._wanted else event.sent_at + self.pace.renew_in(ttl, jitter)
         self.due = again
 
     def _leave_limbo(self, ends_at: float, now: float) -> None:

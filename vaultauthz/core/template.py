@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vaultauthz.core.field_value import not_blank
 from vaultauthz.core.secret import Secret
 
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+")
@@ -63,19 +64,24 @@ class Template:
         """The names of the fields it wants, in order, each once."""
         return tuple(dict.fromkeys(text for text, is_field in self.parts if is_field))
 
+    def at(self, place: str) -> str:
+        """``place`` with the fields that go there, for a message."""
+        names = self.fields
+        return f"{place} (field {', '.join(names)})" if names else place
+
     def fill(self, fields: Mapping[str, Secret]) -> str:
         """The text with every field's value in its place.
 
         Raises:
             MissingFieldError: ``fields`` lacks one that the template names.
+            BlankError: there is nothing in one of them.
         """
-        out: list[str] = []
-        for text, is_field in self.parts:
-            if is_field:
-                secret = fields.get(text)
-                if secret is None:
-                    raise MissingFieldError(text, tuple(sorted(fields)))
-                out.append(secret.reveal())
-            else:
-                out.append(text)
-        return "".join(out)
+        return "".join(value_of(text, fields) if named else text for text, named in self.parts)
+
+
+def value_of(name: str, fields: Mapping[str, Secret]) -> str:
+    """The value of one field, which has to be there; see ``Template.fill``."""
+    secret = fields.get(name)
+    if secret is None:
+        raise MissingFieldError(name, tuple(sorted(fields)))
+    return not_blank(secret.reveal(), name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vaultauthz.config.values import Config, Upstream
+from vaultauthz.core.fit import fitting, used_fields
 from vaultauthz.core.grant import Grant
 from vaultauthz.core.injection import InjectionError, field_names, render
 from vaultauthz.core.template import MissingFieldError
@@ -63,12 +64,16 @@ class DryFetches:
             grant = self._session.fetch(self._login.payload, self._login.login, source)
         except VaultError as exc:
             return Fetched(upstream.name, wanted, trouble=Trouble.of(exc))
+        unfit, mend = _unfit(upstream, grant)
+        used = grant.using(used_fields(upstream.inject))
         return Fetched(
             upstream.name,
             wanted,
             tuple(grant.payload),
-            unfit=_unfit(upstream, grant),
+            unfit=unfit,
+            unfit_mend=mend,
             ttl=grant.ttl,
+            ends_in=used.life if used.enforced else None,
             lease_id=grant.lease_id,
             renewable=grant.renewable,
         )
@@ -86,12 +91,13 @@ class DryFetches:
         self.fetched[place] = replace(fetch, left=left)
 
 
-def _unfit(upstream: Upstream, grant: Grant) -> str:
-    """Why a value cannot go on a request: the place and the kind of character, no value."""
+def _unfit(upstream: Upstream, grant: Grant) -> tuple[str, str]:
+    """Why a value cannot go on a request, and the way out: place and kind, no value."""
     try:
+        fitting(upstream.inject, grant)
         render(upstream.inject, grant.payload, upstream.strip)
     except InjectionError as exc:
-        return str(exc)
+        return str(exc), exc.mend
     except MissingFieldError:
         pass  # told field by field
-    return ""
+    return "", ""

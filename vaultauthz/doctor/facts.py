@@ -118,7 +118,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What a dry fetch gave: names of fields, never values. Seconds for ``ttl``."""
+    """What a dry fetch gave: names of fields, never values.
+
+    ``ttl`` is of the lease, ``ends_in`` until the credential ends by its lease or by what
+    it says of itself, None where nothing says so; both in seconds.
+    """
 
     upstream: str
     wanted: tuple[str, ...]
@@ -129,6 +133,8 @@ class Fetched:
     renewable: bool = False
     trouble: Trouble | None = None
     left: Trouble | None = None  # why its lease could not be revoked
+    unfit_mend: str = ""
+    ends_in: float | None = None
 
     @property
     def lacking(self) -> tuple[str, ...]:

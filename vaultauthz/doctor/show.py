@@ -146,6 +146,7 @@ def _fetch(fetch: Fetched) -> dict[str, Any]:
         "fields": sorted(fetch.fields),
         "lease": bool(fetch.lease_id),
         "ttl": _number(fetch.ttl) if fetch.lease_id else None,
+        "ends_in": _number(fetch.ends_in),
         "renewable": fetch.renewable,
         "trouble": str(fetch.trouble or ""),
     }

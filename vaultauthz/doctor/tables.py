@@ -131,6 +131,14 @@ def _fetch(fetch: Fetched | None) -> list[str]:
         return ["-", "-", "-"]
     if fetch.trouble:
         return ["NO", "-", "-"]
-    lease = f"{span(fetch.ttl)}{'' if fetch.renewable else ' fixed'}" if fetch.lease_id else "none"
+    lease = _life(fetch)
     wanted = len(fetch.wanted)
     return ["yes", lease, f"{wanted - len(fetch.lacking)} of {wanted}"]
+
+
+def _life(fetch: Fetched) -> str:
+    if fetch.lease_id:
+        ends_first = fetch.ends_in is not None and fetch.ends_in < fetch.ttl
+        fixed = "" if fetch.renewable and not ends_first else " fixed"
+        return f"{span(fetch.ends_in if ends_first and fetch.ends_in else fetch.ttl)}{fixed}"
+    return "none" if fetch.ends_in is None else f"none, ends in {span(max(0.0, fetch.ends_in))}"

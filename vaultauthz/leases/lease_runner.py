@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from vaultauthz.config.values import PathSecret, Upstream
 from vaultauthz.core import events
-from vaultauthz.core.credential import NO_LOGIN, Credential, Login, Slot
+from vaultauthz.core.credential import NO_LOGIN, Credential, Login, Slot, on_the_way
+from vaultauthz.core.fit import fitting
 from vaultauthz.core.grant import Failure, Grant, Verdict
 from vaultauthz.core.injection import InjectionError, render
 from vaultauthz.core.lease import LeaseMachine, State
@@ -32,6 +33,7 @@ from vaultauthz.core.template import MissingFieldError
 from vaultauthz.core.trace import where
 from vaultauthz.leases.runner import OUR_FAULT, Answer, Runner, not_made
 from vaultauthz.leases.stage import Call, Stage, Token
+from vaultauthz.vault.answers import UnreadLeaseError
 from vaultauthz.vault.errors import VaultError
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_ON_THE_WAY: Final = 0.25  # seconds
+
+_UNREAD: Final = 3600.0  # seconds in which a lease of unknown length is tried to be revoked
 
 
 class LeaseRunner(Runner):
@@ -86,9 +89,11 @@ class LeaseRunner(Runner):
         """The grant with the ready mutation in place of the secret's fields."""
         fields: dict[str, Secret] = dict(grant.payload)
         try:
+            grant = fitting(upstream.inject, grant)
             mutation = render(upstream.inject, fields, upstream.strip)
         except (MissingFieldError, InjectionError) as exc:
-            log.error("%s: %s", self.label, exc)  # noqa: TRY400  the text says it all
+            mend = f"; {exc.mend}" if isinstance(exc, InjectionError) else ""
+            log.error("%s: %s%s", self.label, exc, mend)  # noqa: TRY400  the text says it all
             failure = Failure(Verdict.REFUSED, f"the secret does not fit: {exc}")
             return Unusable(replace(grant, payload=None), sent_at, failure)
         except Exception as exc:  # noqa: BLE001
@@ -137,6 +142,10 @@ class LeaseRunner(Runner):
         self.keeper.deliver(self, Rotate())
 
     def failed(self, call: Call, error: VaultError, token: Token | None) -> Answer:
+        if isinstance(error, UnreadLeaseError) and token is not None:
+            super().failed(call, error, token)  # says so in the log
+            lost = Grant(None, _UNREAD, error.lease_id, login=token.login)
+            return Unusable(lost, self.keeper.clock(), error.failure)
         if error.failure.verdict is Verdict.TOKEN_DEAD:
             self.stage.login.found_dead(token)
         if error.failure.verdict is Verdict.SECRET_GONE and self._elsewhere:
@@ -173,11 +182,9 @@ class LeaseRunner(Runner):
     def publish(self, command: Publish) -> None:
         grant, ends_at = command.grant, command.ends_at
         self._held = self._asked
-        if grant.lease_id:
-            # A request needs time to get there; one that sets out in the lease's last
-            # moment would arrive with a dead credential.
+        if grant.enforced:
             # By what is left, which a renewal near `max_ttl` has made less than it was at first.
-            ends_at -= min(_ON_THE_WAY, (ends_at - self.keeper.clock()) / 20)
+            ends_at -= on_the_way(ends_at - self.keeper.clock())
         self.slot.credential = Credential(
             grant.payload, grant.credential_id, grant.lease_id, ends_at, grant.login
         )

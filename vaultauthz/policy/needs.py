@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from vaultauthz.config.methods import TokenFile
 from vaultauthz.config.values import Config, KvSecret, PathSecret, SecretSource
+from vaultauthz.vault import totp
 
 LOOKUP: Final = "auth/token/lookup-self"
 RENEW: Final = "auth/token/renew-self"
@@ -36,6 +37,7 @@ class Kind(Enum):
     KV = "holds the secret of"
     STATIC = "holds the login, which Vault rotates, of"
     CERTIFICATE = "issues the certificate of"
+    CODE = "makes the TOTP code of"
     LEASE = "issues the login of"
 
 
@@ -84,6 +86,7 @@ def needs(config: Config, stage: str, kv_versions: KvVersions) -> tuple[Need, ..
             )
             for path, place in places.items()
         ),
+        *_of_codes(places),
         *_of_leases(places),
         *_of_token(own=own_token),
     )
@@ -118,7 +121,23 @@ def _place_of(source: SecretSource, kv_versions: KvVersions) -> tuple[str, Kind]
         return path, Kind.STATIC
     if before_name and before_name[0] in _CERTIFICATES and source.write:
         return path, Kind.CERTIFICATE
+    if totp.key_path(path) and not source.write:
+        return path, Kind.CODE
     return path, Kind.LEASE
+
+
+def _of_codes(places: Mapping[str, _Place]) -> tuple[Need, ...]:
+    """Where a code's key is described; no secret is shown there."""
+    return tuple(
+        Need(
+            totp.key_path(path),
+            ("read",),
+            tuple(place.upstreams),
+            f"tells how long a TOTP code of {_some(place.upstreams)} is good",
+        )
+        for path, place in places.items()
+        if place.kind is Kind.CODE
+    )
 
 
 def _of_leases(places: Mapping[str, _Place]) -> tuple[Need, ...]:

@@ -6,13 +6,16 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from math import inf
+from dataclasses import replace
+from math import inf, isfinite
 from typing import Any
 
 from vaultauthz.config.values import KvSecret
-from vaultauthz.core.credential import NO_LOGIN, Login
+from vaultauthz.core.credential import NO_LOGIN, Login, on_the_way
 from vaultauthz.core.grant import Failure, Grant, Renewal, Verdict, Version
 from vaultauthz.core.secret import Secret
+from vaultauthz.vault import ends
+from vaultauthz.vault.ends import Now, seconds
 from vaultauthz.vault.errors import NOT_VAULT, VaultError
 from vaultauthz.vault.transport import Answer
 
@@ -23,11 +26,20 @@ _MAX_STALE = 3600.0
 # A static role's password holds until Vault has rotated it, which it does a little late.
 _ROTATION_GRACE = 10.0
 
-_LONGEST = 1e10  # seconds; Go's durations, in which Vault counts, hold no more
+_LATEST = 10**18  # a version's number; more digits are no number of Vault's
+_DIGITS = 40  # of a time in RFC 3339
 # What JSON can say as an escape and no HTTP message can carry.
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 Fields = Mapping[str, Secret]
+
+
+class UnreadLeaseError(VaultError):
+    """Vault made a lease and did not say how long it lives; it is there, and to be revoked."""
+
+    def __init__(self, failure: Failure, lease_id: str) -> None:
+        super().__init__(failure)
+        self.lease_id = lease_id
 
 
 def token(answer: Answer, sent_at: float) -> Grant:
@@ -35,7 +47,7 @@ def token(answer: Answer, sent_at: float) -> Grant:
     auth = answer.get("auth")
     if not isinstance(auth, dict) or not is_token(auth.get("client_token")):
         raise VaultError(NOT_VAULT)
-    ttl = _seconds(auth, "lease_duration") or inf
+    ttl = seconds(auth, "lease_duration") or inf
     accessor = _text(auth, "accessor")
     return Grant(
         payload=Secret(auth["client_token"]),
@@ -43,7 +55,7 @@ def token(answer: Answer, sent_at: float) -> Grant:
         # A batch token has no accessor; two of them must not be taken for one.
         lease_id=accessor or f"batch token {_digest(auth['client_token'])}",
         renewable=auth.get("renewable") is True,
-        login=Login(sent_at + ttl, accessor),
+        login=Login(sent_at + ttl, accessor, on_the_way(ttl)),
         request_id=_text(answer, "request_id"),
         uses=_uses(auth.get("num_uses")),
     )
@@ -70,63 +82,98 @@ def renewal(answer: Answer) -> Renewal:
     if not isinstance(part, dict):
         raise VaultError(NOT_VAULT)
     return Renewal(
-        _seconds(part, "lease_duration"),
+        seconds(part, "lease_duration"),
         part.get("renewable") is True,
         _text(answer, "request_id"),
     )
 
 
-def path_secret(answer: Answer, login: Login, wall: float) -> Grant:
-    """What any engine gave; the payload is the fields. ``wall``: the time since 1970.
+def path_secret(answer: Answer, login: Login, now: Now, *, static: bool = False) -> Grant:
+    """What any engine gave; the payload is the fields.
 
     With a lease it is one. Without, it is a static role if it says when Vault last
-    rotated it, ends at its ``expiration`` if it has one (a certificate), and is else
-    a static secret that is read again and again.
+    rotated it or is read as one (``static``), and ends when it says so; else it is a
+    static secret that is read again and again. What it says of its own end counts
+    beside its lease, too.
     """
     data: Any = answer.get("data")
     fields = _fields(data)
-    lease_id, request_id = _text(answer, "lease_id"), _text(answer, "request_id")
-    if lease_id:
-        return Grant(
-            fields,
-            _seconds(answer, "lease_duration"),
-            lease_id,
-            renewable=answer.get("renewable") is True,
-            login=login,
-            request_id=request_id,
-        )
-    rotated = _text(data, "last_vault_rotation")
-    if rotated:
-        ttl = _seconds(data, "ttl")
-        return Grant(
-            fields,
-            ttl + _ROTATION_GRACE,
-            rotates_in=ttl,
-            version=Version(int(re.sub(r"\D", "", _sortable(rotated)) or 0)),
-            request_id=request_id,
-        )
-    if isinstance(data.get("expiration"), int):
-        ttl = min(max(0.0, data["expiration"] - wall), _LONGEST)
-        return Grant(fields, ttl, request_id=request_id)
-    return Grant(fields, _MAX_STALE, read_again=_READ_AGAIN, request_id=request_id)
+    said = Grant(
+        fields,
+        request_id=_text(answer, "request_id"),
+        field_ends=ends.of_tokens(fields, now.late),
+    )
+    if _text(answer, "lease_id"):
+        return _leased(answer, said, login, now)
+    if _text(data, "last_vault_rotation"):
+        return _rotated(data, said)
+    told = ends.of_engine(data, now, leased=False)
+    if static and told.left < inf:
+        return _to_rotate(said, told.left)
+    if told.duration < inf:
+        said = replace(said, field_ends=ends.of_tokens(fields, now.vault))
+    if told.left < inf:
+        return replace(said, ttl=max(0.0, told.duration), ends_in=told.moment)
+    return replace(said, ttl=_MAX_STALE, read_again=_READ_AGAIN)
 
 
-def kv(answer: Answer, source: KvSecret, version: int) -> Grant:
+def _leased(answer: Answer, said: Grant, login: Login, now: Now) -> Grant:
+    lease_id = _text(answer, "lease_id")
+    try:
+        ttl = seconds(answer, "lease_duration")
+    except VaultError as exc:
+        raise UnreadLeaseError(exc.failure, lease_id) from None
+    return replace(
+        said,
+        ttl=ttl,
+        lease_id=lease_id,
+        renewable=answer.get("renewable") is True,
+        login=login,
+        ends_in=ends.of_engine(answer["data"], now, leased=True).left,
+        field_ends=ends.of_tokens(said.payload, now.vault),
+    )
+
+
+def _rotated(data: dict[str, Any], said: Grant) -> Grant:
+    """A static role as the database and ldap engines tell it."""
+    ttl = seconds(data, "ttl")
+    rotated = re.sub(r"\D", "", _sortable(_text(data, "last_vault_rotation")))
+    if len(rotated) > _DIGITS:
+        raise VaultError(NOT_VAULT)
+    version = Version(int(rotated or 0))
+    return replace(said, ttl=ttl + _ROTATION_GRACE, rotates_in=ttl, version=version)
+
+
+def _to_rotate(said: Grant, left: float) -> Grant:
+    """A static role whose next rotation is told as its end (aws/static-creds).
+
+    One that is due is still the present one: Vault gives what there is.
+    """
+    left = min(max(0.0, left), ends.LONGEST)
+    return replace(said, ttl=left + _ROTATION_GRACE, rotates_in=left)
+
+
+def kv(answer: Answer, source: KvSecret, version: int, now: Now) -> Grant:
     """A KV read; version 2 has ``metadata`` beside ``data``, version 1 does not."""
-    data, edition = answer.get("data"), Version()
+    data, edition, deleted_at = answer.get("data"), Version(), inf
     if version == 2:
-        data, edition = _kv2(data)
+        data, edition, deleted_at = _kv2(data)
+    fields = _fields(data)
     return Grant(
-        _fields(data),
+        fields,
         source.max_stale,
         read_again=source.refresh,
         version=edition,
         login=NO_LOGIN,
         request_id=_text(answer, "request_id"),
+        # What Vault has given it has not deleted yet, whatever the clocks say.
+        ends_in=min(ends.of_kv(data or {}, now), max(1.0, deleted_at - now.vault)),
+        field_ends=ends.of_tokens(fields, now.late),
     )
 
 
-def _kv2(outer: Any) -> tuple[Any, Version]:
+def _kv2(outer: Any) -> tuple[Any, Version, float]:
+    """The fields, their version, and when Vault will delete that (``delete_version_after``)."""
     metadata = outer.get("metadata") if isinstance(outer, dict) else None
     if not isinstance(metadata, dict):
         raise VaultError(NOT_VAULT)
@@ -135,9 +182,11 @@ def _kv2(outer: Any) -> tuple[Any, Version]:
         failure = Failure(Verdict.SECRET_GONE, "the secret's current version is deleted")
         raise VaultError(failure)
     number = metadata.get("version")
-    if isinstance(number, bool) or not isinstance(number, int):
+    if isinstance(number, bool) or not isinstance(number, int) or abs(number) > _LATEST:
         raise VaultError(NOT_VAULT)
-    return outer["data"], Version(number, _sortable(_text(metadata, "created_time")))
+    deleted_at = ends.moment(metadata.get("deletion_time"))
+    edition = Version(number, _sortable(_text(metadata, "created_time")))
+    return outer["data"], edition, inf if deleted_at is None else deleted_at
 
 
 def _sortable(created: str) -> str:
@@ -157,19 +206,9 @@ def _fields(data: Any) -> dict[str, Secret]:
         if isinstance(value, str):
             if not _LONE_SURROGATE.search(value):
                 fields[name] = Secret(value)
-        elif isinstance(value, (bool, int, float)):
+        elif isinstance(value, (bool, int)) or (isinstance(value, float) and isfinite(value)):
             fields[name] = Secret(json.dumps(value))
     return fields
-
-
-def _seconds(part: dict[str, Any], key: str) -> float:
-    """A duration, which must be there: a proxy's 200 with ``{}`` must not end a lease."""
-    value = part.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise VaultError(NOT_VAULT)
-    if not 0 <= value <= _LONGEST:  # nor is NaN
-        raise VaultError(NOT_VAULT)
-    return float(value)
 
 
 def _text(part: dict[str, Any], key: str) -> str:

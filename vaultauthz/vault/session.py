@@ -5,20 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 from hvac.api.auth_methods import Token as TokenApi
 from hvac.api.secrets_engines import KvV1, KvV2
 from hvac.api.system_backend import Lease as LeaseApi
 
 from vaultauthz.config.methods import Auth, TokenFile
-from vaultauthz.config.values import KvSecret, SecretSource, Vault
+from vaultauthz.config.values import KvSecret, PathSecret, SecretSource, Vault
 from vaultauthz.core.credential import Login
 from vaultauthz.core.grant import Failure, Grant, Renewal, Verdict
 from vaultauthz.core.secret import Secret
-from vaultauthz.vault import answers, auth, errors
+from vaultauthz.vault import answers, auth, errors, totp
 from vaultauthz.vault.calls import Calls
+from vaultauthz.vault.ends import Now
 from vaultauthz.vault.errors import Call, VaultError
 from vaultauthz.vault.transport import Transport
+
+_STATIC: Final = "/static-creds/"  # where the engines give what they rotate by themselves
 
 
 class Session:
@@ -79,15 +83,31 @@ class Session:
         with self._calls.carrying(token, Call.READ) as transport:
             if isinstance(source, KvSecret):
                 return self._kv(transport, source)
-            url, params = f"/v1/{source.path}", dict(source.params)
-            if source.ttl is not None:
-                params["ttl"] = f"{int(source.ttl)}s"
-            answer = (
-                transport.post(url, json=params)
-                if source.write
-                else transport.get(url, params=params)
-            )
-            return answers.path_secret(answer, login, time.time())
+            return self._path(transport, source, login)
+
+    def _path(self, transport: Transport, source: PathSecret, login: Login) -> Grant:
+        url, params = f"/v1/{source.path}", dict(source.params)
+        if source.ttl is not None:
+            params["ttl"] = f"{int(source.ttl)}s"
+        answer = (
+            transport.post(url, json=params) if source.write else transport.get(url, params=params)
+        )
+        now = _now(transport)
+        grant = answers.path_secret(answer, login, now, static=_STATIC in source.path)
+        if grant.lease_id or not totp.is_code(source.path, answer):
+            return grant
+        return totp.told(grant, answer, now) or self._by_key(transport, source, grant, now)
+
+    def _by_key(self, transport: Transport, source: PathSecret, grant: Grant, now: Now) -> Grant:
+        """A TOTP code of a Vault that says nothing beside it."""
+        key = totp.key_path(source.path)
+        try:
+            described = transport.get(f"/v1/{key}")
+        except VaultError as exc:
+            if exc.status in (403, 404) and exc.failure.verdict is not Verdict.TOKEN_DEAD:
+                raise VaultError(totp.unknown(key), exc.status, exc.detail) from exc
+            raise
+        return totp.bounded(grant, described, now)
 
     def _kv(self, transport: Transport, source: KvSecret) -> Grant:
         mount, version = self._kv_mount(transport, source.path)
@@ -102,7 +122,7 @@ class Session:
                 )
             else:
                 answer = KvV1(transport).read_secret(path, mount_point=mount)
-            return answers.kv(answer, source, version)
+            return answers.kv(answer, source, version, _now(transport))
         except VaultError as exc:
             if exc.failure.verdict is not Verdict.RETRY or exc.status == 200:
                 self._kv_mounts.pop(mount, None)  # it may have been upgraded or moved
@@ -135,3 +155,8 @@ class Session:
         """End a lease now."""
         with self._calls.carrying(token, Call.REVOKE) as transport:
             LeaseApi(transport).revoke_lease(lease_id)
+
+
+def _now(transport: Transport) -> Now:
+    """The time of the answer that the transport has just given."""
+    return Now.of(time.time(), transport.date)

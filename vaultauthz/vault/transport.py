@@ -52,6 +52,7 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
         self.call = Call.OTHER
         self.credential: Secret | None = None
         self.address = vault.address
+        self.date: float | None = None  # of the last answer, by the server's clock
         self._clock = clock
         self._timeout = vault.timeout
         self._nodes = nodes
@@ -145,6 +146,7 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
             answer = json.loads(reply.body) if reply.body else {}
         except (ValueError, RecursionError):
             answer = None
+        self.date = _date(reply.headers.get("Date", ""))
         if reply.status in (200, 202, 204):
             if isinstance(answer, dict):
                 return answer

@@ -127,6 +127,26 @@ BRACES = "has a { or } that encloses no field's name; write {{ and }} for the ch
 INJECT = [
     (
         HEADER,
+        "{header: {name: a, value: 'Key {k} '}}",
+        (
+            (
+                "17: upstreams.geo.inject[0].header.value: ends with a blank, "
+                "which a header cannot carry there; remove it"
+            ),
+        ),
+    ),
+    (
+        HEADER,
+        "{bearer: ' {t}'}",
+        (
+            (
+                "17: upstreams.geo.inject[0].bearer: begins with a blank, "
+                "which a header cannot carry there; remove it"
+            ),
+        ),
+    ),
+    (
+        HEADER,
         "{}",
         (f"17: upstreams.geo.inject[0]: is empty; add {FORMS}",),
     ),

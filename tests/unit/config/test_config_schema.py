@@ -45,7 +45,7 @@ BEYOND_A_SCHEMA = (
     "has a port", "not ASCII", "is no host", "same requests", "other machines", "the system takes",
     "has no TLS", "in ASCII", "is no region", "no service account", "is for type", "e-mail",
     "has no place in a path", "cert has no certificate", "there twice", "merge keys",
-    "line break or control", "no plain whole number", "may be a word", "the file that we write",
+    "with a blank", "line break or control", "no plain whole number", "may be a word", "the file that we write",
 )  # fmt: skip
 
 jsonschema: Any = pytest.importorskip("jsonschema")

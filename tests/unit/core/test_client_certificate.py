@@ -65,7 +65,8 @@ def test_it_changes_no_request() -> None:
         ({"certificate": "hush-hush"}, "tls certificate does not begin"),
         ({"private_key": CERT}, "tls private_key does not begin"),
         ({"private_key": "hush-hush\x00"}, "tls private_key holds a character"),
-        ({"certificate": ""}, "tls certificate holds a character"),
+        ({"certificate": ""}, "field 'certificate' is empty"),
+        ({"private_key": " \n"}, "field 'private_key' is blank"),
         ({"ca_chain": "hush-hush ü"}, "tls chain holds a character"),
     ],
 )

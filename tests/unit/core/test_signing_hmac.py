@@ -238,13 +238,13 @@ def test_keys(key: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("encoding", "key"), [("base64", "k3y5q"), ("base64", "k3 y="), ("hex", "xyzzy"), ("text", "")]
+    ("encoding", "key"), [("base64", "k3y5q"), ("base64", "k3 y="), ("hex", "xyzzy")]
 )
 def test_a_key_that_is_none(encoding: str, key: str) -> None:
     """It is told when the secret is fetched, without its value."""
     with pytest.raises(InjectionError, match="the value for hmac key is") as raised:
         rendered(form("{method}", key_encoding=encoding), key)
-    assert not key or key not in str(raised.value)
+    assert key not in str(raised.value)
 
 
 class TestWords:

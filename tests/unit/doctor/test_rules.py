@@ -278,7 +278,13 @@ FETCHES = {
         "bao kv patch secret/geo id=…",
     ),
     "a stray newline": Case(
-        ex.fetched(unfit="the value for header x holds 0x0a"), "error", "holds 0x0a", "printf"
+        ex.fetched(unfit="the value for header x holds 0x0a", unfit_mend="use printf"),
+        "error",
+        "holds 0x0a",
+        "printf",
+    ),
+    "ends soon without a lease": Case(
+        ex.fetched(ends_in=12.0), "warning", "ends in 12s, by its own word", "a role's ttl"
     ),
     "a brief lease": Case(ex.fetched(ttl=59.0), "warning", "lives for 59s", "default_ttl"),
     "less than asked": Case(

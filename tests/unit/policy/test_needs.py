@@ -95,6 +95,14 @@ def test_a_mount_may_be_called_like_an_engines_path(path: str, write: bool) -> N
     assert LEASE_RENEW in of({"app": PathSecret(path, write)})
 
 
+def test_a_totp_code_needs_its_key_described() -> None:
+    """Vault tells the period there, and no secret."""
+    found = of({"sms": PathSecret("team/totp/code/partner")})
+    assert found["team/totp/code/partner"].capabilities == ("read",)
+    assert found["team/totp/keys/partner"].capabilities == ("read",)
+    assert LEASE_RENEW not in found
+
+
 def test_another_programs_token_is_not_renewed_or_revoked() -> None:
     """A token file's token is only looked up."""
     found = of({"pay": PathSecret("database/creds/pay")}, TOKEN_FILE)

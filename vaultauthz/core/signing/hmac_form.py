@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from vaultauthz.core.field_value import InjectionError, clean
+from vaultauthz.core.field_value import InjectionError, clean, edges_fit
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.signing import words
 from vaultauthz.core.signing.outgoing import Outgoing, Pairs
-from vaultauthz.core.template import MissingFieldError, Template
+from vaultauthz.core.template import Template, value_of
 
 ALGORITHMS: Final = ("sha256", "sha384", "sha512", "sha1")
 _URL_SAFE: Final = str.maketrans("-_", "+/")
@@ -90,11 +90,12 @@ class Hmac:
 
         Raises:
             MissingFieldError: the secret lacks a field.
-            InjectionError: the key is not encoded as ``key_encoding`` says, or a header
-                cannot carry a field.
+            InjectionError: a field is blank, the key is not encoded as ``key_encoding``
+                says, or a header cannot carry a field.
         """
+        text = self.key.fill(fields)
         try:
-            key = KEY_ENCODINGS[self.key_encoding](self.key.fill(fields))
+            key = KEY_ENCODINGS[self.key_encoding](text)
         except ValueError:
             raise InjectionError(f"the value for hmac key is not {self.key_encoding}") from None
         if not key:
@@ -121,20 +122,17 @@ class Filler:
             if is_field and is_word(text):
                 self._pieces.append((b"", text))
                 continue
-            literal = _field(text, fields) if is_field else text
+            literal = value_of(text, fields) if is_field else text
             literal = clean(literal, place) if place else literal
             self._pieces.append((literal.encode("utf-8", "surrogatepass"), ""))
+        if place and self._pieces:
+            # What stands at an edge must be such as a header can carry there.
+            edges_fit(self._pieces[0][0].decode(), self._pieces[-1][0].decode(), place)
         self.words = frozenset(word for _, word in self._pieces if word)
 
     def fill(self, said: Mapping[str, bytes]) -> bytes:
         """The bytes, with ``said`` in place of the words."""
         return b"".join(said[word] if word else literal for literal, word in self._pieces)
-
-
-def _field(name: str, fields: Mapping[str, Secret]) -> str:
-    if name not in fields:
-        raise MissingFieldError(name, tuple(sorted(fields)))
-    return fields[name].reveal()
 
 
 class HmacSigner:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from vaultauthz.core.field_value import clean
+from vaultauthz.core.field_value import header_value, not_blank
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.signing import canonical
 from vaultauthz.core.signing.outgoing import Outgoing, Pairs, SigningError
@@ -81,23 +81,29 @@ class SigV4:
             InjectionError: a header cannot carry the token.
         """
         token = self._token(fields)
-        return ((TOKEN, clean(token, "sigv4 session_token")),) if token else ()
+        return ((TOKEN, header_value(token, "sigv4 session_token")),) if token else ()
 
     def _token(self, fields: Mapping[str, Secret]) -> str:
         if self.session_token:
             return self.session_token.fill(fields)
-        found = (fields[name].reveal() for name in _TOKEN_FIELDS if name in fields)
-        return next(filter(None, found), "")
+        found = ((name, fields[name].reveal()) for name in _TOKEN_FIELDS if name in fields)
+        return next((not_blank(token, name) for name, token in found if token), "")
 
     def signer(self, fields: Mapping[str, Secret]) -> SigV4Signer:
         """What signs with this credential.
 
         Raises:
             MissingFieldError: the secret lacks a field.
-            InjectionError: a header cannot carry the access key.
+            InjectionError: one of the keys is blank, or is none that AWS could have given:
+                with a stray blank or newline every signature would be wrong.
         """
-        access_key = clean(self.access_key.fill(fields), "sigv4 access_key")
-        return SigV4Signer(self, access_key, Secret(self.secret_key.fill(fields)))
+        access_key = _key(self.access_key, "sigv4 access_key", fields)
+        secret_key = _key(self.secret_key, "sigv4 secret_key", fields)
+        return SigV4Signer(self, access_key, Secret(secret_key))
+
+
+def _key(template: Template, place: str, fields: Mapping[str, Secret]) -> str:
+    return header_value(template.fill(fields), template.at(place))
 
 
 class SigV4Signer:

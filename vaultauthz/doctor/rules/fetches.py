@@ -10,6 +10,7 @@ from vaultauthz.core.grant import Verdict
 from vaultauthz.doctor.facts import Fetched, Place, Stage
 from vaultauthz.doctor.finding import Finding, error, warning
 from vaultauthz.doctor.text import span
+from vaultauthz.vault.totp import key_path
 
 _BRIEF: Final = 60.0  # a lease of less is replaced all the time
 _ROUNDING: Final = 2.0  # seconds
@@ -73,19 +74,19 @@ def fields(stage: Stage) -> Iterator[Finding]:
 
 
 def unfit(stage: Stage) -> Iterator[Finding]:
-    """A value that HTTP cannot carry."""
+    """A value that HTTP cannot carry, that is blank, or that has ended."""
     for fetch, place in _pairs(stage):
         if fetch.unfit:
             yield error(
                 f"{place.source.path}: {fetch.unfit}",
                 "it is refused, and requests are answered 503",
-                "write it without that character (printf, not echo, leaves no newline)",
+                fetch.unfit_mend,
                 upstream=fetch.upstream,
             )
 
 
 def brief(stage: Stage) -> Iterator[Finding]:
-    """A lease that is gone before it is of use."""
+    """A lease that is gone before it is of use, or a credential that ends as soon without one."""
     for fetch, place in _pairs(stage):
         if fetch.lease_id and fetch.ttl < _BRIEF:
             yield warning(
@@ -96,6 +97,18 @@ def brief(stage: Stage) -> Iterator[Finding]:
                 "secret.ttl",
                 upstream=fetch.upstream,
             )
+        elif _ends_soon(fetch) and not key_path(place.source.path):
+            yield warning(
+                f"what {place.source.path} gives ends in {span(fetch.ends_in or 0)}, by its own word",
+                "it is fetched anew every few seconds, and there is none as soon as Vault is away "
+                "for a moment, or has nothing newer",
+                "have it live for at least five minutes (a role's ttl), or write the new one",
+                upstream=fetch.upstream,
+            )
+
+
+def _ends_soon(fetch: Fetched) -> bool:
+    return not fetch.unfit and fetch.ends_in is not None and fetch.ends_in < _BRIEF
 
 
 def less_than_asked(stage: Stage) -> Iterator[Finding]:

@@ -31,7 +31,7 @@ class Served:
     def ends_at(self) -> float:
         """Until when its credential is good, by the keeper's clock; it may move."""
         credential = self.credential
-        return min(credential.ends_at, credential.login.ends_at) if credential else 0.0
+        return credential.last_at if credential else 0.0
 
 
 # The secret of a name as it is now. None: there is nothing to say yet, and Envoy keeps

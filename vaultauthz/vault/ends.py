@@ -1,0 +1,243 @@
+"""When a credential ends by what it says of itself, where no lease says it.
+
+Vault's engines and their plugins tell it in a field: a duration (``ttl`` of an identity
+token, ``token_ttl`` of a GCP one, ``expires_in``) or a moment (``expiration`` of pki and
+of aws/static-creds, ``expires_at_seconds`` of GCP, ``expires_at`` of the GitHub plugin).
+A JSON Web Token carries its own ``exp`` (RFC 7519, 4.1.4), wherever it is stored.
+
+Everything here is a function of the answer and of the time; ends are told as seconds from
+now, so that they go on by the keeper's clock: a wall clock that is set back later
+prolongs nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from calendar import timegm
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from math import inf, isfinite
+from typing import Any, Final
+
+from vaultauthz.core.grant import Failure, Verdict
+from vaultauthz.core.secret import Secret
+from vaultauthz.vault.errors import NOT_VAULT, VaultError
+
+LONGEST: Final = 1e10  # seconds; Go's durations, in which Vault counts, hold no more
+
+# As they are written without case, hyphens and underscores: expires_at, expiresAt.
+_DURATIONS: Final = frozenset(("ttl", "tokenttl", "expiresin", "expiresinseconds"))
+_MOMENTS: Final = frozenset(
+    (
+        *("expiresat", "expiresatseconds", "expiresatms", "expireson", "expires", "expiresdate"),
+        *("expiration", "expirationtime", "expirationdate", "expiretime", "expiry", "expirydate"),
+        *("expiredat", "notafter", "validuntil", "validto"),
+    )
+)
+
+_NUMBER: Final = re.compile(r"[+-]?\d{1,20}(?:\.\d{1,20})?", re.ASCII)
+_GO_DURATION: Final = re.compile(r"(?:\d{1,12}(?:\.\d{1,9})?(?:d|h|ms|m|s))+", re.ASCII)
+_GO_PART: Final = re.compile(r"([\d.]+)(d|h|ms|m|s)", re.ASCII)
+_UNITS: Final = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_RFC_3339: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):(\d\d)(\.\d{1,30})?(?:[Zz]|([+-])(\d\d):?(\d\d))", re.ASCII
+)
+_GO_ZERO: Final = "0001-01-01T00:00:00"  # how Go writes a time that was never set
+_MOST_SECONDS: Final = 1e11  # since 1970: the year 5138; in milliseconds, 1973
+_DECADE: Final = 10 * 366 * 86400.0
+# Three parts in base64url; the last is empty where nobody has signed.
+_JWT: Final = re.compile(r"(?<![\w.-])([\w-]{4,})\.([\w-]{2,})\.[\w-]*(?![\w.-])", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """The time of an answer, in seconds since 1970.
+
+    ``vault`` is by the clock of the server that made it, ``late`` by that or ours,
+    whichever is ahead: what has ended by one of them is not used.
+    """
+
+    vault: float
+    late: float
+
+    @classmethod
+    def of(cls, wall: float, date: float | None) -> Now:
+        """``wall`` is our clock after the answer, ``date`` the header's whole seconds."""
+        if date is None or date <= wall < date + 2.0:  # they agree as far as can be told
+            return cls(wall, wall)
+        return cls(date + 1.0, max(wall, date + 1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Seconds from now; infinity for what is not told."""
+
+    duration: float = inf
+    moment: float = inf
+
+    @property
+    def left(self) -> float:
+        """Until the earlier of both."""
+        return min(self.duration, self.moment)
+
+
+def seconds(part: Mapping[str, Any], key: str) -> float:
+    """A duration of Vault's own, which must be there: a proxy's ``{}`` must not end a lease.
+
+    Raises:
+        VaultError: it is not a number, or none that a duration in Vault can be.
+    """
+    value = part.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise VaultError(NOT_VAULT)
+    if not 0 <= value <= LONGEST:  # nor is NaN
+        raise VaultError(NOT_VAULT)
+    return float(value)
+
+
+def of_engine(data: Mapping[str, Any], now: Now, *, leased: bool) -> Told:
+    """What an engine's answer says.
+
+    A lease says its end by itself: what cannot be read beside it is not asked about, and
+    a duration of 0 there means that nothing else ends it.
+
+    Raises:
+        VaultError: without a lease, an end is told in a form that is not known.
+    """
+    durations, moments = [], []
+    for name, value in data.items():
+        plain = _plain(name)
+        if plain not in _DURATIONS | _MOMENTS or value in (None, "") or _is_unset(value):
+            continue
+        found = _either(value, now, duration=plain in _DURATIONS)
+        if found is None and not leased:
+            raise VaultError(_unreadable(plain))
+        if found is None or (leased and found[0] == 0.0):
+            continue
+        durations.append(found[0])
+        moments.append(found[1])
+    duration = min(durations, default=inf)
+    # Where Vault tells a duration, too, its own clock is asked about the moment: both are
+    # of one making, and ours, were it wrong, would end a good credential.
+    clock = now.vault if leased or duration < inf else now.late
+    return Told(duration, min(moments, default=inf) - clock)
+
+
+def of_kv(data: Mapping[str, Any], now: Now) -> float:
+    """Seconds until the earliest moment that a stored secret names as its end.
+
+    Its fields are whatever their writer made them: only a moment that cannot be taken for
+    anything else counts, and a duration, which has no beginning, never does.
+    """
+    found = []
+    for name, value in data.items():
+        if _plain(name) in _MOMENTS and not _is_unset(value):
+            at = _moment(value)
+            if at is not None and at > 1e9:
+                found.append(at)
+    return min(found, default=inf) - now.late
+
+
+def of_tokens(fields: Mapping[str, Secret], now: float) -> dict[str, float]:
+    """Seconds until the ``exp`` of the JSON Web Tokens in each field that has one.
+
+    One whose ``exp`` cannot be read has ended.
+    """
+    found = {name: min(_expiries(secret.reveal()), default=inf) for name, secret in fields.items()}
+    return {name: at - now for name, at in found.items() if at < inf}
+
+
+def moment(value: object) -> float | None:
+    """A time in RFC 3339, in seconds since 1970; None where it is none."""
+    return _moment(value) if isinstance(value, str) and not _is_unset(value) else None
+
+
+def _plain(name: object) -> str:
+    return re.sub("[-_]", "", name).lower() if isinstance(name, str) and len(name) < 40 else ""
+
+
+def _is_unset(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(_GO_ZERO)
+
+
+def _either(value: object, now: Now, *, duration: bool) -> tuple[float, float] | None:
+    """(duration, moment), one of them infinite; None where it is neither."""
+    if duration:
+        length = _number(value)
+        if length is None and isinstance(value, str):
+            length = _go_duration(value)
+        # A time since 1970 under a name for durations: three decades are no life of a token.
+        if length is not None and not (length > 1e9 and abs(length - now.vault) < _DECADE):
+            return (length, inf) if length <= LONGEST else None
+    at = _moment(value)
+    return None if at is None else (inf, at)
+
+
+def _moment(value: object) -> float | None:
+    number = _number(value)
+    if number is not None:
+        for _ in range(3):  # milli-, micro- or nanoseconds since 1970, by their size
+            if abs(number) >= _MOST_SECONDS:
+                number /= 1000
+        return number if abs(number) < _MOST_SECONDS else None
+    return _rfc_3339(value) if isinstance(value, str) else None
+
+
+def _number(value: object) -> float | None:
+    """A finite number, also one that is written as text."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        value = value.strip()
+        return float(value) if _NUMBER.fullmatch(value) else None
+    if not isinstance(value, (int, float)) or not -1e21 < value < 1e21:  # nor is NaN
+        return None
+    return float(value) if isfinite(value) else None
+
+
+def _go_duration(text: str) -> float | None:
+    if not _GO_DURATION.fullmatch(text):
+        return None
+    return sum(float(number) * _UNITS[unit] for number, unit in _GO_PART.findall(text))
+
+
+def _rfc_3339(text: str) -> float | None:
+    match = _RFC_3339.fullmatch(text.strip())
+    if match is None:
+        return None
+    day, minute, second, fraction, sign, hours, minutes = match.groups()
+    try:
+        at = timegm(datetime.strptime(f"{day} {minute}", "%Y-%m-%d %H:%M").timetuple())  # noqa: DTZ007
+    except ValueError:
+        return None
+    if int(second) > 60:  # 60 is a leap second
+        return None
+    ahead = (int(hours) * 3600 + int(minutes) * 60) * (-1 if sign == "-" else 1) if sign else 0
+    return at + int(second) + float(fraction or 0) - ahead
+
+
+def _expiries(text: str) -> Iterator[float]:
+    for match in _JWT.finditer(text):
+        header, claims = _object(match[1]), _object(match[2])
+        if header is None or claims is None or "alg" not in header:
+            continue
+        exp = claims.get("exp")
+        if exp is not None:
+            at = _moment(exp) if not isinstance(exp, str) or _number(exp) is not None else None
+            yield -inf if at is None else at
+
+
+def _object(part: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _unreadable(name: str) -> Failure:
+    text = f"the secret says when it ends ({name}) in a form that is not known"
+    return Failure(Verdict.REFUSED, text)
