@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+
 import pytest
+
+# What is kept of logins from one start to the next is not this machine's, nor another run's.
+os.environ["RUNTIME_DIRECTORY"] = tempfile.mkdtemp(prefix="vaultauthz-tests-")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -467,7 +467,7 @@ def test_vaults_text_stays_in_the_detail_and_tokens_nowhere(
     vault.fault(faults.status(500, said), CREDS.path)
     error = failure_of(client.fetch)
     assert error.failure.reason == str(error) == "Vault answered 500"
-    assert "thing with <token>" in error.detail
+    assert "thing with <hidden>" in error.detail
     assert error.detail.isprintable()
     assert len(error.detail) <= 300
     assert TOKEN_SHOWN not in error.detail

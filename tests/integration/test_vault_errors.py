@@ -54,6 +54,25 @@ class Bed:
     def probe(self, namespace: str = "") -> Probe:
         return Probe(Vault(self.bao.address, namespace), boottime)
 
+    @property
+    def bare_token(self) -> Secret:
+        """One with no policy that lets it look itself up."""
+        made = self.bao.client().write_data(
+            "auth/token/create", data={"policies": ["errors-none"], "no_default_policy": True}
+        )
+        return Secret(made["auth"]["client_token"])
+
+    def bound_token(self) -> Secret:
+        """One of a role that is for other addresses: AppRole gives it all the same."""
+        client, role = self.bao.client(), "auth/errors-roles/role/elsewhere"
+        client.write_data(role, data={"token_bound_cidrs": ["10.9.0.0/16"]})
+        ids = {
+            "role_id": client.read(f"{role}/role-id")["data"]["role_id"],
+            "secret_id": client.write_data(f"{role}/secret-id")["data"]["secret_id"],
+        }
+        made = client.write_data("auth/errors-roles/login", data=ids)
+        return Secret(made["auth"]["client_token"])
+
     def file(self, name: str, text: str) -> Path:
         path = self.folder / name
         path.write_text(text)
@@ -184,7 +203,21 @@ READS: list[Row] = [
         lambda bed: bed.fetch("errors//data/x"),
         307,
         V.RETRY,
-        "/v1/errors/data/x",
+        "",  # a path may name anything, and there is no host in it
+    ),
+    (
+        "a policy that forbids this path, and lookup-self too",
+        lambda bed: bed.ours.fetch(bed.bare_token, NO_LOGIN, PathSecret("errors-db/creds/x")),
+        403,
+        V.REFUSED,
+        "1 error occurred: * permission denied",
+    ),
+    (
+        "a live token from elsewhere (token_bound_cidrs)",
+        lambda bed: bed.ours.fetch(bed.bound_token(), NO_LOGIN, PathSecret("errors/data/x")),
+        403,
+        V.TOKEN_DEAD,
+        "permission denied",
     ),
 ]
 OTHERS: list[Row] = [

@@ -103,7 +103,8 @@ class Verdict(Enum):
 
     RETRY = "retry"  # passes by itself: unreachable, sealed, overloaded
     REFUSED = "refused"  # Vault said no, and will until somebody changes something
-    LOCKED = "locked"  # another try does harm: only a change or a command may cause one
+    # Another try does harm: only a change or a command may cause one, or `again_in`.
+    LOCKED = "locked"
     LEASE_GONE = "lease gone"  # the lease does not exist any more
     SECRET_GONE = "secret gone"  # nothing is stored at the path (any more)
     TOKEN_DEAD = "token dead"  # the login token does not exist any more
@@ -123,3 +124,4 @@ class Failure:
     reason: str
     retry_after: float = 0.0
     away: bool = False
+    again_in: float = inf  # seconds, of LOCKED: when another try does no harm any more

@@ -93,7 +93,7 @@ class LeaseMachine:
         self._rhythm = inf  # how often the last credential was to be renewed or read
         self._wanted = False  # a replacement was asked for and has not come yet
         self._again = False  # … and was asked for while another was on its way
-        self._locked = False  # another issue would do harm, until somebody asks for it
+        self._locked_until = -inf  # another issue would do harm, unless somebody asks for it
         self._replace_failed = False  # the last call that failed was an issue
         self._rejected_at = -inf  # when the upstream's 401 last led to a replacement
         self._limbo: Old | None = None  # withdrawn while its renewal was out
@@ -151,8 +151,8 @@ class LeaseMachine:
         if self.held and self._renews(self.held, now):
             self.state = State.RENEWING
             self._say(CallRenew(self.held.lease_id, self.pace.asked(self.held.grant.ttl)))
-        elif self._locked:
-            self.due = inf
+        elif now < self._locked_until:
+            self.due = self._locked_until
         else:
             self.state = State.REPLACING if self.held else State.ISSUING
             self._again = False
@@ -169,7 +169,7 @@ class LeaseMachine:
         """
         if not held.renewable:
             return False
-        if self._locked:
+        if now < self._locked_until:
             return True
         if self._wanted:
             in_window = held.ends_at - now <= held.ttl * (1 - self.pace.renew_from)
@@ -238,7 +238,7 @@ class LeaseMachine:
         self.retired.forget(grant.lease_id)  # a token file may bring an earlier token back
         renewable = grant.renewable and grant.ttl < inf and sent_at + grant.ttl < last_at
         self.held = Held(grant, ends_at - sent_at, ends_at, renewable, since, rotates_at, last_at)
-        self.state, self._locked = State.HELD, False
+        self.state, self._locked_until = State.HELD, -inf
         self._succeeded()
         self._wanted, self._again = self._again, False
         self.due = now if self._wanted else self.held.next_call(self.pace, sent_at, jitter)
@@ -336,7 +336,7 @@ class LeaseMachine:
                 # one stays good at its service although its role is gone.
                 self._drop(events.LOST, failure.reason, now)
         elif failure.verdict is Verdict.LOCKED and not self._again:
-            self._locked, self._wanted = True, False
+            self._locked_until, self._wanted = now + failure.again_in, False
             if held and held.renewable:  # what is held lives on meanwhile
                 sent_at = held.ends_at - held.ttl
                 self.due = max(self.due, sent_at + self.pace.renew_in(held.ttl, jitter))
@@ -354,7 +354,7 @@ class LeaseMachine:
     def _on_rotate(self, event: Rotate, now: float, jitter: float) -> None:
         if self.state is State.STOPPED:
             return
-        self._locked = False
+        self._locked_until = -inf
         self._anew |= event.anew
         if self.state in (State.ISSUING, State.REPLACING):
             self._again = True  # what is on its way may have been read before the wish
@@ -365,7 +365,12 @@ class LeaseMachine:
 
     def _on_rejected(self, event: Rejected, now: float, jitter: float) -> None:
         held = self.held
-        if self.state is not State.HELD or held is None or self.failures or self._locked:
+        if (
+            self.state is not State.HELD
+            or held is None
+            or self.failures
+            or now < self._locked_until
+        ):
             return
         if held.grant.credential_id != event.credential_id:
             return  # a request that was in flight with the credential before this one
@@ -379,7 +384,7 @@ class LeaseMachine:
         if self.held:
             self._drop(events.LOST, "revoked by an operator", now, revoke=True)
         self.retired.hurry(now)
-        self._locked, self.due = False, now
+        self._locked_until, self.due = -inf, now
 
     def _on_login_lost(self, event: LoginLost, now: float, jitter: float) -> None:
         if self.held and self.held.grant.login.ends_at <= now:

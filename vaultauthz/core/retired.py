@@ -70,6 +70,11 @@ class Retired:
                 old.revoke_at = min(old.revoke_at, now)
                 old.at_once = True
 
+    def has_failed(self, lease_id: str) -> bool:
+        """Whether a revocation of it has been tried in vain."""
+        old = self._old.get(lease_id)
+        return old is not None and old.failures > 0
+
     def forget(self, lease_id: str) -> Old | None:
         """The lease is gone; what was known of it."""
         return self._old.pop(lease_id, None)

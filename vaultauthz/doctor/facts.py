@@ -159,6 +159,7 @@ class Stage:
     same_as: str = ""  # the stage whose refused login this one shares
     files: tuple[SecretFile, ...] = ()
     login: Trouble | None = None
+    mounted: bool | None = None  # of a login that was denied: whether its method is there
     wrapped: bool = False  # its secret_id can be had once, so that only the wrapping was looked at
     token: TokenFacts | None = None
     lookup: Trouble | None = None
@@ -177,6 +178,11 @@ class Stage:
     def logged_in(self) -> bool:
         """Whether there was a token to ask with."""
         return self.tried and not self.login and not self.wrapped and not self.crash
+
+    @property
+    def shut_out(self) -> bool:
+        """Whether Vault refuses the very token that it has just given."""
+        return self.lookup is not None and self.lookup.verdict is Verdict.TOKEN_DEAD
 
     @property
     def own_token(self) -> bool:

@@ -8,14 +8,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
-from vaultauthz.config.methods import AppRole
+from vaultauthz.config.methods import AppRole, Ldap, UserPass
 from vaultauthz.config.values import Config, KvSecret, SecretSource, Vault
 from vaultauthz.core.grant import Grant, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.trace import where
 from vaultauthz.doctor.dry import DryFetches
 from vaultauthz.doctor.facts import Access, Node, Place, Stage, Trouble
-from vaultauthz.doctor.methods import lock_key, secret_files
+from vaultauthz.doctor.methods import lock_key, method, secret_files
 from vaultauthz.doctor.turns import Locks, StoppedError, Turns
 from vaultauthz.doctor.wrapped import look_at_wrapping
 from vaultauthz.policy.needs import LOOKUP, kv_path, needs
@@ -81,7 +81,7 @@ class _Examination:
         dry = DryFetches(self._session, grant, self._turns)
         try:
             self._ask(grant.payload)
-            if self._around.fetch:
+            if self._around.fetch and not self.seen.shut_out:
                 self._say("fetching the secrets")
                 dry.run(self._around.config, self.seen.name)
         finally:
@@ -107,7 +107,8 @@ class _Examination:
             self._turns.take()
             self._say("logging in")
             grant, trouble = self._try_login()
-            self.seen = replace(self.seen, tried=True, login=trouble)
+            mounted = self._is_mounted() if trouble and trouble.status == 403 else None
+            self.seen = replace(self.seen, tried=True, login=trouble, mounted=mounted)
             if key and trouble and trouble.verdict is Verdict.LOCKED:
                 locks.refuse(key, self.seen.name, trouble)
             return grant
@@ -118,11 +119,30 @@ class _Examination:
         except VaultError as exc:
             return None, Trouble.of(exc)
 
+    def _is_mounted(self) -> bool | None:
+        """Whether an auth method answers there, asked with a login that names nobody.
+
+        Where none is mounted Vault says to anybody what it says to those whom
+        `token_bound_cidrs` keeps out. None: it cannot be told.
+        """
+        how = method(self.seen.auth)
+        path = f"auth/{how.mount}/login"
+        if isinstance(self.seen.auth, (UserPass, Ldap)) or not how.mount:
+            return None  # with the name in the path it would be a try for that user
+        self._turns.take()
+        try:
+            self._probe.write(Secret(""), path, {})
+        except VaultError as exc:
+            return None if exc.failure.away else exc.status not in (403, 404)
+        return True
+
     # --- what the token is and may do ---
 
     def _ask(self, token: Secret) -> None:
         self._say("asking what the token may do")
         self._look_up(token)
+        if self.seen.shut_out:
+            return  # whatever is asked, the answer is the same
         self._find_places(token)
         self._find_accesses(token)
         self._find_audit_header(token)

@@ -6,6 +6,7 @@ import re
 
 from vaultauthz.config.methods import AppRole
 from vaultauthz.core.grant import Verdict
+from vaultauthz.core.outside import shown
 from vaultauthz.core.secret import Secret
 from vaultauthz.doctor.facts import Trouble
 from vaultauthz.vault.auth.files import read_secret
@@ -28,4 +29,4 @@ def look_at_wrapping(probe: Probe, auth: AppRole) -> Trouble | None:
     if isinstance(made_by, str) and re.fullmatch(wanted, made_by):
         return None
     reason = f"it was not made by auth/{auth.mount}/role/…/secret-id"
-    return Trouble(reason, str(made_by)[:200], verdict=Verdict.LOCKED)
+    return Trouble(reason, shown(str(made_by), [token.reveal()]), verdict=Verdict.LOCKED)

@@ -94,6 +94,12 @@ class Runner:
         )
         return not_made(call, error.failure)
 
+    def failed_before(self, call: Call) -> bool:
+        """Whether the last call of this kind, for this credential, did not work."""
+        if isinstance(call, CallRevoke):
+            return self.machine.retired.has_failed(call.lease_id)
+        return self.machine.failures > 0
+
     def too_late(self, call: Call) -> bool:
         """Whether the lease that a queued call was to renew has ended; then that is the answer."""
         if not isinstance(call, CallRenew) or self.machine.state is not State.LAPSED:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from vaultauthz.core.credential import Login
 from vaultauthz.core.flow import Flow
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 Call = CallIssue | CallRenew | CallRevoke
 
+_Queue = deque[tuple["Runner", Call]]
+
+_TURN: Final = 4  # of so many calls one keeps no credential, if any such wait
+_QUICK: Final = 0.25  # seconds; a call that takes longer may take all its time
+
 
 @dataclass(frozen=True, slots=True)
 class Token:
@@ -41,13 +46,24 @@ class Token:
     session: Session  # which logged in with it; a reload may have brought another since
 
 
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A call that is made next; ``keeps``: a credential that is in use."""
+
+    runner: Runner
+    call: Call
+    keeps: bool = False
+
+
 class Stage:
     """The login, the leases taken with it, and the calls that wait to be made.
 
     Everything here is guarded by the keeper's lock, which ``todo`` shares.
     Calls for leases, but for revocations, wait until there is a token; those for the
     login itself have a queue and a thread of their own, so that they never stand behind
-    a lease.
+    a lease. Of the leases' calls those come first that keep a credential which is in use
+    and is well; then what has none yet, then what failed the last time. These two never
+    take the last worker when they are slow: each may take as long as a call can.
     """
 
     def __init__(
@@ -71,9 +87,15 @@ class Stage:
         self.scoped: set[LeaseRunner] = set()  # these leases
         self.leaving: list[LeaseRunner] = []  # stopped, with leases that drain
         self.todo = threading.Condition(lock)
-        self.lease_calls: deque[tuple[Runner, Call]] = deque()
-        self.login_calls: deque[tuple[Runner, Call]] = deque()
-        self._revocations = 0  # of `lease_calls`
+        self.keep_calls: _Queue = deque()  # of credentials that are in use
+        self.lease_calls: _Queue = deque()
+        self.again_calls: _Queue = deque()  # of what failed the last time
+        self.login_calls: _Queue = deque()
+        self._workers = 0  # for all but the login's
+        self._other_out: list[float] = []  # since when, of those that keep none
+        self._others_slow = False  # the last of those that was answered
+        self._turns = 0
+        self._revocations = 0  # that wait
         self.in_flight: Counter[str] = Counter()  # calls that are out, by their token's accessor
         self.closed = False
         self.moved = False  # to another Vault, where it has yet to log in
@@ -82,16 +104,29 @@ class Stage:
 
     def enqueue(self, runner: Runner, call: Call) -> None:
         """Have the call made as soon as a worker is free (and a token is there)."""
-        queue = self.login_calls if runner is self.login else self.lease_calls
+        queue = self._queue_of(runner, call)
         queue.append((runner, call))
-        self._revocations += queue is self.lease_calls and isinstance(call, CallRevoke)
+        self._revocations += runner is not self.login and isinstance(call, CallRevoke)
         runner.calls += 1
         self.todo.notify_all()
+
+    def _queue_of(self, runner: Runner, call: Call) -> _Queue:
+        if runner is self.login:
+            return self.login_calls
+        if runner.failed_before(call):
+            return self.again_calls
+        keeps = runner.machine.held is not None and not isinstance(call, CallRevoke)
+        return self.keep_calls if keeps else self.lease_calls
+
+    @property
+    def waiting(self) -> int:
+        """The leases' calls that wait to be made."""
+        return len(self.keep_calls) + len(self.lease_calls) + len(self.again_calls)
 
     def forget_calls(self, unwanted: Callable[[Runner, Call], bool]) -> list[Runner]:
         """Do not make these calls; returns whose they were, as their machines wait for an answer."""
         forgotten = []
-        for queue in (self.lease_calls, self.login_calls):
+        for queue in (self.keep_calls, self.lease_calls, self.again_calls, self.login_calls):
             entries = tuple(queue)
             queue.clear()
             for entry in entries:
@@ -100,22 +135,42 @@ class Stage:
                     entry[0].calls -= 1
                 else:
                     queue.append(entry)
-        self._revocations = sum(isinstance(call, CallRevoke) for _, call in self.lease_calls)
+        waiting = (*self.keep_calls, *self.lease_calls, *self.again_calls)
+        self._revocations = sum(isinstance(call, CallRevoke) for _, call in waiting)
         return forgotten
 
-    def _take(
-        self, queue: deque[tuple[Runner, Call]], *, needs_token: bool
-    ) -> tuple[Runner, Call] | None:
+    def _take_login(self) -> _Taken | None:
+        return _Taken(*self.login_calls.popleft()) if self.login_calls else None
+
+    def _take_lease(self) -> _Taken | None:
         """The first call that can be made now."""
-        entry = None
-        if queue and (self.token or not needs_token):
-            entry = queue.popleft()
-        elif needs_token and self._revocations:  # with the token that the lease was taken with
-            entry = next(entry for entry in queue if isinstance(entry[1], CallRevoke))
-            queue.remove(entry)
-        if entry and needs_token and isinstance(entry[1], CallRevoke):
-            self._revocations -= 1
-        return entry
+        for queue in self._order():
+            entry = None
+            if queue and self.token:
+                entry = queue.popleft()
+            elif self._revocations:  # with the token that the lease was taken with
+                entry = next((e for e in queue if isinstance(e[1], CallRevoke)), None)
+                if entry:
+                    queue.remove(entry)
+            if entry:
+                self._turns += 1
+                self._revocations -= isinstance(entry[1], CallRevoke)
+                return _Taken(*entry, keeps=queue is self.keep_calls)
+        return None
+
+    def _order(self) -> tuple[_Queue, ...]:
+        """The queues that may be taken from now, in their turn."""
+        slow = any(self.clock() - since > _QUICK for since in self._other_out)
+        spared = len(self._other_out) >= max(1, self._workers - 1) and not self.stopping
+        if spared and (slow or self._others_slow):
+            return (self.keep_calls,)
+        # Now and then the others first: what works may keep all workers busy for ever.
+        turn = self._turns % (2 * _TURN)
+        if turn == _TURN - 1:
+            return (self.lease_calls, self.again_calls, self.keep_calls)
+        if turn == 2 * _TURN - 1:
+            return (self.again_calls, self.lease_calls, self.keep_calls)
+        return (self.keep_calls, self.lease_calls, self.again_calls)
 
     @property
     def runners(self) -> Iterator[LeaseRunner]:
@@ -136,17 +191,20 @@ class Stage:
     @property
     def idle(self) -> bool:
         """Whether no call is out or waiting that could be made."""
-        calls = len(self.lease_calls) if self.token else self._revocations
+        calls = self.waiting if self.token else self._revocations
         return not (self.in_flight.total() or self.login_calls or calls)
 
-    def work(self, queue: deque[tuple[Runner, Call]], *, needs_token: bool) -> None:
-        """A worker's life: take a call, make it without the lock, hand the answer in."""
+    def work(self, *, leases: bool) -> None:
+        """A worker's life: take a call, make it without the lock, hand the answer in.
+
+        ``leases``: it makes their calls; else the login's.
+        """
         while True:
             with self.todo:
-                entry = self._next(queue, needs_token=needs_token)
-                if entry is None:
+                taken = self._next(leases=leases)
+                if taken is None:
                     return
-                runner, call = entry
+                runner, call = taken.runner, taken.call
                 if runner.too_late(call):
                     continue
                 token = runner.token_for(call)
@@ -155,11 +213,17 @@ class Stage:
                 self.in_flight[accessor] += 1
                 sent_at, flow = self.clock(), self._flow_of(runner, call, token)
                 flow.sent(sent_at)
+                if leases and not taken.keeps:
+                    self._other_out.append(sent_at)
             answer = exchange()
             with self.todo:
                 self.in_flight -= Counter([accessor])  # which drops what comes to nothing
-                away = isinstance(answer, (Failed, NotRevoked)) and answer.failure.away
-                flow.answered(sent_at, self.clock(), self.draw(), pushback=away)
+                if leases and not taken.keeps:
+                    self._other_out.remove(sent_at)
+                    self._others_slow = self.clock() - sent_at > _QUICK
+                failed = isinstance(answer, (Failed, NotRevoked))
+                away = failed and answer.failure.away
+                flow.answered(sent_at, self.clock(), self.draw(), pushback=away, failed=failed)
                 runner.calls -= 1
                 runner.answered(answer)
                 self.todo.notify_all()
@@ -171,31 +235,30 @@ class Stage:
         here = token is None or token.session is self.session
         return self.flow if here else self._flow_before
 
-    def _next(
-        self, queue: deque[tuple[Runner, Call]], *, needs_token: bool
-    ) -> tuple[Runner, Call] | None:
-        """Wait until a call of the queue may be made; None at the end."""
+    def _next(self, *, leases: bool) -> _Taken | None:
+        """Wait until a call may be made; None at the end."""
         while not self.closed:
             wait = 0.0 if self.stopping else self.flow.ready_at() - self.clock()
-            login_first = needs_token and bool(self.login_calls) and not self.stopping
+            login_first = leases and bool(self.login_calls) and not self.stopping
             if wait <= 0 and not login_first:
-                entry = self._take(queue, needs_token=needs_token)
-                if entry:
-                    return entry
-            self.todo.wait(wait if queue and 0 < wait < inf else None)
+                taken = self._take_lease() if leases else self._take_login()
+                if taken:
+                    return taken
+            waiting = self.waiting if leases else len(self.login_calls)
+            self.todo.wait(wait if waiting and 0 < wait < inf else None)
         return None
 
     def threads(self, workers: int) -> list[threading.Thread]:
         """``workers`` threads for the leases' calls and one for the login's."""
+        self._workers = workers
 
-        def thread(name: str, target: Callable[[], None]) -> threading.Thread:
-            return threading.Thread(target=target, name=f"{self.name}-{name}", daemon=True)
+        def thread(name: str, *, leases: bool) -> threading.Thread:
+            return threading.Thread(
+                target=lambda: self.work(leases=leases), name=f"{self.name}-{name}", daemon=True
+            )
 
-        lease = [
-            thread(f"vault-{n}", lambda: self.work(self.lease_calls, needs_token=True))
-            for n in range(workers)
-        ]
-        return [*lease, thread("login", lambda: self.work(self.login_calls, needs_token=False))]
+        lease = [thread(f"vault-{n}", leases=True) for n in range(workers)]
+        return [*lease, thread("login", leases=False)]
 
     def change(self, session: Session, *, moved: bool) -> None:
         """Log in by ``session`` from now on; ``moved``: it is another Vault's."""

@@ -11,7 +11,7 @@ from hvac.api.auth_methods import Token as TokenApi
 from vaultauthz.config.values import Vault
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault import errors
-from vaultauthz.vault.errors import Call, VaultError
+from vaultauthz.vault.errors import Call, Denied, VaultError
 from vaultauthz.vault.nodes import Nodes
 from vaultauthz.vault.transport import Transport
 from vaultauthz.vault.trust import Trust
@@ -40,20 +40,27 @@ class Calls:
     def carrying(self, token: Secret, call: Call) -> Iterator[Transport]:
         """A transport that carries ``token``; a 403 is looked into.
 
-        "permission denied" may mean that the policy says no or that the token is
-        dead; only ``lookup-self`` tells the two apart.
+        What a policy refuses is that call's own trouble: the text says so. Any other
+        403 may be a dead token's, and is taken for one only when a second call agrees.
         """
         try:
             yield self.transport(call, token)
         except VaultError as exc:
-            if exc.status == 403 and not self._alive(token):
-                raise VaultError(errors.TOKEN_DEAD, exc.status, exc.detail) from exc
+            if exc.status == 403 and exc.denied is not Denied.POLICY and self._dead(token):
+                raise VaultError(
+                    errors.TOKEN_DEAD, exc.status, exc.detail, denied=Denied.TOKEN
+                ) from exc
             raise
 
-    def _alive(self, token: Secret) -> bool:
+    def _dead(self, token: Secret) -> bool:
+        """Whether Vault refuses the token itself.
+
+        A ``lookup-self`` that the policy does not allow has got as far as the policy, which
+        a dead token does not; nor does a failure of another kind, or a proxy's 403, prove
+        anything.
+        """
         try:
             TokenApi(self.transport(Call.OTHER, token)).lookup_self()
         except VaultError as exc:
-            # Any other failure proves nothing; the token is taken for alive.
-            return exc.status != 403
-        return True
+            return exc.status == 403 and exc.denied is Denied.TOKEN
+        return False

@@ -6,6 +6,7 @@ and what OpenBao 2.7 answered to each case in our tests, a test for each row.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from dataclasses import dataclass
@@ -34,12 +35,20 @@ class Node(Enum):
     OUT = "it certainly has not done it; the call goes to another at once"
 
 
+class Denied(Enum):
+    """Whom a 403 is about, by its text: a policy's no says nothing about the token."""
+
+    TOKEN = "Vault does not take the token"
+    POLICY = "Vault takes the token, and its policy says no"
+    UNCLEAR = "the text is neither"
+
+
 class VaultError(Exception):
     """A call to Vault that did not work.
 
     ``failure`` is what the machine acts on. ``status`` is the HTTP status, 0 when
-    there was no answer. ``detail`` is Vault's own text, cut and cleaned, for the
-    operator's log only: never for a client or the audit log.
+    there was no answer. ``detail`` is Vault's own text, as ``core.outside`` shows it, for
+    the operator's log only: never for a client or the audit log. ``denied`` is of a 403.
     """
 
     def __init__(
@@ -48,19 +57,28 @@ class VaultError(Exception):
         status: int = 0,
         detail: str = "",
         node: Node = Node.FINE,
+        denied: Denied = Denied.UNCLEAR,
     ) -> None:
         self.failure = failure
         self.status = status
         self.detail = detail
         self.node = node
+        self.denied = denied
+        self.of_wrapping = False  # the text is about a wrapping token; ``detail`` may hide that
         super().__init__(failure.reason)
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether it was sent, and whether Vault has done it, or yet will, is not known."""
+        return self.node is Node.UNSURE
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``texts``: one of these is in Vault's text, in lower case; () for any text.
+    """``texts``: one of these is in Vault's text, in lower case; () for any text, or none.
 
-    ``wait``: seconds that are waited at least.
+    ``wait``: seconds that are waited at least. ``told``: only if the answer is Vault's
+    own, JSON with ``errors``, and not that of a proxy before it.
     """
 
     statuses: tuple[int, ...] | range
@@ -70,6 +88,7 @@ class Row:
     node: Node
     reason: str
     wait: float = 0.0
+    told: bool = False
 
 
 _RETRY, _REFUSED, _SECRET_GONE = Verdict.RETRY, Verdict.REFUSED, Verdict.SECRET_GONE
@@ -78,10 +97,19 @@ _ANY, _READ, _LEASE = tuple(Call), (Call.READ,), (Call.RENEW, Call.REVOKE)
 _LOGIN, _LOCKABLE = (Call.LOGIN,), (Call.LOGIN_LOCKABLE,)
 
 # The directory, or the issuer of a JWT, could not be asked about what we gave.
-_NO_DIRECTORY = ("error connecting to host", 'ldap result code 200 "network error"')
+_NO_DIRECTORY = (
+    "error connecting to host",
+    "failed to connect",  # HashiCorp's, with status 500
+    'ldap result code 200 "network error"',
+)
 _UNREACHED = ("failed to connect", "connection refused", "timeout", "timed out", "no such host")
+_THROTTLED = ("throttling", "rate exceeded", "too many requests", "toomanyrequests", "slowdown")
 _NO_KEYS = ("get keys failed", "fetching keys")
-_OTHER_CERT = ("client identity during renewal",)
+_OTHER_CERT = ("client identity during renewal", "client authority identity during renewal")
+_TOO_LONG = ("exceeds allowed length", "request body too large")
+# Of the whole of Vault. Another 503 with a text is one engine's.
+_SEALED = ("sealed", "not initialized", "uninitialized", "maintenance", "standby", "recovery mode")
+_OVERLOADED = ("overload", "server is busy")
 _GONE = ("lease not found", "lease expired", "invalid lease")
 _NO_SPACE, _SPACE_LOCKED = ("namespace not found",), ("to this namespace has been locked",)
 _NO_MOUNT, _NO_ACTIVE = ("no handler for route",), ("local node not active",)
@@ -89,7 +117,7 @@ _NO_MOUNT, _NO_ACTIVE = ("no handler for route",), ("local node not active",)
 # The first row that fits is the answer's meaning.
 # fmt: off
 ROWS: tuple[Row, ...] = (
-    Row((400,), _LOCKABLE, _NO_DIRECTORY, _RETRY, _FINE, "Vault could not reach the directory"),
+    Row((400, 500), _LOCKABLE, _NO_DIRECTORY, _RETRY, _FINE, "Vault could not reach the directory"),
     Row((400,), _LOCKABLE, (), Verdict.LOCKED, _FINE,
         "Vault refused the login; not tried again by itself"),
     Row((400,), _LOGIN, _UNREACHED, _RETRY, _FINE, "Vault could not check the login"),
@@ -97,12 +125,16 @@ ROWS: tuple[Row, ...] = (
     Row((400,), _LEASE, _GONE, Verdict.LEASE_GONE, _FINE, "the lease is gone"),
     Row((400,), _LEASE, _UNREACHED, _RETRY, _FINE,
         "Vault could not reach the service behind the lease"),
+    Row((400,), _ANY, _THROTTLED, _RETRY, _FINE, "the service behind Vault asks for fewer requests"),
+    Row((400, 500), _LEASE, _OTHER_CERT, _REFUSED, _FINE,
+        # Its renewal works with the certificate only that the token was given to.
+        "the token was given to another certificate"),
     Row((400,), _ANY, (), _REFUSED, _FINE, "Vault refused the request"),
     Row((401,), _ANY, (), _REFUSED, _FINE, "Vault refused the login"),
     # Five wrong logins lock a user or role out for 15 minutes; asking makes it no longer.
     Row((403,), _LOCKABLE, (), _REFUSED, _FINE,
         "permission denied by Vault: locked out for a while, or no such mount", wait=60),
-    # What carries a token is looked into: a dead one becomes TOKEN_DEAD (calls.py).
+    # What carries a token is looked at: a dead one becomes TOKEN_DEAD (calls.py).
     Row((403,), _ANY, (), _REFUSED, _FINE, "permission denied by Vault"),
     # A secret whose engine or namespace was deleted is as gone as one that was.
     Row((404,), _READ, _NO_SPACE, _SECRET_GONE, _FINE, "Vault knows no such namespace"),
@@ -121,11 +153,16 @@ ROWS: tuple[Row, ...] = (
     Row(range(300, 400), _ANY, (), _RETRY, _OUT,
         "Vault redirects to another host, which is not followed"),
     Row((500,), _ANY, _NO_ACTIVE, _RETRY, _OUT, "this Vault node knows of no active one"),
-    # Its renewal works with the certificate only that the token was given to.
-    Row((500,), _LEASE, _OTHER_CERT, _REFUSED, _FINE, "the token was given to another certificate"),
+    Row((500,), _ANY, _TOO_LONG, _REFUSED, _FINE, "the request is too large for Vault"),
+    Row((503,), _ANY, _SPACE_LOCKED, _RETRY, _BUSY, "an administrator has locked the namespace"),
+    Row((501, 503), _ANY, _SEALED, _RETRY, _OUT, "Vault is sealed or down for maintenance"),
+    Row((503,), _ANY, _OVERLOADED, _RETRY, _BUSY, "Vault is overloaded"),
+    # In Vault's own words it is the trouble of one engine, as a 500: the cloud behind it
+    # throttles it, for one (logical.ErrUpstreamRateLimited).
+    Row(range(501, 505), _ANY, (), _RETRY, _FINE,
+        "what stands behind Vault's engine failed (status {})", told=True),
     Row((501,), _ANY, (), _RETRY, _OUT, "Vault is not initialized"),
     Row((502, 504), _ANY, (), _RETRY, _UNSURE, "what stands before Vault has no answer of it"),
-    Row((503,), _ANY, _SPACE_LOCKED, _RETRY, _BUSY, "an administrator has locked the namespace"),
     Row((503,), _ANY, (), _RETRY, _OUT, "Vault is sealed or down for maintenance"),
     # A 500 may be one engine's: another call may well work.
     Row(range(500, 1000), _ANY, (), _RETRY, _FINE, "Vault answered {}"),
@@ -148,11 +185,32 @@ def of_status(
         if status in row.statuses
         and call in row.calls
         and (not row.texts or any(part in text for part in row.texts))
+        and (not row.told or any(map(str.strip, texts)))
     )
     wait = max(row.wait, retry_after if row.verdict is _RETRY else 0.0)
     away = row.node is not Node.FINE
     failure = Failure(row.verdict, row.reason.format(status), wait, away)
-    return VaultError(failure, status, detail, row.node)
+    error = VaultError(failure, status, detail, row.node, _denied(status, texts))
+    error.of_wrapping = "wrapping token" in text
+    return error
+
+
+def _denied(status: int, texts: list[str]) -> Denied:
+    """What Vault means by a 403.
+
+    It refuses a token before it asks a policy: the text is then `permission denied`, and
+    no more, or has `invalid token` beside it. Whatever a policy (or a plugin, or Sentinel)
+    refuses comes as a list of errors, `1 error occurred: * permission denied`.
+    Source: ``handleRequest`` of vault/request_handling.go.
+    """
+    text = " ".join(" ".join(texts).lower().split())
+    if status != 403:
+        return Denied.UNCLEAR
+    if text in ("permission denied", "bad token") or "invalid token" in text:
+        return Denied.TOKEN
+    if re.match(r"\d+ errors? occurred:", text) or "preflight capability check" in text:
+        return Denied.POLICY
+    return Denied.UNCLEAR
 
 
 NOT_VAULT = Failure(_RETRY, "the answer is not Vault's (no JSON object)")

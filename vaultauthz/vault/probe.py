@@ -9,16 +9,11 @@ from typing import Any
 
 from vaultauthz.config.values import Vault
 from vaultauthz.core.secret import Secret
+from vaultauthz.vault import health
 from vaultauthz.vault.calls import Calls
 from vaultauthz.vault.errors import NOT_VAULT, Call, VaultError
 from vaultauthz.vault.transport import Answer
 
-# Every state answers 200, so that the state can be read instead of guessed from a status.
-_HEALTH = {
-    **dict.fromkeys(("standbyok", "perfstandbyok"), "true"),
-    **dict.fromkeys(("sealedcode", "uninitcode", "standbycode"), "200"),
-    **dict.fromkeys(("performancestandbycode", "drsecondarycode", "haunhealthycode"), "200"),
-}
 _PATHS_AT_ONCE = 100  # of one capabilities call; an answer of ours holds 1 MiB at most
 
 
@@ -81,7 +76,7 @@ class Probe:
     def health(self) -> Health:
         """The state of the node that answers, whatever its state is; without a token."""
         transport = self._node.transport(Call.OTHER)
-        answer = transport.get("/v1/sys/health", params=_HEALTH)
+        answer = transport.get(health.PATH, params=health.PARAMS)
         if not isinstance(answer.get("sealed"), bool):
             raise VaultError(NOT_VAULT)
         return Health(

@@ -17,6 +17,8 @@ from vaultauthz.core.credential import Login
 from vaultauthz.core.grant import Failure, Grant, Renewal, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault import answers, auth, errors, totp
+from vaultauthz.vault.auth.lockable import Lockable
+from vaultauthz.vault.auth.tries import SHARED, Tries
 from vaultauthz.vault.calls import Calls
 from vaultauthz.vault.ends import Now
 from vaultauthz.vault.errors import Call, VaultError
@@ -38,12 +40,19 @@ class Session:
         method: Auth,
         clock: Callable[[], float],
         memory: auth.Memory | None = None,
+        tries: Tries = SHARED,
     ) -> None:
-        """``vault`` is as the stage sees it; ``memory`` of the stage's session before this."""
+        """``vault`` is as the stage sees it; ``memory`` of the stage's session before this.
+
+        ``tries`` bounds the logins that lock when they fail often, for all stages together.
+        """
         self._vault = vault
         self._method = method
         self._clock = clock
         self.memory: auth.Memory = {} if memory is None else memory
+        # By whatever way it is reached first, it is the same Vault.
+        place = "\n".join((*sorted(vault.addresses), vault.namespace))
+        self._lockable = Lockable(place, tries)
         self._calls = Calls(vault, clock)
         self._kv_mounts: dict[str, int] = {}  # mount → version of its engine
 
@@ -66,7 +75,9 @@ class Session:
         """A new token. Its payload is the token as a ``Secret``."""
         transport = self._calls.transport(Call.LOGIN)
         sent_at = self._clock()
-        return answers.token(auth.login(transport, self._method, self.memory), sent_at)
+        return answers.token(
+            auth.login(transport, self._method, self.memory, self._lockable), sent_at
+        )
 
     def renew_token(self, token: Secret, increment: float) -> Renewal:
         """Renew the token itself by ``increment`` seconds."""

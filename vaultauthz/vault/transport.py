@@ -6,12 +6,13 @@ reads any amount, and gives exceptions without a status; this one stands in for 
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import time
 import uuid
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPMessage
 from typing import Any
@@ -20,6 +21,7 @@ from urllib.parse import quote, urlencode
 from hvac.adapters import RawAdapter
 
 from vaultauthz.config.values import Vault
+from vaultauthz.core import outside
 from vaultauthz.core.grant import Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault import errors
@@ -29,7 +31,15 @@ from vaultauthz.vault.sockets import Deadline
 from vaultauthz.vault.trust import Trust
 from vaultauthz.vault.wire import LIMIT, Ask, Line, Reply
 
-_DETAIL = 300  # characters of Vault's text that an operator's log gets
+# What we send that is no secret, and that Vault's texts name: the rest of a login is hidden.
+_PUBLIC = frozenset(
+    (
+        *("role", "name", "paths", "policy", "lease_id", "increment", "ttl", "renewable", "type"),
+        *("subscription_id", "resource_group_name", "vm_name", "vmss_name", "resource_id"),
+        *("iam_http_request_method", "iam_request_url", "iam_request_body"),
+    )
+)
+_NAME = 16  # characters; a shorter role_id is a name that somebody chose
 _LONGEST_WAIT = 999_999.0  # seconds of a Retry-After that are believed
 _LONE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
@@ -85,7 +95,8 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
             ask = _ask(method, url, sent, kwargs.get("json"), kwargs.get("params"))
         except ValueError as exc:  # a text that HTTP or JSON cannot carry
             raise VaultError(errors.NOT_SENT, detail=type(exc).__name__) from exc
-        return self._ask_each(ask, token)
+        secrets = [token, *_secrets(self.call, kwargs.get("json"))]
+        return self._ask_each(ask, secrets)
 
     def _headers(self, given: dict[str, str], token: str) -> dict[str, str]:
         headers = {
@@ -100,7 +111,7 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
             headers["X-Vault-Namespace"] = self.namespace
         return headers
 
-    def _ask_each(self, ask: Ask, token: str) -> Answer:
+    def _ask_each(self, ask: Ask, secrets: list[str]) -> Answer:
         """Go from node to node until one has, or may have, done it."""
         deadline = Deadline(self._clock, self._timeout)
         failed: list[tuple[str, VaultError]] = []
@@ -110,7 +121,7 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
                 break  # nothing is known of the others
             self.address = address
             try:
-                answer = self._ask(self._lines[address], ask, deadline, untried, token)
+                answer = self._ask(self._lines[address], ask, deadline, untried, secrets)
             except VaultError as exc:
                 self._learn(address, exc)
                 if exc.node is not Node.OUT:
@@ -127,7 +138,9 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
         elif exc.status:
             self._nodes.worked(address)
 
-    def _ask(self, line: Line, ask: Ask, deadline: Deadline, untried: int, token: str) -> Answer:
+    def _ask(
+        self, line: Line, ask: Ask, deadline: Deadline, untried: int, secrets: list[str]
+    ) -> Answer:
         context = self._trust.context() if line.secured else None
         sent = False
         try:
@@ -137,9 +150,9 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
         # A ValueError is a header that HTTP cannot carry, or an answer that it does not know.
         except (OSError, HTTPException, ValueError) as exc:
             raise errors.of_exception(exc, sent=sent) from exc
-        return self._answer(reply, token)
+        return self._answer(reply, secrets)
 
-    def _answer(self, reply: Reply, token: str) -> Answer:
+    def _answer(self, reply: Reply, secrets: list[str]) -> Answer:
         if len(reply.body) > LIMIT:
             raise VaultError(errors.TOO_LARGE, reply.status)
         try:
@@ -152,9 +165,11 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
                 return answer
             raise VaultError(errors.NOT_VAULT, reply.status, node=Node.UNSURE)
         texts = _texts(answer)
-        told = " ".join([*texts, reply.headers.get("Location", "")])
+        told = outside.shown(" ".join(texts), secrets)
+        to = outside.host(reply.headers.get("Location", "")) if 300 <= reply.status < 400 else ""
+        detail = " ".join(filter(None, (told, outside.shown(to, secrets))))
         wait = _retry_after(reply.headers)
-        raise errors.of_status(self.call, reply.status, texts, wait, _clean(told, token))
+        raise errors.of_status(self.call, reply.status, texts, wait, detail)
 
 
 def _close(lines: tuple[Line, ...]) -> None:
@@ -208,7 +223,44 @@ def _date(text: str) -> float | None:
         return None
 
 
-def _clean(text: str, token: str) -> str:
-    if token:
-        text = text.replace(token, "<token>")
-    return re.sub(r"\s+", " ", re.sub(r"[^\x20-\x7e\s]", "?", text)).strip()[:_DETAIL]
+def _secrets(call: Call, content: object, key: str = "") -> Iterator[str]:
+    """The texts in what is sent that no answer's text may bring into a log.
+
+    Of a login all but names. What an upstream's ``params`` say is from the configuration,
+    which holds no secret, and is hidden only where its name says that it is one.
+    """
+    if isinstance(content, Mapping):
+        for name, value in content.items():
+            yield from _secrets(call, value, str(name))
+    elif isinstance(content, (list, tuple)):
+        for value in content:
+            yield from _secrets(call, value, key)
+    elif isinstance(content, str) and content and _is_secret(call, key, content):
+        yield content
+        if key.startswith("iam_"):
+            yield from _signed(content)
+
+
+def _is_secret(call: Call, key: str, text: str) -> bool:
+    if key == "role_id" and len(text) < _NAME:
+        return False
+    if call is Call.READ:
+        return (
+            re.search("pass|secret|token|key|pin|code|credential|input", key, re.IGNORECASE)
+            is not None
+        )
+    return key not in _PUBLIC
+
+
+def _signed(encoded: str) -> Iterator[str]:
+    """AWS's signed headers: its errors show the text that was signed, session token and all."""
+    try:
+        headers = json.loads(base64.b64decode(encoded))
+        yield from (
+            value
+            for name in headers
+            if name.lower() in ("authorization", "x-amz-security-token")
+            for value in headers[name]
+        )
+    except (ValueError, TypeError, AttributeError):
+        return

@@ -38,6 +38,25 @@ def _refused(auth: Auth, status: int, detail: str = "", **more: bool) -> Finding
     return finding
 
 
+@pytest.mark.parametrize("auth", [_JWT, Aws("gw"), _CERT])
+def test_a_method_that_is_there_and_denies_is_bound_to_other_addresses(auth: Auth) -> None:
+    """Not one that is to be enabled: doctor has asked whether it is there."""
+    trouble = Trouble("refused", "permission denied", 403)
+    bare = ex.stage(
+        auth=auth,
+        login=trouble,
+        mounted=True,
+        token=None,
+        role="",
+        accesses=(),
+        places=(),
+        fetched=(),
+    )
+    (finding,) = judged(bare)
+    assert "token_bound_cidrs" in finding.why
+    assert "enable" not in finding.mend + " ".join(finding.lines)
+
+
 @pytest.mark.parametrize(
     ("auth", "status", "detail", "means", "line"),
     [

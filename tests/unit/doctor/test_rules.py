@@ -141,6 +141,18 @@ TOKENS = {
         "may not look itself up",
         'path "auth/token/lookup-self"',
     ),
+    "not taken": Case(
+        ex.stage(
+            token=None,
+            lookup=Trouble("dead", status=403, verdict=Verdict.TOKEN_DEAD),
+            accesses=(),
+            places=(),
+            fetched=(),
+        ),
+        "error",
+        "does not take it from us",
+        "bao read auth/approle/role/gw",
+    ),
     "root": Case(ex.token(policies=("root",)), "error", "root policy", "policy --stage prod"),
     "only default": Case(
         ex.token(policies=("default",)),

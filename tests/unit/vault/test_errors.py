@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vaultauthz.core.grant import Failure, Verdict
-from vaultauthz.vault.errors import ROWS, Call, Node, VaultError, of_exception, of_status
+from vaultauthz.vault.errors import (
+    ROWS,
+    Call,
+    Denied,
+    Node,
+    VaultError,
+    of_exception,
+    of_status,
+)
 
 EVERY = st.sampled_from(Call)
 # An answer that each row, and no row before it, is for. The texts are OpenBao 2.7's where
@@ -29,6 +37,8 @@ EXAMPLES = [
     (Call.LOGIN, 400, NO_KEYS),
     (Call.RENEW, 400, "lease not found"),
     (Call.RENEW, 400, "failed to renew entry: err: failed to connect to `host=db`"),
+    (Call.READ, 400, "Error creating IAM user: Throttling: Rate exceeded"),  # AWS's words
+    (Call.RENEW, 500, OTHER_CERT),
     (Call.READ, 400, "unknown role: pay"),
     (Call.LOGIN, 401, ""),  # a proxy's: Vault has no 401
     (Call.LOGIN_LOCKABLE, 403, "permission denied"),
@@ -47,11 +57,14 @@ EXAMPLES = [
     (Call.READ, 473, ""),  # the same
     (Call.READ, 307, ""),
     (Call.READ, 500, NO_ACTIVE),
-    (Call.RENEW, 500, OTHER_CERT),
-    (Call.READ, 501, ""),
-    (Call.READ, 502, ""),  # a load balancer's
+    (Call.OTHER, 500, "error parsing JSON: JSON string value exceeds allowed length"),  # Vault 1.21
     (Call.READ, 503, LOCKED),
     (Call.READ, 503, "Vault is sealed"),
+    (Call.READ, 503, "overloaded, try again later"),  # Vault Enterprise, adaptive protection
+    (Call.READ, 502, "Error creating IAM user: Throttling: Rate exceeded"),  # Vault 1.21
+    (Call.READ, 501, ""),
+    (Call.READ, 502, ""),  # a load balancer's
+    (Call.READ, 503, ""),  # the same
     (Call.READ, 500, "internal error"),
     (Call.READ, 418, ""),
 ]
@@ -97,8 +110,57 @@ def test_a_call_is_sent_again_only_if_it_was_not_done(
 ) -> None:
     """Only statuses that Vault gives instead of doing anything send a call to another node."""
     again = of_status(call, status, texts).node is Node.OUT
+    by_engine = status in (501, 503) and any(map(str.strip, texts))  # it was asked, and failed
     not_done = status in (412, 472, 473, 474, 501, 503) or 300 <= status < 400
-    assert again == not_done
+    assert again == (not_done and not by_engine)
+
+
+@given(EVERY, st.integers(500, 599), st.text(min_size=1).filter(str.strip))
+def test_what_vault_itself_says_of_an_engine_is_that_engines_trouble(
+    call: Call, status: int, text: str
+) -> None:
+    """The next call may well work: nothing is slowed down, and no other node is asked."""
+    error = of_status(call, status, [f"Error creating IAM user: {text}"])
+    assert (error.failure.verdict, error.node) == (Verdict.RETRY, Node.FINE)
+    assert not error.failure.away
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+@pytest.mark.parametrize("texts", [[], [""], ["  "]])
+def test_a_proxy_without_vaults_words_is_in_vaults_place(status: int, texts: list[str]) -> None:
+    """An HTML page, an empty body, or JSON that says nothing."""
+    assert of_status(Call.READ, status, texts).failure.away
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Vault is sealed", "Vault is not initialized", "node is a standby", "in recovery mode"],
+)
+def test_a_whole_vault_that_does_not_serve_is_told_from_an_engine(text: str) -> None:
+    """503 with Vault's own words, and the next node is asked."""
+    error = of_status(Call.READ, 503, [text])
+    assert (error.failure.away, error.node) == (True, Node.OUT)
+
+
+@pytest.mark.parametrize(
+    ("status", "texts", "denied"),
+    [
+        # What OpenBao 2.7 and Vault 1.21 answer, see tests/integration/test_vault_errors.py.
+        (403, ["permission denied"], Denied.TOKEN),
+        (403, ["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"], Denied.TOKEN),
+        (403, ["bad token"], Denied.TOKEN),
+        (403, ["1 error occurred:\n\t* permission denied\n\n"], Denied.POLICY),
+        (403, ['2 errors occurred:\n\t* egp "x" denied\n\t* permission denied\n\n'], Denied.POLICY),
+        (403, ["preflight capability check returned 403, please ensure …"], Denied.POLICY),
+        (403, [], Denied.UNCLEAR),  # a firewall's page
+        (403, ["request blocked by WAF"], Denied.UNCLEAR),
+        (403, ["permission denied", "by the proxy"], Denied.UNCLEAR),
+        (400, ["permission denied"], Denied.UNCLEAR),
+    ],
+)
+def test_whom_a_403_is_about(status: int, texts: list[str], denied: Denied) -> None:
+    """The token before any policy was asked, or a policy's no to one path."""
+    assert of_status(Call.READ, status, texts).denied is denied
 
 
 @given(st.lists(st.text()))

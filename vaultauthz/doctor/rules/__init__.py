@@ -27,6 +27,7 @@ OF_STAGE: Final[tuple[Callable[[Stage], Iterator[Finding]], ...]] = (
     login.refused,
     login.gone,
     login.wrapping,
+    token.shut_out,
     token.not_looked_up,
     token.root,
     token.only_default,

@@ -75,6 +75,21 @@ def _not_sent(refusal: Refusal) -> Meaning | None:
     return Meaning("it did not get as far as Vault", "mend what is named there", {})
 
 
+def _bound(refusal: Refusal) -> Meaning | None:
+    """A denial of a method that is there, before it has looked at what it was given."""
+    if refusal.trouble.status != 403 or not refusal.stage.mounted:
+        return None
+    if refusal.how.name in (*_LOCKING, "kubernetes"):
+        return None
+    return Meaning(
+        f"the method at auth/{refusal.how.mount} is there and lets no login in from this address: "
+        "token_bound_cidrs of the role (or of the whole method) name others",
+        "compare token_bound_cidrs with the address that Vault sees us come from, which may be a "
+        "proxy's or a gateway's (NAT)",
+        {"read": refusal.how.role},
+    )
+
+
 def _not_mounted(refusal: Refusal) -> Meaning | None:
     trouble, how = refusal.trouble, refusal.how
     denied = trouble.status == 403 and how.name not in (*_LOCKING, "kubernetes")
@@ -91,8 +106,9 @@ def _locked(refusal: Refusal) -> Meaning | None:
     if refusal.trouble.status != 403 or refusal.how.name not in _LOCKING:
         return None
     return Meaning(
-        "either Vault has locked this login, as five wrong tries do for 15 minutes, or no auth "
-        "method is mounted there",
+        "either Vault has locked this login, as five wrong tries do for 15 minutes, or "
+        "token_bound_cidrs (of a user, a role or the method) name other addresses than ours, or "
+        "no auth method is mounted there",
         "see which it is; ACCESSOR and ALIAS are in what the second command prints",
         {
             "auth list": "",
@@ -106,7 +122,7 @@ def _by_method(refusal: Refusal) -> Meaning | None:
     return _OF_METHOD[refusal.how.name](refusal)
 
 
-_IN_TURN: Final = (_away, _dead_token, _not_sent, _not_mounted, _locked, _by_method)
+_IN_TURN: Final = (_away, _dead_token, _not_sent, _bound, _not_mounted, _locked, _by_method)
 
 
 def _approle(refusal: Refusal) -> Meaning:
@@ -130,7 +146,8 @@ def _kubernetes(refusal: Refusal) -> Meaning:
         )
     return Meaning(
         "the role does not name this pod's service account or its namespace, its audience is "
-        "another, Vault may not create TokenReviews, or the method is not mounted there",
+        "another, its token_bound_cidrs name other addresses, Vault may not create TokenReviews, or "
+        "the method is not mounted there",
         "compare bound_service_account_names, bound_service_account_namespaces and audience with "
         "the pod; Vault's reviewer needs the cluster role system:auth-delegator",
         {"read": refusal.how.role, "auth list": ""},

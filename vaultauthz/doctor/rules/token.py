@@ -37,14 +37,29 @@ def longest_lease(stage: Stage) -> float:
     return max([*seen, *asked], default=0.0)
 
 
+def shut_out(stage: Stage) -> Iterator[Finding]:
+    """The login works, and its token does not."""
+    if stage.shut_out:
+        mend, lines = _setting(stage, "token_bound_cidrs=")
+        role = method(stage.auth, stage.role).role
+        yield error(
+            f"Vault gives a token and does not take it from us: {stage.lookup}",
+            "most likely token_bound_cidrs of the role name other addresses than ours (or something "
+            "revokes the token at once); every request is answered 503",
+            "compare them with the address that Vault sees us come from, which may be a proxy's or a "
+            f"gateway's (NAT); {mend}, the second line lets every address in",
+            *([stage.command("read", role)] if role else []),
+            *lines,
+        )
+
+
 def not_looked_up(stage: Stage) -> Iterator[Finding]:
     """The token works and its facts were not told."""
     named = any(access.need.path == LOOKUP and access.missing for access in stage.accesses)
-    if stage.lookup and not named:
+    if stage.lookup and not named and not stage.shut_out:
         yield error(
             f"the token may not look itself up: {stage.lookup}",
-            "a 403 of the policy is then taken for a dead token: a new login and new leases "
-            "each time; and its TTL cannot be judged",
+            "its TTL cannot be judged, and a 403 whose text does not tell is not looked into",
             "add this to its policy",
             *hcl.block(
                 Need(LOOKUP, ("read",), (), "tells a dead token from a policy")
@@ -192,7 +207,12 @@ def longer_than_an_hour(stage: Stage) -> Iterator[Finding]:
 def left_behind(stage: Stage) -> Iterator[Finding]:
     """The token of this examination is still there."""
     named = any(access.need.path == REVOKE and access.missing for access in stage.accesses)
-    if stage.left and not named and not (stage.token and stage.token.type == "batch"):
+    if (
+        stage.left
+        and not named
+        and not stage.shut_out
+        and not (stage.token and stage.token.type == "batch")
+    ):
         accessor = stage.token.accessor if stage.token else ""
         yield warning(
             f"doctor's own token could not be revoked: {stage.left}",

@@ -33,21 +33,25 @@ from vaultauthz.vault.auth import (
     password,
     token_file,
 )
+from vaultauthz.vault.auth.lockable import Lockable
 from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.transport import Answer, Transport
 
 Memory = dict[str, Secret]  # what one login leaves for the next, in this process only
 
 
-def login(transport: Transport, auth: Auth, memory: Memory) -> Answer:  # noqa: PLR0911  one a method
+def login(  # noqa: PLR0911  one a method
+    transport: Transport, auth: Auth, memory: Memory, lockable: Lockable | None = None
+) -> Answer:
     """Log in by the method that ``auth`` is the configuration of.
 
     Raises:
         VaultError: the login did not work, or a file it needs cannot be read.
     """
+    lockable = lockable or Lockable("")
     match auth:
         case AppRole():
-            return approle.login(transport, auth, memory)
+            return approle.login(transport, auth, memory, lockable)
         case Kubernetes():
             return kubernetes.login(transport, auth)
         case Jwt():
@@ -55,7 +59,7 @@ def login(transport: Transport, auth: Auth, memory: Memory) -> Answer:  # noqa: 
         case Cert():
             return cert.login(transport, auth)
         case UserPass() | Ldap():
-            return password.login(transport, auth)
+            return password.login(transport, auth, lockable)
         case TokenFile():
             return token_file.login(transport, auth)
         case Aws() | Gcp() | Azure():

@@ -22,6 +22,7 @@ from botocore.exceptions import ClientError
 from botocore.session import Session
 
 from vaultauthz.config.methods import Aws
+from vaultauthz.core import outside
 from vaultauthz.vault.auth import cloud
 from vaultauthz.vault.errors import Call, VaultError
 from vaultauthz.vault.transport import Answer, Transport
@@ -57,7 +58,7 @@ def login(transport: Transport, auth: Aws) -> Answer:
 def _kind(exc: Exception) -> str:
     """Which error it is, without its text."""
     code = exc.response.get("Error", {}).get("Code", "") if isinstance(exc, ClientError) else ""
-    return f"{type(exc).__name__} {code}".strip()
+    return f"{type(exc).__name__} {outside.shown(str(code))[:64]}".strip()
 
 
 def _session(auth: Aws) -> Session:

@@ -49,6 +49,7 @@ def exchange(
     Raises:
         VaultError: there was no answer, or one of more than 1 MiB; worth another try.
     """
+    quiet("urllib3")  # it warns of a header that is none, with its text
     until = time.monotonic() + timeout
     limit: Any = urllib3.Timeout(total=timeout)
     try:

@@ -9,14 +9,21 @@ from hvac.api.auth_methods import Userpass as UserPassApi
 
 from vaultauthz.config.methods import Ldap, UserPass
 from vaultauthz.vault.auth.files import read_secret
-from vaultauthz.vault.errors import Call
+from vaultauthz.vault.auth.lockable import Lockable
 from vaultauthz.vault.transport import Answer, Transport
 
 
-def login(transport: Transport, auth: UserPass | Ldap) -> Answer:
-    """Log in; a 400 is never retried, as some of them lock the user."""
+def login(transport: Transport, auth: UserPass | Ldap, lockable: Lockable) -> Answer:
+    """Log in; what was refused is tried again only if it worked before, as tries lock the user.
+
+    A directory that hangs, or that Vault's own account is refused by, is a wrong password, too.
+    """
     password = read_secret(auth.password_file, "password")
-    transport.call = Call.LOGIN_LOCKABLE
     api = UserPassApi(transport) if isinstance(auth, UserPass) else LdapApi(transport)
-    answer = api.login(auth.username, password.reveal(), use_token=False, mount_point=auth.mount)
+    # Vault counts for a name in lower case, whatever way it is written.
+    who = (auth.mount, auth.username.lower())
+    with lockable.trying(transport, who, password, [auth.password_file], by_others=True):
+        answer = api.login(
+            auth.username, password.reveal(), use_token=False, mount_point=auth.mount
+        )
     return cast(Answer, answer)

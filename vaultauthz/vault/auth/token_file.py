@@ -14,13 +14,17 @@ from vaultauthz.config.methods import TokenFile
 from vaultauthz.core.grant import Failure, Verdict
 from vaultauthz.vault.answers import is_token
 from vaultauthz.vault.auth.files import read_secret
-from vaultauthz.vault.errors import NOT_VAULT, Call, VaultError
+from vaultauthz.vault.errors import NOT_VAULT, Call, Denied, VaultError
 from vaultauthz.vault.transport import Answer, Transport
 
 log = logging.getLogger(__name__)
 
 _NO_TOKEN = Failure(Verdict.RETRY, "what the token file holds is no token")
 _UNKNOWN = Failure(Verdict.REFUSED, "Vault does not know the token in the file, or not any more")
+_NO_LOOKUP = Failure(
+    Verdict.REFUSED,
+    "the policy of the token in the file does not allow auth/token/lookup-self, which tells its end",
+)
 _ENDING = Failure(Verdict.RETRY, "the token in the file is at its end")
 _ENDLESS = Failure(Verdict.REFUSED, "the token never expires (allow_long_lived: true accepts it)")
 
@@ -35,6 +39,8 @@ def login(transport: Transport, auth: TokenFile) -> Answer:
     try:
         answer: Answer = Api(transport).lookup_self()
     except VaultError as exc:
+        if exc.status == 403 and exc.denied is Denied.POLICY:
+            raise VaultError(_NO_LOOKUP, exc.status, exc.detail) from exc
         if exc.status == 403:
             raise VaultError(_UNKNOWN, exc.status, exc.detail) from exc
         raise

@@ -16,6 +16,7 @@ from typing import Any, Final
 from hvac.api.system_backend import Wrapping as Api
 
 from vaultauthz.core.grant import Failure, Verdict
+from vaultauthz.core.outside import shown
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault.answers import is_token
 from vaultauthz.vault.errors import NOT_VAULT, Call, VaultError
@@ -24,7 +25,6 @@ from vaultauthz.vault.transport import Transport
 _PREFIX: Final = "wrapped secret_id "  # of this module's names in a stage's memory
 _LONGEST: Final = 4096  # characters of a secret_id
 _UUID: Final = re.compile(r"(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_SHOWN: Final = 200  # characters of a foreign path, in the operator's log
 
 _NO_TOKEN = Failure(Verdict.RETRY, "what the secret_id file holds is no wrapping token")
 _USED = Failure(
@@ -92,7 +92,7 @@ def _check_origin(transport: Transport, mount: str, token: Secret) -> None:
         reason = f"the wrapping token was not made by auth/{mount}/role/…/secret-id"
         raise VaultError(
             Failure(Verdict.LOCKED, f"{reason}: possible interception"),
-            detail=f"it was made by {path[:_SHOWN]!a}",
+            detail=f"it was made by {shown(path, [token.reveal()])!a}",
         )
 
 
@@ -112,4 +112,4 @@ def _unwrap(transport: Transport, token: Secret) -> Secret:
 
 def _says_used(error: VaultError) -> bool:
     # 400 "wrapping token is not valid or does not exist"; 403 for one that cannot be read.
-    return error.status in (400, 403) and "wrapping token" in error.detail
+    return error.status in (400, 403) and error.of_wrapping

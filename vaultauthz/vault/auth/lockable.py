@@ -1,0 +1,94 @@
+"""A login that Vault locks after some wrong ones, tried with care; see tries.py."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from math import inf
+from pathlib import Path
+from typing import Final
+
+from vaultauthz.core.grant import Failure, Verdict
+from vaultauthz.core.secret import Secret
+from vaultauthz.vault import health
+from vaultauthz.vault.auth.tries import SHARED, Tries
+from vaultauthz.vault.errors import Call, VaultError
+from vaultauthz.vault.transport import Transport
+
+_NOT_YET: Final = "the login is not tried yet, as wrong tries in a row lock it in Vault"
+_WORKED: Final = "Vault refused a login that worked before; it is tried again, some minutes apart"
+_KEY: Final = os.urandom(32)  # of this process: what is marked with it tells nobody anything
+_MOST_MARKS: Final = 100
+
+
+@dataclass(slots=True)
+class Lockable:
+    """What is shared by the logins of one stage. ``place``: the Vault, and the namespace."""
+
+    place: str
+    tries: Tries = SHARED
+    _marks: dict[str, str] = field(default_factory=dict)  # by a digest of what was tried
+
+    @contextlib.contextmanager
+    def trying(
+        self,
+        transport: Transport,
+        who: tuple[str, str],
+        secret: Secret | None,
+        files: Iterable[Path],
+        *,
+        by_others: bool = False,
+        again: bool = True,
+    ) -> Iterator[None]:
+        """Around the call that logs in. ``who``: the mount, and the name that Vault counts for.
+
+        ``by_others``: not Vault itself checks the ``secret``, so that one that is right may
+        be found wrong. ``again``: one that worked before is tried again.
+
+        Raises:
+            VaultError: LOCKED, with the time after which it may be tried, or without.
+        """
+        name, mark = "\n".join((self.place, *who)), self._mark(secret, files)
+        if self.tries.silent(name):
+            # Vault may be away altogether, and a try for each look would be one too many.
+            health.answers(transport)
+        wait = self.tries.begin(name, mark)
+        if wait > 0:
+            raise VaultError(Failure(Verdict.LOCKED, _NOT_YET, again_in=wait))
+        transport.call, transport.credential = Call.LOGIN_LOCKABLE, None
+        try:
+            yield
+        except VaultError as exc:
+            if exc.failure.verdict is Verdict.LOCKED:
+                wait = self.tries.refused(name, mark)
+                if again and wait < inf:
+                    failure = Failure(Verdict.LOCKED, _WORKED, again_in=wait)
+                    raise VaultError(failure, exc.status, exc.detail) from exc
+            elif not exc.unanswered or (not by_others and self.tries.has_worked(name, mark)):
+                self.tries.spare(name)
+            raise
+        self.tries.worked(name, mark)
+
+    def _mark(self, secret: Secret | None, files: Iterable[Path]) -> str:
+        """Which secret this is: by its file, for the next start; by itself, in this process."""
+        text = secret.reveal() if secret else ""
+        digest = hmac.new(_KEY, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+        if digest not in self._marks:
+            seen = [f"{path} {_stat(path)}" for path in files]
+            mark = hashlib.sha256("\n".join(seen or [digest]).encode()).hexdigest()[:32]
+            if len(self._marks) >= _MOST_MARKS:
+                self._marks.clear()
+            self._marks[digest] = mark
+        return self._marks[digest]
+
+
+def _stat(path: Path) -> str:
+    try:
+        found = path.stat()
+    except OSError:
+        return ""
+    return f"{found.st_mtime_ns} {found.st_ino} {found.st_size}"
