@@ -26,6 +26,7 @@ HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent / "pyproject.toml"
 GROUPS = ("runtime", "compose", "demo", "test", "check")  # each holds the one before it
 UV = "uv>=0.8"  # makes the lock, and is locked itself
+EDITABLES = "editables>=0.5"  # what hatchling asks for besides, for `pip install -e`
 HEADER = "# Written by `make lock` from the ranges in pyproject.toml; not by hand.\n"
 
 
@@ -43,7 +44,7 @@ def compiled(folder: Path, name: str, *what: str, oldest: str, kept: str) -> str
 def resolved(folder: Path, project: dict[str, Any], kept: str) -> dict[str, str]:
     """Every group's requirements; of what several need, all have the same version."""
     oldest = str(project["project"]["requires-python"]).removeprefix(">=").partition(",")[0]
-    (folder / "build.in").write_text("\n".join(project["build-system"]["requires"]))
+    (folder / "build.in").write_text("\n".join([*project["build-system"]["requires"], EDITABLES]))
     (folder / "uv.in").write_text(UV)
     shutil.copy(PROJECT, folder)
     texts = {}
