@@ -22,38 +22,37 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 FOLDER = ROOT / ".venv-newest"
 REPORT = FOLDER / "report.txt"
-LONGEST = 600.0  # seconds for each of the two steps
+LONGEST = 300.0  # seconds for each of the two steps
 PIP = ["-m", "pip", "--disable-pip-version-check", "--no-input"]
 
 
 def main() -> None:
     """Make the environment, run the tests, say one line."""
     venv.create(FOLDER, clear=True, with_pip=True)
-    if not ran([*PIP, "install", "--quiet", "-e", ".[test]"]):
-        say("pip cannot install the newest of everything")
+    if trouble := ran([*PIP, "install", "--quiet", "-e", ".[test]"]):
+        say(f"pip, asked for the newest of everything, {trouble}")
         return
-    passed = ran(["-m", "pytest", "tests/unit", "-n", "auto", "-q", "-p", "no:cacheprovider"])
-    verdict = "are green" if passed else "FAIL"
-    say(f"the unit tests {verdict} with the newest of everything ({difference()})")
+    trouble = ran(["-m", "pytest", "tests/unit", "-n", "auto", "-q", "-p", "no:cacheprovider"])
+    came = f"the unit tests, with the newest of everything: {trouble.upper() or 'green'}"
+    say(f"{came} ({difference()})")
 
 
-def say(verdict: str) -> None:
+def say(what: str) -> None:
     """The line."""
-    print(f"newest: {verdict}; see {REPORT.relative_to(ROOT)}", flush=True)
+    print(f"newest: {what}; see {REPORT.relative_to(ROOT)}", flush=True)
 
 
-def ran(arguments: list[str]) -> bool:
-    """Whether this ended well in the new environment; what it says is in the report."""
+def ran(arguments: list[str]) -> str:
+    """What became of this in the new environment, "" where it ended well; the report has its words."""
+    command = [str(FOLDER / "bin" / "python"), *arguments]
     with REPORT.open("a") as report:
-        command = [str(FOLDER / "bin" / "python"), *arguments]
         try:
             done = subprocess.run(
                 command, cwd=ROOT, stdout=report, stderr=report, timeout=LONGEST, check=False
             )
         except subprocess.TimeoutExpired:
-            report.write(f"not done after {LONGEST:.0f} s\n")
-            return False
-    return done.returncode == 0
+            return f"is not done after {LONGEST:.0f} s"
+    return "fails" if done.returncode else ""
 
 
 def difference() -> str:
