@@ -8,12 +8,14 @@ KEEP   ?=
 # Test files at once: most of them wait for a server or a lease, so two need one core.
 JOBS   ?= 2
 
-.PHONY: help demo test test-unit check format proto bench clean
+.PHONY: help demo test test-unit check format proto bench lock newest clean
 help:
 	@echo "make demo       the main job on real OpenBao, PostgreSQL and Envoy (KEEP=1 leaves it up)"
 	@echo "make test       all tests; make test-unit: those without servers, under 30 s"
 	@echo "make check      lint, types, import rules"
 	@echo "make bench      the cost of a request against Envoy alone; ten thousand upstreams; a fleet's calls to Vault"
+	@echo "make lock       renew what all of these install; ARGS=--keep: only for a change of pyproject.toml"
+	@echo "make newest     the unit tests with the newest of everything that pyproject.toml allows; only reports"
 	@echo "make proto      build vaultauthz/_pb from proto/"
 
 demo: $(VENV)/.demo
@@ -45,24 +47,58 @@ format: $(VENV)/.all
 proto: $(VENV)/.all
 	$(PROTO)
 
+lock: $(VENV)/.lock
+	$(BIN)/python requirements/lock.py $(ARGS)
+
+newest: $(VENV)/.all
+	@$(BIN)/python requirements/newest.py
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-newest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the virtual environment -------------------------------------------------
 
-$(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "vaultauthz needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.13 ..." >&2; exit 2; }
-	@$(PYTHON) -m venv $(VENV) || \
-	  { rm -rf $(VENV); echo "'$(PYTHON) -m venv' does not work; on Debian: apt-get install python3-venv" >&2; exit 2; }
+# A Python that was asked for, by `make PYTHON=...` or in the environment, is the one that runs;
+# else the one that the environment has stays.
+ASKED   := $(filter command environment,$(firstword $(origin PYTHON)))
+VERSION := import sys; print(sys.version.replace("\n", " "))
 
-$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+# Of the lock only (docs/dependencies.md), and wheels only: to build one would run what no hash holds.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+LOCKED  := $(INSTALL) --require-hashes --only-binary :all:
+OURS    := $(INSTALL) --no-deps --no-build-isolation -e .
+LOCK    := requirements
+FOR_DEMO := $(LOCK)/build.txt $(LOCK)/runtime.txt $(LOCK)/compose.txt $(LOCK)/demo.txt
+FOR_ALL  := $(FOR_DEMO) $(LOCK)/test.txt $(LOCK)/check.txt
+
+# Looked at each time, but touched only when the environment is made anew, and then so are those below.
+$(VENV)/.python: FORCE
+	@stands="$$($(BIN)/python -c '$(VERSION)' 2>/dev/null)"; \
+	wanted="$(if $(ASKED),$$($(PYTHON) -c '$(VERSION)'),$$stands)"; \
+	if [ -n "$$stands" ] && [ "$$stands" = "$$wanted" ]; then [ -e $@ ] || touch $@; exit 0; fi; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "vaultauthz needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.13 ..." >&2; exit 2; }; \
+	[ ! -e $(VENV) ] || echo "$(VENV) has Python $${stands:-no more}; making it anew with $$($(PYTHON) -V)"; \
+	rm -rf $(VENV); $(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "'$(PYTHON) -m venv' does not work; on Debian: apt-get install python3-venv" >&2; exit 2; }; \
+	touch $@
+
+.PHONY: FORCE
+FORCE:
+
+$(VENV)/.demo: pyproject.toml $(FOR_DEMO) $(VENV)/.python
 	@echo "Installing vaultauthz with the servers of its demo into $(VENV), once ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo]'
+	@$(LOCKED) -r $(LOCK)/build.txt -r $(LOCK)/demo.txt
+	@$(OURS)
 	@touch $@
 
-$(VENV)/.all: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.all: pyproject.toml $(FOR_ALL) $(VENV)/.python
 	@echo "Installing vaultauthz and what its tests and checks need into $(VENV), once ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[check]'
+	@$(LOCKED) -r $(LOCK)/build.txt -r $(LOCK)/check.txt
+	@$(OURS)
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.lock: $(LOCK)/uv.txt $(VENV)/.python
+	@$(LOCKED) -r $(LOCK)/uv.txt
+	@touch $@

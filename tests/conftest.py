@@ -1,14 +1,29 @@
-"""What every test run has: in CI a skipped test is a failed run."""
+"""What every test run has: in CI a skipped test is a failed run, and examples are the same each time.
+
+``--hypothesis-profile thorough --timeout 0``: many more examples, after a change to the core.
+"""
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A slow machine is no failure: no deadline for an example, nor for drawing them.
+settings.register_profile(
+    "random", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("fixed", settings.get_profile("random"), derandomize=True)
+settings.register_profile("thorough", settings.get_profile("random"), max_examples=5000)
+settings.load_profile("fixed" if os.environ.get("CI") else "random")
 
 # What is kept of logins from one start to the next is not this machine's, nor another run's.
 os.environ["RUNTIME_DIRECTORY"] = tempfile.mkdtemp(prefix="vaultauthz-tests-")
+atexit.register(shutil.rmtree, os.environ["RUNTIME_DIRECTORY"], ignore_errors=True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -203,6 +203,19 @@ class TestDockerfile:
             assert base in before or re.fullmatch(r"python:3\.\d+-slim", base)
             before.add(stage)
 
+    def test_only_the_lock_is_installed(self) -> None:
+        """By hash, as wheels; what is built here is put in without looking for anything else."""
+        runs = [rest for content in stages().values() for name, rest in content if name == "RUN"]
+        pips = [pip for run in runs for pip in re.findall(r"/pip (install|wheel) ([^&]*)", run)]
+        assert len(pips) == 5
+        for _, arguments in pips:
+            locked = "--require-hashes --only-binary :all: -r requirements/" in arguments
+            ours = re.search(r"--no-deps --no-(build-isolation|index) ", arguments)
+            assert locked or ours, arguments
+        image = "\n".join(rest for _, rest in stages()["build"])
+        (lock,) = re.findall(r"/opt/vaultauthz/bin/pip install .*? -r (\S+)", image)
+        assert lock == "requirements/runtime.txt"
+
     def test_the_default_image_is_vaultauthz(self) -> None:
         """A build without a target gives the last stage, and that is the product without the demo."""
         assert list(stages())[-1] == "vaultauthz"

@@ -240,7 +240,7 @@ def compatible(ours: str, envoys: str) -> bool:
 
 
 @pytest.mark.parametrize("field", FIELDS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_each_reads_what_the_other_writes(field: FieldDescriptor, data: st.DataObject) -> None:
     """A field set by us reaches Envoy's message, and its bytes read back as the same message."""
@@ -266,7 +266,7 @@ def assert_only_known(message: Any) -> None:
 
 
 @pytest.mark.parametrize("message", [pytest.param(m, id=name_of(m)) for m in OURS])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_whole_messages_agree(message: Descriptor, data: st.DataObject) -> None:
     """Messages with any of our fields set survive the way through Envoy's definition."""

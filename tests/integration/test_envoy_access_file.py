@@ -21,10 +21,11 @@ from tests.integration.gateway_bed import TIMEOUT
 from tests.integration.printed_bed import AUDIENCE, Certificates, PrintedBed, printed
 from tests.integration.served import Login, Served
 from vaultauthz.demo.parts import OpenBao, Postgres, wait_for
+from vaultauthz.envoy.als.versions import SETTLE, SKEW
 
 pytestmark = pytest.mark.integration
 
-SETTLED = 2.5  # seconds after a change, when nothing is in doubt any more
+SETTLED = SETTLE + SKEW + 2.0  # seconds after a change, when nothing is in doubt any more
 SECRET = "s3cr3t"
 ALLOWED = "request.allowed"
 

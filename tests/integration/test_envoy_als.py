@@ -17,7 +17,7 @@ from vaultauthz.demo.parts import OpenBao, Postgres, wait_for
 pytestmark = pytest.mark.integration
 
 ME = "127.0.0.1"
-HELD = 3.5  # seconds for which each version is in use; near a change, for 2 s, it is in doubt
+HELD = 5.0  # seconds for which each version is in use; near a change, for 3 s, it is in doubt
 VERSIONS = 3  # besides the first
 
 

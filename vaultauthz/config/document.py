@@ -9,7 +9,6 @@ anything, and a refused tag is never looked up.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,6 +23,9 @@ MOST_NODES: Final = 1_000_000
 # takes ten, which a reload would steal from the request path.
 LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+_READ_AHEAD = 4096  # characters, more than either parser reads ahead
+_OPENING = (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken)
+_CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken)
 _UNPRINTABLE = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"  # YAML 1.1, 5.1
 )
@@ -87,13 +89,17 @@ def read(text: str, loader: Any = LOADER) -> Node | None:
         DocumentError: not YAML, several documents, or beyond the bounds above.
     """
     _check_characters(text)
+    builder = _Builder()
     try:
-        return _build(yaml.parse(text, Loader=loader))
+        for event in yaml.parse(text, Loader=loader):
+            builder.take(event)
     except yaml.MarkedYAMLError as exc:
+        _check_read_ahead(text, exc, builder)
         raise _syntax_error(text, exc) from None
     except (yaml.YAMLError, ValueError, OverflowError):
         # The Python parser lets chr() fail on "\UFFFFFFFF".
         raise DocumentError(1, "not YAML; is this the right file?") from None
+    return builder.root
 
 
 def _check_characters(text: str) -> None:
@@ -102,6 +108,30 @@ def _check_characters(text: str) -> None:
         line = text.count("\n", 0, bad.start()) + 1
         what = f"the character U+{ord(bad.group()):04X}"
         raise DocumentError(line, f"not YAML: {what} has no place in text; is this the right file?")
+
+
+def _check_read_ahead(text: str, exc: yaml.MarkedYAMLError, builder: _Builder) -> None:
+    # A parser reads up to 1,024 characters ahead of its events, since a bracket may begin a key,
+    # and there the libyaml of PyYAML 6.0.4 gives up in words of its own at 1,000 brackets.
+    # What is wrong first is told first, whatever a parser stumbled over behind it.
+    mark = exc.problem_mark or exc.context_mark
+    if mark is None:
+        return
+    begin = max(builder.end, mark.index - _READ_AHEAD)
+    line = text.count("\n", 0, begin) + 1
+    depth = builder.depth - 1  # a bracket of ours goes first: then all is read as within some
+    try:
+        for token in yaml.scan("[" + text[begin : mark.index], Loader=yaml.SafeLoader):
+            depth += isinstance(token, _OPENING)
+            depth -= isinstance(token, _CLOSING)
+            if depth > DEEPEST:
+                raise _too_deep(line + token.start_mark.line)
+    except yaml.YAMLError:
+        return
+
+
+def _too_deep(line: int) -> DocumentError:
+    return DocumentError(line, f"nested deeper than {DEEPEST} levels; is this the right file?")
 
 
 def _syntax_error(text: str, exc: yaml.MarkedYAMLError) -> DocumentError:
@@ -144,24 +174,24 @@ class _Open:
         return Pairs(self.line, tuple(pairs), size)
 
 
-def _build(events: Iterable[Any]) -> Node | None:
-    builder = _Builder()
-    for event in events:
-        builder.take(event)
-    return builder.root
-
-
 class _Builder:
     """Puts events together; holds the bounds."""
 
     def __init__(self) -> None:
         self.root: Node | None = None
+        self.end = 0  # in the text, of the last event
         self._open: list[_Open] = []
         self._anchors: dict[str, Node] = {}
         self._size = 0
 
+    @property
+    def depth(self) -> int:
+        """Collections that are open."""
+        return len(self._open)
+
     def take(self, event: Any) -> None:
         line = event.start_mark.line + 1
+        self.end = event.end_mark.index
         if isinstance(event, yaml.AliasEvent):
             self._add(self._aliased(event.anchor, line), line)
         elif isinstance(event, yaml.ScalarEvent):
@@ -191,10 +221,8 @@ class _Builder:
             raise DocumentError(line, "a YAML tag (!) is not accepted; quote a text that begins so")
 
     def _begin(self, collection: _Open) -> None:
-        if len(self._open) >= DEEPEST:
-            raise DocumentError(
-                collection.line, f"nested deeper than {DEEPEST} levels; is this the right file?"
-            )
+        if self.depth >= DEEPEST:
+            raise _too_deep(collection.line)
         self._open.append(collection)
 
     def _finish(self, node: Node, anchor: str | None, line: int) -> None:

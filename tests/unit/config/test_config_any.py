@@ -19,7 +19,7 @@ from .conftest import EVERY, SECRET, VALID, Folder
 
 EXAMPLE = Path(__file__).with_name("example.yaml").read_text()
 LINE = re.compile(r"c\.yaml(:[0-9]+)?: \S[^\n]*\Z")
-SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 SCALARS = st.one_of(
     st.none(),

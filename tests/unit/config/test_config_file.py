@@ -114,6 +114,50 @@ def test_not_a_configuration(folder: Folder, text: str, wanted: str) -> None:
     assert folder.problems(text) == (f"c.yaml:{wanted}",)
 
 
+class Stumbling(yaml.SafeLoader):
+    """A parser with a bound of its own on brackets, and words of its own for it."""
+
+    def fetch_flow_collection_start(self, token: object) -> None:
+        if self.flow_level == 200:
+            raise yaml.scanner.ScannerError(None, None, "enough", self.get_mark())
+        super().fetch_flow_collection_start(token)
+
+
+@pytest.mark.parametrize("loader", [*LOADERS, Stumbling])
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[" * 5_000, 1),
+        ("{" * 5_000, 1),
+        ("a: " + "[{a: " * 2_000, 1),
+        ("\n\na:\n  - " + "[" * 5_000, 4),
+        ("[" * 20 + "\n" * 3 + "[" * 5_000, 4),  # the 33rd is there
+        ("a: 1\nb: [x, " + "[" * 1_500 + "]" * 1_500 + "]", 2),  # else in order
+        ("# [\n" * 3_000 + "é: ü\nß: " + "[é, " * 1_200, 3_002),
+        ('x: "[[[["\ny: ' + "[" * 40 + " @", 2),  # with a mistake of another kind behind it
+        ("- " * 5_000, 1),
+        ("? " * 5_000, 1),
+        ("\n".join(" " * level + "a:" for level in range(2_000)), 33),
+        ("[" * 33 + "]" * 33, 1),
+    ],
+    ids=range(12),
+)
+def test_nested_too_deeply(loader: object, text: str, line: int) -> None:
+    """Whichever parser reads it and wherever that gives up itself: our bound, and its line."""
+    with pytest.raises(document.DocumentError, match="nested deeper than 32 levels") as caught:
+        document.read(text, loader)
+    assert caught.value.line == line
+
+
+@pytest.mark.parametrize("loader", [*LOADERS, Stumbling])
+@pytest.mark.parametrize("text", ["[" * 32, "a: " + "[" * 31 + "}", "a: '" + "[" * 50, "[]" * 50])
+def test_not_nested_too_deeply(loader: object, text: str) -> None:
+    """Another mistake is not taken for it; thirty-two levels are read."""
+    with pytest.raises(document.DocumentError, match="not YAML"):
+        document.read(text, loader)
+    assert document.read("[" * 32 + "]" * 32, loader)
+
+
 @pytest.mark.parametrize("loader", LOADERS)
 @pytest.mark.parametrize(
     ("text", "line"),

@@ -89,7 +89,7 @@ def test_anything_else_is_no_position(log: Path, data: bytes) -> None:
         load(log)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.binary(max_size=300))
 def test_no_bytes_do_harm(log: Path, data: bytes) -> None:
     """A broken disk or a hand in the folder ends in the same refusal."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vaultauthz._pb.discovery_pb2 import (
@@ -335,7 +335,6 @@ STEPS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(kind=st.sampled_from([StateOfTheWorld, Delta]), steps=STEPS)
 def test_any_story_ends_with_envoy_having_what_is(
     kind: type[StateOfTheWorld | Delta], steps: list[tuple[str, str]]

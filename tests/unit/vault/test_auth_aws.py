@@ -159,7 +159,10 @@ def test_a_profile_that_does_not_exist_is_named_as_such(monkeypatch: pytest.Monk
 
 
 @given(text=st.text())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=30,
+)
 def test_no_region_makes_another_kind_of_error(text: str) -> None:
     """Whatever the environment says, there is a login or a VaultError."""
     value = text.replace("\0", "").encode(errors="ignore").decode()

@@ -143,7 +143,12 @@ class Versions:
 
 def _since(latest: _Version, node: str) -> float:
     """When it had put away what was before ``latest``; infinity when it has not."""
-    return max(latest.taken_at.get(node, inf) + SETTLE, latest.came_at - SKEW)
+    return max(_settled_at(latest, node), latest.came_at - SKEW)
+
+
+def _settled_at(version: _Version, node: str) -> float:
+    """From when on it used nothing older, by its own clock, however that differs from ours."""
+    return version.taken_at.get(node, inf) + SETTLE + SKEW
 
 
 def _possible(
@@ -157,7 +162,7 @@ def _possible(
         if version.came_at - SKEW <= end:
             yield version.given
         # Of the others, what was before it was out of use by then.
-        left = {node for node in left if version.taken_at.get(node, inf) + SETTLE >= begin}
+        left = {node for node in left if _settled_at(version, node) >= begin}
         if not left:
             return
     yield UNKNOWN
