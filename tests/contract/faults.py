@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.contract.fake_http import Heard, Reply, Wire
+from tests.patience import PATIENCE
 
 # Gets the request, the answer that would go out, and the wire; returns the answer that
 # goes out, or None when it has dealt with the wire itself.
@@ -160,7 +161,7 @@ def garbage(data: bytes = b"\x00\xff not HTTP \r\n\r\n") -> Fault:
     return fault
 
 
-def wait_until(what: Callable[[], bool], timeout: float = 20.0) -> bool:
+def wait_until(what: Callable[[], bool], timeout: float = PATIENCE) -> bool:
     """Ask every 5 ms; True as soon as ``what`` holds, False after ``timeout`` seconds."""
     end = time.monotonic() + timeout
     while not what():

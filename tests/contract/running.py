@@ -16,6 +16,7 @@ import yaml
 from tests.contract.fake_vault import FakeVault
 from tests.contract.faults import wait_until
 from tests.contract.house import FAST
+from tests.patience import PATIENCE
 from vaultauthz.changes import Changes
 from vaultauthz.config import Config, parse
 from vaultauthz.core.decision import Allowed
@@ -125,7 +126,7 @@ class Running:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.engine.close(3.0)
+        self.engine.close(PATIENCE)
 
 
 class Load:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.faults import wait_until
+from tests.patience import PATIENCE
 from tests.unit.envoy.access_lines import written
 from tests.unit.envoy.als_entries import PLACE
 from vaultauthz.config.values import Audit
@@ -30,8 +31,6 @@ from vaultauthz.envoy.als import Listeners, Uses, Versions
 from vaultauthz.observe import audit as audit_module
 from vaultauthz.observe.audit import AuditLog
 from vaultauthz.observe.sink import LogFile
-
-PATIENCE = 5.0  # seconds for a stop that has all the time it wants
 
 
 def line(number: int, **changes: object) -> bytes:
@@ -172,7 +171,7 @@ def test_a_stop_has_an_end(house: House) -> None:
     house.follower.stop(0.05)
     assert time.monotonic() - began < PATIENCE
     house.begin()
-    assert wait_until(lambda: set(house.audited()) >= set(range(20_000)), 30)
+    assert wait_until(lambda: set(house.audited()) >= set(range(20_000)))
 
 
 def test_an_orderly_stop_writes_nothing_twice(house: House) -> None:
@@ -183,7 +182,7 @@ def test_an_orderly_stop_writes_nothing_twice(house: House) -> None:
     house.follower.keep()
     house.audit = AuditLog(Audit(house.folder / "audit.jsonl"))
     house.begin()
-    assert wait_until(lambda: len(house.audited()) >= 20_000, 30)
+    assert wait_until(lambda: len(house.audited()) >= 20_000)
     assert house.audited() == list(range(20_000))
 
 
@@ -330,12 +329,12 @@ def test_killed_and_begun_again(tmp_path: Path) -> None:
                 with path.open("ab") as file:
                     file.write(b"".join(line(number) for number in range(total, total + 300)))
                 total += 300
-            assert wait_until(lambda at=lines: _grown(audit, at), 20)  # type: ignore[misc]
+            assert wait_until(lambda at=lines: _grown(audit, at))  # type: ignore[misc]
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait()
     house = House(tmp_path, AuditLog(Audit(audit)))
-    assert wait_until(lambda: set(house.audited()) >= set(range(total)), 20)
+    assert wait_until(lambda: set(house.audited()) >= set(range(total)))
     assert house.follower.stop(PATIENCE)
     again = sum(count - 1 for count in Counter(house.audited()).values())
     sys.stdout.write(f"\n{total} lines, {again} written again\n")

@@ -21,6 +21,7 @@ from tests.contract import faults
 from tests.contract.certificates import Authority, server_context
 from tests.contract.fake_http import Heard, Reply, Wire
 from tests.contract.fake_vault import FakeVault
+from tests.patience import PATIENCE
 from vaultauthz.config import Config, parse
 from vaultauthz.doctor import Asked, run
 from vaultauthz.doctor.facts import Handshake
@@ -381,7 +382,7 @@ class TestCommand:
                 lambda: any(heard.path == "creds/b" for heard in bed.vault.heard)
             )
             running.send_signal(how)
-            out, err = running.communicate(timeout=20)
+            out, err = running.communicate(timeout=PATIENCE)
         assert running.returncode == 130
         assert out == b""
         assert b"interrupted; what it had taken is given back" in err
@@ -393,19 +394,19 @@ class TestCommand:
         """On one it is shown and taken away again; in a pipe there is nothing."""
         ours, theirs = pty.openpty()
         with self._start(bed, stderr=theirs) as running:
-            running.communicate(timeout=20)
+            running.communicate(timeout=PATIENCE)
         os.close(theirs)
         shown = os.read(ours, 65536)
         os.close(ours)
         assert b"logging in" in shown
         assert shown.endswith(b"\r\x1b[K")
         with self._start(bed) as running:
-            assert running.communicate(timeout=20)[1] == b""
+            assert running.communicate(timeout=PATIENCE)[1] == b""
 
     def test_a_bad_configuration_is_wrong_usage(self, bed: Bed) -> None:
         """Status 2 and the configuration's own words."""
         bed.more = ", tiemout: 3s"
         with self._start(bed) as running:
-            _, err = running.communicate(timeout=20)
+            _, err = running.communicate(timeout=PATIENCE)
         assert running.returncode == 2
         assert b"vault.tiemout: unknown key" in err

@@ -31,6 +31,7 @@ from tests.contract.kong_bed import (
     server_of,
 )
 from tests.contract.running import fake
+from tests.patience import PATIENCE
 
 NAMES = ("a", "b", "c", "d")
 FOUR = {name: inject(name, {"bearer": "{key}"}) for name in NAMES}
@@ -89,7 +90,7 @@ class Load:
     ) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(30)
+            thread.join(PATIENCE)
 
 
 @pytest.mark.parametrize("kind", [OURS, STOCK])
@@ -190,7 +191,7 @@ def _serve(folder: Path, path: Path, *options: str) -> subprocess.CompletedProce
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=PATIENCE,
     )
 
 
@@ -215,9 +216,9 @@ class TestItsEnd:
             parent = subprocess.Popen([sys.executable, "-c", command], stdout=out, stderr=out)
             assert wait_until(lambda: bool(audit(tmp_path, "login")))
             parent.kill()
-            parent.wait(10)
-        assert wait_until(lambda: not server.socket.exists(), 20)
-        assert wait_until(lambda: bool(audit(tmp_path, "token.revoked")), 20)
+            parent.wait(PATIENCE)
+        assert wait_until(lambda: not server.socket.exists())
+        assert wait_until(lambda: bool(audit(tmp_path, "token.revoked")))
 
 
 class TestWithoutVault:

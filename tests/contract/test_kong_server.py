@@ -14,6 +14,7 @@ from tests.contract.faults import wait_until
 from tests.contract.kong import Kong, Route, Settings, Verdict, adversary
 from tests.contract.kong.adversary import Intruder, event, frame
 from tests.contract.kong_inside import Inside, allowed
+from tests.patience import PATIENCE
 from vaultauthz._pb import kong_pb2 as pb
 from vaultauthz.core.decision import Decision, Denied
 from vaultauthz.core.reasons import Reason
@@ -143,7 +144,7 @@ class TestPromises:
             assert wait_until(inside.server._busy)
             assert right(kong)
             promised.answer(allowed("geo"))
-            waiting.join(10)
+            waiting.join(PATIENCE)
             assert got[0].upstream.header("authorization") == "Bearer geo"
 
     def test_who_still_waits_at_the_end_is_denied(self, tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ class TestPromises:
             waiting.start()
             assert wait_until(inside.server._busy)
             inside.server.stop(0.1)
-            waiting.join(10)
+            waiting.join(PATIENCE)
         assert (got[0].status, got[0].json()["error"]) == (503, "overloaded")
         assert got[0].header("retry-after") == "1"
 
@@ -289,7 +290,7 @@ def test_64_connections_at_once(inside: Inside) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(PATIENCE)
         assert kong.counts["proxied"] == 640
         assert kong.counts["retries"] == 0
     assert wrong == []

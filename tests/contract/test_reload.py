@@ -24,6 +24,7 @@ from tests.contract.running import (
     kv,
     settings,
 )
+from tests.patience import PATIENCE
 from vaultauthz.core import events
 from vaultauthz.core.request import Request
 
@@ -282,7 +283,7 @@ def test_what_is_dropped_drains(vault: FakeVault) -> None:
         time.sleep(0.5)
         assert vault.is_alive(user)
         assert vault.calls("revoke") == []
-        assert running.engine.close(3.0)
+        assert running.engine.close(PATIENCE)
     assert not vault.is_alive(user)
 
 

@@ -16,6 +16,7 @@ import grpc
 import pytest
 
 from tests.contract.certificates import Authority
+from tests.patience import PATIENCE
 from vaultauthz._pb.ext_authz_pb2 import AttributeContext, CheckRequest, CheckResponse
 from vaultauthz._pb.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from vaultauthz.config.values import Listen, ServerTls
@@ -28,7 +29,7 @@ from vaultauthz.envoy.server import ListenError, Server
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
 HEALTH = "/grpc.health.v1.Health/Check"
 WATCH = "/grpc.health.v1.Health/Watch"
-TIMEOUT = 10.0  # seconds; a call that takes so long is stuck
+TIMEOUT = PATIENCE
 
 TRANSPORTS = ("native", "grpcio")
 KINDS = [f"{transport}-{place}" for transport in TRANSPORTS for place in ("tcp", "unix")]

@@ -13,6 +13,7 @@ import pytest
 
 from tests.contract import faults
 from tests.contract.fake_vault import FakeVault
+from tests.patience import PATIENCE
 from vaultauthz.config.methods import AppRole, Kubernetes, TokenFile
 from vaultauthz.config.values import KvSecret, PathSecret, Vault
 from vaultauthz.core.credential import NO_LOGIN
@@ -193,7 +194,7 @@ def test_threads_do_not_mix_their_tokens(vault: FakeVault, client: Client) -> No
         for _ in range(20):
             client.session.fetch(token, NO_LOGIN, PathSecret(f"creds/{token.reveal()}"))
         transports.add(id(client.session._calls.transport(Call.READ)))
-        all_there.wait(10)  # else the next thread's transport may lie where this one's lay
+        all_there.wait(PATIENCE)  # else the next thread's transport may lie where this one's lay
 
     threads = [threading.Thread(target=use, args=(token,)) for token in tokens]
     for thread in threads:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
+
 pytestmark = pytest.mark.integration
 
 _DEMO = [sys.executable, "-m", "vaultauthz", "demo"]
@@ -57,7 +59,7 @@ def test_an_interrupt_stops_and_removes_everything(folder: Path) -> None:
                 break
         demo.send_signal(signal.SIGINT)
         demo.stdout.read()
-        assert demo.wait(timeout=30) == 130
+        assert demo.wait(timeout=PATIENCE) == 130
     assert list(folder.iterdir()) == []
     assert _left(demo.pid) == []
 

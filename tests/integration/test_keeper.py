@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from tests.contract.house import House, database, write
+from tests.patience import PATIENCE
 from vaultauthz.config.methods import AppRole, TokenFile
 from vaultauthz.core import events
 from vaultauthz.demo.parts import OpenBao, Postgres, wait_for
@@ -91,14 +92,14 @@ def test_a_database_user_is_rotated_under_load(
     """Leases of 4 s with an end after 6: several users one after the other, each let in."""
     bao.database(postgres, "keeper-rotate", default_ttl="4s", max_ttl="6s")
     with house_of(bao, tmp_path, "keeper-rotate") as house:
-        assert wait_for(lambda: house.keeper.ready, 10)
+        assert wait_for(lambda: house.keeper.ready, PATIENCE)
         with Logins(house, postgres, "keeper-rotate") as logins:
-            assert wait_for(lambda: len(logins.users) >= 4, 40)
+            assert wait_for(lambda: len(logins.users) >= 4, PATIENCE)
         assert (logins.dead, logins.none) == ([], 0)
         assert logins.good > 100
         last = logins.users[-1]
         assert house.keeper.stop()
-    assert wait_for(lambda: last not in postgres.users(), 5)
+    assert wait_for(lambda: last not in postgres.users(), PATIENCE)
 
 
 def test_a_login_token_is_replaced_under_load(
@@ -108,10 +109,10 @@ def test_a_login_token_is_replaced_under_load(
     bao.database(postgres, "keeper-token", default_ttl="1h", max_ttl="2h")
     house = house_of(bao, tmp_path, "keeper-token", token_ttl="7s", token_max_ttl="9s")
     with house:
-        assert wait_for(lambda: house.keeper.ready, 10)
+        assert wait_for(lambda: house.keeper.ready, PATIENCE)
         first = house.sent("keeper-token")
         with Logins(house, postgres, "keeper-token") as logins:
-            assert wait_for(lambda: first not in postgres.users(), 40)
+            assert wait_for(lambda: first not in postgres.users(), PATIENCE)
         assert (logins.dead, logins.none) == ([], 0)
         assert len(logins.users) == 2
         assert len(house.named(events.LOGIN)) == 2
@@ -123,11 +124,11 @@ def test_a_token_that_an_operator_revoked_is_noticed(
     """At the next call: one login, a new user; the dead one is sent until then and not after."""
     bao.database(postgres, "keeper-dead", default_ttl="4s", max_ttl="1h")
     with house_of(bao, tmp_path, "keeper-dead") as house:
-        assert wait_for(lambda: house.keeper.ready, 10)
+        assert wait_for(lambda: house.keeper.ready, PATIENCE)
         (login,) = house.named(events.LOGIN)
         bao.client().auth.token.revoke_accessor(login.lease_id)
-        assert wait_for(lambda: bool(house.named(events.TOKEN_LOST)), 10)
-        assert wait_for(lambda: house.sent("keeper-dead") is not None, 10)
+        assert wait_for(lambda: bool(house.named(events.TOKEN_LOST)), PATIENCE)
+        assert wait_for(lambda: house.sent("keeper-dead") is not None, PATIENCE)
         with Logins(house, postgres, "keeper-dead") as logins:
             time.sleep(1.0)
         assert (logins.dead, logins.none) == ([], 0)
@@ -140,11 +141,11 @@ def test_a_lease_that_an_operator_revoked_is_replaced(
     """Its renewal finds it gone and a new one takes its place, with the same login."""
     bao.database(postgres, "keeper-lease", default_ttl="3s", max_ttl="1h")
     with house_of(bao, tmp_path, "keeper-lease") as house:
-        assert wait_for(lambda: house.keeper.ready, 10)
+        assert wait_for(lambda: house.keeper.ready, PATIENCE)
         (issued,) = house.named(events.ISSUED)
         bao.client().sys.revoke_lease(issued.lease_id)
-        assert wait_for(lambda: bool(house.named(events.LOST)), 10)
-        assert wait_for(lambda: house.sent("keeper-lease") is not None, 10)
+        assert wait_for(lambda: bool(house.named(events.LOST)), PATIENCE)
+        assert wait_for(lambda: house.sent("keeper-lease") is not None, PATIENCE)
         assert len(house.named(events.LOGIN)) == 1
 
 
@@ -157,8 +158,8 @@ def test_stop_under_a_foreign_token_revokes_each_lease(
     made = bao.client().auth.token.create(ttl="10m", policies=["keeper-file"])["auth"]
     auth = TokenFile(write(tmp_path / "token", made["client_token"]))
     with House(bao, [database("keeper-file")], auth=auth) as house:
-        assert wait_for(lambda: house.keeper.ready, 10)
+        assert wait_for(lambda: house.keeper.ready, PATIENCE)
         username = house.sent("keeper-file")
         assert house.keeper.stop()
-    assert wait_for(lambda: username not in postgres.users(), 10)
+    assert wait_for(lambda: username not in postgres.users(), PATIENCE)
     assert bao.client().auth.token.lookup_accessor(made["accessor"])

@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.patience import PATIENCE
 from vaultauthz.config import parse
 from vaultauthz.core.decision import Allowed
 from vaultauthz.core.request import Request
@@ -43,7 +44,7 @@ def login(bao: OpenBao, secret_id: Path) -> str:
 def _engine(login: str, secret: str, inject: str) -> Iterator[Engine]:
     text = f"{login} u:\n  secret: {secret}\n  {inject}\n  callers: any\n"
     with Engine(parse(text, "test", Path(), {})) as engine:
-        assert wait_for(lambda: engine.ready, 20), engine.keeper.rows()
+        assert wait_for(lambda: engine.ready, PATIENCE), engine.keeper.rows()
         yield engine
 
 

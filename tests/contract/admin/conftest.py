@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENCE
 from vaultauthz.admin import Admin, LeaseRow, Readiness
 from vaultauthz.config.values import Listen
 
@@ -87,7 +88,7 @@ def _answering(but: set[threading.Thread]) -> list[threading.Thread]:
     return [thread for thread in ours if "process_request" in thread.name]
 
 
-def wait_until(met: Callable[[], object], seconds: float = 5.0) -> None:
+def wait_until(met: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Wait for what another thread brings about."""
     end = time.monotonic() + seconds
     while not met():
@@ -141,7 +142,7 @@ def ask(
     admin: Admin, target: str, method: str = "GET", headers: dict[str, str] | None = None
 ) -> Reply:
     """One request on a connection of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", port(admin), timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port(admin), timeout=PATIENCE)
     try:
         connection.request(method, target, headers=headers or {})
         return Reply(connection.getresponse())
@@ -151,7 +152,7 @@ def ask(
 
 def raw(admin: Admin, data: bytes) -> bytes:
     """Whatever the server says to these bytes until it hangs up."""
-    with socket.create_connection(("127.0.0.1", port(admin)), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", port(admin)), timeout=PATIENCE) as connection:
         connection.sendall(data)
         return received(connection)
 

@@ -20,6 +20,7 @@ from tests.contract.admin.conftest import (
     serving,
     wait_until,
 )
+from tests.patience import PATIENCE
 from vaultauthz.admin import Admin
 from vaultauthz.admin.server import CONNECTIONS
 from vaultauthz.config.values import Listen
@@ -86,7 +87,7 @@ def test_dripping_client_is_dropped(admin: Admin) -> None:
     """A byte now and then does not keep a connection: a request as a whole has its time."""
     before = time.monotonic()
     with (
-        socket.create_connection(("127.0.0.1", port(admin)), timeout=5) as connection,
+        socket.create_connection(("127.0.0.1", port(admin)), timeout=PATIENCE) as connection,
         contextlib.suppress(ConnectionError),
     ):
         while time.monotonic() - before < 5.0:
@@ -98,7 +99,8 @@ def test_dripping_client_is_dropped(admin: Admin) -> None:
 def test_connections_are_bounded(admin: Admin) -> None:
     """One connection over the limit is told so at once; there is room when others have gone."""
     held = [
-        socket.create_connection(("127.0.0.1", port(admin)), timeout=5) for _ in range(CONNECTIONS)
+        socket.create_connection(("127.0.0.1", port(admin)), timeout=PATIENCE)
+        for _ in range(CONNECTIONS)
     ]
     assert raw(admin, b"").startswith(b"HTTP/1.1 503 ")
     for connection in held:
@@ -126,7 +128,7 @@ def test_stop_hangs_up(view: FakeView) -> None:
     """A stop does not wait for clients, frees the port, and may come twice."""
     with serving(Listen(admin="127.0.0.1:0"), view) as admin:
         address = admin.address
-        with socket.create_connection(("127.0.0.1", port(admin)), timeout=5) as connection:
+        with socket.create_connection(("127.0.0.1", port(admin)), timeout=PATIENCE) as connection:
             connection.sendall(b"GET /")
             wait_until(lambda: any("process_request" in t.name for t in threading.enumerate()))
             before = time.monotonic()

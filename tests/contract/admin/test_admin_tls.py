@@ -18,6 +18,7 @@ from tests.contract.admin.conftest import (
     raw,
     serving,
 )
+from tests.patience import PATIENCE
 from vaultauthz.admin import Admin, AdminError
 from vaultauthz.config.values import Listen, ServerTls
 
@@ -46,7 +47,9 @@ def trusting(ca: trustme.CA) -> ssl.SSLContext:
 
 def ask_tls(admin: Admin, context: ssl.SSLContext) -> tuple[int, bytes]:
     """The status of /leases over TLS, and the server's certificate."""
-    connection = http.client.HTTPSConnection("127.0.0.1", port(admin), timeout=5, context=context)
+    connection = http.client.HTTPSConnection(
+        "127.0.0.1", port(admin), timeout=PATIENCE, context=context
+    )
     try:
         connection.request("GET", "/leases")
         status = Reply(connection.getresponse()).status

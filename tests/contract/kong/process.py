@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.contract.kong.routes import Server, Settings
+from tests.patience import PATIENCE
 
 Log = Callable[[str, str], None]
-PATIENCE = 20.0  # seconds until a server listens, or a process has ended
 
 
 class StartFailed(Exception):  # noqa: N818 - "kong start" fails; the message says why

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENCE
 from tests.unit.observe.conftest import FakeSink, wait_until
 from vaultauthz.config.values import Audit
 from vaultauthz.core.decision import Allowed, Denied
@@ -268,7 +269,7 @@ def test_many_threads(tmp_path: Path, request_: Request, allowed: Allowed) -> No
         thread.start()
     for thread in threads:
         thread.join()
-    assert log.close(10.0)
+    assert log.close(PATIENCE)
     found = [one["request_id"] for one in records(file.read_bytes())]
     assert len(found) == 4000
     for name in range(8):
@@ -304,7 +305,7 @@ def test_killed_without_warning(tmp_path: Path) -> None:
     for _ in range(3):
         before = file.stat().st_size if file.exists() else 0
         process = subprocess.Popen([sys.executable, "-c", KILLED, str(file)])
-        wait_until(lambda size=before: file.exists() and file.stat().st_size > size + 20_000, 20.0)  # type: ignore[misc]
+        wait_until(lambda size=before: file.exists() and file.stat().st_size > size + 20_000)  # type: ignore[misc]
         process.kill()
         process.wait()
     AuditLog(Audit(file)).close()
