@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -44,6 +45,18 @@ def latency(seconds: float) -> Fault:
     def fault(heard: Heard, answer: Callable[[], Reply], wire: Wire) -> Reply | None:
         reply = answer()
         wire.closing.wait(seconds)
+        return reply
+
+    return fault
+
+
+def held(go: threading.Event) -> Fault:
+    """The answer is right and goes out when ``go`` is set; Vault has done the work by then."""
+
+    def fault(heard: Heard, answer: Callable[[], Reply], wire: Wire) -> Reply | None:
+        reply = answer()
+        while not (go.wait(0.02) or wire.closing.is_set()):
+            pass
         return reply
 
     return fault

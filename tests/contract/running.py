@@ -51,7 +51,7 @@ def kv(name: str, **more: Any) -> Settings:
 def settings(vault: FakeVault, **upstreams: Settings) -> Settings:
     """A configuration with one stage; ``pay`` is from the database if nothing is said."""
     return {
-        "vault": {"address": vault.address, "timeout": "2s"},
+        "vault": {"address": vault.address, "timeout": f"{PATIENCE:.0f}s"},
         "stages": {"production": approle()},
         "upstreams": upstreams or {"pay": database("pay")},
     }

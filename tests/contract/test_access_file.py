@@ -167,9 +167,7 @@ def test_a_stop_reads_what_is_there(house: House) -> None:
 def test_a_stop_has_an_end(house: House) -> None:
     """What could not be read in time is read the next time."""
     house.write(*range(20_000))
-    began = time.monotonic()
-    house.follower.stop(0.05)
-    assert time.monotonic() - began < PATIENCE
+    assert house.follower.stop(0.0) is False
     house.begin()
     assert wait_until(lambda: set(house.audited()) >= set(range(20_000)))
 
@@ -245,7 +243,8 @@ def test_nothing_is_read_without_room(tmp_path: Path, slow: Slow) -> None:
     slow.has_room = False
     follower = following(path, slow)
     # Only what the thread has opened is known to wait; it looks when there is room.
-    assert not wait_until(lambda: bool(slow.taken), 0.3)
+    time.sleep(0.3)
+    assert not slow.taken
     slow.has_room = True
     assert wait_until(lambda: len(slow.taken) == 1)
     slow.has_room = False

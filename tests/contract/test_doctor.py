@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -375,14 +377,25 @@ class TestCommand:
     @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
     def test_interrupted_it_gives_back_what_it_took(self, bed: Bed, how: signal.Signals) -> None:
         """In the middle of a fetch: token and leases are revoked, no traceback, status 130."""
-        bed.vault.fault(faults.latency(0.5), "creds/b", method="GET")
+        go = threading.Event()
+        bed.vault.fault(faults.held(go), "creds/b", method="GET")
         bed.upstreams = ("a", "b", "c")
-        with self._start(bed, "--fetch") as running:
+        ours, theirs = pty.openpty()
+        with self._start(bed, "--fetch", stderr=theirs) as running:
+            os.close(theirs)
             assert faults.wait_until(
                 lambda: any(heard.path == "creds/b" for heard in bed.vault.heard)
             )
             running.send_signal(how)
-            out, err = running.communicate(timeout=PATIENCE)
+            err = b""
+            while b"giving back" not in err:  # then it has heard, and not before
+                err += os.read(ours, 65536)
+            go.set()
+            out, _ = running.communicate(timeout=PATIENCE)
+        with contextlib.suppress(OSError):  # on Linux a terminal that was closed is an error
+            while more := os.read(ours, 65536):
+                err += more
+        os.close(ours)
         assert running.returncode == 130
         assert out == b""
         assert b"interrupted; what it had taken is given back" in err

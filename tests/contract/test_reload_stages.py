@@ -151,7 +151,7 @@ def test_another_role_logs_in_anew_and_the_leases_move(vault: FakeVault) -> None
 
 def test_a_login_that_is_refused_leaves_the_old_one(vault: FakeVault) -> None:
     """The old token goes on, its leases are renewed; the refused one is tried once."""
-    vault.set_creds("database/creds/pay", ttl=2.0)
+    vault.set_creds("database/creds/pay", ttl=4.0)
     document = settings(vault)
     broken = changed(document, lambda d: d["stages"].update(production=approle("wrong")))
     with Running(document) as running:
@@ -172,7 +172,7 @@ def test_a_login_that_is_refused_leaves_the_old_one(vault: FakeVault) -> None:
 
 def test_another_way_to_the_same_vault(vault: FakeVault) -> None:
     """Nobody logs in or fetches again, and the next calls go the new way."""
-    vault.set_approle(token_ttl=4.0)
+    vault.set_approle(token_ttl=6.0)
     document = settings(vault)
     with Running(document) as running:
         running.wait_ready()
@@ -191,7 +191,7 @@ def test_another_way_to_the_same_vault(vault: FakeVault) -> None:
 
 def test_another_vault(vault: FakeVault, other: FakeVault) -> None:
     """Leases move there; the old ones and the old token are revoked where they are known."""
-    vault.set_approle(token_ttl=4.0)
+    vault.set_approle(token_ttl=6.0)
     document = settings(vault)
     with Running(document) as running:
         running.wait_ready()

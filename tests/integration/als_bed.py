@@ -44,7 +44,7 @@ path "als/*" { capabilities = ["read"] }
 path "sys/leases/revoke" { capabilities = ["update"] }
 """
 CONFIG: Final = """
-vault: {{address: "{vault}", timeout: 2s}}
+vault: {{address: "{vault}", timeout: 20s}}
 stages: {{production: {{auth: {{method: approle, role_id: {role}, secret_id_file: {folder}/secret_id}}}}}}
 upstreams:
   reports:
@@ -229,7 +229,7 @@ def _access_log() -> dict[str, Any]:
 
 
 def _ext_authz() -> dict[str, Any]:
-    service = {"timeout": "2s", "envoy_grpc": {"cluster_name": "vaultauthz"}}
+    service = {"timeout": "20s", "envoy_grpc": {"cluster_name": "vaultauthz"}}
     kind = "extensions.filters.http.ext_authz.v3.ExtAuthz"
     return _typed(
         "envoy.filters.http.ext_authz", kind, transport_api_version="V3", grpc_service=service

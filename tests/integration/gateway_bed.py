@@ -239,6 +239,7 @@ def _listener(shipped: dict[str, Any], name: str, port: int, routes: list[Route]
     ours = [_virtual_host(host, [r for r in routes if r.host == host]) for host in names]
     manager["route_config"]["virtual_hosts"] = [*ours, unknown]
     (asking,) = [f["typed_config"] for f in manager["http_filters"] if f["name"] == _EXT_AUTHZ]
+    asking["grpc_service"]["timeout"] = "3s"  # for a machine that is busy; and a test waits for it
     # The file is for the configuration beside it, and tests have others.
     asking["decoder_header_mutation_rules"] = {"disallow_is_error": True}
     asking["metadata_context_namespaces"] = ["envoy.filters.http.jwt_authn"]

@@ -28,7 +28,7 @@ from vaultauthz.demo.parts import (
     wait_for,
 )
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 COMPOSE = ROOT / "deploy" / "compose"
 FOLDERS = ("approle", "geocoder-key", "openbao-keys", "postgres-password", "admin", "vaultauthz")
@@ -117,7 +117,7 @@ class House:
 
 
 def _run(argv: list[str], env: dict[str, str] | None = None) -> str:
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=90, check=False)
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

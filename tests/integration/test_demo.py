@@ -14,7 +14,7 @@ import pytest
 
 from tests.patience import PATIENCE
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 _DEMO = [sys.executable, "-m", "vaultauthz", "demo"]
 
@@ -37,7 +37,7 @@ def test_every_step_holds(folder: Path) -> None:
         _DEMO,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=240,
         check=False,
         env=_environment(folder),
     )

@@ -68,12 +68,12 @@ def test_a_key_that_was_changed_is_read_again(bed: AlsBed) -> None:
 def test_a_service_that_always_refuses_is_not_a_flood(bed: AlsBed) -> None:
     """However many 401s come, Vault is asked once in each gap."""
     versions = iter(range(2, 10_000))
-    until = time.monotonic() + 2.5 * GAP
-    while time.monotonic() < until:
+    began = time.monotonic()
+    while time.monotonic() < began + 2.5 * GAP:
         bed.bao.put_kv("als/never", {"api_key": f"key-{next(versions)}"})  # else nothing rotates
         assert {bed.get("/never")[0] for _ in range(20)} == {401}
     rotations = bed.audit("lease.rotated", upstream="never")
-    assert 1 <= len(rotations) <= 3
+    assert 1 <= len(rotations) <= 1 + (time.monotonic() - began) / GAP
     assert wait_for(
         lambda: bed.count("vaultauthz_upstream_answers_total", upstream="never") > 100, 5
     )

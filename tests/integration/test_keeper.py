@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import threading
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -44,13 +43,20 @@ class Logins:
 
     def _run(self) -> None:
         while not self._stop.wait(0.01):
-            credential = self._house.slot(self._name).credential
-            if credential is None or not credential.usable(boottime()):
+            login = self._sent()
+            if login is None:
                 self.none += 1
-                continue
-            ((_, value),) = credential.mutation.headers
-            text = base64.b64decode(value.removeprefix("Basic ")).decode()
-            self._open(*text.split(":", 1))
+            else:
+                self._open(*login)
+
+    def _sent(self) -> tuple[str, str] | None:
+        credential = self._house.slot(self._name).credential
+        if credential is None or not credential.usable(boottime()):
+            return None
+        ((_, value),) = credential.mutation.headers
+        text = base64.b64decode(value.removeprefix("Basic ")).decode()
+        username, _, password = text.partition(":")
+        return username, password
 
     def _open(self, username: str, password: str) -> None:
         if username not in self.users:
@@ -59,7 +65,9 @@ class Logins:
             self._postgres.connect(username, password).close()
             self.good += 1
         except psycopg.OperationalError:
-            self.dead.append(username)
+            # A connection takes any time: what has been replaced meanwhile has crossed with it.
+            if self._sent() == (username, password):
+                self.dead.append(username)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -89,16 +97,16 @@ def house_of(
 def test_a_database_user_is_rotated_under_load(
     bao: OpenBao, postgres: Postgres, tmp_path: Path
 ) -> None:
-    """Leases of 4 s with an end after 6: several users one after the other, each let in."""
-    bao.database(postgres, "keeper-rotate", default_ttl="4s", max_ttl="6s")
+    """Leases of 6 s with an end after 9: several users one after the other, each let in."""
+    bao.database(postgres, "keeper-rotate", default_ttl="6s", max_ttl="9s")
     with house_of(bao, tmp_path, "keeper-rotate") as house:
         assert wait_for(lambda: house.keeper.ready, PATIENCE)
         with Logins(house, postgres, "keeper-rotate") as logins:
-            assert wait_for(lambda: len(logins.users) >= 4, PATIENCE)
+            assert wait_for(lambda: len(logins.users) >= 3, PATIENCE)
         assert (logins.dead, logins.none) == ([], 0)
-        assert logins.good > 100
+        assert logins.good > 20
         last = logins.users[-1]
-        assert house.keeper.stop()
+        assert house.keeper.stop(PATIENCE)
     assert wait_for(lambda: last not in postgres.users(), PATIENCE)
 
 
@@ -130,7 +138,7 @@ def test_a_token_that_an_operator_revoked_is_noticed(
         assert wait_for(lambda: bool(house.named(events.TOKEN_LOST)), PATIENCE)
         assert wait_for(lambda: house.sent("keeper-dead") is not None, PATIENCE)
         with Logins(house, postgres, "keeper-dead") as logins:
-            time.sleep(1.0)
+            assert wait_for(lambda: logins.good >= 20 or bool(logins.dead), PATIENCE)
         assert (logins.dead, logins.none) == ([], 0)
         assert len(house.named(events.LOGIN)) == 2
 
@@ -160,6 +168,6 @@ def test_stop_under_a_foreign_token_revokes_each_lease(
     with House(bao, [database("keeper-file")], auth=auth) as house:
         assert wait_for(lambda: house.keeper.ready, PATIENCE)
         username = house.sent("keeper-file")
-        assert house.keeper.stop()
+        assert house.keeper.stop(PATIENCE)
     assert wait_for(lambda: username not in postgres.users(), PATIENCE)
     assert bao.client().auth.token.lookup_accessor(made["accessor"])

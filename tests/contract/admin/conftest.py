@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -98,7 +99,14 @@ def wait_until(met: Callable[[], object], seconds: float = PATIENCE) -> None:
 
 @pytest.fixture
 def admin(view: FakeView) -> Iterator[Admin]:
-    """A server on loopback TCP, quick to lose patience."""
+    """A server on loopback TCP."""
+    with serving(Listen(admin="127.0.0.1:0"), view) as server:
+        yield server
+
+
+@pytest.fixture
+def impatient(view: FakeView) -> Iterator[Admin]:
+    """One that hangs up on whoever is slow within a second."""
     with serving(Listen(admin="127.0.0.1:0"), view, quiet=0.5, whole=0.8) as server:
         yield server
 
@@ -150,10 +158,13 @@ def ask(
         connection.close()
 
 
-def raw(admin: Admin, data: bytes) -> bytes:
-    """Whatever the server says to these bytes until it hangs up."""
+def raw(admin: Admin, data: bytes, *, more: bool = False) -> bytes:
+    """Whatever the server says to these bytes until it hangs up; ``more``: as if others followed."""
     with socket.create_connection(("127.0.0.1", port(admin)), timeout=PATIENCE) as connection:
-        connection.sendall(data)
+        with contextlib.suppress(OSError):  # it may have hung up before
+            connection.sendall(data)
+            if not more:
+                connection.shutdown(socket.SHUT_WR)
         return received(connection)
 
 

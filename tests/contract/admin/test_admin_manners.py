@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import threading
@@ -76,24 +75,24 @@ def test_random_bytes(admin: Admin) -> None:
     assert ask(admin, "/healthz").status == 200
 
 
-def test_silent_client_is_dropped(admin: Admin) -> None:
+def test_silent_client_is_dropped(impatient: Admin) -> None:
     """A client that says nothing is hung up on."""
-    before = time.monotonic()
-    assert raw(admin, b"") == b""
-    assert time.monotonic() - before < 3.0
+    assert raw(impatient, b"", more=True) == b""
 
 
-def test_dripping_client_is_dropped(admin: Admin) -> None:
+def test_dripping_client_is_dropped(impatient: Admin) -> None:
     """A byte now and then does not keep a connection: a request as a whole has its time."""
-    before = time.monotonic()
-    with (
-        socket.create_connection(("127.0.0.1", port(admin)), timeout=PATIENCE) as connection,
-        contextlib.suppress(ConnectionError),
-    ):
-        while time.monotonic() - before < 5.0:
-            connection.sendall(b"a")
-            time.sleep(0.05)
-    assert time.monotonic() - before < 3.0
+    with socket.create_connection(("127.0.0.1", port(impatient)), timeout=PATIENCE) as connection:
+
+        def hung_up() -> bool:
+            try:
+                connection.sendall(b"a")
+            except ConnectionError:
+                return True
+            time.sleep(0.05)  # well below what it may be quiet for
+            return False
+
+        wait_until(hung_up)
 
 
 def test_connections_are_bounded(admin: Admin) -> None:
@@ -102,7 +101,7 @@ def test_connections_are_bounded(admin: Admin) -> None:
         socket.create_connection(("127.0.0.1", port(admin)), timeout=PATIENCE)
         for _ in range(CONNECTIONS)
     ]
-    assert raw(admin, b"").startswith(b"HTTP/1.1 503 ")
+    assert raw(admin, b"", more=True).startswith(b"HTTP/1.1 503 ")
     for connection in held:
         connection.close()
     wait_until(lambda: b" 200 " in raw(admin, GET + b"Connection: close\r\n\r\n"))
@@ -131,9 +130,7 @@ def test_stop_hangs_up(view: FakeView) -> None:
         with socket.create_connection(("127.0.0.1", port(admin)), timeout=PATIENCE) as connection:
             connection.sendall(b"GET /")
             wait_until(lambda: any("process_request" in t.name for t in threading.enumerate()))
-            before = time.monotonic()
-            admin.stop()
-            assert time.monotonic() - before < 1.0
+            admin.stop()  # the client's own time is some seconds, and it would be told of it
             assert received(connection) == b""
     with serving(Listen(admin=address), view):
         pass

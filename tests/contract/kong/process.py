@@ -145,7 +145,7 @@ class Supervisor:
 def listening(server: Server) -> int | None:
     """The inode of the server's socket, when somebody accepts connections on it."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1)
+        probe.settimeout(PATIENCE)
         probe.connect(str(server.socket))
         return server.socket.stat().st_ino
     return None

@@ -54,7 +54,7 @@ def tiny(tmp_path: Path) -> Iterator[TinyServer]:
 @pytest.fixture
 def kong(tiny: TinyServer) -> Iterator[Kong]:
     routes = [Route(name, f"/{name}", {"credential": name}) for name in ("pay", "geo")]
-    with Kong(tiny.server, routes, workers=1, settings=Settings(timeout=0.3)) as running:
+    with Kong(tiny.server, routes, workers=1, settings=Settings(timeout=2)) as running:
         yield running
 
 
