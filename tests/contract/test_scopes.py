@@ -970,9 +970,11 @@ def test_others_are_answered_while_a_hundred_wait(
         gateway.status("geo")
         waiting = [gateway.future("pay", f"p{number}", 4.0) for number in range(100)]
         assert wait_until(lambda: gateway.promised() >= 64)
-        for _ in range(50):
+        served = 0
+        while gateway.promised() >= 64:  # until their deadline
             assert gateway.status("geo") == 200
-        assert gateway.promised() >= 64  # they have waited all the while
+            served += 1
+        assert served >= 5
         answers = [future.result() for future in waiting]
         assert {status_of(answer) for answer in answers} == {503}
         late = Counter(error_of(answer) for answer in answers)
