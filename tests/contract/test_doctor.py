@@ -23,6 +23,7 @@ from tests.contract import faults
 from tests.contract.certificates import Authority, server_context
 from tests.contract.fake_http import Heard, Reply, Wire
 from tests.contract.fake_vault import FakeVault
+from tests.interrupts import interruptible as interruptible  # noqa: PLC0414  a fixture
 from tests.patience import PATIENCE
 from vaultauthz.config import Config, parse
 from vaultauthz.doctor import Asked, run
@@ -374,6 +375,7 @@ class TestCommand:
             **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams},
         )
 
+    @pytest.mark.usefixtures("interruptible")
     @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
     def test_interrupted_it_gives_back_what_it_took(self, bed: Bed, how: signal.Signals) -> None:
         """In the middle of a fetch: token and leases are revoked, no traceback, status 130."""

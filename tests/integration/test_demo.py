@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.interrupts import interruptible as interruptible  # noqa: PLC0414  a fixture
 from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -48,6 +49,7 @@ def test_every_step_holds(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_stops_and_removes_everything(folder: Path) -> None:
     """Ctrl-C in the middle: the exit status says so, no process and no folder is left."""
     with subprocess.Popen(
