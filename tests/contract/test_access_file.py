@@ -312,7 +312,7 @@ from vaultauthz.config.values import Audit
 from vaultauthz.observe.audit import AuditLog
 folder = Path(sys.argv[1])
 house = House(folder, AuditLog(Audit(folder / "audit.jsonl")))
-time.sleep(60)
+time.sleep(600)
 """
 
 
