@@ -167,7 +167,7 @@ def test_a_stop_reads_what_is_there(house: House) -> None:
 def test_a_stop_has_an_end(house: House) -> None:
     """What could not be read in time is read the next time."""
     house.write(*range(20_000))
-    assert house.follower.stop(0.0) is False
+    house.follower.stop(0.0)  # with all of it read by chance, or not
     house.begin()
     assert wait_until(lambda: set(house.audited()) >= set(range(20_000)))
 
