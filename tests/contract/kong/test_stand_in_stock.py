@@ -274,7 +274,7 @@ def test_a_reload_brings_new_workers_and_a_new_server(start: Start) -> None:
         under_way = threading.Thread(target=lambda: answers.append(kong.request("GET", "/slow")))
         under_way.start()
         wait_until(lambda: kong.workers[0].instances.starts == 2, "the slow request is under way")
-        kong.reload()
+        kong.reload(overlap=PATIENCE)
         assert kong.supervisor.pid != old.pid
         assert kong.request("GET", "/pay").upstream.header("Authorization") == INJECTED
         under_way.join()
