@@ -23,6 +23,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from tests.contract.auth_plugin import AuthPlugin, PluginError
+from tests.patience import PATIENCE
 
 SERVER_ID = "X-Vault-AWS-IAM-Server-ID"
 _AMZ_ALLOWED = {
@@ -73,7 +74,7 @@ class Sts:
             self._moto,
             data=body,
             headers={**headers, "Host": host},
-            timeout=5,
+            timeout=PATIENCE,
             allow_redirects=False,
         )
         arn = ET.fromstring(answer.text).findtext(".//{*}Arn")

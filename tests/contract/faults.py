@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tests.contract.fake_http import Heard, Reply, Wire
+from tests.patience import PATIENCE
 
 # Gets the request, the answer that would go out, and the wire; returns the answer that
 # goes out, or None when it has dealt with the wire itself.
@@ -43,6 +45,18 @@ def latency(seconds: float) -> Fault:
     def fault(heard: Heard, answer: Callable[[], Reply], wire: Wire) -> Reply | None:
         reply = answer()
         wire.closing.wait(seconds)
+        return reply
+
+    return fault
+
+
+def held(go: threading.Event) -> Fault:
+    """The answer is right and goes out when ``go`` is set; Vault has done the work by then."""
+
+    def fault(heard: Heard, answer: Callable[[], Reply], wire: Wire) -> Reply | None:
+        reply = answer()
+        while not (go.wait(0.02) or wire.closing.is_set()):
+            pass
         return reply
 
     return fault
@@ -160,7 +174,7 @@ def garbage(data: bytes = b"\x00\xff not HTTP \r\n\r\n") -> Fault:
     return fault
 
 
-def wait_until(what: Callable[[], bool], timeout: float = 20.0) -> bool:
+def wait_until(what: Callable[[], bool], timeout: float = PATIENCE) -> bool:
     """Ask every 5 ms; True as soon as ``what`` holds, False after ``timeout`` seconds."""
     end = time.monotonic() + timeout
     while not what():

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from tests.contract.fake_vault import FakeVault
+from tests.patience import PATIENCE
 from vaultauthz.config.methods import AppRole, Auth
 from vaultauthz.config.values import (
     KvSecret,
@@ -78,7 +79,7 @@ class House:
         auth: Auth = ROLE,
         stages: Sequence[tuple[str, Session]] = (),
         pace: Pace = FAST,
-        timeout: float = 2.0,
+        timeout: float = PATIENCE,
     ) -> None:
         self.events: list[Event] = []
         self.keeper = Keeper(self.events.append, pace)

@@ -53,7 +53,7 @@ def config(
 ) -> Path:
     """A configuration file for these upstreams; it has its audit log and admin socket in ``folder``."""
     document = {
-        "vault": {"address": vault.address, "timeout": "2s"},
+        "vault": {"address": vault.address, "timeout": "60s"},
         "stages": {"production": approle()},
         "upstreams": dict(UPSTREAMS if upstreams is None else upstreams),
         "audit": {"file": str(folder / "audit.jsonl")},

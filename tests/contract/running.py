@@ -16,6 +16,7 @@ import yaml
 from tests.contract.fake_vault import FakeVault
 from tests.contract.faults import wait_until
 from tests.contract.house import FAST
+from tests.patience import PATIENCE
 from vaultauthz.changes import Changes
 from vaultauthz.config import Config, parse
 from vaultauthz.core.decision import Allowed
@@ -50,7 +51,7 @@ def kv(name: str, **more: Any) -> Settings:
 def settings(vault: FakeVault, **upstreams: Settings) -> Settings:
     """A configuration with one stage; ``pay`` is from the database if nothing is said."""
     return {
-        "vault": {"address": vault.address, "timeout": "2s"},
+        "vault": {"address": vault.address, "timeout": f"{PATIENCE:.0f}s"},
         "stages": {"production": approle()},
         "upstreams": upstreams or {"pay": database("pay")},
     }
@@ -125,7 +126,7 @@ class Running:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.engine.close(3.0)
+        self.engine.close(PATIENCE)
 
 
 class Load:

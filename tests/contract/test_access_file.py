@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.faults import wait_until
+from tests.patience import PATIENCE
 from tests.unit.envoy.access_lines import written
 from tests.unit.envoy.als_entries import PLACE
 from vaultauthz.config.values import Audit
@@ -30,8 +31,6 @@ from vaultauthz.envoy.als import Listeners, Uses, Versions
 from vaultauthz.observe import audit as audit_module
 from vaultauthz.observe.audit import AuditLog
 from vaultauthz.observe.sink import LogFile
-
-PATIENCE = 5.0  # seconds for a stop that has all the time it wants
 
 
 def line(number: int, **changes: object) -> bytes:
@@ -168,11 +167,9 @@ def test_a_stop_reads_what_is_there(house: House) -> None:
 def test_a_stop_has_an_end(house: House) -> None:
     """What could not be read in time is read the next time."""
     house.write(*range(20_000))
-    began = time.monotonic()
-    house.follower.stop(0.05)
-    assert time.monotonic() - began < PATIENCE
+    house.follower.stop(0.0)  # with all of it read by chance, or not
     house.begin()
-    assert wait_until(lambda: set(house.audited()) >= set(range(20_000)), 30)
+    assert wait_until(lambda: set(house.audited()) >= set(range(20_000)))
 
 
 def test_an_orderly_stop_writes_nothing_twice(house: House) -> None:
@@ -183,7 +180,7 @@ def test_an_orderly_stop_writes_nothing_twice(house: House) -> None:
     house.follower.keep()
     house.audit = AuditLog(Audit(house.folder / "audit.jsonl"))
     house.begin()
-    assert wait_until(lambda: len(house.audited()) >= 20_000, 30)
+    assert wait_until(lambda: len(house.audited()) >= 20_000)
     assert house.audited() == list(range(20_000))
 
 
@@ -246,7 +243,8 @@ def test_nothing_is_read_without_room(tmp_path: Path, slow: Slow) -> None:
     slow.has_room = False
     follower = following(path, slow)
     # Only what the thread has opened is known to wait; it looks when there is room.
-    assert not wait_until(lambda: bool(slow.taken), 0.3)
+    time.sleep(0.3)
+    assert not slow.taken
     slow.has_room = True
     assert wait_until(lambda: len(slow.taken) == 1)
     slow.has_room = False
@@ -314,7 +312,7 @@ from vaultauthz.config.values import Audit
 from vaultauthz.observe.audit import AuditLog
 folder = Path(sys.argv[1])
 house = House(folder, AuditLog(Audit(folder / "audit.jsonl")))
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -330,12 +328,12 @@ def test_killed_and_begun_again(tmp_path: Path) -> None:
                 with path.open("ab") as file:
                     file.write(b"".join(line(number) for number in range(total, total + 300)))
                 total += 300
-            assert wait_until(lambda at=lines: _grown(audit, at), 20)  # type: ignore[misc]
+            assert wait_until(lambda at=lines: _grown(audit, at))  # type: ignore[misc]
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait()
     house = House(tmp_path, AuditLog(Audit(audit)))
-    assert wait_until(lambda: set(house.audited()) >= set(range(total)), 20)
+    assert wait_until(lambda: set(house.audited()) >= set(range(total)))
     assert house.follower.stop(PATIENCE)
     again = sum(count - 1 for count in Counter(house.audited()).values())
     sys.stdout.write(f"\n{total} lines, {again} written again\n")

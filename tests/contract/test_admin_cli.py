@@ -20,6 +20,7 @@ import pytest
 
 from tests.contract.admin.conftest import TOKEN, FakeView, serving
 from tests.contract.certificates import Authority
+from tests.patience import PATIENCE
 from vaultauthz.admin import LeaseRow
 from vaultauthz.admin.command import span, table
 from vaultauthz.cli import main
@@ -214,7 +215,7 @@ def test_a_terminal(config: Path, view: FakeView) -> None:
         with contextlib.suppress(OSError):  # its end
             while data := terminal.read1(4096):
                 shown += data
-        assert process.wait(20) == 1
+        assert process.wait(PATIENCE) == 1
     lines = shown.decode().replace("\r\n", "\n").splitlines()
     assert max(map(len, lines)) <= 80
     assert "\x1b" not in shown.decode()
@@ -227,7 +228,7 @@ def test_a_reader_that_leaves(config: Path, view: FakeView) -> None:
     view.rows = [replace(PAY, upstream=f"u{number}") for number in range(5000)]
     done = subprocess.run(
         f"{sys.executable} -m vaultauthz leases -c {config} | head -1",
-        shell=True, capture_output=True, text=True, timeout=20, check=False,
+        shell=True, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.stdout.startswith("UPSTREAM")
     assert done.stderr == ""
@@ -492,7 +493,7 @@ def test_a_shell_sees_the_status(config: Path, view: FakeView) -> None:
         done = subprocess.run(
             [sys.executable, "-m", "vaultauthz", *arguments],
             capture_output=True,
-            timeout=20,
+            timeout=PATIENCE,
             check=False,
         )
         return done.returncode

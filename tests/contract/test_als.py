@@ -15,6 +15,7 @@ from tests.contract.fake_vault import FakeVault
 from tests.contract.faults import wait_until
 from tests.contract.house import FAST
 from tests.contract.running import Running, database, fake, kv, settings
+from tests.patience import PATIENCE
 from tests.unit.envoy.als_entries import NODE, Heard, checked, entry, message
 from vaultauthz.config.values import Listen
 from vaultauthz.core import events
@@ -46,7 +47,7 @@ class Door:
         call = self.channel.stream_unary(
             METHOD, request_serializer=bytes, response_deserializer=bytes
         )
-        answer = call(messages, timeout=20.0)
+        answer = call(messages, timeout=PATIENCE)
         assert isinstance(answer, bytes)
         return answer
 
@@ -98,10 +99,10 @@ def test_a_flood_does_not_keep_checks_waiting(door: Door) -> None:
     check = door.channel.unary_unary(CHECK, request_serializer=bytes, response_deserializer=bytes)
     assert wait_until(lambda: bool(door.heard.accesses))
     for _ in range(100):
-        assert check(b"", timeout=5.0)
+        assert check(b"", timeout=PATIENCE)
     flooding.set()
     for one in streams:
-        one.join(20.0)
+        one.join(PATIENCE)
         assert not one.is_alive()
 
 

@@ -191,7 +191,7 @@ def test_a_credential_process_that_hangs_is_ended(
     """It costs one login its turn and never the stage its worker."""
     from vaultauthz.vault.auth import aws
 
-    monkeypatch.setattr(aws._Process, "TIMEOUT", 1.0)
+    monkeypatch.setattr(aws._Process, "TIMEOUT", 3.0)
     credential_process(tmp_path, f"sleep 600 & echo $! > {tmp_path}/pid; wait")
     error = refused(plugin)
     sleeper = Path("/proc") / (tmp_path / "pid").read_text().strip() / "stat"

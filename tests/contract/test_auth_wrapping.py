@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.contract.fake_http import FakeServer, Heard, Reply, Wire
+from tests.patience import PATIENCE
 from vaultauthz.config.methods import AppRole
 from vaultauthz.config.values import Vault
 from vaultauthz.core.grant import Verdict
@@ -91,7 +92,7 @@ def file(tmp_path: Path) -> Path:
 
 def session(vault: Wrapped, file: Path, memory: Memory | None = None, **ids: Any) -> Session:
     auth = AppRole(secret_id_file=file, secret_id_wrapped=True, **(ids or {"role_id": "r"}))
-    return Session(Vault(vault.server.address, timeout=2.0), auth, boottime, memory)
+    return Session(Vault(vault.server.address, timeout=PATIENCE), auth, boottime, memory)
 
 
 def failure_of(ours: Session) -> VaultError:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
 from tests.unit.audit.logs import used, written
 from vaultauthz import __version__
 
@@ -124,7 +125,7 @@ class Shell:
             env={**kept, "COLUMNS": "100", **environment},
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=PATIENCE,
             check=False,
         )
         return Done(done.returncode, done.stdout, done.stderr)
@@ -199,7 +200,7 @@ class TestUsage:
             env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"},
             stdout=writing,
             stderr=subprocess.PIPE,
-            timeout=20,
+            timeout=PATIENCE,
             check=False,
         )
         os.close(writing)

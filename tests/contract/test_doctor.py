@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +23,8 @@ from tests.contract import faults
 from tests.contract.certificates import Authority, server_context
 from tests.contract.fake_http import Heard, Reply, Wire
 from tests.contract.fake_vault import FakeVault
+from tests.interrupts import interruptible as interruptible  # noqa: PLC0414  a fixture
+from tests.patience import PATIENCE
 from vaultauthz.config import Config, parse
 from vaultauthz.doctor import Asked, run
 from vaultauthz.doctor.facts import Handshake
@@ -371,17 +375,29 @@ class TestCommand:
             **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams},
         )
 
+    @pytest.mark.usefixtures("interruptible")
     @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
     def test_interrupted_it_gives_back_what_it_took(self, bed: Bed, how: signal.Signals) -> None:
         """In the middle of a fetch: token and leases are revoked, no traceback, status 130."""
-        bed.vault.fault(faults.latency(0.5), "creds/b", method="GET")
+        go = threading.Event()
+        bed.vault.fault(faults.held(go), "creds/b", method="GET")
         bed.upstreams = ("a", "b", "c")
-        with self._start(bed, "--fetch") as running:
+        ours, theirs = pty.openpty()
+        with self._start(bed, "--fetch", stderr=theirs) as running:
+            os.close(theirs)
             assert faults.wait_until(
                 lambda: any(heard.path == "creds/b" for heard in bed.vault.heard)
             )
             running.send_signal(how)
-            out, err = running.communicate(timeout=20)
+            err = b""
+            while b"giving back" not in err:  # then it has heard, and not before
+                err += os.read(ours, 65536)
+            go.set()
+            out, _ = running.communicate(timeout=PATIENCE)
+        with contextlib.suppress(OSError):  # on Linux a terminal that was closed is an error
+            while more := os.read(ours, 65536):
+                err += more
+        os.close(ours)
         assert running.returncode == 130
         assert out == b""
         assert b"interrupted; what it had taken is given back" in err
@@ -393,19 +409,19 @@ class TestCommand:
         """On one it is shown and taken away again; in a pipe there is nothing."""
         ours, theirs = pty.openpty()
         with self._start(bed, stderr=theirs) as running:
-            running.communicate(timeout=20)
+            running.communicate(timeout=PATIENCE)
         os.close(theirs)
         shown = os.read(ours, 65536)
         os.close(ours)
         assert b"logging in" in shown
         assert shown.endswith(b"\r\x1b[K")
         with self._start(bed) as running:
-            assert running.communicate(timeout=20)[1] == b""
+            assert running.communicate(timeout=PATIENCE)[1] == b""
 
     def test_a_bad_configuration_is_wrong_usage(self, bed: Bed) -> None:
         """Status 2 and the configuration's own words."""
         bed.more = ", tiemout: 3s"
         with self._start(bed) as running:
-            _, err = running.communicate(timeout=20)
+            _, err = running.communicate(timeout=PATIENCE)
         assert running.returncode == 2
         assert b"vault.tiemout: unknown key" in err

@@ -15,6 +15,7 @@ from tests.contract.faults import wait_until
 from tests.contract.kong import Kong, Route, Server
 from tests.contract.running import approle, fake
 from tests.contract.test_compose import COMPOSE, ROOT, SERVICES
+from tests.patience import PATIENCE
 from vaultauthz.kong import info
 
 KONG: dict[str, str] = SERVICES["kong"]["environment"]
@@ -121,4 +122,4 @@ def test_the_group_may_connect(tmp_path: Path) -> None:
                 assert socket.stat().st_gid == os.getgid()
             finally:
                 server.terminate()
-            assert server.wait(10) == 0
+            assert server.wait(PATIENCE) == 0

@@ -149,7 +149,7 @@ def test_a_terminal_breaks_no_line(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     plain = run("--stage", "prod").out
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setattr(
-        shutil, "get_terminal_size", lambda: __import__("os").terminal_size((40, 9))
+        shutil, "get_terminal_size", lambda **_: __import__("os").terminal_size((40, 9))
     )
     assert run("--stage", "prod").out == plain
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 
@@ -24,6 +25,7 @@ from tests.contract.running import (
     kv,
     settings,
 )
+from tests.patience import PATIENCE
 from vaultauthz.core import events
 from vaultauthz.core.request import Request
 
@@ -120,11 +122,13 @@ def test_the_old_credential_is_used_until_the_new_one_is_there(vault: FakeVault,
     with Running(document, LATER) as running:
         running.wait_ready()
         old = running.sent()
-        vault.fault(faults.latency(0.5), "database/creds/")
+        go = threading.Event()
+        vault.fault(faults.held(go), "database/creds/")
         with Load(running, vault) as load:
             running.reload(new)
-            time.sleep(0.2)
+            assert wait_until(lambda: len(vault.calls("database/creds/")) == 2)
             assert running.sent() == old
+            go.set()
             load.see(2)
             assert vault.is_alive(old)  # it drains
         assert (load.denied, load.dead, len(load.seen)) == ([], [], 2)
@@ -282,7 +286,7 @@ def test_what_is_dropped_drains(vault: FakeVault) -> None:
         time.sleep(0.5)
         assert vault.is_alive(user)
         assert vault.calls("revoke") == []
-        assert running.engine.close(3.0)
+        assert running.engine.close(PATIENCE)
     assert not vault.is_alive(user)
 
 
@@ -304,10 +308,12 @@ def test_what_is_dropped_and_added_again_gets_a_new_lease(vault: FakeVault) -> N
 def test_what_is_dropped_while_its_login_is_out_leaves_no_lease(vault: FakeVault) -> None:
     """The answer comes for nobody and is revoked."""
     both = settings(vault, pay=database("pay"), geo=database("geo"))
-    vault.fault(faults.latency(0.5), "database/creds/geo")
+    go = threading.Event()
+    vault.fault(faults.held(go), "database/creds/geo")
     with Running(both) as running:
         assert wait_until(lambda: len(vault.calls("database/creds/geo")) == 1)
         running.reload(settings(vault))
+        go.set()
         assert wait_until(lambda: len(vault.issued) == 2)
         assert wait_until(lambda: len(vault.live_leases()) == 1)
         running.settle()
@@ -318,20 +324,22 @@ def test_what_is_dropped_while_its_renewal_waits_is_revoked(vault: FakeVault) ->
     names = ("a", "b", "c")  # three workers for leases
     for name in names:
         vault.set_creds(f"database/creds/{name}")
-    vault.set_creds("database/creds/geo", ttl=3.0)
+    vault.set_creds("database/creds/geo", ttl=6.0)
     hung = {name: database(name) for name in names}
     document = settings(vault, pay=database("pay"), geo=database("geo"), **hung)
     with Running(document) as running:
         running.wait_ready()
         user = running.sent("geo")
         geo = running.engine.keeper._stages["production"].leases["geo"]
-        rule = vault.fault(faults.latency(2.6), "database/creds/")
+        go = threading.Event()
+        rule = vault.fault(faults.held(go), "database/creds/")
         for name in names:
             running.engine.keeper.rotate(name)
         assert wait_until(lambda: geo.machine.state.value == "renewing")
         assert vault.is_alive(user)
         running.reload(settings(vault, pay=database("pay"), **hung))
         rule.times = 0
+        go.set()
         running.settle()
         # Where its time was up first: that began for us before it began for Vault.
         assert wait_until(lambda: not vault.is_alive(user))

@@ -27,6 +27,7 @@ from tests.contract.running import (
     settings,
     two_stages,
 )
+from tests.patience import PATIENCE
 from vaultauthz.core import events
 from vaultauthz.core.events import Event
 from vaultauthz.core.request import Request
@@ -92,7 +93,7 @@ def test_a_stage_that_is_dropped_and_added_again_at_once(vault: FakeVault) -> No
         running.settle()
         assert len(vault.live_tokens()) == 2
         assert wait_until(lambda: running.threads() == threads)
-        assert running.engine.close(3.0)
+        assert running.engine.close(PATIENCE)
     assert (vault.live_tokens(), vault.live_leases()) == ([], [])
 
 
@@ -104,7 +105,7 @@ def test_stop_while_a_stage_drains_revokes_it_too(vault: FakeVault) -> None:
         running.reload(two_stages(vault))
         running.wait_ready()
         assert wait_until(lambda: len(vault.live_tokens()) == 3)
-        assert running.engine.close(3.0)
+        assert running.engine.close(PATIENCE)
         assert running.threads() == []
     assert (vault.live_tokens(), vault.live_leases()) == ([], [])
 
@@ -150,7 +151,7 @@ def test_another_role_logs_in_anew_and_the_leases_move(vault: FakeVault) -> None
 
 def test_a_login_that_is_refused_leaves_the_old_one(vault: FakeVault) -> None:
     """The old token goes on, its leases are renewed; the refused one is tried once."""
-    vault.set_creds("database/creds/pay", ttl=2.0)
+    vault.set_creds("database/creds/pay", ttl=4.0)
     document = settings(vault)
     broken = changed(document, lambda d: d["stages"].update(production=approle("wrong")))
     with Running(document) as running:
@@ -164,14 +165,14 @@ def test_a_login_that_is_refused_leaves_the_old_one(vault: FakeVault) -> None:
         assert len(vault.calls("/login")) == 2
         running.reload(document)
         assert wait_until(lambda: len(vault.live_tokens()) == 2)
-        assert running.engine.close(3.0)
+        assert running.engine.close(PATIENCE)
     assert old.accessor in {e.lease_id for e in running.named(events.TOKEN_REVOKED)}
     assert vault.live_tokens() == []
 
 
 def test_another_way_to_the_same_vault(vault: FakeVault) -> None:
     """Nobody logs in or fetches again, and the next calls go the new way."""
-    vault.set_approle(token_ttl=4.0)
+    vault.set_approle(token_ttl=6.0)
     document = settings(vault)
     with Running(document) as running:
         running.wait_ready()
@@ -184,13 +185,13 @@ def test_another_way_to_the_same_vault(vault: FakeVault) -> None:
         assert stage.session._vault.timeout == 9.0
         assert wait_until(lambda: bool(vault.calls("renew-self")))
         assert (running.sent(), len(vault.calls("login"))) == (old, calls)
-        assert running.engine.close(3.0)
+        assert running.engine.close(PATIENCE)
     assert (vault.live_tokens(), vault.live_leases()) == ([], [])
 
 
 def test_another_vault(vault: FakeVault, other: FakeVault) -> None:
     """Leases move there; the old ones and the old token are revoked where they are known."""
-    vault.set_approle(token_ttl=4.0)
+    vault.set_approle(token_ttl=6.0)
     document = settings(vault)
     with Running(document) as running:
         running.wait_ready()
@@ -206,7 +207,7 @@ def test_another_vault(vault: FakeVault, other: FakeVault) -> None:
             heard.body["lease_id"] for heard in vault.calls("sys/leases/revoke")
         ]
         assert other.calls("revoke") == []
-        assert running.engine.close(3.0)
+        assert running.engine.close(PATIENCE)
     assert (other.live_tokens(), other.live_leases()) == ([], [])
 
 
@@ -286,7 +287,7 @@ def test_stop_just_after_another_kind_of_login(
         running.engine.keeper.rotate("pay")  # one lease of each login; the other moves later
         assert wait_until(lambda: len({lease.accessor for lease in vault.live_leases()}) == 2)
         assert tokens
-        assert running.engine.close(3.0)
+        assert running.engine.close(PATIENCE)
         assert vault.live_leases() == []
         assert [token.accessor for token in vault.live_tokens()] == [foreign]
         assert running.threads() == []
@@ -331,7 +332,7 @@ def test_a_reload_after_the_end_does_nothing(vault: FakeVault) -> None:
     """No thread, no login: whoever closes has the last word."""
     with Running(settings(vault)) as running:
         running.wait_ready()
-        assert running.engine.close(3.0)
+        assert running.engine.close(PATIENCE)
         calls = len(vault.heard)
         assert not running.reload(two_stages(vault))
         time.sleep(0.2)
@@ -355,7 +356,7 @@ def test_reloads_and_the_end_at_the_same_time(vault: FakeVault, after: float) ->
         thread = threading.Thread(target=reload, daemon=True)
         thread.start()
         time.sleep(after)
-        assert running.engine.close(3.0)
+        assert running.engine.close(PATIENCE)
         calls = len(vault.heard)
         time.sleep(0.05)
         stop.set()

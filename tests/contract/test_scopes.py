@@ -25,6 +25,7 @@ from tests.contract import faults
 from tests.contract.fake_vault import FakeVault
 from tests.contract.faults import wait_until
 from tests.contract.house import FAST, ROLE, STAGE, House, database, write
+from tests.patience import PATIENCE
 from vaultauthz import config
 from vaultauthz._pb.ext_authz_pb2 import CheckRequest, CheckResponse
 from vaultauthz.broker import Binding, Broker, Table
@@ -49,7 +50,8 @@ from vaultauthz.leases.lease_runner import LeaseRunner
 
 CREDS = "database/creds/pay"
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
-LONG = 20.0  # seconds; whoever waits so long is stuck
+LONG = PATIENCE
+ENDLESS = 3600.0  # seconds; a test that waits for that is ended by pytest
 QUICK = replace(FAST, drain=0.1)
 SLOW = Pace(drain=0.4, backoff_floor=30.0, backoff_cap=60.0)  # what fails is not tried again
 
@@ -80,7 +82,7 @@ class Bed:
         *,
         auth: Auth = ROLE,
         pace: Pace = QUICK,
-        timeout: float = 5.0,
+        timeout: float = PATIENCE,
         **more: Any,
     ) -> None:
         self.vault = vault
@@ -369,9 +371,19 @@ def test_who_waits_for_room_gets_it_as_soon_as_there_is_some(vault: FakeVault) -
 
 def test_who_is_being_waited_for_does_not_make_room(vault: FakeVault) -> None:
     """More callers at once than there is room for: the first get theirs, the others are told."""
-    vault.fault(faults.latency(0.3), CREDS)
+    go = threading.Event()
+    vault.fault(faults.held(go), CREDS)
     with Bed(vault, "caller", max_callers=3) as bed:
-        answers = at_once(9, lambda number: bed.ask(f"p{number}"))
+
+        def ask(number: int) -> Decision:
+            decision = bed.start(f"p{number}")
+            if isinstance(decision, Later):
+                return decision.wait()
+            if len(bed.recorded) == 6:  # the last that is told: now the first may have theirs
+                go.set()
+            return decision
+
+        answers = at_once(9, ask)
         denied = Counter(reason_of(each) for each in answers if isinstance(each, Denied))
         assert denied == {"overloaded": 6}
         assert len({user_of(each) for each in answers if isinstance(each, Allowed)}) == 3
@@ -382,7 +394,7 @@ def test_who_is_being_waited_for_does_not_make_room(vault: FakeVault) -> None:
 
 def test_what_is_idle_is_given_back_and_what_is_used_stays(vault: FakeVault) -> None:
     """The idle one is revoked; asked for again, there is a new one."""
-    with Bed(vault, "caller", idle=0.4) as bed:
+    with Bed(vault, "caller", idle=2.0) as bed:
         kept, idle = bed.user("ann"), bed.user("bob")
         assert wait_until(lambda: bed.user("ann") == kept and not vault.is_alive(idle))
         assert vault.is_alive(kept)
@@ -391,8 +403,8 @@ def test_what_is_idle_is_given_back_and_what_is_used_stays(vault: FakeVault) -> 
 
 def test_who_waits_is_not_idle(vault: FakeVault) -> None:
     """Vault takes longer than `idle`: the lease that is waited for is not given up."""
-    vault.fault(faults.latency(0.6), CREDS)
-    with Bed(vault, "caller", idle=0.1) as bed:
+    vault.fault(faults.latency(2.5), CREDS)
+    with Bed(vault, "caller", idle=1.5) as bed:
         assert vault.is_alive(bed.user())
 
 
@@ -461,7 +473,7 @@ def test_the_timers_of_answered_requests_go_when_their_time_comes(
         at_once(10, lambda number: [bed.ask(f"p{number}-{n}", 0.3) for n in range(10)])
         assert wait_until(lambda: bed.nothing_left() and not alive(vault))
         heap = bed.keeper._agenda._heap
-        assert wait_until(lambda: not [e for e in tuple(heap) if isinstance(e[2], Timer)], 5)
+        assert wait_until(lambda: not [e for e in tuple(heap) if isinstance(e[2], Timer)])
     assert "went wrong" not in caplog.text
 
 
@@ -471,11 +483,10 @@ def test_the_timers_of_answered_requests_go_when_their_time_comes(
 @pytest.mark.parametrize("per", ["caller", "request"])
 def test_a_request_waits_until_its_deadline_and_no_longer(vault: FakeVault, per: str) -> None:
     """Then it is 503 no_credential, with a Retry-After; Vault is as slow as ever."""
-    vault.fault(faults.latency(3.0), CREDS)
+    vault.fault(faults.hang(), CREDS)
     with Bed(vault, per) as bed:
-        began = time.monotonic()
         answers = at_once(5, lambda _: bed.ask(wait=0.1))
-        assert time.monotonic() - began < 2.5
+        assert bed.house.named(events.FAILED, "pay") == []  # nobody has waited for that call
         assert {reason_of(answer) for answer in answers} == {"no_credential"}
         assert all(retry_after_of(answer) >= 1 for answer in answers)
         assert bed.scope._waiters == 0
@@ -484,10 +495,14 @@ def test_a_request_waits_until_its_deadline_and_no_longer(vault: FakeVault, per:
 
 def test_who_comes_later_waits_for_the_call_that_is_out(vault: FakeVault) -> None:
     """One gives up, the next gets what the first had asked for, from the same call."""
-    vault.fault(faults.latency(0.4), CREDS)
+    go = threading.Event()
+    vault.fault(faults.held(go), CREDS)
     with Bed(vault, "caller") as bed:
         assert reason_of(bed.ask(wait=0.1)) == "no_credential"
-        assert bed.user()
+        later = bed.start()
+        go.set()
+        assert isinstance(later, Later)
+        assert user_of(later.wait())
         assert issued(vault) == 1
 
 
@@ -498,14 +513,20 @@ def test_deadline_and_answer_race_to_one_answer(vault: FakeVault, per: str) -> N
     with Bed(vault, per, hold=0.1, idle=0.1) as bed:
         seen: Counter[str] = Counter()
 
-        def ask(turn: int, number: int) -> Decision:
-            return bed.ask(f"p{turn}-{number}", 0.05 + number / 60)
+        turns = itertools.count()
 
-        for turn in range(3):
+        def ask(turn: int, number: int) -> Decision:
+            slower = 2 ** max(0, turn - 2)  # on a slow machine the race is a longer one
+            return bed.ask(f"p{turn}-{number}", slower * (0.05 + number / 60))
+
+        def both_came() -> bool:
+            turn = next(turns)
             answers = at_once(12, partial(ask, turn))
             seen.update("allowed" if a.allowed else reason_of(a) for a in answers)
-        assert set(seen) == {"allowed", "no_credential"}
-        assert len(bed.recorded) == 36
+            return turn >= 2 and set(seen) == {"allowed", "no_credential"}
+
+        assert wait_until(both_came)
+        assert len(bed.recorded) == 12 * next(turns)
         users = [user_of(d) for _, d in bed.recorded if isinstance(d, Allowed)]
         assert len(users) == len(set(users))
         assert wait_until(bed.nothing_left)
@@ -516,11 +537,13 @@ def test_deadline_and_answer_race_to_one_answer(vault: FakeVault, per: str) -> N
 def test_no_more_wait_than_may(vault: FakeVault, per: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One too many is told so at once, and Vault is not asked on its behalf; then there is room."""
     monkeypatch.setattr(scopes, "MAX_WAITING", 5)
-    vault.fault(faults.latency(0.2), CREDS)
+    go = threading.Event()
+    vault.fault(faults.held(go), CREDS)
     with Bed(vault, per) as bed:
         promised = [bed.start(f"p{number}") for number in range(5)]
         assert reason_of(bed.ask("late")) == "overloaded"
         assert len(bed.stage.scoped) == 5
+        go.set()
         assert all(isinstance(each, Later) for each in promised)
         assert len({user_of(p.wait()) for p in promised if isinstance(p, Later)}) == 5
         assert issued(vault) == 5
@@ -535,7 +558,7 @@ def test_who_has_a_credential_is_served_while_too_many_wait(
     with Bed(vault, "caller") as bed:
         user = bed.user()
         vault.fault(faults.hang(), CREDS)
-        waiting = bed.start("bob", 0.3)
+        waiting = bed.start("bob", 3.0)
         assert reason_of(bed.ask("bob")) == reason_of(bed.ask("cid")) == "overloaded"
         assert bed.user() == user
         assert isinstance(waiting, Later)
@@ -554,10 +577,12 @@ def test_a_recorder_that_breaks_denies_its_check_and_no_other(vault: FakeVault, 
             return record(request, decision)
 
         bed.broker._record = clumsy
-        vault.fault(faults.latency(0.2), CREDS)
+        go = threading.Event()
+        vault.fault(faults.held(go), CREDS)
         promised = [
             bed.broker.start(replace(request_of(), request_id=name)) for name in ("bad", "good")
         ]
+        go.set()
         bad, good = [each.wait() for each in promised if isinstance(each, Later)]
         assert reason_of(bad) == "internal"
         assert user_of(good)
@@ -571,9 +596,8 @@ def test_a_refused_caller_is_told_at_once_and_vault_left_alone(vault: FakeVault)
     """All that wait hear it, those that come after it too; one call until the backoff is over."""
     with Bed(vault, "caller", pace=SLOW) as bed:
         vault.deny(CREDS)
-        began = time.monotonic()
-        answers = at_once(8, lambda _: bed.ask()) + [bed.ask() for _ in range(50)]
-        assert time.monotonic() - began < LONG / 2
+        answers = at_once(8, lambda _: bed.ask(wait=ENDLESS))
+        answers += [bed.ask(wait=ENDLESS) for _ in range(50)]
         assert {reason_of(answer) for answer in answers} == {"no_credential"}
         assert all(1 < retry_after_of(answer) <= 60 for answer in answers)
         assert issued(vault) == 1
@@ -595,7 +619,7 @@ def test_when_vault_gives_again_there_are_credentials_again(
     vault: FakeVault, per: str, how: str
 ) -> None:
     """Denied, unreachable, failing or with a field missing: the first request after it works."""
-    with Bed(vault, per, hold=0.2) as bed:
+    with Bed(vault, per, hold=2.0) as bed:
         if how == "denied":
             vault.deny(CREDS)
         elif how == "away":
@@ -632,11 +656,12 @@ def test_a_caller_keeps_his_credential_while_vault_is_away(vault: FakeVault) -> 
 
 
 def test_callers_leases_are_renewed(vault: FakeVault) -> None:
-    """A lease of a second is the same one long after it would have ended."""
-    vault.set_creds(CREDS, ttl=1.0)
+    """A lease of three seconds is the same one after it would have ended."""
+    vault.set_creds(CREDS, ttl=3.0)
     with Bed(vault, "caller") as bed:
         user = bed.user()
-        time.sleep(1.4)
+        # Each at 60 % of its time at the earliest.
+        assert wait_until(lambda: len(bed.house.named(events.RENEWED, "pay")) == 2)
         assert bed.user() == user
         assert vault.is_alive(user)
 
@@ -670,15 +695,13 @@ def test_callers_leases_move_to_a_new_login(vault: FakeVault) -> None:
 
 def test_a_request_s_lease_outlives_the_login_that_is_replaced(vault: FakeVault) -> None:
     """The old token is kept until `hold` is over."""
-    with Bed(vault, "request", hold=1.5) as bed:
+    with Bed(vault, "request", hold=4.0) as bed:
         user = bed.user()
         bed.keeper.deliver(bed.stage.login, Rotate())
         assert wait_until(lambda: len(vault.live_tokens()) == 2)
         bed.keeper.rotate("geo")  # else it would move some time within a minute
-        until = time.monotonic() + 0.7
-        while time.monotonic() < until:
-            assert vault.is_alive(user)
-            time.sleep(0.05)
+        assert wait_until(lambda: bool(bed.house.named(events.REVOKED, "geo")))
+        assert vault.is_alive(user)
         assert wait_until(lambda: not vault.is_alive(user) and len(vault.live_tokens()) == 1)
 
 
@@ -714,20 +737,28 @@ def test_at_the_end_who_waits_is_answered_and_everything_revoked(
     with Bed(vault, per, auth=auth, hold=60.0) as bed:
         for number in range(5):
             bed.user(f"p{number}")
-        vault.fault(faults.latency(0.4), CREDS)
+        go = threading.Event()
+        vault.fault(faults.held(go), CREDS)
         promised = [bed.start(f"w{number}") for number in range(10)]
         assert wait_until(lambda: issued(vault) >= 8)
-        assert bed.keeper.stop()
+
+        def answer_then() -> None:
+            wait_until(lambda: bed.keeper._stopping)
+            with bed.keeper.lock:  # which the stop has until everybody is told
+                go.set()
+
+        threading.Thread(target=answer_then).start()
+        assert bed.keeper.stop(PATIENCE)
         answers = [each.wait() for each in promised if isinstance(each, Later)]
         assert [reason_of(answer) for answer in answers] == ["no_credential"] * 10
-        assert wait_until(lambda: vault.live_leases() == [], 2)
+        assert wait_until(lambda: vault.live_leases() == [])
         assert reason_of(bed.ask("p0")) == reason_of(bed.ask("new")) == "no_credential"
-        assert bed.house.alive() == []
+        assert wait_until(lambda: bed.house.alive() == [])
     assert len(vault.live_tokens()) == (0 if whose == "own" else 1)
 
 
 ENGINE = """
-vault: {{address: "{address}", timeout: 5s}}
+vault: {{address: "{address}", timeout: 60s}}
 stages:
   production: {{auth: {{method: approle, role_id: gateway, secret_id_file: secret_id}}}}
 upstreams:
@@ -854,14 +885,14 @@ def test_a_reload_answers_who_waits_for_what_it_drops(
     bed = Reloads(vault, tmp_path, f"per: {per}")
     with bed.engine:
         assert wait_until(lambda: bed.ask("first").allowed)
-        vault.fault(faults.latency(0.3), CREDS)
-        promised = bed.engine.start_check(request_of())
+        go = threading.Event()
+        vault.fault(faults.held(go), CREDS)
+        promised = bed.engine.start_check(request_of(wait=ENDLESS))
         assert wait_until(lambda: issued(vault) == 2)
         bed.reload(f"per: {per}", path="database/creds/geo")
         assert isinstance(promised, Later)
-        began = time.monotonic()
         promised.wait()
-        assert time.monotonic() - began < LONG / 2
+        go.set()
         assert wait_until(lambda: not alive(vault) or per == "request")
         assert user_of(bed.ask())
     assert vault.live_leases() == []
@@ -910,9 +941,11 @@ def test_a_request_s_lease_is_revoked_when_hold_is_over(vault: FakeVault) -> Non
 
 def test_a_request_that_gave_up_leaves_no_lease_behind(vault: FakeVault) -> None:
     """It comes when nobody wants it any more, and is revoked."""
-    vault.fault(faults.latency(0.4), CREDS)
+    go = threading.Event()
+    vault.fault(faults.held(go), CREDS)
     with Bed(vault, "request", hold=60.0) as bed:
         assert reason_of(bed.ask(wait=0.1)) == "no_credential"
+        go.set()
         assert wait_until(lambda: len(vault.issued) == 2)  # geo's, and this
         assert wait_until(lambda: not alive(vault))
         assert wait_until(bed.nothing_left)
@@ -921,12 +954,14 @@ def test_a_request_that_gave_up_leaves_no_lease_behind(vault: FakeVault) -> None
 
 def test_requests_that_gave_up_before_their_turn_are_not_asked_for(vault: FakeVault) -> None:
     """Of a hundred that gave up, Vault hears of those that were out, and of no other."""
-    vault.fault(faults.latency(0.4), CREDS)
+    go = threading.Event()
+    vault.fault(faults.held(go), CREDS)
     with Bed(vault, "request") as bed:
         promised = [bed.start(wait=0.2) for _ in range(100)]
         for each in promised:
             assert isinstance(each, Later)
             assert reason_of(each.wait()) == "no_credential"
+        go.set()
         assert wait_until(bed.nothing_left)
         assert issued(vault) <= 3
 
@@ -934,7 +969,7 @@ def test_requests_that_gave_up_before_their_turn_are_not_asked_for(vault: FakeVa
 def test_no_more_are_out_than_may(vault: FakeVault, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then it is overloaded, without a call; and there is room again when they are revoked."""
     monkeypatch.setattr(scopes, "MAX_OUTSTANDING", 4)
-    with Bed(vault, "request", hold=0.4) as bed:
+    with Bed(vault, "request", hold=3.0) as bed:
         users = [bed.user() for _ in range(4)]
         denied = bed.ask()
         assert (reason_of(denied), issued(vault)) == ("overloaded", 4)
@@ -1041,14 +1076,16 @@ def test_others_are_answered_while_a_hundred_wait(
     with Bed(vault, per) as bed, door(bed, transport) as gateway:
         vault.fault(faults.hang(), CREDS)
         gateway.status("geo")
-        waiting = [gateway.future("pay", f"p{number}", 2.0) for number in range(100)]
-        assert wait_until(lambda: gateway.promised() >= 64)
-        began = time.monotonic()
-        served = 0
-        while time.monotonic() - began < 0.4:
-            assert gateway.status("geo", timeout=1.0) == 200
-            served += 1
-        assert served >= 20
+        for deadline in (4.0, 16.0, 48.0):  # the later ones are for a machine that is busy
+            waiting = [gateway.future("pay", f"p{number}", deadline) for number in range(100)]
+            wait_until(lambda: gateway.promised() >= 64, deadline)
+            served = 0
+            while gateway.promised() >= 64:
+                assert gateway.status("geo") == 200
+                served += 1
+            if served >= 5 and not any(future.exception() for future in waiting):
+                break
+        assert served >= 5
         answers = [future.result() for future in waiting]
         assert {status_of(answer) for answer in answers} == {503}
         late = Counter(error_of(answer) for answer in answers)
@@ -1077,18 +1114,24 @@ def test_each_caller_gets_its_own_over_a_socket(vault: FakeVault, transport: str
 @both
 def test_a_client_that_goes_away_hurts_nobody(vault: FakeVault, transport: str) -> None:
     """Calls are cancelled or their channel closed while they wait; the next are answered."""
-    vault.fault(faults.latency(0.3), CREDS)
     with Bed(vault, "caller") as bed, door(bed, transport) as gateway:
         for turn in range(3):
+            vault.heal()
+            go = threading.Event()
+            vault.fault(faults.held(go), CREDS)
             futures = [gateway.future("pay", f"p{turn}") for _ in range(10)]
             assert wait_until(lambda: gateway.promised() > 0)
             for future in futures[turn:]:
                 future.cancel()
+            go.set()
             assert [status_of(future.result()) for future in futures[:turn]] == [200] * turn
+        go = threading.Event()
+        vault.fault(faults.held(go), CREDS)
         with grpc.insecure_channel(f"127.0.0.1:{gateway.server.port}") as brief:
             call = brief.unary_unary(CHECK, bytes, bytes)
             futures = [call.future(message("pay", f"q{number}")) for number in range(3)]
             assert wait_until(lambda: gateway.promised() > 0)
+        go.set()
         assert gateway.status("pay", "p9") == 200
         assert wait_until(lambda: gateway.promised() == bed.scope._waiters == 0)
 
@@ -1098,7 +1141,7 @@ def test_envoy_s_patience_is_the_deadline(vault: FakeVault, transport: str) -> N
     """It is answered before Envoy gives up, so that the client is told why."""
     vault.fault(faults.hang(), CREDS)
     with Bed(vault, "caller") as bed, door(bed, transport) as gateway:
-        for timeout in (0.3, 0.6):
+        for timeout in (1.0, 3.0):
             response = gateway.future("pay", "ann", timeout).result()
             headers = {o.header.key: o.header.value for o in response.denied_response.headers}
             assert error_of(response) == "no_credential"
@@ -1109,9 +1152,11 @@ def test_envoy_s_patience_is_the_deadline(vault: FakeVault, transport: str) -> N
 def test_a_stop_lets_waiting_checks_have_their_answer(vault: FakeVault, transport: str) -> None:
     """It comes within the grace, and the call is answered with it."""
     with Bed(vault, "caller") as bed, door(bed, transport, stopped=True) as gateway:
-        vault.fault(faults.latency(0.3), CREDS)
+        go = threading.Event()
+        vault.fault(faults.held(go), CREDS)
         futures = [gateway.future("pay", f"p{number}") for number in range(3)]
         assert wait_until(lambda: gateway.promised() == 3)
+        threading.Timer(0.3, go.set).start()
         gateway.server.stop(LONG)
         assert [status_of(future.result()) for future in futures] == [200] * 3
 
@@ -1121,11 +1166,9 @@ def test_a_stop_denies_the_checks_that_wait_too_long(vault: FakeVault, transport
     """A denial, not a call that failed: Envoy's failure mode may let requests through."""
     with Bed(vault, "caller") as bed, door(bed, transport, stopped=True) as gateway:
         vault.fault(faults.hang(), CREDS)
-        futures = [gateway.future("pay", f"p{number}") for number in range(20)]
+        futures = [gateway.future("pay", f"p{number}", ENDLESS) for number in range(20)]
         assert wait_until(lambda: gateway.promised() == 20)
-        began = time.monotonic()
         gateway.server.stop(0.5)
-        assert time.monotonic() - began < 5.0
         assert [status_of(future.result()) for future in futures] == [503] * 20
 
 
@@ -1134,9 +1177,7 @@ def test_a_stop_without_anybody_waiting_is_quick(vault: FakeVault, transport: st
     """It does not use its grace up."""
     with Bed(vault, "caller") as bed, door(bed, transport, stopped=True) as gateway:
         assert gateway.status("pay", "ann") == 200
-        began = time.monotonic()
-        gateway.server.stop(LONG)
-        assert time.monotonic() - began < LONG / 2
+        gateway.server.stop(ENDLESS)
 
 
 @both
@@ -1144,7 +1185,8 @@ def test_an_answer_that_breaks_fails_its_call_and_no_other(
     vault: FakeVault, transport: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An error of ours behind the wait; the log names its type, not its text."""
-    vault.fault(faults.latency(0.3), CREDS)
+    go = threading.Event()
+    vault.fault(faults.held(go), CREDS)
     with Bed(vault, "caller") as bed, door(bed, transport) as gateway:
         check: Any = bed.broker.start
         broken = itertools.count()
@@ -1161,6 +1203,8 @@ def test_an_answer_that_breaks_fails_its_call_and_no_other(
         answer = (methods[0] if transport == "native" else methods[CHECK]).answer
         answer.__self__._check = start
         futures: Sequence[Any] = [gateway.future("pay", "ann") for _ in range(3)]
+        assert wait_until(lambda: gateway.promised() == 3)
+        go.set()
         codes = Counter(future.code() for future in futures)
         assert codes == {grpc.StatusCode.OK: 2, grpc.StatusCode.INTERNAL: 1}
         assert gateway.status("pay", "ann") == 200

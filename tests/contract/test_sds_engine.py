@@ -21,6 +21,7 @@ from tests.contract.running import (
     settings,
     two_stages,
 )
+from tests.patience import PATIENCE
 from vaultauthz._pb.discovery_pb2 import Secret
 from vaultauthz.core import events
 from vaultauthz.envoy.sds.secrets import Secrets
@@ -47,7 +48,7 @@ class Once(Running):
 
     def __exit__(self, *_: object) -> None:
         if not self.engine._closed:
-            self.engine.close(3.0)
+            self.engine.close(PATIENCE)
 
 
 class TestTheEnd:

@@ -180,7 +180,7 @@ def test_a_client_that_does_not_read(listen: Listen) -> None:
     ):
         line.send(b"a")
         seen = -1
-        while made != seen:  # until nothing moves any more
+        while made != seen or not made:  # until nothing moves any more
             seen = made
             threading.Event().wait(0.2)
         assert 0 < made < 400  # 20 MB; grpc's windows are some MB on loopback

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 
 from tests.contract.certificates import Authority, server_context
 from tests.contract.fake_vault import FakeVault
+from tests.patience import PATIENCE
 from vaultauthz.config.methods import AppRole
 from vaultauthz.config.values import PathSecret, Tls, Vault
 from vaultauthz.core.grant import Grant, Verdict
@@ -264,7 +265,7 @@ def test_a_unix_socket_is_an_address(tmp_path: Path) -> None:
     with FakeVault(unix=tmp_path / "agent.sock") as vault:
         vault.set_approle()
         vault.set_creds("database/creds/pay")
-        ours = session(Vault(vault.address, timeout=2.0))
+        ours = session(Vault(vault.address, timeout=PATIENCE))
         grant = ours.login()
         source = PathSecret("database/creds/pay")
 

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests.integration.gateway_bed import FLUSH
+from tests.patience import PATIENCE
 from vaultauthz import service as service_module
 from vaultauthz.config.load import parse
 from vaultauthz.config.values import Config
@@ -43,7 +44,7 @@ path "als/*" { capabilities = ["read"] }
 path "sys/leases/revoke" { capabilities = ["update"] }
 """
 CONFIG: Final = """
-vault: {{address: "{vault}", timeout: 2s}}
+vault: {{address: "{vault}", timeout: 20s}}
 stages: {{production: {{auth: {{method: approle, role_id: {role}, secret_id_file: {folder}/secret_id}}}}}}
 upstreams:
   reports:
@@ -121,7 +122,7 @@ class AlsBed:
 
     def get(self, path: str) -> tuple[int, dict[str, Any]]:
         """GET through Envoy: the status, and the body if it is JSON."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         connection.request("GET", path)
         response = connection.getresponse()
         text = response.read()
@@ -152,7 +153,7 @@ class AlsBed:
 
     def audited(self, event: str, **values: str) -> list[dict[str, Any]]:
         """The same, once there is one."""
-        assert wait_for(lambda: bool(self.audit(event, **values)), 10), self.audit(event)
+        assert wait_for(lambda: bool(self.audit(event, **values)), PATIENCE), self.audit(event)
         return self.audit(event, **values)
 
     def count(self, name: str, **labels: str) -> float:
@@ -170,7 +171,7 @@ class AlsBed:
                 parts.enter_context(upstream)
             parts.callback(self.service.stop)
             self.service.start()
-            assert wait_for(lambda: self.service.engine.ready, 10)
+            assert wait_for(lambda: self.service.engine.ready, PATIENCE)
             parts.callback(self.envoy.kill)
             self.envoy.start()
             self._parts = parts.pop_all()
@@ -228,7 +229,7 @@ def _access_log() -> dict[str, Any]:
 
 
 def _ext_authz() -> dict[str, Any]:
-    service = {"timeout": "2s", "envoy_grpc": {"cluster_name": "vaultauthz"}}
+    service = {"timeout": "20s", "envoy_grpc": {"cluster_name": "vaultauthz"}}
     kind = "extensions.filters.http.ext_authz.v3.ExtAuthz"
     return _typed(
         "envoy.filters.http.ext_authz", kind, transport_api_version="V3", grpc_service=service

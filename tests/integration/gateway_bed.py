@@ -24,11 +24,12 @@ import h2.events
 import requests
 import yaml
 
+from tests.patience import PATIENCE
 from vaultauthz.demo.parts import Envoy, Seen, Upstream, echo, free_port, wait_for
 
 FILE: Final = Path(__file__).parents[2] / "envoy" / "ext_authz.yaml"
 LISTENERS: Final = ("strict", "raw", "careless")
-TIMEOUT: Final = 10.0
+TIMEOUT: Final = PATIENCE
 TRACE: Final = "x-trace"
 _EXT_AUTHZ: Final = "envoy.filters.http.ext_authz"
 
@@ -150,7 +151,7 @@ class GatewayBed:
 
     def healthy(self) -> bool:
         """Whether Envoy's own health check of us succeeds."""
-        answer = requests.get(f"{self.envoy.admin}/clusters?format=json", timeout=5).json()
+        answer = requests.get(f"{self.envoy.admin}/clusters?format=json", timeout=TIMEOUT).json()
         (ours,) = [c for c in answer["cluster_statuses"] if c["name"] == "vaultauthz"]
         (host,) = ours["host_statuses"]
         return "failed_active_health_check" not in host["health_status"]
@@ -238,6 +239,7 @@ def _listener(shipped: dict[str, Any], name: str, port: int, routes: list[Route]
     ours = [_virtual_host(host, [r for r in routes if r.host == host]) for host in names]
     manager["route_config"]["virtual_hosts"] = [*ours, unknown]
     (asking,) = [f["typed_config"] for f in manager["http_filters"] if f["name"] == _EXT_AUTHZ]
+    asking["grpc_service"]["timeout"] = "3s"  # for a machine that is busy; and a test waits for it
     # The file is for the configuration beside it, and tests have others.
     asking["decoder_header_mutation_rules"] = {"disallow_is_error": True}
     asking["metadata_context_namespaces"] = ["envoy.filters.http.jwt_authn"]

@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 import requests
 
+from tests.patience import PATIENCE
 from vaultauthz.cli import main
 from vaultauthz.config import Config, load
 from vaultauthz.demo.parts import OpenBao, Postgres, binaries
@@ -135,7 +136,7 @@ class Bed:
             f"{self.bao.address}/v1/{path}",
             json=body,
             headers={"X-Vault-Token": token},
-            timeout=10,
+            timeout=PATIENCE,
             allow_redirects=False,
         )
 

@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 
 import grpc
 
+from tests.patience import PATIENCE
 from vaultauthz._pb.ext_authz_pb2 import CheckRequest, CheckResponse
 from vaultauthz._pb.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from vaultauthz.demo.client import Reply, get_unix
@@ -22,7 +23,7 @@ from vaultauthz.demo.parts import Process, wait_for
 
 CHECK: Final = "/envoy.service.auth.v3.Authorization/Check"
 HEALTH: Final = "/grpc.health.v1.Health/Check"
-TIMEOUT: Final = 10.0  # seconds; a call or a start that takes so long is stuck
+TIMEOUT: Final = PATIENCE
 # Standard output is the audit log; what is said on standard error goes to a file of its own.
 _SPLIT: Final = 'exec "$0" -m vaultauthz serve -c "$1" 2>>"$2"'
 _STAGE: Final = "  {}: {{auth: {{method: approle, role_id: {}, secret_id_file: secret_id}}}}"

@@ -15,7 +15,9 @@ from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-TIMEOUT = 10.0
+from tests.patience import PATIENCE
+
+TIMEOUT = PATIENCE
 UNSIGNED = "UNSIGNED-PAYLOAD"
 
 

@@ -16,6 +16,7 @@ from hvac.exceptions import InvalidRequest
 from tests.contract.house import write
 from tests.integration.policy_bed import printed
 from tests.integration.served import Answer, Login, Served, asking, check_request
+from tests.patience import PATIENCE
 from vaultauthz.demo.parts import OpenBao, Postgres
 from vaultauthz.demo.parts.openbao import CONNECTION
 from vaultauthz.policy.attach import policy_name
@@ -195,7 +196,7 @@ class House:
             f"{self.bao.address}/v1/{path}",
             json=body,
             headers={"X-Vault-Token": token, "X-Vault-Namespace": namespace},
-            timeout=10,
+            timeout=PATIENCE,
         )
 
     def lives(self, accessor: str, stage: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from tests.integration.served import Login, Served, asking, check_request
+from tests.patience import PATIENCE
 from vaultauthz import cli
 from vaultauthz.demo.parts import OpenBao, Postgres, wait_for
 
@@ -77,7 +78,7 @@ def logs(bao: OpenBao, postgres: Postgres, tmp_path_factory: pytest.TempPathFact
         time.sleep(SURE)
         before = gateway.check("db").headers["authorization"]
         assert cli.main(["rotate", "db", "-c", str(server.config)]) == 0
-        assert wait_for(lambda: gateway.check("db").headers["authorization"] != before, 10)
+        assert wait_for(lambda: gateway.check("db").headers["authorization"] != before, PATIENCE)
         time.sleep(SURE)
         server.ask(signal.SIGTERM)
         assert server.ended() == 0

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.integration
+from tests.interrupts import interruptible as interruptible  # noqa: PLC0414  a fixture
+from tests.patience import PATIENCE
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 _DEMO = [sys.executable, "-m", "vaultauthz", "demo"]
 
@@ -35,7 +38,7 @@ def test_every_step_holds(folder: Path) -> None:
         _DEMO,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=240,
         check=False,
         env=_environment(folder),
     )
@@ -46,6 +49,7 @@ def test_every_step_holds(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_stops_and_removes_everything(folder: Path) -> None:
     """Ctrl-C in the middle: the exit status says so, no process and no folder is left."""
     with subprocess.Popen(
@@ -57,7 +61,7 @@ def test_an_interrupt_stops_and_removes_everything(folder: Path) -> None:
                 break
         demo.send_signal(signal.SIGINT)
         demo.stdout.read()
-        assert demo.wait(timeout=30) == 130
+        assert demo.wait(timeout=PATIENCE) == 130
     assert list(folder.iterdir()) == []
     assert _left(demo.pid) == []
 

@@ -18,6 +18,7 @@ from tests.contract.jwt_issuer import Issuer
 from tests.contract.kube_api import Account, KubeApi
 from tests.integration.auth.auth_bao import AuthBao
 from tests.integration.docs_snippets import DOCS, Block, Reader, blocks
+from tests.patience import PATIENCE
 from vaultauthz import open_broker
 from vaultauthz.config import parse
 from vaultauthz.config.methods import Aws, Azure, Gcp, Ldap
@@ -265,7 +266,7 @@ def test_what_leaked_is_ended_and_a_new_secret_id_goes_on(bench: Bench) -> None:
             r"^bao .*-field=secret_id .*$", the("sh", "enable approle").text, re.MULTILINE
         )
         bench.reader.run(issue)
-        assert wait_for(lambda: len(logins()) == 2, 10), [(e.name, e.reason) for e in heard]
+        assert wait_for(lambda: len(logins()) == 2, PATIENCE), [(e.name, e.reason) for e in heard]
         assert sent(broker) == KEY
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import hvac
 import pytest
 
+from tests.patience import PATIENCE
 from vaultauthz.config import Config, parse
 from vaultauthz.demo.parts import OpenBao, Postgres, wait_for
 from vaultauthz.doctor import Asked, run
@@ -151,8 +152,8 @@ def test_what_is_good_is_good_and_leaves_nothing(bed: Bed, postgres: Postgres) -
     fetched = [one["fetch"] for stage in told["stages"] for one in stage["upstreams"]]
     assert [fetch["ttl"] for fetch in fetched] == [1800.0, None, 1800.0, None]
     assert {one["engine"] for one in told["stages"][0]["upstreams"]} == {"database", "kv v2"}
-    assert wait_for(lambda: bed.accessors() <= before, 10)
-    assert wait_for(lambda: not bed.leases(), 10)
+    assert wait_for(lambda: bed.accessors() <= before, PATIENCE)
+    assert wait_for(lambda: not bed.leases(), PATIENCE)
     assert postgres.users() == users
 
 
@@ -334,7 +335,7 @@ def test_a_role_with_a_wrong_setting(
     by_what = {finding["what"]: finding for finding in found}
     assert what in by_what, found
     assert line in by_what[what]["lines"]
-    assert wait_for(lambda: not bed.leases(), 10)
+    assert wait_for(lambda: not bed.leases(), PATIENCE)
 
 
 def test_the_root_token_in_a_file(bed: Bed) -> None:

@@ -286,7 +286,7 @@ def test_it_ends_in_time(served: Served, gateway: PrintedBed) -> None:
     assert gateway.send("open.test", "/at-the-end").status == 200
     written(served, "/at-the-end")
     served.ask(signal.SIGTERM)
-    assert served.ended(timeout=6) == 0
+    assert served.ended() == 0
     assert [line["path"] for line in served.audit(path="/at-the-end")] == ["/at-the-end"]
     log: Path = served.folder / "access.jsonl"
     kept = json.loads(log.with_name("access.jsonl.position").read_text())

@@ -12,6 +12,7 @@ from typing import Any, Self
 import pytest
 
 from tests.integration.als_bed import GAP, STAGE, AlsBed
+from tests.patience import PATIENCE
 from vaultauthz.demo.parts import OpenBao, Postgres, wait_for
 
 pytestmark = pytest.mark.integration
@@ -45,7 +46,7 @@ def test_a_lost_login_heals_at_once(bed: AlsBed) -> None:
         session.execute(f'DROP OWNED BY "{user}"; DROP ROLE "{user}"')
     lost = bed.credential_id("reports")
     assert bed.get("/reports")[0] == 401
-    assert wait_for(lambda: bed.get("/reports")[0] == 200, 10)
+    assert wait_for(lambda: bed.get("/reports")[0] == 200, PATIENCE)
     (line,) = bed.audited("credential.rejected", upstream="reports")
     assert line["credential_id"] == lost
     assert line["reason"] == "the upstream answered 401"
@@ -61,18 +62,18 @@ def test_a_key_that_was_changed_is_read_again(bed: AlsBed) -> None:
     bed.bao.put_kv("als/keyed", {"api_key": "key-2"})
     bed.keyed.key = "key-2"
     assert bed.get("/keyed")[0] == 401
-    assert wait_for(lambda: bed.get("/keyed")[0] == 200, 10)
+    assert wait_for(lambda: bed.get("/keyed")[0] == 200, PATIENCE)
 
 
 def test_a_service_that_always_refuses_is_not_a_flood(bed: AlsBed) -> None:
     """However many 401s come, Vault is asked once in each gap."""
     versions = iter(range(2, 10_000))
-    until = time.monotonic() + 2.5 * GAP
-    while time.monotonic() < until:
+    began = time.monotonic()
+    while time.monotonic() < began + 2.5 * GAP:
         bed.bao.put_kv("als/never", {"api_key": f"key-{next(versions)}"})  # else nothing rotates
         assert {bed.get("/never")[0] for _ in range(20)} == {401}
     rotations = bed.audit("lease.rotated", upstream="never")
-    assert 1 <= len(rotations) <= 3
+    assert 1 <= len(rotations) <= 1 + (time.monotonic() - began) / GAP
     assert wait_for(
         lambda: bed.count("vaultauthz_upstream_answers_total", upstream="never") > 100, 5
     )
@@ -84,7 +85,9 @@ def test_a_401_of_envoys_own_leads_to_nothing(bed: AlsBed) -> None:
     told = bed.count("vaultauthz_upstream_answers_total", upstream="keyed", status="none")
     assert {bed.get("/keyed-direct")[0] for _ in range(5)} == {401}
     answers = "vaultauthz_upstream_answers_total"
-    assert wait_for(lambda: bed.count(answers, upstream="keyed", status="none") == told + 5, 5)
+    assert wait_for(
+        lambda: bed.count(answers, upstream="keyed", status="none") == told + 5, PATIENCE
+    )
     assert bed.count("vaultauthz_rejections_total", upstream="keyed") == before
 
 
@@ -95,13 +98,13 @@ def test_a_check_is_in_the_audit_once(bed: AlsBed) -> None:
     answered = "vaultauthz_upstream_answers_total"
     told = bed.count(answered, upstream="keyed")
     bed.get("/keyed")
-    assert wait_for(lambda: bed.count(answered, upstream="keyed") > told, 5)
+    assert wait_for(lambda: bed.count(answered, upstream="keyed") > told, PATIENCE)
     assert len(bed.audit(request_id=request_id)) == 1
 
 
 def test_what_was_injected_is_in_the_audit(bed: AlsBed) -> None:
     """SDS: nobody asked us, and the line says who, what, with which credential, and the answer."""
-    assert wait_for(lambda: bed.get("/injected")[0] == 200, 10)
+    assert wait_for(lambda: bed.get("/injected")[0] == 200, PATIENCE)
     assert bed.get("/injected/a?api_key=s3cr3t")[0] == 200
     (line,) = bed.audited("request.allowed", upstream="injected", path="/injected/a")
     assert (line["stage"], line["gateway"], line["method"]) == (STAGE, "envoy", "GET")
@@ -126,7 +129,7 @@ def test_other_routes_are_passed_over(bed: AlsBed) -> None:
     before = len(bed.audit())
     assert bed.get("/elsewhere")[0] == 401
     ignored = "vaultauthz_access_log_ignored_total"
-    assert wait_for(lambda: bed.count(ignored, reason="not_ours") >= 1, 5)
+    assert wait_for(lambda: bed.count(ignored, reason="not_ours") >= 1, PATIENCE)
     assert len([line for line in bed.audit()[before:] if line["path"] == "/elsewhere"]) == 0
 
 
@@ -170,7 +173,7 @@ def test_each_line_names_the_version_that_was_sent(bed: AlsBed) -> None:
             time.sleep(HELD)
             bed.bao.put_kv("als/injected", {"api_key": f"key-{number}"})
             bed.service.engine.keeper.rotate("injected", STAGE)
-            assert wait_for(partial(uses, bed, f"key-{number}"), 5)
+            assert wait_for(partial(uses, bed, f"key-{number}"), PATIENCE)
             bed.injected.key = f"key-{number}"
             ids[f"key-{number}"] = bed.credential_id("injected")
         time.sleep(HELD)
@@ -178,7 +181,7 @@ def test_each_line_names_the_version_that_was_sent(bed: AlsBed) -> None:
     def lines() -> list[dict[str, Any]]:
         return bed.audit("request.allowed", path="/injected/load")
 
-    assert wait_for(lambda: len(lines()) >= load.sent, 10)
+    assert wait_for(lambda: len(lines()) >= load.sent, PATIENCE)
     wrong, certain, doubted = 0, dict.fromkeys(ids, 0), 0
     for line in lines():
         key = bed.injected.came[line["request_id"]]

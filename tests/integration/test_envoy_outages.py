@@ -133,7 +133,7 @@ def test_stopped_in_order(bed: GatewayBed, served: Served) -> None:
     """After SIGTERM Envoy's health check fails and it refuses by itself."""
     assert wait_for(bed.healthy, TIMEOUT)
     served.ask(signal.SIGTERM)
-    assert served.ended(timeout=5) == 0
+    assert served.ended() == 0
     assert wait_for(lambda: not bed.healthy(), TIMEOUT)
     fails_closed(bed.get("geo.test", headers=MINE))
 

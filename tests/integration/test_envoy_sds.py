@@ -12,6 +12,7 @@ import pytest
 from tests.integration.faults.traffic import Traffic
 from tests.integration.sds_bed import FORMS, SdsEnvoy, Service, metrics
 from tests.integration.served import Login, Served
+from tests.patience import PATIENCE
 from vaultauthz.demo.parts import OpenBao, Postgres, Upstream, echo, reports, wait_for
 
 pytestmark = pytest.mark.integration
@@ -51,7 +52,7 @@ ATTACKS: tuple[list[tuple[str, str]], ...] = (
     [("AUTHORIZATION", "client-1"), ("authorization", "client-2")],
     [("X_Api_Key", "client"), ("x_API_key", "client")],
 )
-SETTLE = 15.0  # seconds at most for something to arrive in Envoy, its backoff included
+SETTLE = PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +164,7 @@ def test_rotation_under_load(envoys: dict[str, SdsEnvoy], services: list[Service
         Traffic(envoys["delta-ads"].port, "brief.test", 2) as first,
         Traffic(envoys["grpc"].port, "brief.test", 2) as second,
     ):
-        assert wait_for(lambda: len(users(seen)) >= 3, 40.0)
+        assert wait_for(lambda: len(users(seen)) >= 3, PATIENCE)
     for traffic in (first, second):
         assert set(traffic.statuses()) == {200}, traffic.statuses()
         assert traffic.statuses()[200] > 50
@@ -211,7 +212,7 @@ def test_restarts_under_load(
             assert envoy.get("steady", [("Authorization", "Basic YTpi")]).status == 401
         served.start()
         for envoy in envoys:
-            assert wait_for(lambda e=envoy: works(e, "steady"), 2 * SETTLE)  # type: ignore[misc]
+            assert wait_for(lambda e=envoy: works(e, "steady"), SETTLE)  # type: ignore[misc]
         with Traffic(first.port, "steady.test") as one, Traffic(second.port, "steady.test") as two:
             for end in (signal.SIGTERM, signal.SIGKILL):
                 before = served.audited("sds.delivered", upstream="steady")["credential_id"]
@@ -221,7 +222,7 @@ def test_restarts_under_load(
                 for caller in ("edge/a", "edge/b"):
                     assert wait_for(
                         lambda c=caller, b=before: delivered_after(served, c, b),  # type: ignore[misc]
-                        2 * SETTLE,
+                        SETTLE,
                     )
         for traffic in (one, two):
             assert set(traffic.statuses()) == {200}, traffic.statuses()

@@ -14,6 +14,7 @@ import pytest
 from tests.integration.faults.traffic import Traffic
 from tests.integration.sds_bed import SdsEnvoy, Service, mutual_tls
 from tests.integration.served import Login, Served
+from tests.patience import PATIENCE
 from vaultauthz.demo.parts import Certificate, OpenBao, Pki, wait_for
 
 pytestmark = pytest.mark.integration
@@ -34,7 +35,7 @@ upstreams:
     inject: [{tls: {certificate: "{cert}", private_key: "{key}"}}]
     callers: any
 """
-SETTLE = 15.0
+SETTLE = PATIENCE
 
 
 class Partner:
@@ -152,7 +153,7 @@ def test_certificates_rotate_under_load(envoy: SdsEnvoy, partner: Partner) -> No
     """Certificates of a few seconds: the partner sees new ones, and no request fails."""
     partner.serials.clear()
     with Traffic(envoy.port, "partner.test", 2) as traffic:
-        assert wait_for(lambda: len(set(partner.serials)) >= 3, 40.0), set(partner.serials)
+        assert wait_for(lambda: len(set(partner.serials)) >= 3, PATIENCE), set(partner.serials)
     assert set(traffic.statuses()) == {200}, traffic.statuses()
     shown = json.loads(envoy.get("partner").text)
     assert shown["subject"] == [[["commonName", "gateway"]]]

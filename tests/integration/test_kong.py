@@ -14,6 +14,7 @@ import yaml
 
 from tests.contract.kong import Answer, Consumer, Kong, Route
 from tests.contract.kong_bed import audit, our_server
+from tests.patience import PATIENCE
 from vaultauthz.demo.parts import OpenBao, Postgres, wait_for
 
 pytestmark = pytest.mark.integration
@@ -80,7 +81,7 @@ def test_a_login_that_opens_the_database(kong: Kong, folder: Path, postgres: Pos
     answer = kong.request("GET", "/pay", consumer=Consumer("shop"))
     postgres.connect(*login_of(answer)).close()
     request_id = answer.upstream.header("X-Kong-Request-Id") or ""
-    assert wait_for(lambda: bool(audit(folder, "request.allowed", request_id=request_id)), 10)
+    assert wait_for(lambda: bool(audit(folder, "request.allowed", request_id=request_id)), PATIENCE)
     (line,) = audit(folder, "request.allowed", request_id=request_id)
     assert (line["caller"], line["lease_id"] != "") == ("shop", True)
     assert kong.request("GET", "/pay").json()["error"] == "caller_denied"
@@ -93,7 +94,7 @@ def test_a_new_version_of_a_key(kong: Kong, bao: OpenBao) -> None:
     def sent() -> str | None:
         return kong.request("GET", "/geo").upstream.header("x-api-key")
 
-    assert wait_for(lambda: sent() == "another-key-0123456789", 10)
+    assert wait_for(lambda: sent() == "another-key-0123456789", PATIENCE)
 
 
 def test_no_secret_is_logged(kong: Kong, folder: Path) -> None:
@@ -113,4 +114,4 @@ def test_the_end(kong: Kong, postgres: Postgres) -> None:
     user, _ = login_of(kong.request("GET", "/pay", consumer=Consumer("shop")))
     assert user in postgres.users()
     os.kill(kong.supervisor.pid or 0, signal.SIGTERM)
-    assert wait_for(lambda: user not in postgres.users(), 10)
+    assert wait_for(lambda: user not in postgres.users(), PATIENCE)

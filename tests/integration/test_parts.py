@@ -11,6 +11,7 @@ import pytest
 import requests
 import yaml
 
+from tests.patience import PATIENCE
 from vaultauthz.demo.gateway import Gateway, bootstrap
 from vaultauthz.demo.parts import (
     Envoy,
@@ -73,7 +74,7 @@ class TestProcess:
         child = Process([sys.executable, "-c", "raise SystemExit('no luck')"], tmp_path / "log")
         child.start()
         with pytest.raises(PartError, match=r"(?s)status 1.*no luck"):
-            child.wait_until(lambda: False, timeout=10)
+            child.wait_until(lambda: False, timeout=PATIENCE)
 
     def test_a_late_child_is_killed(self, tmp_path: Path) -> None:
         """Waiting longer than the timeout raises and leaves no process."""
@@ -93,7 +94,7 @@ class TestProcess:
         child = Process(["/bin/sleep", "60"], tmp_path / "log")
         child.start()
         child.suspend()
-        assert child.terminate(timeout=5) == -15
+        assert child.terminate(timeout=PATIENCE) == -15
 
     @pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
     def test_a_child_does_not_outlive_us(self, tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ class TestProcess:
             "child = Process(['/bin/sleep', '60'], pathlib.Path(sys.argv[1]))\n"
             "child.start()\n"
             "proc = pathlib.Path(f'/proc/{child.pid}/comm')\n"
-            "assert wait_for(lambda: proc.read_text() == 'sleep\\n', 10)\n"
+            "assert wait_for(lambda: proc.read_text() == 'sleep\\n', 60)\n"
             "print(child.pid, flush=True)\n"
             "os.kill(os.getpid(), signal.SIGKILL)\n"
         )
@@ -114,7 +115,7 @@ class TestProcess:
             text=True,
             check=False,
         )
-        assert wait_for(lambda: not alive(int(done.stdout)), 5)
+        assert wait_for(lambda: not alive(int(done.stdout)), PATIENCE)
 
 
 class TestPostgres:
@@ -178,7 +179,7 @@ class TestOpenBao:
         """A login with a lease of a second is gone from PostgreSQL seconds later."""
         bao.client().read(bao.database(postgres, "brief", default_ttl="1s", max_ttl="1s"))
         assert len(postgres.users()) == 1
-        assert wait_for(lambda: postgres.users() == [], 15)
+        assert wait_for(lambda: postgres.users() == [], PATIENCE)
 
     @pytest.mark.parametrize("end", ["stop", "kill"])
     def test_its_state_outlives_it(self, tmp_path: Path, end: str) -> None:
@@ -196,9 +197,9 @@ class TestOpenBao:
     def test_sealed_it_answers_503_until_unsealed(self, bao: OpenBao) -> None:
         """A sealed server answers 503, an unsealed one 200."""
         bao.seal()
-        assert requests.get(f"{bao.address}/v1/sys/health", timeout=5).status_code == 503
+        assert requests.get(f"{bao.address}/v1/sys/health", timeout=PATIENCE).status_code == 503
         bao.unseal()
-        assert requests.get(f"{bao.address}/v1/sys/health", timeout=5).status_code == 200
+        assert requests.get(f"{bao.address}/v1/sys/health", timeout=PATIENCE).status_code == 200
 
     def test_its_audit_log_carries_the_correlation_id_in_clear(self, bao: OpenBao) -> None:
         """The header X-Correlation-Id of a call stands in the audit entry that has the response's request_id."""
@@ -217,11 +218,11 @@ class TestUpstreams:
         """The service answers rows to a login that PostgreSQL takes, 401 to another and to none."""
         with Upstream(reports(postgres)) as upstream:
             url = f"http://127.0.0.1:{upstream.port}/"
-            good = requests.get(url, auth=(postgres.superuser, postgres.password), timeout=5)
+            good = requests.get(url, auth=(postgres.superuser, postgres.password), timeout=PATIENCE)
             assert good.json()["current_user"] == postgres.superuser
             assert good.json()["rows"][0] == [1, "January", 1200]
-            assert requests.get(url, auth=("v-nobody", "x"), timeout=5).status_code == 401
-            assert requests.get(url, timeout=5).status_code == 401
+            assert requests.get(url, auth=("v-nobody", "x"), timeout=PATIENCE).status_code == 401
+            assert requests.get(url, timeout=PATIENCE).status_code == 401
             assert upstream.seen[0].basic() == (postgres.superuser, postgres.password)
 
     def test_geocoder_wants_one_of_the_valid_keys(self) -> None:
@@ -229,10 +230,16 @@ class TestUpstreams:
         keys = {"one"}
         with Upstream(geocoder(lambda: keys)) as upstream, requests.Session() as session:
             url = f"http://127.0.0.1:{upstream.port}/"
-            assert session.get(url, headers={"X-Api-Key": "one"}, timeout=5).status_code == 200
-            assert session.get(url, headers={"X-Api-Key": "two"}, timeout=5).status_code == 401
+            assert (
+                session.get(url, headers={"X-Api-Key": "one"}, timeout=PATIENCE).status_code == 200
+            )
+            assert (
+                session.get(url, headers={"X-Api-Key": "two"}, timeout=PATIENCE).status_code == 401
+            )
             keys.add("two")
-            assert session.get(url, headers={"X-Api-Key": "two"}, timeout=5).status_code == 200
+            assert (
+                session.get(url, headers={"X-Api-Key": "two"}, timeout=PATIENCE).status_code == 200
+            )
 
     def test_echo_answers_what_it_received(self) -> None:
         """Every method is echoed with its path and headers, on a connection that stays open."""
@@ -243,7 +250,7 @@ class TestUpstreams:
                     f"http://127.0.0.1:{upstream.port}/a?b=c",
                     headers={"X-One": "1"},
                     data=b"body",
-                    timeout=5,
+                    timeout=PATIENCE,
                 ).json()
                 assert (answer["method"], answer["path"]) == (method, "/a?b=c")
                 assert ["X-One", "1"] in answer["headers"]
@@ -284,7 +291,10 @@ class TestEnvoy:
         """A request goes through it to an upstream, its statistics show it, and stop frees the port."""
         port = free_port()
         with Upstream(echo()) as upstream, Envoy(proxy(port, upstream.port), tmp_path) as envoy:
-            assert requests.get(f"http://127.0.0.1:{port}/hi", timeout=5).json()["path"] == "/hi"
+            assert (
+                requests.get(f"http://127.0.0.1:{port}/hi", timeout=PATIENCE).json()["path"]
+                == "/hi"
+            )
             assert envoy.stats("cluster.echo.upstream_rq_200") == {
                 "cluster.echo.upstream_rq_200": 1
             }

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.integration.policy_bed import STAGES, Bed, printed, without_each
+from tests.patience import PATIENCE
 from vaultauthz.config.methods import AppRole, Auth, Jwt, Kubernetes, TokenFile, UserPass
 from vaultauthz.config.values import Stage
 from vaultauthz.core import events
@@ -51,7 +52,7 @@ class Life:
 
     def wait(self, name: str, stage: str, upstream: str, count: int = 1) -> None:
         """Wait until that was announced so often."""
-        found = wait_for(lambda: self.count(name, stage, upstream) >= count, 20)
+        found = wait_for(lambda: self.count(name, stage, upstream) >= count, PATIENCE)
         assert found, (name, stage, upstream, self.events)
 
     def count(self, name: str, stage: str, upstream: str) -> int:
@@ -72,7 +73,7 @@ def life(bed: Bed) -> Iterator[Life]:
     """Started and ready."""
     made = Life(bed)
     with made.engine:
-        assert wait_for(lambda: made.engine.ready, 20), made.engine.keeper.rows()
+        assert wait_for(lambda: made.engine.ready, PATIENCE), made.engine.keeper.rows()
         yield made
 
 
@@ -88,7 +89,7 @@ def test_a_whole_life_needs_each_line_and_no_other(bed: Bed, life: Life) -> None
         life.wait(events.TOKEN_RENEWED, stage, "")
     life.wait(events.REVOKED, "alpha", "cert")  # its replacement's time has come, too
     bed.bao.client().write("policy-old/app/key", key="second")
-    assert wait_for(lambda: life.header("beta", "first") == "Bearer second", 10)
+    assert wait_for(lambda: life.header("beta", "first") == "Bearer second", PATIENCE)
     assert life.engine.close(10)
     assert not [event for event in life.events if event.name == events.FAILED]
     for stage in STAGES:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.integration.policy_bed import printed
+from tests.patience import PATIENCE
 from vaultauthz.config import load, parse
 from vaultauthz.core.request import Request
 from vaultauthz.demo.parts import OpenBao, Postgres, binaries
@@ -98,7 +99,7 @@ def test_the_documented_configuration_keys_are_read() -> None:
 
 
 def _until_ready(engine: Engine) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while not engine.ready:
         assert time.monotonic() < deadline, engine.keeper.rows()
         time.sleep(0.01)

@@ -20,6 +20,7 @@ import requests
 from tests.contract.house import write
 from tests.integration.gateway_bed import GatewayBed, Route
 from tests.integration.served import TIMEOUT, Login, Served
+from tests.patience import PATIENCE
 from vaultauthz.demo.parts import OpenBao, Postgres, Upstream, wait_for
 from vaultauthz.demo.parts.upstreams import reports
 from vaultauthz.observe.verify import verify
@@ -88,7 +89,7 @@ class House:
         """A command of the operator's, who names the configuration."""
         done = subprocess.run(
             [sys.executable, "-m", "vaultauthz", *command, "-c", self.served.config],
-            capture_output=True, text=True, timeout=20, check=False,
+            capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
         return Done(done.returncode, done.stdout, done.stderr)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.patience import PATIENCE
 from vaultauthz.config import parse
 from vaultauthz.core.decision import Allowed
 from vaultauthz.core.request import Request
@@ -26,8 +27,9 @@ path "forms/*"                     { capabilities = ["read"] }
 """
 _BASIC = 'inject: [{basic: {username: "{username}", password: "{password}"}}]'
 # Vault rotates a static role up to some seconds late, and we notice within a poll of it:
-# how long after that an old password may still have been sent.
-_BOUND = 2.0
+# how long after that an old password may still have been sent. A mistake lasts a whole period.
+_PERIOD = 10.0
+_BOUND = _PERIOD / 2
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def login(bao: OpenBao, secret_id: Path) -> str:
 def _engine(login: str, secret: str, inject: str) -> Iterator[Engine]:
     text = f"{login} u:\n  secret: {secret}\n  {inject}\n  callers: any\n"
     with Engine(parse(text, "test", Path(), {})) as engine:
-        assert wait_for(lambda: engine.ready, 20), engine.keeper.rows()
+        assert wait_for(lambda: engine.ready, PATIENCE), engine.keeper.rows()
         yield engine
 
 
@@ -63,12 +65,15 @@ def test_a_static_role_is_followed_through_its_rotations(
         superuser.execute("CREATE ROLE fixed LOGIN PASSWORD 'before'")
     bao.database(postgres, "unused", default_ttl="1m", max_ttl="1m")
     bao.client().write(
-        "database/static-roles/fixed", db_name="postgres", username="fixed", rotation_period="5s"
+        "database/static-roles/fixed",
+        db_name="postgres",
+        username="fixed",
+        rotation_period=f"{_PERIOD:.0f}s",
     )
     passwords: set[str] = set()
     failed: list[float] = []
     with _engine(login, "{static_role: database/static-creds/fixed}", _BASIC) as engine:
-        until = time.monotonic() + 30
+        until = time.monotonic() + PATIENCE
         while len(passwords) < 3 and time.monotonic() < until:
             basic = base64.b64decode(_headers(engine)["authorization"].split()[1]).decode()
             passwords.add(basic)
@@ -104,7 +109,7 @@ def test_a_certificate_is_replaced_before_its_expiration(bao: OpenBao, login: st
     inject = 'inject: [{header: {name: X-Serial, value: "{serial_number}"}}]'
     serials: set[str] = set()
     with _engine(login, secret, inject) as engine:
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE
         while len(serials) < 3 and time.monotonic() < until:
             serials.add(_headers(engine)["x-serial"])
             time.sleep(0.05)

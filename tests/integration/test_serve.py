@@ -14,7 +14,7 @@ import pytest
 import trustme
 from hvac.exceptions import InvalidRequest
 
-from tests.integration.served import TIMEOUT, Login, Served, asking, check_request
+from tests.integration.served import Login, Served, asking, check_request
 from vaultauthz.demo.parts import OpenBao, free_port
 from vaultauthz.observe.verify import verify
 
@@ -193,7 +193,7 @@ class TestEnd:
             accessor = server.audited("login")["lease_id"]
             assert token_alive(bao, accessor)
             server.ask(number)
-            assert server.ended(timeout=5) == 0
+            assert server.ended() == 0
             assert not token_alive(bao, accessor)
             assert not server.socket.exists()
             assert not server.admin_socket.exists()
@@ -206,7 +206,7 @@ class TestEnd:
             own_bao.suspend()
             try:
                 server.ask(signal.SIGTERM)
-                assert server.ended(timeout=TIMEOUT) == 1
+                assert server.ended() == 1
             finally:
                 own_bao.resume()
             assert "not everything could be revoked in time" in server.stderr
@@ -273,7 +273,7 @@ class TestWithoutVault:
         """Without a token there is nothing to revoke: status 0."""
         with Served(tmp_path, NOBODY, UPSTREAMS) as server:
             server.ask(signal.SIGTERM)
-            assert server.ended(timeout=5) == 0
+            assert server.ended() == 0
 
     def test_a_login_that_is_refused(self, login: Login, tmp_path: Path) -> None:
         """A wrong secret_id is told on standard error and in the audit log, without it."""
@@ -311,4 +311,4 @@ class TestAnyBytes:
                 assert gateway.check("geo").headers["x-api-key"] == KEY
             assert "Traceback" not in server.stderr
             server.ask(signal.SIGTERM)
-            assert server.ended(timeout=5) == 0
+            assert server.ended() == 0

@@ -19,6 +19,7 @@ from tests.integration.stages_bed import (
     Traffic,
     VaultsLog,
 )
+from tests.patience import PATIENCE
 from vaultauthz.cli import main
 from vaultauthz.core import events
 from vaultauthz.demo.parts import OpenBao, Postgres, wait_for
@@ -68,7 +69,7 @@ def test_in_a_whole_life_no_stage_asks_for_the_others_secrets(house: House, tmp_
     assert set(log.accessors.values()) == set(STAGES)
     assert not any(house.lives(accessor, stage) for accessor, stage in log.accessors.items())
     users = traffic.users("production") | traffic.users("staging")
-    assert wait_for(lambda: not users & set(house.postgres.users()), 10)
+    assert wait_for(lambda: not users & set(house.postgres.users()), PATIENCE)
 
 
 def _live(server: Served) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.patience import PATIENCE
 from vaultauthz.config.methods import AppRole, Auth, Jwt, Kubernetes, UserPass
 from vaultauthz.config.values import KvSecret, PathSecret, Vault
 from vaultauthz.core.credential import NO_LOGIN
@@ -381,7 +382,7 @@ def test_a_server_without_keys_is_as_good_as_sealed(tmp_path: Path) -> None:
 def answers(address: str) -> bool:
     """Whether somebody speaks HTTP there."""
     try:
-        requests.get(f"{address}/v1/sys/health", timeout=2)
+        requests.get(f"{address}/v1/sys/health", timeout=PATIENCE)
     except requests.ConnectionError:
         return False
     return True

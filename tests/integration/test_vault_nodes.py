@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.integration.vault_cluster import Follower, join
+from tests.patience import PATIENCE
 from vaultauthz.config.methods import AppRole
 from vaultauthz.config.values import Vault
 from vaultauthz.core.grant import Grant
@@ -97,7 +98,7 @@ def test_a_sealed_node_is_passed_over(cluster: Cluster) -> None:
     with pytest.raises(VaultError) as caught:
         cluster.session(cluster.one.address).login()
     assert caught.value.detail == "Vault is sealed"
-    assert wait_for(cluster.one.unsealed, 20)
+    assert wait_for(cluster.one.unsealed, PATIENCE)
 
 
 def test_a_stopped_leader_costs_the_seconds_of_an_election(cluster: Cluster) -> None:
@@ -106,7 +107,7 @@ def test_a_stopped_leader_costs_the_seconds_of_an_election(cluster: Cluster) -> 
     session = cluster.session(*addresses)
     grant = session.login()
     cluster.leader.kill()
-    assert wait_for(lambda: works(lambda: session.renew_token(grant.payload, 600)), 30)
+    assert wait_for(lambda: works(lambda: session.renew_token(grant.payload, 600)), PATIENCE)
     again = session.login()
     assert isinstance(again, Grant)
     assert again.lease_id != grant.lease_id

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.patience import PATIENCE
 from vaultauthz.config.methods import AppRole, Auth, TokenFile
 from vaultauthz.config.values import KvSecret, PathSecret, Vault
 from vaultauthz.core.grant import Grant, Verdict
@@ -77,7 +78,7 @@ def test_a_database_login_is_fetched_renewed_and_revoked(bao: OpenBao, postgres:
     renewal = client.session.renew(client.token, lease.lease_id, 40)
     assert (renewal.ttl, renewal.renewable) == (40.0, True)
     client.session.revoke(client.token, lease.lease_id)
-    assert wait_for(lambda: not opens(postgres, lease), 10)
+    assert wait_for(lambda: not opens(postgres, lease), PATIENCE)
     gone = failure_of(lambda: client.session.renew(client.token, lease.lease_id, 30))
     assert gone.failure.verdict is Verdict.LEASE_GONE
 
@@ -91,7 +92,7 @@ def test_near_its_max_ttl_a_lease_gets_less_and_then_nothing(
     lease = client.fetch(PathSecret(path))
     time.sleep(2.1)
     assert client.session.renew(client.token, lease.lease_id, 3).ttl < 3.0
-    assert wait_for(lambda: not opens(postgres, lease), 20)
+    assert wait_for(lambda: not opens(postgres, lease), PATIENCE)
     gone = failure_of(lambda: client.session.renew(client.token, lease.lease_id, 3))
     assert gone.failure.verdict in (Verdict.LEASE_GONE, Verdict.REFUSED)
 
@@ -103,7 +104,7 @@ def test_a_revoked_token_takes_its_leases_along(bao: OpenBao, postgres: Postgres
     lease = client.fetch(PathSecret(path))
     assert client.session.renew_token(client.token, 1200).ttl <= 900.0
     client.session.revoke_token(client.token)
-    assert wait_for(lambda: not opens(postgres, lease), 10)
+    assert wait_for(lambda: not opens(postgres, lease), PATIENCE)
     dead = failure_of(lambda: client.fetch(PathSecret(path)))
     assert (dead.failure.verdict, dead.status) == (Verdict.TOKEN_DEAD, 403)
     renew = failure_of(lambda: client.session.renew_token(client.token, 60))
@@ -201,7 +202,7 @@ def test_kv_version_1_is_read_and_noticed_when_it_is_upgraded(bao: OpenBao) -> N
         except VaultError:
             return 0
 
-    assert wait_for(lambda: version() == 1, 10)
+    assert wait_for(lambda: version() == 1, PATIENCE)
 
 
 def test_a_wrong_secret_id_is_locked(bao: OpenBao) -> None:

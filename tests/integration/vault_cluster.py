@@ -7,6 +7,7 @@ from pathlib import Path
 
 import requests
 
+from tests.patience import PATIENCE
 from vaultauthz.demo.parts import OpenBao, binaries
 from vaultauthz.demo.parts.process import Process, free_port, wait_for
 
@@ -57,7 +58,7 @@ class Follower:
         """Try to unseal it; it cannot be before it has joined."""
         try:
             key = {"key": self._first._unseal_key}
-            answer = requests.put(f"{self.address}/v1/sys/unseal", json=key, timeout=5)
+            answer = requests.put(f"{self.address}/v1/sys/unseal", json=key, timeout=PATIENCE)
             return answer.ok and self.health() in (ACTIVE, STANDBY)
         except requests.ConnectionError:
             return False
@@ -65,13 +66,15 @@ class Follower:
     def seal(self) -> None:
         """Seal this node alone."""
         token = {"X-Vault-Token": self._first.root_token}
-        requests.put(f"{self.address}/v1/sys/seal", headers=token, timeout=5).raise_for_status()
+        requests.put(
+            f"{self.address}/v1/sys/seal", headers=token, timeout=PATIENCE
+        ).raise_for_status()
         self._process.wait_until(lambda: self.health() == SEALED)
 
     def health(self) -> int | None:
         """The status of sys/health; None while it is not up."""
         try:
-            return requests.get(f"{self.address}/v1/sys/health", timeout=2).status_code
+            return requests.get(f"{self.address}/v1/sys/health", timeout=PATIENCE).status_code
         except requests.RequestException:
             return None
 
@@ -89,8 +92,8 @@ def join(first: OpenBao, folder: Path, names: str) -> list[Follower]:
     for node in nodes:
         node.start()
     # A list, so that each is tried in each round.
-    assert wait_for(lambda: all([node.unsealed() for node in nodes]), 20)  # noqa: C419
-    assert wait_for(lambda: _votes(first) == 1 + len(nodes), 20)
+    assert wait_for(lambda: all([node.unsealed() for node in nodes]), PATIENCE)  # noqa: C419
+    assert wait_for(lambda: _votes(first) == 1 + len(nodes), PATIENCE)
     return nodes
 
 

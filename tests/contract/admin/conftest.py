@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENCE
 from vaultauthz.admin import Admin, LeaseRow, Readiness
 from vaultauthz.config.values import Listen
 
@@ -87,7 +89,7 @@ def _answering(but: set[threading.Thread]) -> list[threading.Thread]:
     return [thread for thread in ours if "process_request" in thread.name]
 
 
-def wait_until(met: Callable[[], object], seconds: float = 5.0) -> None:
+def wait_until(met: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Wait for what another thread brings about."""
     end = time.monotonic() + seconds
     while not met():
@@ -97,7 +99,14 @@ def wait_until(met: Callable[[], object], seconds: float = 5.0) -> None:
 
 @pytest.fixture
 def admin(view: FakeView) -> Iterator[Admin]:
-    """A server on loopback TCP, quick to lose patience."""
+    """A server on loopback TCP."""
+    with serving(Listen(admin="127.0.0.1:0"), view) as server:
+        yield server
+
+
+@pytest.fixture
+def impatient(view: FakeView) -> Iterator[Admin]:
+    """One that hangs up on whoever is slow within a second."""
     with serving(Listen(admin="127.0.0.1:0"), view, quiet=0.5, whole=0.8) as server:
         yield server
 
@@ -141,7 +150,7 @@ def ask(
     admin: Admin, target: str, method: str = "GET", headers: dict[str, str] | None = None
 ) -> Reply:
     """One request on a connection of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", port(admin), timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port(admin), timeout=PATIENCE)
     try:
         connection.request(method, target, headers=headers or {})
         return Reply(connection.getresponse())
@@ -149,10 +158,13 @@ def ask(
         connection.close()
 
 
-def raw(admin: Admin, data: bytes) -> bytes:
-    """Whatever the server says to these bytes until it hangs up."""
-    with socket.create_connection(("127.0.0.1", port(admin)), timeout=5) as connection:
-        connection.sendall(data)
+def raw(admin: Admin, data: bytes, *, more: bool = False) -> bytes:
+    """Whatever the server says to these bytes until it hangs up; ``more``: as if others followed."""
+    with socket.create_connection(("127.0.0.1", port(admin)), timeout=PATIENCE) as connection:
+        with contextlib.suppress(OSError):  # it may have hung up before
+            connection.sendall(data)
+            if not more:
+                connection.shutdown(socket.SHUT_WR)
         return received(connection)
 
 

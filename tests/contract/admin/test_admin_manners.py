@@ -25,6 +25,7 @@ from tests.contract.admin.conftest import (
     wait_until,
 )
 from tests.contract.admin.test_admin_tls import issue
+from tests.patience import PATIENCE
 from vaultauthz.admin import Admin, LeaseRow, Readiness
 from vaultauthz.admin.server import CONNECTIONS
 from vaultauthz.config.values import Listen
@@ -80,24 +81,24 @@ def test_random_bytes(admin: Admin) -> None:
     assert ask(admin, "/healthz").status == 200
 
 
-def test_silent_client_is_dropped(admin: Admin) -> None:
+def test_silent_client_is_dropped(impatient: Admin) -> None:
     """A client that says nothing is hung up on."""
-    before = time.monotonic()
-    assert raw(admin, b"") == b""
-    assert time.monotonic() - before < 3.0
+    assert raw(impatient, b"", more=True) == b""
 
 
-def test_dripping_client_is_dropped(admin: Admin) -> None:
+def test_dripping_client_is_dropped(impatient: Admin) -> None:
     """A byte now and then does not keep a connection: a request as a whole has its time."""
-    before = time.monotonic()
-    with (
-        socket.create_connection(("127.0.0.1", port(admin)), timeout=5) as connection,
-        contextlib.suppress(ConnectionError),
-    ):
-        while time.monotonic() - before < 5.0:
-            connection.sendall(b"a")
-            time.sleep(0.05)
-    assert time.monotonic() - before < 3.0
+    with socket.create_connection(("127.0.0.1", port(impatient)), timeout=PATIENCE) as connection:
+
+        def hung_up() -> bool:
+            try:
+                connection.sendall(b"a")
+            except ConnectionError:
+                return True
+            time.sleep(0.05)  # well below what it may be quiet for
+            return False
+
+        wait_until(hung_up)
 
 
 def reached(admin: Admin) -> socket.socket:
@@ -108,7 +109,7 @@ def reached(admin: Admin) -> socket.socket:
     else:
         connection, place = socket.socket(), ("127.0.0.1", port(admin))
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    connection.settimeout(5)
+    connection.settimeout(PATIENCE)
     connection.connect(place)
     return connection
 
@@ -175,7 +176,7 @@ def test_a_crowd_from_one_address_makes_room_before_others(view: FakeView) -> No
     with (
         serving(Listen(admin="127.0.0.1:0"), view, quiet=60.0, whole=60.0) as admin,
         contextlib.ExitStack() as held,
-        socket.create_connection(("127.0.0.1", port(admin)), 5, ("127.0.0.2", 0)) as alone,
+        socket.create_connection(("127.0.0.1", port(admin)), PATIENCE, ("127.0.0.2", 0)) as alone,
     ):
         alone.sendall(b"GET /healthz HT")
         for _ in range(CONNECTIONS * 2):
@@ -252,12 +253,10 @@ def test_stop_hangs_up(view: FakeView) -> None:
     """A stop does not wait for clients, frees the port, and may come twice."""
     with serving(Listen(admin="127.0.0.1:0"), view) as admin:
         address = admin.address
-        with socket.create_connection(("127.0.0.1", port(admin)), timeout=5) as connection:
+        with socket.create_connection(("127.0.0.1", port(admin)), timeout=PATIENCE) as connection:
             connection.sendall(b"GET /")
             wait_until(lambda: any("process_request" in t.name for t in threading.enumerate()))
-            before = time.monotonic()
-            admin.stop()
-            assert time.monotonic() - before < 1.0
+            admin.stop()  # the client's own time is some seconds, and it would be told of it
             assert received(connection) == b""
     with serving(Listen(admin=address), view):
         pass

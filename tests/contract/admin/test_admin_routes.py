@@ -17,6 +17,7 @@ from tests.contract.admin.conftest import (
     ask,
     port,
 )
+from tests.patience import PATIENCE
 from vaultauthz.admin import Admin, LeaseRow, Readiness, Waiting
 
 
@@ -120,7 +121,7 @@ def test_head(admin: Admin) -> None:
 
 def test_several_requests_on_one_connection(admin: Admin) -> None:
     """A connection stays open between requests, and after a skipped body."""
-    connection = http.client.HTTPConnection("127.0.0.1", port(admin), timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port(admin), timeout=PATIENCE)
     for body in (None, b"x" * 100, None):
         connection.request("GET", "/healthz", body=body)
         assert Reply(connection.getresponse()).status == 200

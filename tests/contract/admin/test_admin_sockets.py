@@ -15,6 +15,7 @@ from tests.contract.admin.conftest import (
     port,
     serving,
 )
+from tests.patience import PATIENCE
 from vaultauthz.admin import Admin, AdminError
 from vaultauthz.config.values import Listen
 
@@ -23,7 +24,7 @@ class UnixConnection(http.client.HTTPConnection):
     """HTTP over a unix socket."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__("vaultauthz", timeout=5)
+        super().__init__("vaultauthz", timeout=PATIENCE)
         self._path = path
 
     def connect(self) -> None:
@@ -111,7 +112,7 @@ def test_ipv6(view: FakeView) -> None:
     """An IPv6 address in brackets works."""
     with serving(Listen(admin="[::1]:0"), view) as admin:
         assert admin.address.startswith("[::1]:")
-        connection = http.client.HTTPConnection("::1", port(admin), timeout=5)
+        connection = http.client.HTTPConnection("::1", port(admin), timeout=PATIENCE)
         connection.request("GET", "/healthz")
         assert Reply(connection.getresponse()).status == 200
         connection.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import ssl
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from tests.contract.admin.conftest import (
     raw,
     serving,
 )
+from tests.patience import PATIENCE
 from vaultauthz.admin import Admin, AdminError
 from vaultauthz.config.values import Listen, ServerTls
 
@@ -46,7 +46,9 @@ def trusting(ca: trustme.CA) -> ssl.SSLContext:
 
 def ask_tls(admin: Admin, context: ssl.SSLContext) -> tuple[int, bytes]:
     """The status of /leases over TLS, and the server's certificate."""
-    connection = http.client.HTTPSConnection("127.0.0.1", port(admin), timeout=5, context=context)
+    connection = http.client.HTTPSConnection(
+        "127.0.0.1", port(admin), timeout=PATIENCE, context=context
+    )
     try:
         connection.request("GET", "/leases")
         status = Reply(connection.getresponse()).status
@@ -74,9 +76,7 @@ def test_silent_tls_client_is_dropped(view: FakeView, ca: trustme.CA, tmp_path: 
     """A handshake that never comes holds a connection no longer than a silent request."""
     listen = Listen(admin="127.0.0.1:0", admin_tls=issue(ca, tmp_path))
     with serving(listen, view, quiet=0.3) as admin:
-        before = time.monotonic()
-        assert raw(admin, b"\x16\x03\x01") == b""
-        assert time.monotonic() - before < 3.0
+        assert raw(admin, b"\x16\x03\x01", more=True) == b""
 
 
 def test_mutual_tls(view: FakeView, ca: trustme.CA, tmp_path: Path) -> None:

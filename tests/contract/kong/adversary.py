@@ -14,6 +14,7 @@ from typing import Self
 import msgpack  # type: ignore[import-untyped] # ships no types
 
 from tests.contract.kong.wire_protobuf import LENGTH
+from tests.patience import PATIENCE
 from vaultauthz._pb import kong_pb2 as pb
 
 NOISE = random.Random(7).randbytes(4096)
@@ -69,7 +70,7 @@ MSGPACK: dict[str, bytes] = {
 class Intruder:
     """A raw connection to the server, left open until the end of the `with` block."""
 
-    def __init__(self, path: Path, data: bytes = b"", *, timeout: float = 5) -> None:
+    def __init__(self, path: Path, data: bytes = b"", *, timeout: float = PATIENCE) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(timeout)
         self._socket.connect(str(path))

@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.contract.kong.exchange import Exchange, Line
 from tests.contract.kong.upstream import Received
+from tests.patience import PATIENCE
 
 
 class Verdict(Enum):
@@ -60,7 +61,7 @@ class LogPhase:
         finally:
             self._done.set()
 
-    def wait(self, timeout: float = 20) -> Trace:
+    def wait(self, timeout: float = PATIENCE) -> Trace:
         """What the plugin server did in it. Raises what went wrong in the stand-in."""
         assert self._done.wait(timeout), "the log phase has not ended"
         if self._failure is not None:

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.contract.kong.routes import Server, Settings
+from tests.patience import PATIENCE
 
 Log = Callable[[str, str], None]
-PATIENCE = 20.0  # seconds until a server listens, or a process has ended
 
 
 class StartFailed(Exception):  # noqa: N818 - "kong start" fails; the message says why
@@ -145,7 +145,7 @@ class Supervisor:
 def listening(server: Server) -> int | None:
     """The inode of the server's socket, when somebody accepts connections on it."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1)
+        probe.settimeout(PATIENCE)
         probe.connect(str(server.socket))
         return server.socket.stat().st_ino
     return None

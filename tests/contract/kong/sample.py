@@ -80,5 +80,5 @@ class Plugin:
 
     def slow(self, kong: Any) -> None:
         self.inject(kong)
-        time.sleep(1)
+        time.sleep(9)  # much longer than the tests' Kong waits for an answer
         kong.log.notice("late")

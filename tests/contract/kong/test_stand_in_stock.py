@@ -17,8 +17,9 @@ from tests.contract.kong.process import StartFailed, wait_until
 from tests.contract.kong.routes import Consumer, Guard, Route, Server, Settings
 from tests.contract.kong.stock import stock_server
 from tests.contract.kong.upstream import Service
+from tests.patience import PATIENCE
 
-SHORT = Settings(timeout=0.4, event_delay=60, respawn=0.2)
+SHORT = Settings(timeout=2, event_delay=60, respawn=0.2)
 INJECTED = "Bearer pay"
 Start = Callable[..., AbstractContextManager[Kong]]
 
@@ -53,7 +54,7 @@ def kong(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kong]:
     routes += [route(f"log_{name}", log=method) for name, method in logs.items()]
     routes += [route("guarded", "copy_header", guard=Guard(headers=("Authorization",)))]
     own = stock_server(tmp_path_factory.mktemp("k"), Path(sample.__file__))
-    with Kong(own, routes, settings=Settings(timeout=1)) as running:
+    with Kong(own, routes, settings=Settings(timeout=2)) as running:
         yield running
 
 
@@ -191,7 +192,8 @@ def test_a_bad_argument_is_a_500_and_a_thread_for_ever(start: Start) -> None:
 
 def test_a_late_answer_closes_the_idle_connection(start: Start) -> None:
     """A connection on which something arrives while it is idle is not handed out again."""
-    with start(route("slow", "slow"), route("pay")) as kong:
+    patient = Settings(timeout=4, event_delay=60)  # half of what it takes; its start is in time
+    with start(route("slow", "slow"), route("pay"), settings=patient) as kong:
         pool = kong.workers[0].pool
         answer = kong.request("GET", "/slow")
         assert answer.error == "no data"
@@ -204,7 +206,7 @@ def test_a_late_answer_closes_the_idle_connection(start: Start) -> None:
 
 def test_a_server_that_is_down_is_passed_over(start: Start) -> None:
     """Requests go on bare while it is away; where no instance was started yet they get 500."""
-    slow_start = Settings(timeout=0.4, respawn=3)
+    slow_start = Settings(timeout=2, respawn=6)
     with start(route("pay"), route("geo"), settings=slow_start) as kong:
         kong.request("GET", "/pay")
         kong.kill_server()
@@ -234,7 +236,7 @@ def test_old_instance_ids_give_another_routes_credential(start: Start) -> None:
 
 def test_workers_hear_of_a_reset(start: Start) -> None:
     """Once the event has arrived, the other worker starts its instances anew."""
-    soon = Settings(timeout=1, event_delay=0, respawn=0.2)
+    soon = Settings(timeout=PATIENCE, event_delay=0, respawn=0.2)
     with start(route("pay"), route("geo"), workers=2, settings=soon) as kong:
         kong.request("GET", "/pay", worker=0)
         kong.request("GET", "/geo", worker=1)
@@ -266,13 +268,13 @@ def test_a_new_config_is_a_new_instance(start: Start) -> None:
 
 def test_a_reload_brings_new_workers_and_a_new_server(start: Start) -> None:
     """The old server gets SIGTERM when its workers are done; requests under way are not lost."""
-    with start(route("slow", "slow"), route("pay"), settings=Settings(timeout=5)) as kong:
+    with start(route("slow", "slow"), route("pay"), settings=Settings(timeout=PATIENCE)) as kong:
         kong.request("GET", "/pay")
         old, answers = kong.supervisor, []
         under_way = threading.Thread(target=lambda: answers.append(kong.request("GET", "/slow")))
         under_way.start()
         wait_until(lambda: kong.workers[0].instances.starts == 2, "the slow request is under way")
-        kong.reload()
+        kong.reload(overlap=PATIENCE)
         assert kong.supervisor.pid != old.pid
         assert kong.request("GET", "/pay").upstream.header("Authorization") == INJECTED
         under_way.join()

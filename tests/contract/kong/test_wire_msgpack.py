@@ -78,7 +78,7 @@ def raw(tmp_path: Path) -> Iterator[RawServer]:
 
 @pytest.fixture
 def kong(raw: RawServer) -> Iterator[Kong]:
-    with Kong(raw.server, [Route("r", "/", {})], workers=1, settings=Settings(timeout=0.3)) as kong:
+    with Kong(raw.server, [Route("r", "/", {})], workers=1, settings=Settings(timeout=2)) as kong:
         yield kong
 
 

@@ -13,6 +13,7 @@ import pytest
 from tests.contract.kong.adversary import PROTOBUF, Intruder, frame
 from tests.contract.kong.answer import Answer, Verdict
 from tests.contract.kong.kong import Kong
+from tests.contract.kong.process import wait_until
 from tests.contract.kong.routes import Consumer, Route, Settings
 from tests.contract.kong.tiny import Event, HangUp, HungUp, TinyServer
 from vaultauthz._pb import kong_pb2 as pb
@@ -54,7 +55,7 @@ def tiny(tmp_path: Path) -> Iterator[TinyServer]:
 @pytest.fixture
 def kong(tiny: TinyServer) -> Iterator[Kong]:
     routes = [Route(name, f"/{name}", {"credential": name}) for name in ("pay", "geo")]
-    with Kong(tiny.server, routes, workers=1, settings=Settings(timeout=0.3)) as running:
+    with Kong(tiny.server, routes, workers=1, settings=Settings(timeout=2)) as running:
         yield running
 
 
@@ -142,7 +143,7 @@ def test_exit_ends_the_event(kong: Kong, tiny: TinyServer) -> None:
     assert (answer.verdict, answer.status, answer.body) == (Verdict.ANSWERED, 503, b"")
     assert answer.header("Retry-After") == "2"
     assert answer.received is None
-    assert seen == ["hung up"]
+    wait_until(lambda: seen == ["hung up"], "the server has noticed")
     assert kong.workers[0].pool.opened == 2  # the log phase needed another connection
     assert answer.log.serialized["upstream_status"] == ""
     assert answer.log.serialized["source"] == "kong"

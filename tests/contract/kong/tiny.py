@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError, Message
 from tests.contract.kong.adversary import frame
 from tests.contract.kong.routes import Server
 from tests.contract.kong.wire_protobuf import LENGTH
+from tests.patience import PATIENCE
 from vaultauthz._pb import kong_pb2 as pb
 
 SCHEMA = {
@@ -125,7 +126,7 @@ class TinyServer:
             except OSError:
                 continue
         for thread in self._threads:
-            thread.join(5)
+            thread.join(PATIENCE)
         for one in [self._listener, *self._open]:
             one.close()
 

@@ -11,6 +11,7 @@ import requests
 
 from tests.contract.house import write
 from tests.integration.served import Login, Served, asking
+from tests.patience import PATIENCE
 from vaultauthz.config.methods import AppRole
 from vaultauthz.core.grant import Verdict
 from vaultauthz.core.secret import Secret
@@ -56,7 +57,7 @@ class Delivery:
             f"{self._vault.address}/v1/{path}",
             json=fields or None,
             headers={"X-Vault-Token": self._vault.root_token, **headers},
-            timeout=10,
+            timeout=PATIENCE,
         )
         response.raise_for_status()
         return response.json()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.contract.house import write
+from tests.patience import PATIENCE
 from vaultauthz import open_broker
 from vaultauthz.config.methods import TokenFile
 from vaultauthz.core import events
@@ -100,7 +101,7 @@ def test_a_token_that_an_agent_rotates_is_followed(vault: AuthBao, tmp_path: Pat
         def logins() -> list[str]:
             return [event.lease_id for event in heard if event.name == events.LOGIN]
 
-        assert wait_for(lambda: len(logins()) == 2, 10)
+        assert wait_for(lambda: len(logins()) == 2, PATIENCE)
         assert logins() == [first["accessor"], second["accessor"]]
         assert broker.ready
     for token in (first, second):

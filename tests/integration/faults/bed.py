@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import sys
+import time
 from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -17,6 +20,7 @@ from tests.integration.faults.ledger import Ledger
 from tests.integration.faults.services import Geocoder, reports
 from tests.integration.faults.traffic import WORKERS, Traffic
 from tests.integration.faults.vault_proxy import Kind, VaultProxy
+from tests.patience import PATIENCE
 from vaultauthz.demo import gateway
 from vaultauthz.demo.client import get_unix
 from vaultauthz.demo.parts import Envoy, OpenBao, Postgres, Process, Upstream, free_port, wait_for
@@ -33,9 +37,6 @@ path "sys/leases/revoke" {{ capabilities = ["update"] }}
 # Rule 3: two failed calls for one lease are never closer than this, less what a proxy's clock may be off.
 FLOOR: Final = 0.5
 FLOOR_SEEN: Final = 0.45
-RENEW_TO: Final = 0.75  # rule 2: a lease is renewed at this share of its time at the latest
-# From what ends an outage to answers: the longest backoff of a short lease (2 s), the calls, a busy machine.
-BACK: Final = 6.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Times:
     refresh: int = 1
     max_stale: int = 3600
     call: int = 2
+    check: float = 20.0  # how long Envoy waits for our answer
 
 
 class Bed:
@@ -194,6 +196,12 @@ class Bed:
         listener["address"]["socket_address"]["port_value"] = self.port
         chain = listener["filter_chains"][0]
         del chain["transport_socket"]
+        (asks,) = (
+            each["typed_config"]["grpc_service"]
+            for each in chain["filters"][0]["typed_config"]["http_filters"]
+            if each["name"] == "envoy.filters.http.ext_authz"
+        )
+        asks["timeout"] = f"{self.times.check}s"
         for virtual_host in chain["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]:
             virtual_host.pop("typed_per_filter_config", None)
         ports = {"reports": self._services[0].port, "geocoder": self._services[1].port}
@@ -214,19 +222,31 @@ class Bed:
     # --- what came of it ---
 
     def assert_none_dead(self, *, after: float = 0.0, allowed: str = "never") -> None:
-        """No credential was dead when it arrived, later than ``after``, the end of the detection bound."""
+        """No dead credential was given out later than ``after``, when we knew of its end."""
         self.allowed = allowed
+        # A line is written a little later than the answer is given.
+        assert wait_for(lambda: self.ledger.wanted <= self._given().keys(), PATIENCE)
+        self.ledger.judge(self._given())
         dead = [use for use in self.ledger.dead if use.at > after]
         assert not dead, f"{len(dead)} dead, the first: {dead[0]}"
         # Each client has one request at a time, so at most that many can be on their way.
         crossed = Counter(use.credential for use in self.ledger.crossed)
         assert all(count <= WORKERS for count in crossed.values()), self.ledger.crossed
 
-    def wait_for_no_users(self, seconds: float) -> None:
+    def _given(self) -> dict[str, float]:
+        """When we let each request through (monotonic), by its id."""
+        since = time.time() - time.monotonic()
+        lines = (self.folder / "audit.jsonl").read_text().splitlines(keepends=True)
+        told = [json.loads(line) for line in lines if line.endswith("\n")]
+        return {
+            line["request_id"]: datetime.fromisoformat(line["time"]).timestamp() - since
+            for line in told
+            if line["event"] == "request.allowed"
+        }
+
+    def wait_for_no_users(self) -> None:
         """Until PostgreSQL has no user of Vault's any more."""
-        assert wait_for(lambda: not self.postgres.users(), seconds), (
-            f"after {seconds:g} s there are still {self.postgres.users()}"
-        )
+        assert wait_for(lambda: not self.postgres.users(), PATIENCE), self.postgres.users()
 
     def assert_paced(self) -> None:
         """No call for the lease, nor for the login, within the backoff's floor after one that failed."""

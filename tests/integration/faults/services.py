@@ -22,28 +22,33 @@ def reports(postgres: Postgres, ledger: Ledger) -> Service:
     """Opens a PostgreSQL session with the Basic login; 401 if PostgreSQL refuses it, 502 if it is not there."""
 
     def answer(seen: Seen) -> Answer:
-        at, login = time.monotonic(), seen.basic()
+        at, login, request = time.monotonic(), seen.basic(), _request(seen)
         if login is None:
-            ledger.refused(at, "", "no login at all")
+            ledger.refused(at, request, "", "no login at all")
             return 401, {"error": "no login"}
-        ledger.arrived(at, login[0])
+        ledger.arrived(at, request, login[0])
         try:
             with postgres.connect(*login) as session:
                 user = session.execute("SELECT current_user FROM reports LIMIT 1").fetchone()
         except psycopg.Error as error:
-            return _refusal(ledger, at, login[0], error)
+            return _refusal(ledger, at, request, login[0], error)
         return 200, {"current_user": user[0] if user else ""}
 
     return answer
 
 
-def _refusal(ledger: Ledger, at: float, user: str, error: psycopg.Error) -> Answer:
+def _request(seen: Seen) -> str:
+    """The id that Envoy has given it and that stands in our audit log."""
+    return (seen.all("x-request-id") or [""])[0]
+
+
+def _refusal(ledger: Ledger, at: float, request: str, user: str, error: psycopg.Error) -> Answer:
     text = str(error)
     why = text.strip().splitlines()[-1].rpartition("FATAL:  ")[2]
     if any(part in text for part in _NO_LOGIN):
-        crossed = ledger.refused(at, user, why)
+        crossed = ledger.refused(at, request, user, why)
         return CROSSED if crossed else 401, {"error": "PostgreSQL refuses this login"}
-    if error.sqlstate in _ENDED and ledger.was_cut(at, user, why):
+    if error.sqlstate in _ENDED and ledger.was_cut(at, request, user, why):
         return CROSSED, {"error": "PostgreSQL ended the session"}
     return 502, {"error": "PostgreSQL does not answer"}
 
@@ -73,9 +78,12 @@ class Geocoder:
         at, keys = time.monotonic(), seen.all("x-api-key")
         key = keys[0] if len(keys) == 1 else ""
         with self._lock:
-            good = at < self._retired.get(key, 0.0)
+            end = self._retired.get(key)
+            good = end is not None and at < end
             self.uses[key] = self.uses.get(key, 0) + 1
         if not good:
-            self._ledger.refused(at, key, "a key that is not good (any more)")
+            self._ledger.refused(
+                at, _request(seen), key, "a key that is not good (any more)", end=end
+            )
             return 401, {"error": "no valid key"}
         return 200, {"key": key}

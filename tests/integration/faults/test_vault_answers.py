@@ -19,7 +19,7 @@ from tests.integration.faults.vault_proxy import (
     truncated,
 )
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 PATIENCE = 3  # seconds that a 429 asks for
 

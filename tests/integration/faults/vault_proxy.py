@@ -166,7 +166,7 @@ def retry_after(reply: Reply, seconds: int) -> Reply:
 class VaultProxy:
     """The proxy on 127.0.0.1:`port`. `heard` is told of each of OpenBao's answers at the moment it is there."""
 
-    def __init__(self, bao_port: int, heard: Callable[[Kind, Reply], None]) -> None:
+    def __init__(self, bao_port: int, heard: Callable[[float, Kind, Reply], None]) -> None:
         self._bao_port = bao_port
         self._heard = heard
         self._lock = threading.Lock()
@@ -213,7 +213,7 @@ class VaultProxy:
         def forward() -> Reply | None:
             reply = exchange.forward(self._bao_port)
             if reply:
-                self._heard(exchange.kind, reply)
+                self._heard(exchange.at, exchange.kind, reply)
             return reply
 
         reply, asked = fault(forward, self._closing), exchange.reply

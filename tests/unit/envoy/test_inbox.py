@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from tests.patience import PATIENCE
 from vaultauthz.envoy.inbox import ROOM, EndedError, Inbox
 
 
@@ -53,7 +54,7 @@ def test_waiting_is_ended_from_elsewhere() -> None:
         thread = threading.Thread(target=_take, args=(inbox, taken))
         thread.start()
         act(inbox)
-        thread.join(10.0)
+        thread.join(PATIENCE)
         assert taken == wanted
 
 
@@ -75,5 +76,5 @@ def test_who_sends_too_much_waits() -> None:
         thread.join(0.05)
         assert put == []
         act(inbox)
-        thread.join(10.0)
+        thread.join(PATIENCE)
         assert put == [wanted]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.patience import PATIENCE
 from vaultauthz.leases.later import Later
 
 
@@ -169,7 +170,7 @@ def test_many_threads_answer_and_ask_at_once() -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(10)
+            thread.join(PATIENCE)
         (winner,) = won
         assert [each.values for each in heard] == [[winner]] * 3
         assert waited == [2 * winner] * 3
@@ -183,5 +184,5 @@ def test_the_answer_is_handed_on_in_the_thread_that_brings_it() -> None:
     later.then(lambda value: later.then(seen.append))
     thread = threading.Thread(target=later.answer, args=(5,), name="bringer")
     thread.start()
-    thread.join(10)
+    thread.join(PATIENCE)
     assert seen == [("bringer", 5), 5]

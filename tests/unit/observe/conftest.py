@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.patience import PATIENCE
 from vaultauthz.core.credential import Credential
 from vaultauthz.core.decision import Allowed
 from vaultauthz.core.injection import Mutation
@@ -37,7 +38,7 @@ def allowed() -> Allowed:
     return Allowed("payments", "production", credential)
 
 
-def wait_until(met: Callable[[], object], seconds: float = 5.0) -> None:
+def wait_until(met: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Wait for what another thread brings about."""
     end = time.monotonic() + seconds
     while not met():

@@ -7,7 +7,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENCE
 from tests.unit.observe.conftest import FakeSink, wait_until
 from vaultauthz.config.values import Audit
 from vaultauthz.core.decision import Allowed, Denied
@@ -69,10 +69,8 @@ def test_file_is_private_and_complete(tmp_path: Path, request_: Request, allowed
 
 def test_lines_are_out_soon(log: AuditLog, sink: FakeSink) -> None:
     """A line is written without another one behind it."""
-    before = time.monotonic()
     log.record_event(ISSUE)
     wait_until(lambda: sink.data.endswith(b"\n"))
-    assert time.monotonic() - before < 1.0
 
 
 def test_time_is_that_of_the_check(sink: FakeSink, request_: Request, allowed: Allowed) -> None:
@@ -258,15 +256,13 @@ def test_closed_log_takes_nothing(
 
 
 def test_close_gives_up_on_a_pipe_that_nobody_reads(request_: Request, allowed: Allowed) -> None:
-    """A reader that hangs holds close up for no longer than its timeout."""
+    """A reader that hangs does not hold close up."""
     reader, writer = os.pipe()
     try:
         log = AuditLog(Audit(Path(f"/dev/fd/{writer}")))
         for _ in range(1000):
             assert log.record_check(request_, allowed)
-        before = time.monotonic()
-        assert not log.close(timeout=0.2)
-        assert time.monotonic() - before < 1.0
+        assert not log.close(timeout=0.2)  # which would wait for ever: nobody reads
     finally:
         os.close(reader)
         os.close(writer)
@@ -287,7 +283,7 @@ def test_many_threads(tmp_path: Path, request_: Request, allowed: Allowed) -> No
         thread.start()
     for thread in threads:
         thread.join()
-    assert log.close(10.0)
+    assert log.close(PATIENCE)
     found = [one["request_id"] for one in records(file.read_bytes())]
     assert len(found) == 4000
     for name in range(8):
@@ -323,7 +319,7 @@ def test_killed_without_warning(tmp_path: Path) -> None:
     for _ in range(3):
         before = file.stat().st_size if file.exists() else 0
         process = subprocess.Popen([sys.executable, "-c", KILLED, str(file)])
-        wait_until(lambda size=before: file.exists() and file.stat().st_size > size + 20_000, 20.0)  # type: ignore[misc]
+        wait_until(lambda size=before: file.exists() and file.stat().st_size > size + 20_000)  # type: ignore[misc]
         process.kill()
         process.wait()
     AuditLog(Audit(file)).close()

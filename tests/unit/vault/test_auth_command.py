@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
 from vaultauthz.core.grant import Verdict
 from vaultauthz.demo.parts.process import wait_for
 from vaultauthz.vault.auth.command import output
@@ -19,7 +20,7 @@ def shell(script: str) -> tuple[str, ...]:
     return ("/bin/sh", "-c", script)
 
 
-def reason_of(argv: tuple[str, ...], timeout: float = 10.0) -> str:
+def reason_of(argv: tuple[str, ...], timeout: float = PATIENCE) -> str:
     """Why it fails, which is worth another try."""
     with pytest.raises(VaultError) as caught:
         output(argv, timeout)
@@ -106,18 +107,18 @@ def test_what_takes_too_long_is_ended_with_all_it_started(tmp_path: Path, script
     """Its children too: none of them is left."""
     pids = tmp_path / "pids"
     begin = f"sleep 600 & echo $! >{pids}; echo $$ >>{pids}"
-    reason = reason_of(shell(script.format(begin)), timeout=0.3)
-    assert "did not end within 0.3 s" in reason or "more than 64 KiB" in reason
+    reason = reason_of(shell(script.format(begin)), timeout=1.5)
+    assert "did not end within 1.5 s" in reason or "more than 64 KiB" in reason
     started = [int(pid) for pid in pids.read_text().split()]
     assert len(started) == 2
-    assert wait_for(lambda: all(ended(pid) for pid in started), 5)
+    assert wait_for(lambda: all(ended(pid) for pid in started), PATIENCE)
 
 
 def test_a_child_that_keeps_the_output_open_is_not_waited_for_longer(tmp_path: Path) -> None:
     """The command itself is done; what it left behind is ended with its group."""
     pid = tmp_path / "pid"
-    assert "did not end" in reason_of(shell(f"sleep 600 & echo $! >{pid}; echo token"), 0.3)
-    assert wait_for(lambda: ended(int(pid.read_text())), 5)
+    assert "did not end" in reason_of(shell(f"sleep 600 & echo $! >{pid}; echo token"), 1.5)
+    assert wait_for(lambda: ended(int(pid.read_text())), PATIENCE)
 
 
 def test_no_descriptor_is_left_open() -> None:
