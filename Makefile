@@ -14,6 +14,7 @@ help:
 	@echo "make test       all tests; make test-unit: those without servers, under 30 s"
 	@echo "make check      lint, types, import rules"
 	@echo "make bench      the cost of a request against Envoy alone; ten thousand upstreams; a fleet's calls to Vault"
+	@echo "make chaos      random faults, every answer judged (SECONDS=1800 SEED=1 MODE=ext_authz or sds)"
 	@echo "make proto      build vaultauthz/_pb from proto/"
 
 demo: $(VENV)/.demo
@@ -44,6 +45,14 @@ format: $(VENV)/.all
 
 proto: $(VENV)/.all
 	$(PROTO)
+
+# Random faults for so long; the seed says which. See docs/chaos.md
+SECONDS ?= 1800
+SEED    ?= 1
+MODE    ?= ext_authz
+.PHONY: chaos
+chaos: $(VENV)/.all
+	@$(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED) --mode $(MODE) $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -17,7 +17,8 @@ from tests.chaos.run import Run, folder
 
 
 def _tell(line: str) -> None:
-    print(line, flush=True)
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def main() -> int:
@@ -53,14 +54,13 @@ def main() -> int:
             run.go(asked.seconds, asked.rate)
             last = final.look(bed)
         finally:
+            run.judge(float("inf"))
             wrong = show.failures(bed.record, run.seen, last, mild=asked.mild)
-            for line in show.table(asked.mode, bed.record, run.seen, last, wrong):
+            for line in show.table(bed.record, run.seen, last, wrong):
                 _tell(line)
             if asked.json:
-                told = show.as_json(
-                    asked.mode, asked.seed, steps, bed.record, run.seen, last, wrong
-                )
-                asked.json.write_text(json.dumps(told, indent=1))
+                told = show.as_json(steps, bed.record, run.seen, last, wrong)
+                asked.json.write_text(json.dumps({"seed": asked.seed, **told}, indent=1))
             if wrong and asked.keep:
                 final.keep(bed, asked.keep)
     return 1 if wrong else 0

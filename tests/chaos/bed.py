@@ -6,8 +6,8 @@ import contextlib
 import http.client
 import itertools
 import secrets
-import ssl
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable
@@ -83,7 +83,7 @@ class Bed:
             parts.callback(self.bao.kill)
             self.bao.start()
             self._lay_out()
-            parts.callback(lambda: self.serve.kill())
+            parts.callback(self._kill_serve)
             self.start_serve()
             self.serve.wait_until(self.ready, 60)
             self.envoy = self._envoy()
@@ -112,6 +112,9 @@ class Bed:
             argv = ["/usr/bin/unshare", "-T", *offsets, *argv]
         self.serve = Process(argv, self.log)
         self.serve.start()
+
+    def _kill_serve(self) -> None:
+        self.serve.kill()  # the one that there is by then
 
     def ready(self) -> bool:
         """Whether our process has every credential."""
@@ -239,10 +242,9 @@ class Bed:
         status, text, errors = printed(file, "--mode", self.mode)
         if status:
             raise PartError(f"vaultauthz envoy: {errors}")
-        ports = {
+        by_name = {
             f"{p.stage}/{p.upstream}": self._services[p.name].port for p in self.places.values()
         }
-        by_name = {cluster: port for cluster, port in ports.items()}
         for place in self.places.values():  # a stage is in the name only where there are several
             by_name.setdefault(place.upstream, self._services[place.name].port)
         issuer = Issuer()

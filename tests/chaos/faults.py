@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import signal
 from collections.abc import Callable, Generator
@@ -83,7 +84,7 @@ def _lease(bed: Bed, step: Step) -> Doing:
             bed.ledger.revokes(
                 [bed.ledger.user_of(lease)],
                 Cause.LEASE,
-                lambda body=body: bed.bao.client().write_data("sys/leases/revoke", data=body),
+                functools.partial(bed.bao.client().write_data, "sys/leases/revoke", data=body),
             )
     yield
 
@@ -102,7 +103,7 @@ def _token(bed: Bed, step: Step) -> Doing:
             bed.ledger.revokes(
                 users,
                 Cause.TOKEN,
-                lambda accessor=accessor: bed.bao.client().auth.token.revoke_accessor(accessor),
+                functools.partial(bed.bao.client().auth.token.revoke_accessor, accessor),
             )
     yield
 
@@ -128,8 +129,8 @@ def _drop(bed: Bed, step: Step) -> Doing:
     postgres = bed.postgres
     with postgres.connect(postgres.superuser, postgres.password) as session:
         for user in filter(None, users):
-            text = f'DROP ROLE IF EXISTS "{user}"'
-            bed.ledger.revokes([user], Cause.ROLE, lambda text=text: session.execute(text.encode()))
+            drop = f'DROP ROLE IF EXISTS "{user}"'.encode()
+            bed.ledger.revokes([user], Cause.ROLE, functools.partial(session.execute, drop))
     yield
 
 

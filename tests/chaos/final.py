@@ -15,14 +15,11 @@ from typing import Any, Final
 from tests.chaos.bed import Bed
 from tests.chaos.bounds import SDS
 from tests.chaos.configuration import TOKEN_MAX_TTL, TOKEN_TTL
-from tests.chaos.judge import Window
 from vaultauthz.demo.parts import wait_for
 
 # OpenBao tries a revocation that failed again after 10, 20, 40 s …
 _RETRIES: Final = 75.0
 _ID: Final = re.compile(r"\(request ([0-9a-f-]{36}),")
-# How long before a kill a line may have been on its way to the log.
-_LOST: Final = 3.0
 
 
 @dataclass
@@ -117,8 +114,3 @@ def keep(bed: Bed, where: Path) -> None:
     ):
         name = f"bao-{file.name}" if file == bed.bao.audit_path else file.name
         shutil.copy(file, where / name)
-
-
-def killed_near(windows: list[Window], at: float) -> bool:
-    """Whether ours was killed within a moment of this time."""
-    return any(w.label.endswith("ours.kill") and abs(w.begin - at) < _LOST for w in windows)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from math import inf
 
-from tests.chaos.bounds import BOUNDS, Bound, Cause
+from tests.chaos.bounds import BOUNDS, OURS, SDS, Bound, Cause
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Window:
     disturbs: frozenset[str]
     label: str
     lossless: bool = False  # no request may be lost meanwhile
+    restart: bool = False  # of ours: what it knew is gone
 
     @property
     def over(self) -> float:
@@ -84,6 +85,20 @@ def uncovered(begin: float, end: float, windows: Iterable[Window]) -> float:
     return total + max(0.0, end - at)
 
 
+def unknowing(windows: Iterable[Window]) -> list[Window]:
+    """The restarts of ours, and with each the faults that have kept it from a credential since.
+
+    Those that are on while it comes back, and those that begin before these are over.
+    """
+    found: list[Window] = []
+    over = -inf
+    for window in sorted(windows, key=lambda one: one.begin):
+        if window.restart or (found and window.begin <= over and window.disturbs):
+            found.append(window)
+            over = max(over, window.over)
+    return found
+
+
 def use(
     mode: str,
     life: Life,
@@ -106,6 +121,7 @@ def use(
             continue
         bound = BOUNDS[mode][end.cause]
         hiding = [window for window in windows if window.disturbs & bound.hidden]
+        hiding += unknowing(windows) if OURS in bound.hidden and mode == SDS else []
         counted = uncovered(end.latest, sent, hiding)
         outside = counted > allowed(bound, life.ttl, late)
         verdict = Verdict.OUTSIDE if outside else Verdict.INSIDE

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
-from tests.chaos.bounds import DATABASE, EXT_AUTHZ, KINDS, SDS, Kind
+from tests.chaos.bounds import EXT_AUTHZ, KINDS, Kind
 
 WARM_UP: Final = 8.0  # seconds at the start without a fault
 SETTLE: Final = 20.0  # and at the end
 LULL_EVERY: Final = 9  # faults; then there is time to recover, and some more
 LULL: Final = 24.0
-MILD_GAP: Final = (0.5, 2.0)
 GAP: Final = (0.0, 7.0)
+# Mild: for half a minute on a slow machine.
+MILD_WARM_UP, MILD_SETTLE, MILD_GAP, MILD_LASTS = 3.0, 6.0, (0.3, 1.5), 3.0
 # Restarts of ours end here, so that its memory can be watched from then on.
 RESTARTS_UNTIL: Final = 0.6
-_RESTARTS: Final = frozenset({"ours.kill", "ours.stop", "ours.clock"})
+RESTARTS: Final = frozenset({"ours.kill", "ours.stop", "ours.clock"})
 _SLACK: Final = 2.5  # seconds that a part may take to be there again before the next fault holds it
 
 
@@ -85,49 +86,58 @@ def plan(
     names = [name for name, kind in KINDS.items() if _fits(kind, lacks, mild=mild)]
     steps: list[Step] = []
     free: dict[str, float] = {}
-    at, end = WARM_UP, seconds - SETTLE
+    at, end, lull = WARM_UP, seconds - SETTLE, LULL_EVERY
+    if mild:
+        at, end = MILD_WARM_UP, seconds - MILD_SETTLE
     while True:
         at += chance.uniform(*(MILD_GAP if mild else GAP))
-        if not mild and steps and len(steps) % LULL_EVERY == 0:
-            at = max([at, *free.values()]) + LULL
+        if not mild and len(steps) == lull:
+            at, lull = max([at, *free.values()]) + LULL, lull + LULL_EVERY
         kind = chance.choices(names, [KINDS[name].weight for name in names])[0]
-        where, lasts, detail = (
+        where, detail, lasts = (
+            chance.random(),
             chance.random(),
             chance.uniform(*KINDS[kind].seconds),
-            chance.random(),
         )
+        lasts = min(lasts, MILD_LASTS) if mild else lasts
         begin = max([at, *(free.get(held, 0.0) for held in KINDS[kind].holds)])
         if begin + lasts > end:
             return tuple(sorted(steps, key=lambda step: step.at))
-        if kind in _RESTARTS and begin > RESTARTS_UNTIL * seconds and not mild:
+        if kind in RESTARTS and begin > RESTARTS_UNTIL * seconds and not mild:
             continue
         free |= dict.fromkeys(KINDS[kind].holds, begin + lasts + _SLACK)
         steps.append(Step(len(steps) + 1, begin, lasts, kind, _place(kind, mode, where), detail))
 
 
 def _fits(kind: Kind, lacks: Collection[str], *, mild: bool) -> bool:
-    return (
-        kind.needs not in lacks and (kind.mild or not mild) if kind.needs else kind.mild or not mild
-    )
+    return (kind.mild or not mild) and kind.needs not in lacks
+
+
+def _leased(place: Place) -> bool:
+    return not place.kv
+
+
+def _shared(place: Place) -> bool:
+    return not place.per_caller
+
+
+_ABOUT: Final[dict[str, Callable[[Place], bool]]] = {
+    "kv.put": lambda place: place.kv,
+    "kv.delete": lambda place: place.kv,
+    "bao.role": _leased,
+    "bao.lease": _leased,
+    "bao.prefix": _leased,
+    "pg.drop": lambda place: _leased(place) and _shared(place),
+    "bao.token": lambda _place: True,
+    "ours.rotate": _shared,
+    "ours.revoke": _shared,
+    "ours.reload": lambda place: place.upstream in ("orders", "ledger", "maps"),
+}
 
 
 def _place(kind: str, mode: str, where: float) -> str:
-    about = {
-        "kv.put": lambda place: place.kv,
-        "kv.delete": lambda place: place.kv,
-        "bao.role": lambda place: not place.kv,
-        "bao.lease": lambda place: not place.kv,
-        "bao.prefix": lambda place: not place.kv,
-        "pg.drop": lambda place: not place.kv and not place.per_caller,
-        "bao.token": lambda place: True,
-        "ours.rotate": lambda place: not place.per_caller,
-        "ours.revoke": lambda place: not place.per_caller,
-        "ours.reload": lambda place: place.upstream in ("orders", "ledger", "maps"),
-    }.get(kind)
-    if about is None:
+    """The place that a fault is about, "" where it is about none."""
+    if kind not in _ABOUT:
         return ""
-    fit = [place.name for place in places(mode) if about(place)]
+    fit = [place.name for place in places(mode) if _ABOUT[kind](place)]
     return fit[int(where * len(fit))]
-
-
-__all__ = ["DATABASE", "SDS", "Place", "Step", "places", "plan"]

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.chaos import judge
-from tests.chaos.bounds import DATABASE, SDS
+from tests.chaos.bounds import DATABASE
 from tests.chaos.judge import Judged, Verdict, Window
 from tests.chaos.ledger import Ledger
-from tests.chaos.services import Use
+from tests.chaos.services import CUT, Use
 from tests.chaos.traffic import Asked
 
 # By then every end that explains a use is known: the longest freeze, and the calls that waited meanwhile.
@@ -51,6 +51,7 @@ class Record:
         self.counts: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()  # by reason
         self.inside: Counter[str] = Counter()  # dead inside their bounds, by cause
+        self.crossed: Counter[str] = Counter()  # ended on their way, by cause
         self.excused: Counter[str] = Counter()  # what was not answered well, by fault
         self.longest: dict[str, float] = {}  # dead inside bounds, in seconds that count
         self.found = Findings()
@@ -98,17 +99,23 @@ class Record:
             yield self._tell("anothers", use, sent, f"it is {life.place}'s")
         elif use.place.per_caller and self.ledger.owned_by(use.credential, caller) != caller:
             yield self._tell("anothers", use, sent, f"another caller's, and this is {caller}")
+        refused = use.good is False
+        if CUT in use.why:
+            stopped = judge.excused(use.at, use.answered, self.windows)
+            refused = not any(DATABASE in window.disturbs for window in stopped)
         windows, late = self._near(sent), judge.lateness(self.late, sent - 2, use.answered)
         found = judge.use(
             self.mode,
             life,
             sent,
             use.answered,
-            refused=use.good is False,
+            refused=refused,
             windows=windows,
             late=late,
         )
         self.counts[found.verdict.value] += 1
+        if found.verdict is Verdict.CROSSED:
+            self.crossed[found.cause.value] += 1
         if found.verdict is Verdict.INSIDE:
             self.inside[found.cause.value] += 1
             self.longest[found.cause.value] = max(
@@ -186,10 +193,6 @@ class Record:
     def at(self) -> float:
         """Seconds of the run."""
         return time.monotonic() - self.began
-
-    def slack(self) -> float:
-        """The longest bound of this mode beside TTLs, for the printed table."""
-        return 1.0 if self.mode == SDS else 0.0
 
 
 def _due(waiting: deque[Any], until: float) -> list[Any]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tests.chaos import faults
 from tests.chaos.bed import Bed
 from tests.chaos.judge import Window
-from tests.chaos.plan import Step
+from tests.chaos.plan import RESTARTS, Step
 from tests.chaos.record import JUDGED_AFTER
 from tests.chaos.traffic import Traffic
 from tests.chaos.watch import Sample, Ticker, resident
@@ -43,16 +43,20 @@ class Run:
         self._events: list[tuple[float, int, Callable[[], object]]] = []
         self._born: dict[int, float] = {}
         self._sampled = self._paged = 0.0
-        self._open: list[Window] = []
         for step in steps:
-            self._at(step.at, lambda step=step: self._begin(step))
+            self._at(step.at, functools.partial(self._begin, step))
 
     def go(self, seconds: float, rate: float) -> None:
         """Until the time is over and every fault has been undone."""
         bed, record = self.bed, self.bed.record
         record.began = time.monotonic()
         traffic = Traffic(
-            bed.port, tuple(bed.places.values()), bed.callers, rate, record.sent, record.asked
+            bed.port,
+            tuple(bed.places.values()),
+            bed.callers,
+            rate=rate,
+            begun=record.sent,
+            note=record.asked,
         )
         with Ticker(record.late.append), traffic:
             while record.at() < seconds or self._events:
@@ -61,7 +65,6 @@ class Run:
                 else:
                     self._look()
                     time.sleep(_PAUSE)
-        self.judge(float("inf"))
 
     def judge(self, until: float) -> None:
         """Everything that ended before ``until``."""
@@ -98,8 +101,15 @@ class Run:
 
     def _window(self, step: Step, begin: float, end: float) -> Window:
         kind = step.of
-        label = f"{step.number} {step.kind}"
-        return Window(begin, end, kind.recovers, frozenset(kind.disturbs), label, not kind.recovers)
+        return Window(
+            begin,
+            end,
+            kind.recovers,
+            frozenset(kind.disturbs),
+            f"{step.number} {step.kind}",
+            lossless=not kind.recovers,
+            restart=step.kind in RESTARTS,
+        )
 
     def _line(self, step: Step, window: Window) -> str:
         record = self.bed.record
@@ -154,8 +164,3 @@ class Run:
 def folder() -> tempfile.TemporaryDirectory[str]:
     """Where a run's files are, until it is over."""
     return tempfile.TemporaryDirectory(prefix="vaultauthz-chaos-", ignore_cleanup_errors=True)
-
-
-def path_of(name: str) -> Path:
-    """As a path."""
-    return Path(name)

@@ -17,6 +17,8 @@ from vaultauthz.demo.parts.upstreams import Answer, Seen, Service
 TRACE = "x-trace"
 _AT_ONCE = 8  # logins
 _NO_LOGIN = ("password authentication failed", "is not permitted to log in", "does not exist")
+# A session that was ended under a request, as the revocation of its role does, and PostgreSQL's own stop.
+CUT = "terminating connection"
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,11 @@ def database(place: Place, postgres: Postgres, note: Note, room: threading.Semap
         try:
             with room, postgres.connect(*login) as session:
                 session.execute("SELECT 1")
-            good, why = True, ""
+            good: bool | None = True
+            why = ""
         except psycopg.Error as error:
             why = str(error).strip().splitlines()[-1].rpartition("FATAL:  ")[2]
-            good = False if any(part in why for part in _NO_LOGIN) else None
+            good = False if any(part in why for part in (*_NO_LOGIN, CUT)) else None
         note(Use(place, trace, login[0], at, time.monotonic(), good, why))
         return {True: 200, False: 401, None: 502}[good], {"place": place.name}
 

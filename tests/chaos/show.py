@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, Final
 
+from tests.chaos.bounds import BOUNDS, KINDS, MODES, Bound, Cause
 from tests.chaos.final import Last
 from tests.chaos.plan import Step
 from tests.chaos.record import Record
@@ -46,13 +47,11 @@ def failures(record: Record, seen: Seen, last: Last | None, *, mild: bool) -> li
     return [one for one in found if one]
 
 
-def table(
-    mode: str, record: Record, seen: Seen, last: Last | None, wrong: list[str]
-) -> Iterable[str]:
+def table(record: Record, seen: Seen, last: Last | None, wrong: list[str]) -> Iterable[str]:
     """The last lines."""
     counts, found = record.counts, record.found.counts
     rows: list[tuple[str, str]] = [
-        ("mode", mode),
+        ("mode", record.mode),
         ("requests", f"{counts['requests']:,}, {counts['uses']:,} of them reached a service"),
         ("allowed", f"{counts['allowed']:,}"),
         ("refused", _counted(record.refused)),
@@ -60,7 +59,7 @@ def table(
         ("  by this machine's stops", f"{counts['starved']}"),
         ("  while nothing was wrong", f"{found['refused']}"),
         ("dead inside their bounds", _inside(record)),
-        ("ended on their way", f"{counts['ended on its way']}"),
+        ("ended on their way", _counted(record.crossed)),
         ("dead outside", f"{found['dead']}"),
         ("another's", f"{found['anothers']}"),
         ("database users made", f"{record.ledger.minted:,}"),
@@ -104,18 +103,11 @@ def _memory(seen: Seen) -> str:
 
 
 def as_json(
-    mode: str,
-    seed: int,
-    steps: Iterable[Step],
-    record: Record,
-    seen: Seen,
-    last: Last | None,
-    wrong: list[str],
+    steps: Iterable[Step], record: Record, seen: Seen, last: Last | None, wrong: list[str]
 ) -> dict[str, Any]:
     """Everything, for programs."""
     return {
-        "mode": mode,
-        "seed": seed,
+        "mode": record.mode,
         "good": not wrong,
         "failures": wrong,
         "plan": [asdict(step) for step in steps],
@@ -133,3 +125,30 @@ def as_json(
         "last": asdict(last) if last else None,
         "stops": len(record.late),
     }
+
+
+def bounds_table() -> list[str]:
+    """BOUNDS as docs/chaos.md has it."""
+    rows = ["| no good any more, since | `ext_authz` | `sds` | said in |", "|---|---|---|---|"]
+    for cause in Cause:
+        ours, theirs = (BOUNDS[mode][cause] for mode in MODES)
+        rows.append(f"| {cause.value} | {_bound(ours)} | {_bound(theirs)} | {ours.source} |")
+    return rows
+
+
+def _bound(bound: Bound) -> str:
+    parts = [f"{bound.share:g} of the TTL"] * bool(bound.share)
+    parts += [f"{bound.seconds:g} s"] * bool(bound.seconds)
+    hidden = f", not while {', '.join(sorted(bound.hidden))}" if bound.hidden else ""
+    return (" + ".join(parts) or "never") + hidden
+
+
+def kinds_table() -> list[str]:
+    """KINDS as docs/chaos.md has it."""
+    rows = ["| fault | what is done | s | refusals are no surprise for |", "|---|---|---|---|"]
+    for name, kind in KINDS.items():
+        shortest, longest = kind.seconds
+        lasts = f"{shortest:g} to {longest:g}" if shortest != longest else "at once"
+        recovers = f"{kind.recovers:g} s after it" if kind.recovers else "no time"
+        rows.append(f"| `{name}` | {kind.does} | {lasts} | {recovers} |")
+    return rows

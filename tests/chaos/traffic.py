@@ -42,6 +42,7 @@ class Traffic:
         port: int,
         places: Sequence[Place],
         callers: dict[str, ssl.SSLContext],
+        *,
         rate: float,
         begun: Callable[[str, float, str], object],
         note: Callable[[Asked], object],
