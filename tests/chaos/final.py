@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.chaos.bed import Bed
-from tests.chaos.bounds import SDS
-from tests.chaos.configuration import TOKEN_MAX_TTL, TOKEN_TTL
+from tests.chaos.bounds import OURS, SDS
+from tests.chaos.configuration import CALL, TOKEN_MAX_TTL, TOKEN_TTL
 from vaultauthz.demo.parts import wait_for
 
 # OpenBao tries a revocation that failed again after 10, 20, 40 s …
 _RETRIES: Final = 75.0
+# Ours hangs up on an answer that comes later than that.
+_GIVEN_UP: Final = 0.75 * CALL
+# Between an answer's arrival and its line, when ours is killed.
+_RECORDED: Final = 0.5
 _ID: Final = re.compile(r"\(request ([0-9a-f-]{36}),")
 
 
@@ -87,9 +91,15 @@ def _join(bed: Bed, last: Last) -> None:
 def _explains(bed: Bed, finding: str) -> bool:
     """Whether the run did it: an answer that did not reach us, or that came as we were killed."""
     found = _ID.search(finding)
-    if found is None:
+    answer = bed.ledger.issued.get(found[1]) if found else None
+    if answer is None:
         return False
-    return found[1] in bed.ledger.lost
+    gone = (window for window in bed.record.windows if OURS in window.disturbs)
+    return (
+        not answer.passed
+        or answer.over - answer.at > _GIVEN_UP
+        or any(w.begin - _RECORDED < answer.over and answer.at < w.end for w in gone)
+    )
 
 
 def _read_logs(bed: Bed, last: Last) -> None:

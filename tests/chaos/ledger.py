@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
@@ -18,6 +18,15 @@ from tests.integration.faults.vault_proxy import Exchange, Kind, Reply, VaultPro
 # Vault answers TTLs in whole seconds.
 _ROUNDING = 1.0
 _CREDS, _KV = "/v1/database/creds/", "/v1/secret/data/"
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A call that issued a lease: when it came and was over, and whether its answer was passed on as it was."""
+
+    at: float
+    over: float
+    passed: bool
 
 
 class Ledger:
@@ -70,8 +79,9 @@ class Ledger:
             return
         with self._lock:
             document = _document(exchange.reply)
-            if exchange.reply and not passed and document.get("request_id"):
-                self.lost[str(document["request_id"])] = time.monotonic()
+            if exchange.kind is Kind.ISSUE and document.get("request_id"):
+                now = time.monotonic()
+                self.issued[str(document["request_id"])] = Answered(exchange.at, now, passed)
             hear = _HEAR.get(exchange.kind)
             if hear and (exchange.reply is None or exchange.reply.status < 300):
                 hear(self, exchange, document)
