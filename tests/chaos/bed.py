@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import itertools
 import secrets
+import signal
 import socket
 import ssl
 import subprocess
@@ -69,7 +70,9 @@ class Bed:
         self.lives = itertools.count(1)
         self._room = room()
         self._keys = itertools.count(1)
-        self._services = {place.name: Upstream(self._service(place)) for place in places(mode)}
+        self._services = {
+            place.name: _quiet(Upstream(self._service(place))) for place in places(mode)
+        }
         self._parts = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -142,6 +145,11 @@ class Bed:
         """`vaultauthz rotate` or `revoke`."""
         door = Door(AdminPlace.parse(f"unix://{self.folder}/admin.sock"))
         Client(door).ask(action, place.upstream, place.stage)
+
+    def hang_up(self) -> None:
+        """SIGHUP, once it listens: while Python starts, the signal would end it. The file is followed all the same."""
+        if self.admin("/healthz"):
+            self.serve._send(signal.SIGHUP)
 
     def write(self, text: str) -> None:
         """Another configuration file, moved into place."""
@@ -252,6 +260,12 @@ class Bed:
             with_files(text, self.authority, self.folder), self.port, by_name, issuer
         )
         return Envoy(document, self.folder / "envoy", options=("--file-flush-interval-msec", "200"))
+
+
+def _quiet(upstream: Upstream) -> Upstream:
+    """Without a word about connections that break, as they do when Envoy is killed."""
+    upstream._server.handle_error = lambda *_: None  # type: ignore[method-assign]
+    return upstream
 
 
 def has_time_namespaces() -> bool:

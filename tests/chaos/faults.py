@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import signal
 from collections.abc import Callable, Generator
 from typing import Final
 
@@ -179,26 +178,26 @@ def _reload(bed: Bed, step: Step) -> Doing:
     change = configuration.CHANGES[int(step.detail * len(configuration.CHANGES))]
     other = configuration.changed(bed.config, _place(bed, step).upstream, change, bed.mode)
     bed.write(yaml.safe_dump(other))
-    bed.serve._send(signal.SIGHUP)
+    bed.hang_up()
     try:
         yield
     finally:
         bed.write(yaml.safe_dump(bed.config))
-        bed.serve._send(signal.SIGHUP)
+        bed.hang_up()
 
 
 def _invalid(bed: Bed, step: Step) -> Doing:
     bed.write(configuration.mistaken(bed.config, step.detail))
-    bed.serve._send(signal.SIGHUP)
+    bed.hang_up()
     try:
         yield
     finally:
         bed.write(yaml.safe_dump(bed.config))
-        bed.serve._send(signal.SIGHUP)
+        bed.hang_up()
 
 
 def _hup(bed: Bed, step: Step) -> Doing:
-    bed.serve._send(signal.SIGHUP)
+    bed.hang_up()
     yield
 
 

@@ -35,9 +35,7 @@ class Ledger:
     def __init__(self, places: Iterable[Place]) -> None:
         self.places = {place.name: place for place in places}
         self.secrets: set[str] = set()  # what no log may hold
-        self.lost: dict[
-            str, float
-        ] = {}  # Vault's ids of requests whose answers did not get through
+        self.issued: dict[str, Answered] = {}  # by Vault's id of the request
         self._lock = threading.Lock()
         self._lives: dict[str, Life] = {}
         self._user_of: dict[str, str] = {}  # by lease
