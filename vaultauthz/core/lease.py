@@ -209,7 +209,7 @@ class LeaseMachine:
     def _adopt(self, grant: Grant, sent_at: float, now: float, jitter: float) -> None:
         before, ends_at = self.held, sent_at + grant.ttl
         rotates_at = inf if grant.rotates_in is None else sent_at + grant.rotates_in
-        self._seen = grant.version
+        self._seen, self._gone_at = grant.version, -inf  # what was deleted is older than this
         if before and before.grant.same_as(grant):
             # What hangs on this login keeps pointing at it.
             named, login = before.grant.credential_id, before.grant.login
