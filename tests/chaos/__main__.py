@@ -53,6 +53,8 @@ def main() -> int:
         try:
             run.go(asked.seconds, asked.rate)
             last = final.look(bed)
+        except KeyboardInterrupt:
+            _tell("!! stopped")
         finally:
             run.judge(float("inf"))
             wrong = show.failures(bed.record, run.seen, last, mild=asked.mild)

@@ -57,6 +57,7 @@ class Record:
         self.found = Findings()
         self._lock = threading.Lock()
         self._sent: dict[str, tuple[float, str]] = {}
+        self._answered: deque[tuple[float, str]] = deque()
         self._uses: deque[Use] = deque()
         self._asked: deque[Asked] = deque()
         self._newest: dict[str, tuple[int, float]] = {}  # KV: the newest that arrived, and when
@@ -82,8 +83,10 @@ class Record:
             asked = _due(self._asked, until)
         lines = [line for use in uses for line in self._judge_use(use)]
         lines += [line for one in asked for line in self._judge_asked(one)]
-        for one in asked:
-            self._sent.pop(one.trace, None)
+        self._answered += ((one.answered, one.trace) for one in asked)
+        # A service may take longer than the client whose gateway was killed meanwhile.
+        while self._answered and self._answered[0][0] < until - JUDGED_AFTER:
+            self._sent.pop(self._answered.popleft()[1], None)
         return lines
 
     # --- a use ---

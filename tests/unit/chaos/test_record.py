@@ -127,3 +127,14 @@ def test_a_refusal_while_the_machine_stood_still_is_counted_by_itself() -> None:
     record.late.append((101.0, 2.0))
     assert not _asked(record, 503, 100).found.counts
     assert record.counts["starved"] == 1
+
+
+def test_a_service_may_take_longer_than_the_client() -> None:
+    """When the gateway is killed, the client knows at once, and the service is asked about later."""
+    record = _record((DESK, "v-a", 100))
+    record.sent("1", 103, "a")
+    record.asked(Asked("1", DESK, "a", 103, 103.1, 200, ""))
+    record.settle(104)
+    record.use(Use(DESK, "1", "v-a", 103.1, 108, good=True))
+    record.settle(109)
+    assert not _uses(record, DESK, "v-a", 104, caller="a", n="2").found.counts
