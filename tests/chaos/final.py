@@ -45,7 +45,7 @@ def look(bed: Bed) -> Last:
     """Stop ours and look at everything."""
     last = Last()
     wait_for(bed.ready, 40)
-    last.stopped = bed.serve.terminate(timeout=20)
+    last.stopped = bed.serve.terminate(timeout=30)
     begun = time.monotonic()
     # By SDS what Envoys hold is left to lapse, with the token that nobody renews.
     patience = _RETRIES + (TOKEN_TTL if bed.mode == SDS or last.stopped else 5)

@@ -46,6 +46,7 @@ class Record:
 
     def __init__(self, mode: str, ledger: Ledger, began: float) -> None:
         self.mode, self.ledger, self.began = mode, ledger, began
+        self.slack = 0.0  # seconds by which every bound but «never» is longer
         self.windows: list[Window] = []
         self.late: deque[tuple[float, float]] = deque(maxlen=10_000)
         self.counts: Counter[str] = Counter()
@@ -107,6 +108,7 @@ class Record:
             stopped = judge.excused(use.at, use.answered, self.windows)
             refused = not any(DATABASE in window.disturbs for window in stopped)
         windows, late = self._near(sent), judge.lateness(self.late, sent - 2, use.answered)
+        late += self.slack
         found = judge.use(
             self.mode,
             life,
