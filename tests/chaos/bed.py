@@ -30,7 +30,16 @@ from vaultauthz.admin.client import Client
 from vaultauthz.admin.door import Door
 from vaultauthz.admin.place import Place as AdminPlace
 from vaultauthz.demo.client import get_unix
-from vaultauthz.demo.parts import Envoy, OpenBao, PartError, Postgres, Process, Upstream, free_port
+from vaultauthz.demo.parts import (
+    Envoy,
+    OpenBao,
+    PartError,
+    Postgres,
+    Process,
+    Upstream,
+    free_port,
+    wait_for,
+)
 from vaultauthz.demo.parts.openbao import CONNECTION
 from vaultauthz.demo.stage import write_private
 
@@ -44,6 +53,7 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{{name}}
 DROP ROLE IF EXISTS "{{name}}";
 """
 _PAGE_SECONDS: Final = 5
+_START_SECONDS: Final = 20
 _OURS: Final = (sys.executable, "-m", "vaultauthz", "serve", "-c")
 
 
@@ -142,7 +152,8 @@ class Bed:
             return ""
 
     def ask(self, action: str, place: Place) -> None:
-        """`vaultauthz rotate` or `revoke`."""
+        """`vaultauthz rotate` or `revoke`, once it has started."""
+        wait_for(lambda: bool(self.admin("/healthz")), _START_SECONDS)
         door = Door(AdminPlace.parse(f"unix://{self.folder}/admin.sock"))
         Client(door).ask(action, place.upstream, place.stage)
 
