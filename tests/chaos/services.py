@@ -17,8 +17,10 @@ from vaultauthz.demo.parts.upstreams import Answer, Seen, Service
 TRACE = "x-trace"
 _AT_ONCE = 8  # logins
 _NO_LOGIN = ("password authentication failed", "is not permitted to log in", "does not exist")
-# A session that was ended under a request, as the revocation of its role does, and PostgreSQL's own stop.
+# A session that was ended under a request, as the revocation of its role does, and PostgreSQL's own stop;
+# one that was not let in yet is ended without a word.
 CUT = "terminating connection"
+_CUT = (CUT, "server closed the connection")
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,19 @@ def database(place: Place, postgres: Postgres, note: Note, room: threading.Semap
             good: bool | None = True
             why = ""
         except psycopg.Error as error:
-            why = str(error).strip().splitlines()[-1].rpartition("FATAL:  ")[2]
-            good = False if any(part in why for part in (*_NO_LOGIN, CUT)) else None
+            good, why = _refusal(str(error))
         note(Use(place, trace, login[0], at, time.monotonic(), good, why))
         return {True: 200, False: 401, None: 502}[good], {"place": place.name}
 
     return answer
+
+
+def _refusal(text: str) -> tuple[bool | None, str]:
+    """What PostgreSQL's words say of the credential."""
+    why = text.strip().splitlines()[-1].rpartition("FATAL:  ")[2].strip()
+    if any(part in text for part in _CUT):
+        return False, f"{CUT}: {why}"
+    return (False if any(part in why for part in _NO_LOGIN) else None), why
 
 
 def keyed(place: Place, known: Callable[[str], bool], note: Note) -> Service:
