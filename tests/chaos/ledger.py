@@ -214,7 +214,7 @@ class Ears(VaultProxy):
     """The proxy before Vault, which tells the ledger of each call."""
 
     def __init__(self, bao_port: int, ledger: Ledger) -> None:
-        super().__init__(bao_port, lambda _kind, _reply: None)
+        super().__init__(bao_port, lambda *_: None)
         self._ledger = ledger
 
     def handle(self, exchange: Exchange) -> Reply | None:
