@@ -16,6 +16,7 @@ help:
 	@echo "make bench      the cost of a request against Envoy alone; ten thousand upstreams; a fleet's calls to Vault"
 	@echo "make lock       renew what all of these install; ARGS=--keep: only for a change of pyproject.toml"
 	@echo "make newest     the unit tests with the newest of everything that pyproject.toml allows; only reports"
+	@echo "make chaos      random faults, every answer judged (SECONDS=1800 SEED=1 MODE=ext_authz or sds)"
 	@echo "make proto      build vaultauthz/_pb from proto/"
 
 demo: $(VENV)/.demo
@@ -52,6 +53,14 @@ lock: $(VENV)/.lock
 
 newest: $(VENV)/.all
 	@$(BIN)/python requirements/newest.py
+
+# Random faults for so long; the seed says which. See docs/chaos.md
+SECONDS ?= 1800
+SEED    ?= 1
+MODE    ?= ext_authz
+.PHONY: chaos
+chaos: $(VENV)/.all
+	@$(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED) --mode $(MODE) $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(VENV)-newest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

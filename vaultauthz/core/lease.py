@@ -218,7 +218,7 @@ class LeaseMachine:
         before, last_at = self.held, sent_at + grant.ends_in
         ends_at = min(sent_at + grant.ttl, last_at)
         rotates_at = inf if grant.rotates_in is None else sent_at + grant.rotates_in
-        self._seen = grant.version
+        self._seen, self._gone_at = grant.version, -inf  # what was deleted is older than this
         if before and before.grant.same_as(grant):
             # What hangs on this login keeps pointing at it.
             named, login = before.grant.credential_id, before.grant.login

@@ -80,17 +80,22 @@ class Exchange:
     def __init__(self, method: str, path: str, headers: dict[str, str], body: bytes) -> None:
         self.at = time.monotonic()
         self.kind = kind_of(path)
+        self.path, self.headers, self.body = path, headers, body
         self.reply: Reply | None = None  # OpenBao's own
+        self.sent = False  # whether OpenBao was asked
+        self.replied_at = 0.0  # when its own reply was there
         self._request = (method, path, body, headers)
 
     def forward(self, port: int) -> Reply | None:
         """Ask OpenBao; None if it does not answer."""
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=OPENBAO_SECONDS)
+        self.sent = True
         try:
             connection.request(*self._request)
             response = connection.getresponse()
             kind = response.headers.get("Content-Type", "application/json")
             self.reply = Reply(response.status, response.read(), (("Content-Type", kind),))
+            self.replied_at = time.monotonic()
         except (OSError, http.client.HTTPException):
             return None
         finally:

@@ -679,6 +679,21 @@ def test_deleted_version_does_not_come_back_through_a_standby() -> None:
     assert [type(c) for c in life.at(274, Issued(static(written(2, 1), "new"), 273))] == [Publish]
 
 
+def test_version_after_a_deleted_one_is_read_again_as_any_other() -> None:
+    """It is not the deleted one: its max_stale begins anew with each reading, also right after."""
+    life = in_state(State.ISSUING)
+    life.at(0, Issued(static(written(1)), 0))
+    life.at(270, Tick())
+    life.at(271, Failed(NOTHING_THERE))
+    life.at(273, Rotate())
+    life.at(274, Issued(static(written(2), "new"), 273))
+    life.at(280, Rotate())
+    (publish,) = life.at(281, Issued(static(written(2), "new"), 280))
+    assert isinstance(publish, Publish)
+    assert publish.ends_at > 3600 + 279
+    assert not life.machine.failures
+
+
 def test_undeleted_version_comes_back() -> None:
     """A version that is still there when every node must know of its deletion is good again."""
     life = in_state(State.ISSUING)
