@@ -70,7 +70,8 @@ class Credential:
 
     def usable(self, now: float) -> bool:
         """Whether it may go on a request sent at ``now``."""
-        return now < self.last_at
+        login = self.login  # as ``last_at``, without a call: this is on each request's way
+        return now < self.ends_at and now < login.ends_at - login.on_the_way
 
 
 class Slot:
