@@ -109,7 +109,7 @@ def _hint(door: Door, exc: OSError) -> str:
     """Why, and what to do."""
     if isinstance(exc, ssl.SSLCertVerificationError):
         return f"{why(exc)}; name its authority's file in SSL_CERT_FILE"
-    if isinstance(exc, (ConnectionResetError, ssl.SSLError)):
+    if isinstance(exc, (ConnectionResetError, BrokenPipeError, ssl.SSLError)):
         if door.tls:
             return f"TLS failed ({why(exc)}); if it wants a client certificate, give --cert FILE"
         return "hung up; if it speaks TLS, give --admin https://HOST:PORT"
