@@ -13,6 +13,18 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+_SIGNS = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -23,14 +35,21 @@ class Pair:
 
 
 class Authority:
-    """Signs certificates; its own is ``ca``."""
+    """Signs certificates; its own is ``ca``.
+
+    They have what RFC 5280 demands, which Python checks from 3.13 on (VERIFY_X509_STRICT).
+    """
 
     def __init__(self, folder: Path, name: str = "test CA") -> None:
         self._folder = folder
         self._name = name
         self._key = ec.generate_private_key(ec.SECP256R1())
-        builder = self._builder(name, self._key).add_extension(
-            x509.BasicConstraints(ca=True, path_length=None), critical=True
+        self._id = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
+        builder = (
+            self._builder(name, self._key)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(_SIGNS, critical=True)
+            .add_extension(self._id, critical=False)
         )
         self._cert = builder.sign(self._key, hashes.SHA256())
         self.ca = folder / f"{name}.pem"
@@ -63,6 +82,10 @@ class Authority:
         cert = (
             self._builder(name, key, hours)
             .add_extension(x509.SubjectAlternativeName([place]), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._id),
+                critical=False,
+            )
             .sign(self._key, hashes.SHA256())
         )
         pair = Pair(self._folder / f"{name}.crt", self._folder / f"{name}.key")
