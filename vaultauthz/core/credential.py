@@ -11,7 +11,7 @@ from vaultauthz.core.injection import Mutation
 # What a request needs from our answer to the upstream's look at the credential, at most,
 # and the share of a short lease that it may cost; measured by benchmarks/on_the_way.py.
 _ON_THE_WAY: Final = 1.0  # seconds
-_MOST_OF_IT: Final = 0.15
+_MOST_OF_IT: Final = 0.10
 
 
 def on_the_way(life: float) -> float:
@@ -43,6 +43,11 @@ class Login:
         self.on_the_way = on_the_way  # see the function of that name
         self.leaving = False  # it was replaced, and its token will be revoked
 
+    @property
+    def last_at(self) -> float:
+        """From when on no request sets out with what hangs on it."""
+        return self.ends_at - self.on_the_way
+
 
 NO_LOGIN = Login()
 
@@ -65,8 +70,7 @@ class Credential:
     @property
     def last_at(self) -> float:
         """From when on no request may be given it; moves with its login's end."""
-        login = self.login
-        return min(self.ends_at, login.ends_at - login.on_the_way)
+        return min(self.ends_at, self.login.last_at)
 
     def usable(self, now: float) -> bool:
         """Whether it may go on a request sent at ``now``."""

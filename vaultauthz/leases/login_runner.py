@@ -8,7 +8,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from vaultauthz.core import events
-from vaultauthz.core.credential import Login
+from vaultauthz.core.credential import Login, on_the_way
 from vaultauthz.core.grant import Failure, Verdict
 from vaultauthz.core.lease import LeaseMachine, State
 from vaultauthz.core.lease_messages import (
@@ -205,7 +205,10 @@ class LoginRunner(Runner):
         """Put the token to use; the leases of the one before move over, spread out."""
         grant, before = command.grant, self.stage.token
         token = self.stage.token = self._tokens[grant.lease_id]
-        grant.login.ends_at = token.login.ends_at = command.ends_at
+        for login in (grant.login, token.login):
+            login.ends_at = command.ends_at
+            # By what is left, which a renewal near its `max_ttl` has made less than at first.
+            login.on_the_way = on_the_way(command.ends_at - self.keeper.clock())
         moved = self.stage.moved and token.session is self.stage.session
         if moved:
             self.stage.moved = False
@@ -214,7 +217,7 @@ class LoginRunner(Runner):
         self.stage.todo.notify_all()
         if before:
             before.login.leaving = before.session.owns_token and not moved
-        left = before.login.ends_at - self.keeper.clock() if before else 0.0
+        left = before.login.last_at - self.keeper.clock() if before else 0.0
         within = max(0.0, min(_MOVE_MAX, left * _MOVE_SHARE))
         if moved:  # to another Vault, so static secrets too, and their versions begin anew
             for runner in tuple(self.stage.active):

@@ -27,14 +27,14 @@ def test_it_is_bounded(life: float) -> None:
 def test_a_long_lease_and_a_short_one() -> None:
     """A whole second, and a share."""
     assert on_the_way(3600.0) == 1.0
-    assert on_the_way(2.0) == pytest.approx(0.3)
+    assert on_the_way(2.0) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(
     ("more", "last"),
     [
         ({"ttl": 100.0, "lease_id": "l"}, 99.0),
-        ({"ttl": 2.0, "lease_id": "l"}, 1.7),
+        ({"ttl": 2.0, "lease_id": "l"}, 1.8),
         ({"ttl": 100.0}, 99.0),  # an engine's own word
         ({"ttl": 100.0, "ends_in": 50.0, "read_again": 5.0}, 49.0),  # a token in KV
         ({"ttl": 100.0, "read_again": 5.0}, 100.0),  # max_stale is a caution of ours
