@@ -21,9 +21,17 @@ settings.register_profile("fixed", settings.get_profile("random"), derandomize=T
 settings.register_profile("thorough", settings.get_profile("random"), max_examples=5000)
 settings.load_profile("fixed" if os.environ.get("CI") else "random")
 
-# What is kept of logins from one start to the next is not this machine's, nor another run's.
-os.environ["RUNTIME_DIRECTORY"] = tempfile.mkdtemp(prefix="vaultauthz-tests-")
-atexit.register(shutil.rmtree, os.environ["RUNTIME_DIRECTORY"], ignore_errors=True)
+# What is kept of logins from one start to the next is not this machine's, nor another run's: each
+# worker of pytest-xdist has a process, and a folder, of its own. See also ``records_of_its_own``.
+RECORDS = tempfile.mkdtemp(prefix="vaultauthz-tests-")
+os.environ["RUNTIME_DIRECTORY"] = RECORDS
+atexit.register(shutil.rmtree, RECORDS, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def records_of_its_own() -> None:
+    """No test's wrong logins count for a later one whose Vault has come by the same port."""
+    os.environ["RUNTIME_DIRECTORY"] = tempfile.mkdtemp(dir=RECORDS)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,135 +1,61 @@
-"""Against a Vault that counts wrong logins as Vault does, in a hundredth of its time: never locked."""
+"""Against a Vault that counts wrong logins as Vault does, by a clock that is turned: never locked."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 
 import pytest
 
-from tests.contract.fake_http import FakeServer, Heard, Reply, Wire
 from tests.contract.faults import wait_until
-from tests.contract.house import FAST, STAGE, write
-from vaultauthz.config.methods import Ldap, UserPass
+from tests.contract.house import write
+from tests.contract.lockout_bed import THRESHOLD, Clock, Directory, Gateway
+from vaultauthz.config.methods import AppRole, Ldap, UserPass
 from vaultauthz.config.values import Vault
+from vaultauthz.core.secret import Secret
 from vaultauthz.leases.clock import boottime
-from vaultauthz.leases.keeper import Keeper
 from vaultauthz.vault.auth.tries import Bounds, Tries
+from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.session import Session
 
-SHARE = 1 / 300  # of Vault's times
-THRESHOLD, RESET = 5, 900 * SHARE
-# Quiet for longer than need be: a busy machine may count a try late.
-SLOW = Bounds(quiet=2400 * SHARE, pause=240 * SHARE)
-
-
-@dataclass
-class Count:
-    """Of one user, as ``failedUserLoginProcess`` keeps it."""
-
-    wrong: int = 0
-    last: float = -inf
-
-    def add(self, at: float) -> None:
-        self.wrong = self.wrong + 1 if at <= self.last + RESET else 1
-        self.last = at
-
-
-class Directory:
-    """A Vault with users. ``broken``: the directory behind it takes nobody's password.
-
-    ``hangs``: nor does it answer; Vault counts that as a wrong try, later.
-    """
-
-    def __init__(self) -> None:
-        self.server = FakeServer(self._respond)
-        self.password = "s3cr3t w0rd"
-        self.broken = self.hangs = False
-        self.counts: dict[str, Count] = {}
-        self.logins: list[Heard] = []
-        self.most = 0
-        self.lock = threading.Lock()
-
-    def _respond(self, heard: Heard, wire: Wire) -> None:
-        reply = self._answer(heard, wire)
-        if reply is not None:
-            wire.send(b"".join(reply.encoded()))
-
-    def _answer(self, heard: Heard, wire: Wire) -> Reply | None:
-        if "/login/" not in heard.path:
-            return Reply(204) if heard.path.startswith("auth/token/") else Reply(200, {})
-        with self.lock:
-            self.logins.append(heard)
-        if self.hangs:
-            wire.closing.wait(90 * SHARE)
-            self._wrong(heard.path)
-            wire.end()
-            return None
-        if self.broken or heard.body["password"] != self.password:
-            self._wrong(heard.path)
-            return Reply(400, {"errors": ["invalid credentials"]})
-        with self.lock:
-            self.counts.pop(heard.path, None)
-        auth = {"client_token": "s.t", "accessor": "a", "lease_duration": 1, "renewable": False}
-        return Reply(200, {"auth": auth})
-
-    def _wrong(self, user: str) -> None:
-        with self.lock:
-            count = self.counts.setdefault(user, Count())
-            count.add(time.monotonic())
-            self.most = max(self.most, count.wrong)
+STEP = 30.0
+HOUR = int(3600 / STEP)
 
 
 @pytest.fixture
-def directory() -> Iterator[Directory]:
-    """One that works, with tokens of a second, so that there is a login each second."""
-    found = Directory()
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def directory(clock: Clock) -> Iterator[Directory]:
+    found = Directory(clock)
     found.server.start()
     yield found
     found.server.stop()
 
 
-class Gateway:
-    """Stages that log in as the same user; ``restart`` begins anew with what is on the disk."""
-
-    def __init__(self, directory: Directory, auth: Ldap | UserPass, folder: Path) -> None:
-        self._vault = Vault(directory.server.address, timeout=0.15)
-        self._auth, self._folder = auth, folder
-        self.keeper: Keeper | None = None
-
-    def restart(self) -> None:
-        self.stop()
-        tries = Tries(lambda: self._folder, SLOW)
-        self.keeper = Keeper(lambda _: None, FAST)
-        for stage in (STAGE, "staging"):
-            session = Session(self._vault, self._auth, boottime, tries=tries)
-            self.keeper.add_stage(stage, session)
-        self.keeper.start()
-
-    @property
-    def logged_in(self) -> bool:
-        assert self.keeper
-        return self.keeper._stages[STAGE].token is not None
-
-    def stop(self) -> None:
-        if self.keeper:
-            self.keeper.stop(1.0)
+@pytest.fixture
+def records(tmp_path: Path) -> Path:
+    folder = tmp_path / "records"
+    folder.mkdir(mode=0o700)
+    return folder
 
 
 @pytest.fixture(params=[Ldap, UserPass])
 def gateway(
-    request: pytest.FixtureRequest, directory: Directory, tmp_path: Path
+    request: pytest.FixtureRequest,
+    directory: Directory,
+    clock: Clock,
+    tmp_path: Path,
+    records: Path,
 ) -> Iterator[Gateway]:
     """With two stages that share the user, logged in."""
     file = write(tmp_path / "password", directory.password)
-    (tmp_path / "records").mkdir(mode=0o700)
-    found = Gateway(directory, request.param("mary", file), tmp_path / "records")
+    found = Gateway(directory, clock, request.param("mary", file), records)
     found.restart()
-    assert wait_until(lambda: found.logged_in)
+    assert found.logged_in == 2
     yield found
     found.stop()
 
@@ -140,25 +66,44 @@ def test_a_directory_that_is_broken_for_long_does_not_lock_the_user(
 ) -> None:
     """It is tried again and again, never five times in a row, and works when it is mended."""
     directory.hangs, directory.broken = hangs, not hangs
-    before = len(directory.logins)
-    assert wait_until(lambda: len(directory.logins) >= before + 4, 60)
-    assert directory.most < THRESHOLD
+    before = directory.logins
+    for _ in range(2 * HOUR):
+        gateway.turn(STEP)
+    assert 2 <= directory.most < THRESHOLD
+    assert directory.logins - before >= 10
     directory.hangs = directory.broken = False
-    after = len(directory.logins)
-    assert wait_until(lambda: len(directory.logins) > after and gateway.logged_in, 60)
+    for _ in range(HOUR // 2):
+        gateway.turn(STEP)
+    assert gateway.logged_in == 2
+
+
+def test_a_directory_that_hangs_now_and_then_does_not_lock_the_user(
+    directory: Directory, gateway: Gateway
+) -> None:
+    """A login that works makes up for none that Vault is still to find wrong."""
+    directory.hangs_each = 2
+    for _ in range(HOUR):
+        gateway.turn(7.0)
+    assert 1 <= directory.most < THRESHOLD
+    directory.hangs_each, directory.broken = 0, True
+    for _ in range(HOUR):
+        gateway.turn(7.0)
+    assert directory.most < THRESHOLD
 
 
 def test_restarts_while_the_directory_is_broken_do_not_lock_the_user(
     directory: Directory, gateway: Gateway
 ) -> None:
-    """Twelve of them, each of which would be a try; the password is still known to have worked."""
+    """Each of which would be a try; the password is still known to have worked."""
     directory.broken = True
-    for _ in range(12):
+    for _ in range(30):
         gateway.restart()
-        time.sleep(0.1)
+        gateway.turn(STEP)
     assert directory.most < THRESHOLD
     directory.broken = False
-    assert wait_until(lambda: gateway.logged_in, 60)
+    for _ in range(HOUR // 2):
+        gateway.turn(STEP)
+    assert gateway.logged_in == 2
 
 
 def test_a_password_that_was_changed_is_tried_when_the_file_is(
@@ -166,10 +111,56 @@ def test_a_password_that_was_changed_is_tried_when_the_file_is(
 ) -> None:
     """At once, though the old one has used up its tries; wrong ones one after the other do not lock."""
     directory.password = "an0ther"
-    assert wait_until(lambda: directory.most >= 2, 60)
-    for number in range(6):
-        write(tmp_path / "password", f"wr0ng-{number}")
-        time.sleep(1.1)  # it is looked at each second
-    assert directory.most < THRESHOLD
+    for _ in range(HOUR // 6):
+        gateway.turn(STEP)
+    assert directory.most == Bounds().same
     write(tmp_path / "password", "an0ther")
-    assert wait_until(lambda: gateway.logged_in, 60)
+    gateway.turn(2.0)
+    assert gateway.logged_in
+    directory.password = "a third"
+    for number in range(20):
+        write(tmp_path / "password", f"wr0ng-{number}")
+        gateway.turn(STEP)
+    assert directory.most < THRESHOLD
+    write(tmp_path / "password", "a third")
+    for _ in range(HOUR // 2):
+        gateway.turn(STEP)
+    assert gateway.logged_in == 2
+
+
+@pytest.mark.parametrize("kind", ["approle", "userpass"])
+def test_stages_that_start_together_do_not_wait_for_one_another_for_long(
+    directory: Directory, clock: Clock, tmp_path: Path, records: Path, kind: str
+) -> None:
+    """The first is out when the others are to log in: it is no wrong try before Vault says so."""
+    file = write(tmp_path / "password", directory.password)
+    auth = (
+        UserPass("mary", file) if kind == "userpass" else AppRole("r", Secret(directory.password))
+    )
+    directory.held = threading.Event()
+    gateway = Gateway(directory, clock, auth, records, stages=6)
+    gateway.start()
+    assert wait_until(lambda: directory.logins >= 1 and gateway.logging_in == 6)
+    directory.held.set()
+    gateway.settle()
+    assert gateway.logged_in == 6
+    assert clock.now < Clock().now + Bounds().pause / 10
+    gateway.stop()
+
+
+def test_logins_that_time_out_after_they_were_sent_are_wrong_tries(
+    directory: Directory, clock: Clock, tmp_path: Path, records: Path
+) -> None:
+    """Twelve, each after the one before was given up: two are sent, the third waits."""
+    file = write(tmp_path / "password", directory.password)
+    directory.held = threading.Event()
+    vault = Vault(directory.server.address, timeout=0.5)
+    tries = Tries(lambda: records, clock=clock)
+    session = Session(vault, Ldap("mary", file), boottime, tries=tries)
+    for _ in range(12):
+        with pytest.raises(VaultError):
+            session.login()
+        clock.now += 1.0
+    assert wait_until(lambda: directory.logins >= 1)
+    assert directory.logins <= 2
+    directory.held.set()

@@ -21,6 +21,7 @@ from vaultauthz.core.grant import Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.demo.parts import OpenBao
 from vaultauthz.leases.clock import boottime
+from vaultauthz.vault.auth.tries import Tries
 from vaultauthz.vault.errors import Node, VaultError
 from vaultauthz.vault.probe import Probe
 from vaultauthz.vault.session import Session
@@ -45,7 +46,9 @@ class Bed:
     folder: Path
 
     def session(self, auth: Auth, namespace: str = "") -> Session:
-        return Session(Vault(self.bao.address, namespace), auth, boottime)
+        # Each as if on another machine, which knows nothing of what was tried before.
+        elsewhere = Tries(lambda: None)
+        return Session(Vault(self.bao.address, namespace), auth, boottime, tries=elsewhere)
 
     @property
     def ours(self) -> Session:

@@ -161,6 +161,9 @@ ROWS: tuple[Row, ...] = (
     # throttles it, for one (logical.ErrUpstreamRateLimited).
     Row(range(501, 505), _ANY, (), _RETRY, _FINE,
         "what stands behind Vault's engine failed (status {})", told=True),
+    # A proxy says so, too, of a connection that broke after Vault had heard the request: then
+    # it may yet count as a wrong try, and must not be made again at the next node.
+    Row((503,), _LOCKABLE, (), _RETRY, _UNSURE, "what stands before Vault has no answer of it"),
     Row((501,), _ANY, (), _RETRY, _OUT, "Vault is not initialized"),
     Row((502, 504), _ANY, (), _RETRY, _UNSURE, "what stands before Vault has no answer of it"),
     Row((503,), _ANY, (), _RETRY, _OUT, "Vault is sealed or down for maintenance"),

@@ -15,6 +15,7 @@ from vaultauthz.demo.parts import OpenBao
 from vaultauthz.demo.parts.process import Process, free_port
 from vaultauthz.leases.clock import boottime
 from vaultauthz.vault.auth import Memory
+from vaultauthz.vault.auth.tries import SHARED, Tries
 from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.session import Session
 
@@ -53,12 +54,16 @@ class AuthBao(OpenBao):
             )
         return process
 
-    def session(self, auth: Auth, memory: Memory | None = None) -> Session:
+    def session(self, auth: Auth, memory: Memory | None = None, tries: Tries = SHARED) -> Session:
         """A stage's session that logs in by ``auth``: with TLS if that takes a certificate."""
         address = self.tls_address if isinstance(auth, Cert) else self.address
         vault = Vault(address, tls=Tls(self._authority.ca))
         config = Config(vault, {"production": Stage("production", auth)}, {})
-        return Session(config.vault_of("production"), auth, boottime, memory)
+        return Session(config.vault_of("production"), auth, boottime, memory, tries)
+
+    def elsewhere(self, auth: Auth) -> Session:
+        """One on another machine, which knows nothing of what was tried before."""
+        return self.session(auth, tries=Tries(lambda: None))
 
     def enable_auth(self, kind: str, mount: str = "") -> None:
         """Enable an auth method, by default at the mount of its name."""

@@ -93,7 +93,7 @@ def test_who_failed_too_often_is_told_so(vault: AuthBao) -> None:
     """From the sixth on OpenBao refuses the right secret_id too: that passes, and says why."""
     role = Role(vault)
     wrong, right = AppRole(role.role_id, Secret("wrong")), AppRole(role.role_id, role.secret_id())
-    statuses = [failure_of(vault.session(wrong)).status for _ in range(6)]
+    statuses = [failure_of(vault.elsewhere(wrong)).status for _ in range(6)]
     assert (statuses[0], statuses[-1]) == (400, 403)
     error = failure_of(vault.session(right))
     assert (error.failure.verdict, error.status) == (Verdict.REFUSED, 403)

@@ -51,13 +51,24 @@ def test_a_wrong_name_or_password_is_locked(vault: AuthBao, tmp_path: Path) -> N
 def test_a_locked_user_is_told_so_and_tried_again(vault: AuthBao, tmp_path: Path) -> None:
     """After too many failures OpenBao says 403 to the right password too, for a while."""
     name, file = user(vault), write(tmp_path / "password", "wrong-word")
-    session = vault.session(UserPass(name, file))
-    statuses = [failure_of(session).status for _ in range(6)]
+    statuses = [failure_of(vault.elsewhere(UserPass(name, file))).status for _ in range(6)]
     assert (statuses[0], statuses[-1]) == (400, 403)
     write(file, PASSWORD)
-    error = failure_of(session, PASSWORD)
+    error = failure_of(vault.session(UserPass(name, file)), PASSWORD)
     assert (error.status, error.failure.verdict) == (403, Verdict.REFUSED)
     assert "locked out" in error.failure.reason
+
+
+def test_we_alone_lock_nobody(vault: AuthBao, tmp_path: Path) -> None:
+    """Ten passwords one after the other, in as many starts: the user is let in elsewhere."""
+    name, file = user(vault), tmp_path / "password"
+    statuses = []
+    for number in range(10):
+        write(file, f"wr0ng-{number}")
+        statuses.append(failure_of(vault.session(UserPass(name, file))).status)
+    assert statuses == [400] * 4 + [0] * 6
+    write(file, PASSWORD)
+    vault.elsewhere(UserPass(name, file)).login()
 
 
 def test_an_address_that_may_not_is_refused(vault: AuthBao, tmp_path: Path) -> None:

@@ -558,6 +558,60 @@ def test_change_that_came_during_the_locked_try_is_tried() -> None:
     assert life.at(WELL_PAST, Tick()) == []
 
 
+FOR_A_WHILE = Failure(Verdict.LOCKED, "wrong tries in a row lock it", again_in=240.0)
+
+
+def test_a_login_that_is_locked_for_a_while_is_tried_after_it() -> None:
+    """Not before, whoever looks; and again and again."""
+    life = in_state(State.ISSUING)
+    life.at(1, Failed(FOR_A_WHILE))
+    for _ in range(3):
+        until = life.machine.due if life.machine.due > 100 else 241.0
+        assert life.at(until - 0.1, Tick()) == []
+        assert life.wake_at == until
+        assert life.at(until, Tick()) == [CallIssue()]
+        life.at(until, Failed(FOR_A_WHILE))
+        life.at(until + 100, Tick())
+
+
+def test_a_change_or_a_command_does_not_wait_for_the_while() -> None:
+    """The file has another password, or somebody asks: what may be tried is said by tries.py."""
+    life = in_state(State.ISSUING)
+    life.at(1, Failed(FOR_A_WHILE))
+    assert life.at(2, Rotate()) == [CallIssue()]
+
+
+def test_what_is_held_is_renewed_during_the_while() -> None:
+    """And when it has gone by, renewals go on; the next replacement is one that is wanted."""
+    life = in_state(State.REPLACING)
+    life.at(51, Failed(FOR_A_WHILE))
+    for now in (60, 120, 180, 240):
+        assert life.at(now, Tick()) == [CallRenew("one", 100.0)]
+        life.at(now, renewed(now))
+
+
+def test_what_is_held_may_end_during_the_while_and_the_login_is_tried_after_it() -> None:
+    """Its end is no reason for a try that does harm; nor is it forgotten that there is one to make."""
+    life = in_state(State.ISSUING)
+    life.at(0, Issued(life.grant("one", renewable=False), 0))
+    assert life.at(60, Tick()) == [CallIssue()]
+    life.at(61, Failed(FOR_A_WHILE))
+    assert life.at(100, Tick()) == [Withdraw()]
+    assert life.at(300, Tick()) == []
+    assert life.wake_at == 301
+    assert life.at(301, Tick()) == [CallIssue()]
+    life.at(301, issued(life, "two", 301))
+    assert life.machine.state is State.HELD
+
+
+def test_a_short_while_is_waited_for_and_the_backoff_too() -> None:
+    """Another login with the same name is under way: a second, and the floor of the backoff."""
+    life = in_state(State.ISSUING)
+    life.at(1, Failed(Failure(Verdict.LOCKED, "another is under way", again_in=1.0)))
+    assert life.at(1.9, Tick()) == []
+    assert life.at(2.0, Tick()) == [CallIssue()]
+
+
 # --- 401 ---
 
 

@@ -19,6 +19,7 @@ from vaultauthz.config.methods import (
     TokenFile,
     UserPass,
 )
+from vaultauthz.core.grant import Verdict
 from vaultauthz.doctor.facts import SecretFile, Trouble
 from vaultauthz.doctor.finding import Finding
 
@@ -28,7 +29,7 @@ _CERT = Cert(Path("/c"), Path("/k"), "web")
 _TOKEN = TokenFile(Path("/run/token"))
 
 
-def _refused(auth: Auth, status: int, detail: str = "", **more: bool) -> Finding:
+def _refused(auth: Auth, status: int, detail: str = "", **more: bool | Verdict) -> Finding:
     trouble = Trouble("refused", detail, status, **more)  # type: ignore[arg-type]
     bare = ex.stage(
         auth=auth, login=trouble, token=None, role="", accesses=(), places=(), fetched=()
@@ -116,6 +117,14 @@ def test_vault_that_went_away_is_no_refusal() -> None:
 def test_a_login_that_was_not_sent_names_its_own_trouble() -> None:
     """Such as a program that prints no token."""
     assert "did not get as far as Vault" in _refused(_JWT, 0, "the program ended with 1").why
+
+
+@pytest.mark.parametrize("auth", [_APPROLE, UserPass("joe", Path("/p")), Ldap("joe", Path("/p"))])
+def test_a_login_that_is_not_risked_now_says_for_how_long(auth: Auth) -> None:
+    """Nothing is wrong with what doctor sees: the tries before it are why."""
+    finding = _refused(auth, 0, verdict=Verdict.LOCKED)
+    assert "five in a row lock it" in finding.why
+    assert "17 minutes" in finding.mend
 
 
 def test_a_file_that_is_absent_is_the_only_finding() -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vaultauthz.config.methods import AppRole, TokenFile
+from vaultauthz.core.grant import Verdict
 from vaultauthz.doctor.facts import Stage, Trouble
 from vaultauthz.doctor.methods import Method, method
 
@@ -69,6 +70,17 @@ def _dead_token(refusal: Refusal) -> Meaning | None:
     return Meaning(means, mend, {})
 
 
+def _not_tried(refusal: Refusal) -> Meaning | None:
+    if refusal.trouble.status or refusal.trouble.verdict is not Verdict.LOCKED:
+        return None
+    return Meaning(
+        "this name has had wrong or unanswered logins lately, from here or from a vaultauthz that "
+        "runs on this machine; five in a row lock it for 15 minutes, so no more is risked now",
+        "mend what they were refused for, and try again in 17 minutes at the latest",
+        {},
+    )
+
+
 def _not_sent(refusal: Refusal) -> Meaning | None:
     if refusal.trouble.status:
         return None
@@ -122,7 +134,16 @@ def _by_method(refusal: Refusal) -> Meaning | None:
     return _OF_METHOD[refusal.how.name](refusal)
 
 
-_IN_TURN: Final = (_away, _dead_token, _not_sent, _bound, _not_mounted, _locked, _by_method)
+_IN_TURN: Final = (
+    _away,
+    _dead_token,
+    _not_tried,
+    _not_sent,
+    _bound,
+    _not_mounted,
+    _locked,
+    _by_method,
+)
 
 
 def _approle(refusal: Refusal) -> Meaning:

@@ -15,11 +15,12 @@ from typing import Final
 from vaultauthz.core.grant import Failure, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault import health
-from vaultauthz.vault.auth.tries import SHARED, Tries
+from vaultauthz.vault.auth.tries import SHARED, Tries, Turn
 from vaultauthz.vault.errors import Call, VaultError
 from vaultauthz.vault.transport import Transport
 
 _NOT_YET: Final = "the login is not tried yet, as wrong tries in a row lock it in Vault"
+_ANOTHER: Final = "another login with the same name is under way"
 _WORKED: Final = "Vault refused a login that worked before; it is tried again, some minutes apart"
 _KEY: Final = os.urandom(32)  # of this process: what is marked with it tells nobody anything
 _MOST_MARKS: Final = 100
@@ -53,25 +54,34 @@ class Lockable:
             VaultError: LOCKED, with the time after which it may be tried, or without.
         """
         name, mark = "\n".join((self.place, *who)), self._mark(secret, files)
-        if self.tries.silent(name):
-            # Vault may be away altogether, and a try for each look would be one too many.
-            health.answers(transport)
-        wait = self.tries.begin(name, mark)
-        if wait > 0:
-            raise VaultError(Failure(Verdict.LOCKED, _NOT_YET, again_in=wait))
-        transport.call, transport.credential = Call.LOGIN_LOCKABLE, None
-        try:
-            yield
-        except VaultError as exc:
-            if exc.failure.verdict is Verdict.LOCKED:
-                wait = self.tries.refused(name, mark)
-                if again and wait < inf:
-                    failure = Failure(Verdict.LOCKED, _WORKED, again_in=wait)
-                    raise VaultError(failure, exc.status, exc.detail) from exc
-            elif not exc.unanswered or (not by_others and self.tries.has_worked(name, mark)):
-                self.tries.spare(name)
-            raise
-        self.tries.worked(name, mark)
+        with self.tries.alone(name) as mine:
+            if not mine:
+                raise VaultError(Failure(Verdict.LOCKED, _ANOTHER, again_in=self.tries.bounds.soon))
+            if self.tries.silent(name):
+                # Vault may be away altogether, and a try for each look would be one too many.
+                health.answers(transport)
+            turn = self.tries.begin(name, mark)
+            if turn.wait > 0:
+                raise VaultError(Failure(Verdict.LOCKED, _NOT_YET, again_in=turn.wait))
+            transport.call, transport.credential = Call.LOGIN_LOCKABLE, None
+            try:
+                yield
+            except VaultError as exc:
+                self._failed(turn, exc, by_others=by_others, again=again)
+                raise
+            self.tries.worked(turn)
+
+    def _failed(self, turn: Turn, exc: VaultError, *, by_others: bool, again: bool) -> None:
+        """Keep what came of it; raises another error where it may be tried again."""
+        if exc.failure.verdict is Verdict.LOCKED:
+            wait = self.tries.refused(turn)
+            if again and wait < inf:
+                failure = Failure(Verdict.LOCKED, _WORKED, again_in=wait)
+                raise VaultError(failure, exc.status, exc.detail) from exc
+        elif not exc.unanswered or (not by_others and self.tries.has_worked(turn)):
+            self.tries.spare(turn)
+        else:
+            self.tries.unanswered(turn)
 
     def _mark(self, secret: Secret | None, files: Iterable[Path]) -> str:
         """Which secret this is: by its file, for the next start; by itself, in this process."""

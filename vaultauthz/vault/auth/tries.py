@@ -1,11 +1,12 @@
 """Logins that Vault locks after some wrong ones: how often each may be tried.
 
-Vault counts an AppRole's, a userpass user's and an LDAP user's wrong tries. Each that
-comes within 15 minutes of the one before makes the count grow; at five the name is locked
-for 15 minutes, for everybody. So five tries four minutes apart lock it as five at once do:
-after some there must be a quiet quarter of an hour, and a bit. A login that brought no
-answer may yet be found wrong: behind LDAP a directory hangs for longer than we wait.
-Source: ``failedUserLoginProcess`` of vault/request_handling.go.
+Vault counts an AppRole's, a userpass user's and an LDAP user's wrong tries, each when it
+has found it wrong. One that comes within 15 minutes of the one before makes the count grow;
+at five the name is locked for 15 minutes, for everybody. So five tries four minutes apart
+lock it as five at once do: after some there must be a quiet quarter of an hour, and a bit.
+A login that brought no answer may yet be found wrong: behind LDAP a directory hangs for
+longer than we wait, so that a login that works meanwhile does not make up for it.
+Source: ``failedUserLoginProcess`` and ``RegisterAuth`` of vault/request_handling.go.
 
 We make at most three tries in a row with what was tried before, and a fourth with what is
 new in the file, which leaves one to somebody else. What is known is kept in a file (of
@@ -16,21 +17,41 @@ try with the same name is not known.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
+import logging
 import os
-import stat
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from math import inf
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, Final
 
-_LIMIT: Final = 4096  # bytes of a record
+from vaultauthz.vault.auth.tries_file import RecordFile, opened, runtime_folder
+
+log = logging.getLogger(__name__)
+
+_MOST: Final = 8  # tries of a record; more are never made in a row
+
+
+class How(StrEnum):
+    """What is known of a try."""
+
+    OUT = "out"  # nothing yet, or its process was killed meanwhile
+    SILENT = "silent"  # it brought no answer
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One that Vault counts, or may yet. ``at``: since 1970, of its begin; of its end if WRONG."""
+
+    at: float
+    key: str = ""  # which one it is
+    how: How = How.OUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +61,12 @@ class Bounds:
     # After which the next wrong try is Vault's first: one that we gave up may have been found
     # wrong 90 s later (request_timeout of LDAP).
     quiet: float = 1020.0
+    late: float = 120.0  # after which one without an answer has been counted, if ever
     pause: float = 240.0  # between tries with what was tried before
     same: int = 3  # tries in a row with what was tried before
     new: int = 4  # … and with what was not
+    out: float = 30.0  # for which another's try, whose end is not known, is waited for
+    soon: float = 1.0  # … by looks that are so far apart
 
     def wait(
         self, tries: Sequence[float], now: float, *, same: bool, silent: bool = False
@@ -62,13 +86,13 @@ class Bounds:
         at_once = not same or (silent and len(tries) == 1)
         return 0.0 if at_once else max(0.0, self.pause - since)
 
-    def in_a_row(self, tries: Sequence[float], now: float) -> list[float]:
-        """Those of ``tries`` that Vault may still count."""
+    def in_a_row(self, tries: Sequence[Try], now: float) -> list[Try]:
+        """Those of ``tries`` that Vault may still count, oldest first."""
         # A clock that was set back must not make a wait of it.
-        kept = [min(at, now) for at in tries]
+        kept = sorted((replace(each, at=min(each.at, now)) for each in tries), key=lambda t: t.at)
         for place in range(len(kept) - 1, -1, -1):
-            after = kept[place + 1] if place + 1 < len(kept) else now
-            if after - kept[place] >= self.quiet:
+            after = kept[place + 1].at if place + 1 < len(kept) else now
+            if after - kept[place].at >= self.quiet:
                 return kept[place + 1 :]
         return kept
 
@@ -77,23 +101,48 @@ class Bounds:
 class Record:
     """What is known of one name. A mark says what was tried, without telling it."""
 
-    tries: list[float] = field(default_factory=list)  # wrong, or perhaps; since 1970
+    tries: list[Try] = field(default_factory=list)  # wrong, or perhaps
     tried: str = ""  # the mark of the last of them
     worked: str = ""  # the mark of the last that worked
-    silent: bool = False  # the last of them brought no answer
+
+    @property
+    def silent(self) -> bool:
+        """Whether the last of them brought no answer."""
+        return bool(self.tries) and self.tries[-1].how is not How.WRONG
+
+    def without(self, turn: Turn) -> list[Try]:
+        """The tries but this one."""
+        return [each for each in self.tries if each.key != turn.key]
 
     @classmethod
-    def read(cls, text: str) -> Record:
-        """What the file holds; an empty one when that is no record."""
-        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    def read(cls, text: str) -> Record | None:
+        """What the file holds; None when that is no record."""
+        with contextlib.suppress(
+            ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError
+        ):
             found: Any = json.loads(text)
-            tries = [float(at) for at in found["tries"]][-8:]
-            return cls(tries, str(found["tried"]), str(found["worked"]), found["silent"] is True)
-        return cls()
+            tries = [
+                Try(float(each["at"]), str(each["key"]), How(each["how"]))
+                for each in found["tries"]
+            ]
+            if all(isfinite(each.at) for each in tries):
+                return cls(tries[-_MOST:], str(found["tried"]), str(found["worked"]))
+        return None
 
     def text(self) -> str:
         """For the file."""
         return json.dumps(asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A try that was asked for; to be made if ``wait`` is 0, else after so many seconds."""
+
+    name: str
+    mark: str
+    at: float
+    key: str
+    wait: float = 0.0
 
 
 class Tries:
@@ -111,102 +160,125 @@ class Tries:
         self._clock = clock
         self._lock = threading.Lock()
         self._known: dict[str, Record] = {}
+        self._unkept: set[str] = set()  # of which the file does not hold what is known
+        self._alone: dict[str, threading.Lock] = {}
 
-    def begin(self, name: str, mark: str) -> float:
-        """Seconds to wait; 0: the try may be made, and counts unless ``spare`` says otherwise."""
+    @contextlib.contextmanager
+    def alone(self, name: str) -> Iterator[bool]:
+        """Around a try: those of one process for one name are made one after the other.
+
+        Whether it is ours to try: stages that start together must not take each other's
+        tries, of which nothing is known yet, for wrong ones.
+        """
+        with self._lock:
+            lock = self._alone.setdefault(name, threading.Lock())
+        mine = lock.acquire(timeout=self.bounds.out)
+        try:
+            yield mine
+        finally:
+            if mine:
+                lock.release()
+
+    def begin(self, name: str, mark: str) -> Turn:
+        """Ask for a try; if it may be made it counts, unless ``spare`` says otherwise."""
         now = self._clock()
+        turn = Turn(name, mark, now, os.urandom(6).hex())
         with self._record(name) as record:
             record.tries = self.bounds.in_a_row(record.tries, now)
-            same = mark == record.tried
-            wait = self.bounds.wait(record.tries, now, same=same, silent=record.silent)
+            wait = self.bounds.wait(
+                [each.at for each in record.tries],
+                now,
+                same=mark == record.tried,
+                silent=record.silent,
+            )
             if wait <= 0:
-                record.tries.append(now)
-                # Until the answer is there: should we be killed meanwhile, there was none.
-                record.tried, record.silent = mark, True
-            return wait
+                record.tries.append(Try(now, turn.key))
+                record.tried = mark
+            elif any(t.how is How.OUT and now - t.at < self.bounds.out for t in record.tries):
+                wait = min(wait, self.bounds.soon)
+            return replace(turn, wait=wait)
 
-    def spare(self, name: str) -> None:
+    def spare(self, turn: Turn) -> None:
         """The try that was begun is none that Vault counts."""
-        with self._record(name) as record:
-            del record.tries[-1:]
-            record.silent = False
+        with self._record(turn.name) as record:
+            record.tries = record.without(turn)
 
-    def worked(self, name: str, mark: str) -> None:
-        """The try worked: Vault forgets those before."""
-        with self._record(name) as record:
-            record.tries, record.tried, record.worked, record.silent = [], "", mark, False
+    def unanswered(self, turn: Turn) -> None:
+        """Nobody knows whether Vault has found it wrong, or will."""
+        with self._record(turn.name) as record:
+            record.tries = [
+                replace(each, how=How.SILENT) if each.key == turn.key else each
+                for each in record.tries
+            ]
 
-    def refused(self, name: str, mark: str) -> float:
+    def worked(self, turn: Turn) -> None:
+        """The try worked: Vault forgets those it has found wrong before, and no others."""
+        now = self._clock()
+        with self._record(turn.name) as record:
+            record.tries = [
+                each
+                for each in record.without(turn)
+                if (
+                    each.at >= turn.at
+                    if each.how is How.WRONG
+                    else now - each.at < self.bounds.late
+                )
+            ]
+            record.tried, record.worked = "", turn.mark
+
+    def refused(self, turn: Turn) -> float:
         """It was wrong. Seconds until the next; infinity where what is tried has never worked."""
         now = self._clock()
-        with self._record(name) as record:
-            record.silent = False
-            if record.worked != mark:
+        with self._record(turn.name) as record:
+            record.tries = [*record.without(turn), Try(now, turn.key, How.WRONG)]
+            if record.worked != turn.mark:
                 return inf
-            return self.bounds.wait(record.tries, now, same=True)
+            return self.bounds.wait([each.at for each in record.tries], now, same=True)
 
-    def has_worked(self, name: str, mark: str) -> bool:
+    def has_worked(self, turn: Turn) -> bool:
         """Whether what is tried now was the last that worked."""
-        with self._record(name) as record:
-            return record.worked == mark
+        with self._record(turn.name) as record:
+            return record.worked == turn.mark
 
     def silent(self, name: str) -> bool:
         """Whether the last try brought no answer."""
         with self._record(name) as record:
-            return record.silent and bool(record.tries)
+            return record.silent
 
     @contextlib.contextmanager
     def _record(self, name: str) -> Iterator[Record]:
         """The name's record, written back at the end."""
-        key = hashlib.sha256(name.encode()).hexdigest()[:32]
-        with self._lock, contextlib.ExitStack() as held:
-            number = _opened(self._folder(), key)
-            if number is None:
-                yield self._known.setdefault(key, Record())
-                return
-            file = held.enter_context(os.fdopen(number, "r+"))
-            fcntl.flock(file, fcntl.LOCK_EX)
-            before = file.read(_LIMIT)
-            record = Record.read(before)
+        key = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        with self._lock, opened(self._folder(), key) as file:
+            record = self._found(key, file)
             yield record
-            if record.text() != before:
-                with contextlib.suppress(OSError):  # a full disk
-                    file.seek(0)
-                    file.truncate()
-                    file.write(record.text())
-                    file.flush()
+            self._known[key] = record
+            if file and file.write(record.text()):
+                self._unkept.discard(key)
+            else:
+                self._tell_unkept()
+                self._unkept.add(key)
 
+    def _found(self, key: str, file: RecordFile | None) -> Record:
+        known = self._known.get(key)
+        if file is None or (known and key in self._unkept):
+            return known or Record()
+        if not file.text:
+            return Record()
+        record = Record.read(file.text) or known
+        if record is None:
+            # As if all tries had been used up when it was written: that passes by itself.
+            log.warning("the record of tries %s.json is damaged: no login for a while", key)
+            record = Record([Try(file.written_at, how=How.WRONG)] * self.bounds.new)
+        return record
 
-def _opened(folder: Path | None, key: str) -> int | None:
-    if folder is None:
-        return None
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        return os.open(folder / f"{key}.json", flags, 0o600)
-    except OSError:
-        return None
-
-
-def runtime_folder() -> Path | None:
-    """Where records are kept: what systemd gives the service, or the user, or the system.
-
-    Of the last, which is everybody's, a folder that is ours alone. None when there is none.
-    """
-    for variable in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):
-        given = os.environ.get(variable, "").partition(":")[0]
-        if given:
-            return _own(Path(given) / "vaultauthz")
-    return _own(Path(tempfile.gettempdir()) / f"vaultauthz-{os.geteuid()}")
-
-
-def _own(folder: Path) -> Path | None:
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-    except OSError:
-        return None
-    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
-    return folder if ours and not found.st_mode & 0o077 else None
+    def _tell_unkept(self) -> None:
+        if not self._unkept:
+            log.warning(
+                "wrong logins are counted in memory only, until the next start: no folder that is "
+                "this user's alone in RUNTIME_DIRECTORY, XDG_RUNTIME_DIR or the temporary files, "
+                "or it cannot be written"
+            )
 
 
 SHARED: Final = Tries(runtime_folder)
