@@ -504,7 +504,11 @@ def test_many_hanging_stages_stop_together(
 
     monkeypatch.setattr(Stage, "settled", noted)
     vault.fault(faults.hang())
-    stages = [(f"s{number}", session(vault)) for number in range(30)]
+    # Each its own role, as those of one name log in one after the other.
+    stages = [
+        (f"s{number}", session(vault, AppRole(f"gateway-{number}", Secret("s3cr3t-id"))))
+        for number in range(30)
+    ]
     with House(vault, [], stages=stages) as house:
         assert wait_until(lambda: len(vault.calls("/login")) == 30)
         assert not house.keeper.stop(0.3)

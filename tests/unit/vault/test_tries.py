@@ -157,7 +157,6 @@ def test_only_what_worked_is_tried_again() -> None:
     assert (first.wait, tries.refused(first)) == (0.0, inf)
     second = tries.begin("mary", "b")
     tries.worked(second)
-    assert tries.has_worked(second)
     third = tries.begin("mary", "b")
     assert (third.wait, tries.refused(third)) == (0.0, Bounds().pause)
 

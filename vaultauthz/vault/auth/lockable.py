@@ -48,7 +48,7 @@ class Lockable:
         """Around the call that logs in. ``who``: the mount, and the name that Vault counts for.
 
         ``by_others``: not Vault itself checks the ``secret``, so that one that is right may
-        be found wrong. ``again``: one that worked before is tried again.
+        be found wrong, and one without an answer counts. ``again``: one that worked before is tried again.
 
         Raises:
             VaultError: LOCKED, with the time after which it may be tried, or without.
@@ -78,7 +78,7 @@ class Lockable:
             if again and wait < inf:
                 failure = Failure(Verdict.LOCKED, _WORKED, again_in=wait)
                 raise VaultError(failure, exc.status, exc.detail) from exc
-        elif not exc.unanswered or (not by_others and self.tries.has_worked(turn)):
+        elif not (exc.unanswered and by_others):
             self.tries.spare(turn)
         else:
             self.tries.unanswered(turn)

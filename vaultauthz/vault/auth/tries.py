@@ -235,11 +235,6 @@ class Tries:
                 return inf
             return self.bounds.wait([each.at for each in record.tries], now, same=True)
 
-    def has_worked(self, turn: Turn) -> bool:
-        """Whether what is tried now was the last that worked."""
-        with self._record(turn.name) as record:
-            return record.worked == turn.mark
-
     def silent(self, name: str) -> bool:
         """Whether the last try brought no answer."""
         with self._record(name) as record:
