@@ -20,7 +20,7 @@ from vaultauthz.core.methods import OVERRIDES
 from vaultauthz.core.methods import readings as methods_read
 from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import Request
-from vaultauthz.core.routing import Routes, ambiguous, path_of, readings
+from vaultauthz.core.routing import Routes, ambiguous, has_fragment, path_of, readings
 from vaultauthz.leases.later import Later
 from vaultauthz.leases.scopes import Scope
 from vaultauthz.signatures import Signatures
@@ -205,7 +205,7 @@ def _contested(table: Table, request: Request, path: str, verdict: Binding | Dec
     rules = _rules(table.bindings.get((verdict.upstream, verdict.stage)))
     paths, methods = [path], [request.method]
     if (not request.upstream and table.routes.reads_path) or any(c.reads_path for c in rules):
-        if ambiguous(path) or not (path.startswith("/") or path == "*"):
+        if _is_unclear(request.path, path):
             return True
         paths += readings(path)
     if any(callers.reads_method for callers in rules):
@@ -224,6 +224,13 @@ def _contested(table: Table, request: Request, path: str, verdict: Binding | Dec
             if [callers.permits(reread) for callers in rules] != permitted:
                 return True
     return False
+
+
+def _is_unclear(target: str, path: str) -> bool:
+    """Whether nobody can say what a server makes of this path."""
+    if ambiguous(path) or has_fragment(target):
+        return True
+    return not (path.startswith("/") or path == "*")
 
 
 def _rules(binding: Binding | None) -> tuple[Callers, ...]:
