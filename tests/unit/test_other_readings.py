@@ -205,6 +205,7 @@ class TestOtherReadings:
             "a;_method=x",
             "+.method",
             "_method[]=x",
+            "_method%00x=x",
         ],
     )
     def test_a_query_that_names_a_method_is_refused(self, query: str) -> None:
