@@ -16,11 +16,12 @@ from vaultauthz.core.callers import Callers
 from vaultauthz.core.credential import Credential, Slot
 from vaultauthz.core.decision import Allowed, Decision, Denied
 from vaultauthz.core.events import CheckRecorder
+from vaultauthz.core.injection import Mutation
 from vaultauthz.core.methods import OVERRIDES
 from vaultauthz.core.methods import readings as methods_read
 from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import Request
-from vaultauthz.core.routing import Routes, ambiguous, path_of, readings
+from vaultauthz.core.routing import Routes, ambiguous, has_fragment, path_of, readings
 from vaultauthz.leases.later import Later
 from vaultauthz.leases.scopes import Scope
 from vaultauthz.signatures import Signatures
@@ -134,10 +135,12 @@ class Broker:
             return Denied(Reason.INTERNAL, decision.upstream, decision.stage)
 
     def _recorded(self, request: Request, decision: Decision) -> Decision:
-        if isinstance(decision, Allowed):
-            decision = _without_aliases(request, decision)
-        if isinstance(decision, Allowed):
-            decision = self._signatures.add(request, decision)
+        if isinstance(decision, Allowed) and decision.credential is not None:
+            mutation = decision.credential.mutation
+            if mutation.long:
+                decision = _without_aliases(request, decision, mutation)
+            if mutation.signer is not None and isinstance(decision, Allowed):
+                decision = self._signatures.add(request, decision)
         if not self._record(request, decision) and decision.allowed:
             return Denied(Reason.OVERLOADED, decision.upstream, decision.stage, retry_after=1)
         return decision
@@ -183,11 +186,8 @@ def _verdict(table: Table, request: Request, path: str) -> Binding | Decision:
     return binding
 
 
-def _without_aliases(request: Request, allowed: Allowed) -> Decision:
+def _without_aliases(request: Request, allowed: Allowed, mutation: Mutation) -> Decision:
     """The decision with the client's headers to drop that only this request tells."""
-    mutation = allowed.credential.mutation if allowed.credential else None
-    if mutation is None or not mutation.long:
-        return allowed
     sent = request.sent(mutation.long)
     if sent is None:
         return Denied(Reason.BAD_REQUEST, allowed.upstream, allowed.stage)
@@ -202,17 +202,18 @@ def _contested(table: Table, request: Request, path: str, verdict: Binding | Dec
     Servers differ in what they make of some. Where one decides, all readings must come to
     the same, or nobody knows what is being asked for.
     """
-    rules = _rules(table.bindings.get((verdict.upstream, verdict.stage)))
-    paths, methods = [path], [request.method]
-    if (not request.upstream and table.routes.reads_path) or any(c.reads_path for c in rules):
-        if ambiguous(path) or not (path.startswith("/") or path == "*"):
-            return True
-        paths += readings(path)
-    if any(callers.reads_method for callers in rules):
-        others = methods_read(request.method, request.path, request.sent(OVERRIDES))
-        if others is None:
-            return True
-        methods += others
+    routed = not request.upstream and table.routes.reads_path
+    if isinstance(verdict, Binding):
+        binding: Binding | None = verdict
+    else:
+        binding = table.bindings.get((verdict.upstream, verdict.stage))
+    if not (routed or _reads(binding)):  # as most: it costs them as little as it can
+        return False
+    rules = _rules(binding)
+    readings_of = _readings(request, path, rules, routed=routed)
+    if readings_of is None:
+        return True
+    paths, methods = readings_of
     if len(paths) == len(methods) == 1:
         return False
     permitted = [callers.permits(request) for callers in rules]
@@ -224,6 +225,39 @@ def _contested(table: Table, request: Request, path: str, verdict: Binding | Dec
             if [callers.permits(reread) for callers in rules] != permitted:
                 return True
     return False
+
+
+def _readings(
+    request: Request, path: str, rules: tuple[Callers, ...], *, routed: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """The paths and the methods that it may be read to ask for; None where nobody can say."""
+    paths: tuple[str, ...] = (path,)
+    methods: tuple[str, ...] = (request.method,)
+    if routed or any(callers.reads_path for callers in rules):
+        if _is_unclear(request.path, path):
+            return None
+        paths += readings(path)
+    if any(callers.reads_method for callers in rules):
+        others = methods_read(request.method, request.path, request.sent(OVERRIDES))
+        if others is None:
+            return None
+        methods += others
+    return paths, methods
+
+
+def _is_unclear(target: str, path: str) -> bool:
+    """Whether nobody can say what a server makes of this path."""
+    if ambiguous(path) or has_fragment(target):
+        return True
+    return not (path.startswith("/") or path == "*")
+
+
+def _reads(binding: Binding | None) -> bool:
+    """Whether one of its rules may ask for the path or the method."""
+    if binding is None:
+        return False
+    callers = binding.callers
+    return callers.reads_path or callers.reads_method or binding.former is not None
 
 
 def _rules(binding: Binding | None) -> tuple[Callers, ...]:

@@ -49,7 +49,9 @@ RULES = {
     "reader": "[{methods: [GET], path_prefix: /v1}, {path_prefix: /open/}]",
     "either": '[{principal: "spiffe://corp/*", claims: {scope: pay}}, {methods: [PUT]}]',
     "kong": "[{consumer: '*'}, {group: staff}]",
-    "guarded": "any\n    deny: [{path_prefix: /admin}, {principal: spiffe://corp/evil}, {claims: {sub: bob}}]",
+    "guarded": "any\n    deny: [{path_prefix: /admin}, {principal: spiffe://corp/evil}, {claims: {sub: bob}},"
+    " {principal: spiffe://corp/" + "k/s" * 62 + "}, {principal: 'spiffe://*/r" + "K/s" * 29 + "'},"
+    " {claims: {app.x.role: z}}]",
     "numbered": f"[{{claims: {{scope: pay}}}}]\n    deny: [{{claims: {{uid: {2**53 - 1}}}}}, {{claims: {{uid: -5}}}}]",
     "keeps": "any\n    deny: [{methods: [DELETE, PUT]}]",
     "writes": "[{methods: [POST]}, {methods: [DELETE], path_prefix: /own}]",
@@ -115,6 +117,10 @@ CERTIFICATES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "lying subject": ("spiffe://corp/checkout/web", ("spiffe://other/two",), ()),
     "one": ("x", ("spiffe://corp/one",), ()),
     "evil": ("x", ("spiffe://corp/evil",), ("one.test",)),
+    "evil otherwise": ("x", ("SPIFFE://Corp/Evil",), ()),
+    "long": ("x", ("spiffe://corp/" + "k/s" * 62,), ()),
+    "long otherwise": ("x", ("spiffe://corp/" + "K/s" * 61 + "K/S",), ()),
+    "costly": ("x", ("spiffe://corp/r" + "k/S" * 29,), ()),
     "dns": ("x", (), ("one.test", "two.test")),
     "second dns": ("x", (), ("two.test", "one.test")),
     "subject": ("one.test", (), ()),
@@ -137,6 +143,9 @@ TOKENS: tuple[dict[str, Any], ...] = (
     {"uid": 2**53 + 1, "scope": "pay"},
     {"uid": -5, "scope": "pay"},
     {"uid": "-5", "scope": "pay"},
+    {"app": {"x": {"role": "z"}}},
+    {"app.x": {"role": ["z"]}},
+    {"app": {"x.role": "z"}, "app.x.role": "yes"},
 )
 PATHS = (
     *("/v1", "/v1/x?y=/open/", "/v10", "/v1;x", "/open", "/open/x", "/v1/secret/x", "/v1/secrets"),

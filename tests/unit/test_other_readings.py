@@ -132,6 +132,14 @@ class TestOtherReadings:
             broker(held_by("pay", callers=callers)).check(named("pay", path=path)), Denied
         )
 
+    @pytest.mark.parametrize("path", ["/x#/../admin", "/#/../admin", "/x#", "/x#a?b", "/x#//admin"])
+    def test_a_fragment_is_refused_where_the_path_decides(self, path: str) -> None:
+        """No target has one, and some servers take `#` for a character like others."""
+        made = broker(held_by("pay", callers=self.ADMIN))
+        assert made.check(named("pay", path=path)) == Denied(Reason.BAD_REQUEST)
+        assert broker(held_by("pay")).check(named("pay", path=path)).allowed
+        assert made.check(named("pay", path="/x?a#/../admin")).allowed
+
     NO_DELETE = Callers(None, (Rule(methods=frozenset(("DELETE",))),))
     POST_ONLY = Callers((Rule(methods=frozenset(("POST", "PATCH"))),))
 
@@ -197,6 +205,7 @@ class TestOtherReadings:
             "a;_method=x",
             "+.method",
             "_method[]=x",
+            "_method%00x=x",
         ],
     )
     def test_a_query_that_names_a_method_is_refused(self, query: str) -> None:

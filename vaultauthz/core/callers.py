@@ -7,8 +7,10 @@ and a ``deny`` rule wins over all of them.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import string
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from vaultauthz.core.request import Request
@@ -23,6 +25,8 @@ SPACE: Final = r"[\t-\r\x1c-\x20]"
 NO_WORD: Final = "[^!-~]"
 _SPACE: Final = re.compile(SPACE)
 _NO_WORD: Final = re.compile(NO_WORD)
+# Of ASCII alone, which is all that the names of hosts and URIs have.
+_LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,18 @@ class Pattern:
             at = found + len(piece)
         return True
 
+    def matches_widely(self, value: str) -> bool:
+        """``matches``, whatever the case of ASCII letters: for a certificate's name.
+
+        No case makes another host of one (RFC 4343; RFC 3986, 6.2.2.1).
+        """
+        return self.matches(value) or _in_lower(self).matches(value.translate(_LOWER))
+
+
+@lru_cache(maxsize=1024)  # of rules, whose number no client has a part in
+def _in_lower(pattern: Pattern) -> Pattern:
+    return Pattern.parse(pattern.text.translate(_LOWER))
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -67,7 +83,8 @@ class Claim:
     written with spaces (RFC 8693).
 
     A number that doubles do not tell from its neighbours is met by none of them, and
-    ``widely`` by all.
+    ``widely`` by all. ``widely`` it is also looked for wherever its name can lead, since names
+    of clients and URLs have dots, and a list's text may have several words of a scope.
     """
 
     path: tuple[str, ...]
@@ -75,12 +92,29 @@ class Claim:
 
     def met_by(self, claims: Mapping[str, Any], *, widely: bool = False) -> bool:
         """Whether these claims of one token hold it; ``widely``, for a rule that denies."""
-        value = self.found_in(claims)
+        if widely:
+            return any(self._met(value, widely=True) for value in _all_found(self.path, claims))
+        return self._met(self.found_in(claims), widely=False)
+
+    def shown_in(self, claims: Mapping[str, Any], *, widely: bool = False) -> Any:
+        """The value that ``met_by`` goes by, for people; None when there is none."""
+        found = _all_found(self.path, claims) if widely else iter(())
+        met = (value for value in found if self._met(value, widely=True))
+        return next(met, self.found_in(claims))
+
+    def _met(self, value: Any, *, widely: bool) -> bool:
         if isinstance(value, (list, tuple)):
-            return any(self._same(item, widely=widely) for item in value)
+            if any(self._same(item, widely=widely) for item in value):
+                return True
+            return widely and any(self._in_scope(item, widely=True) for item in value)
         if self.is_scope and isinstance(value, str):
-            return self._is_word_of(value, _NO_WORD if widely else _SPACE)
+            return self._in_scope(value, widely=widely)
         return self._same(value, widely=widely)
+
+    def _in_scope(self, value: Any, *, widely: bool) -> bool:
+        if not (self.is_scope and isinstance(value, str)):
+            return False
+        return self._is_word_of(value, _NO_WORD if widely else _SPACE)
 
     @property
     def double(self) -> float | None:
@@ -132,6 +166,18 @@ class Claim:
         return bool(value == self.wanted)
 
 
+def _all_found(path: tuple[str, ...], claims: Any) -> Iterator[Any]:
+    """Every value that may be meant: each dot is one of a name, or leads into an object."""
+    if not isinstance(claims, Mapping):
+        return
+    for length in range(len(path), 0, -1):
+        value = claims.get(".".join(path[:length]))
+        if length == len(path):
+            yield value
+        elif value is not None:
+            yield from _all_found(path[length:], value)
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One entry of ``callers`` or ``deny``; ``None`` and ``()`` ask for nothing."""
@@ -147,7 +193,8 @@ class Rule:
         """Whether every key that this rule has fits the request.
 
         ``widely``, for a rule that denies: another spelling of a path under its
-        prefix (``//admin``, ``/Admin;x``), which the upstream may take for it, fits too.
+        prefix (``//admin``, ``/Admin;x``), which the upstream may take for it, fits too,
+        and so does a principal in another letter case.
         """
         return self.fits_caller(request, widely=widely) and (
             self.path_prefix is None or self.path_fits(path_of(request.path), widely=widely)
@@ -156,12 +203,18 @@ class Rule:
     def fits_caller(self, request: Request, *, widely: bool = False) -> bool:
         """Whether every key but the path fits the request."""
         return (
-            (self.principal is None or self.principal.matches(request.principal))
+            (self.principal is None or self._is_principal(request.principal, widely=widely))
             and (self.consumer is None or self.consumer.matches(request.consumer))
             and (self.group is None or self.group in request.groups)
             and (self.methods is None or request.method in self.methods)
             and (not self.claims or self.claims_met(request, widely=widely))
         )
+
+    def _is_principal(self, name: str, *, widely: bool) -> bool:
+        pattern = self.principal
+        if pattern is None:
+            return True
+        return pattern.matches_widely(name) if widely else pattern.matches(name)
 
     def path_fits(self, path: str, *, widely: bool) -> bool:
         """Whether the path, which is without its query, is under this rule's prefix."""

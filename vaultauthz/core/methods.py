@@ -24,11 +24,11 @@ def _letters(word: str) -> str:
 
 
 # A request target whose query has a parameter `_method`; PHP makes an underscore of what is no
-# part of a name, and leaves spaces in front away. For Python's `re` and for RE2.
+# part of a name, leaves spaces in front away, and ends the name at a NUL. For Python's `re` and for RE2.
 IN_QUERY: Final = (
     r"(?i)[^?]*\?(?:.*[&;])?(?:%20|\+)*(?:[_.+\[]|%5f|%2e|%20|%5b)"
     + _letters("method")
-    + r"(?:(?:[=&;\[]|%5b).*)?"
+    + r"(?:(?:[=&;\[]|%5b|%00).*)?"
 )
 _IN_QUERY: Final = re.compile(IN_QUERY, re.DOTALL)
 

@@ -136,7 +136,10 @@ def _plain(text: str) -> Iterator[str]:
     yield text
     yield text.replace("+", " ")
     for _ in range(3):
-        text = _ESCAPE.sub(_unescaped, html.unescape(unquote(text, errors="replace")))
+        # Each for itself, too: what one gives back may look like another's.
+        yield (text := unquote(text, errors="replace"))
+        yield (text := html.unescape(text))
+        text = _ESCAPE.sub(_unescaped, text)
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # JSON's pairs
         yield text
         yield "".join(text.split())  # what was a line break, or a tab

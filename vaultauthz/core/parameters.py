@@ -1,7 +1,8 @@
 """Which parameters and cookies of a client an upstream may read as one of ours.
 
 Names are compared as lenient servers do: PHP makes underscores of dots and spaces and an array of
-``key[]``, old PHP decodes the names of cookies. Letter case makes another name (RFC 3986, 6265).
+``key[]``, and ends a name at a NUL; old PHP decodes the names of cookies. Letter case makes
+another name (RFC 3986, 6265).
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ def folded_cookie(name: str) -> str:
 
 
 def _folded(name: str) -> str:
-    name = name.strip()
-    start, bracket, _ = name[1:].partition("[")
-    if bracket:
+    name = name.partition("\0")[0].strip()
+    start, _, index = name[1:].partition("[")
+    if "]" in index:  # otherwise the bracket is one more underscore
         name = name[:1] + start
     return _UNDERSCORED.sub("_", name)
 

@@ -43,6 +43,15 @@ def path_of(target: str) -> str:
     return target.split("?", 1)[0].split("#", 1)[0]
 
 
+def has_fragment(target: str) -> bool:
+    """Whether ``path_of`` leaves one out: no target may have any (RFC 9112, 3.2).
+
+    A server that knows that takes the ``#`` for a character like others, and resolves
+    the ``/../`` behind it.
+    """
+    return "#" in target and "#" in target.split("?", 1)[0]
+
+
 def ambiguous(path: str) -> bool:
     """Whether servers may read ``path`` in more than one way.
 

@@ -8,28 +8,55 @@ Envoy 1.40.)
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from vaultauthz.core.callers import Pattern
 from vaultauthz.envoy_config.readings import literal
 
-# Envoy bounds the size of what a regular expression in CEL is compiled to.
-MOST_OF_A_REGEX: Final = 200
+# Envoy (1.40) refuses a regular expression in CEL that compiles to more than 100 instructions,
+# whatever re2.max_program_size says. Plain text at its start costs none, each byte after that one,
+# and each ".*" seven; a few are spent anyway.
+MOST_OF_A_REGEX: Final = 96
+_STAR: Final = 7
+_NOT_PLAIN: Final = re.compile("[*\x80-\U0010ffff]")
 
 Expr = dict[str, Any]
 
 
-def caller_is(pattern: Pattern) -> Expr | None:
-    """The caller's name fits ``pattern``; None where Envoy cannot say so."""
+def caller_is(pattern: Pattern, *, widely: bool = False) -> Expr | None:
+    """The caller's name fits ``pattern``; None where Envoy cannot say so.
+
+    ``widely``: in any case of ASCII letters.
+    """
     start, star, rest = pattern.text.partition("*")
+    only_start = bool(star) and not rest.strip("*")
+    if widely and start:
+        return _caller_matches(f"{start}*" if only_start else pattern.text, "(?is)")
     if not star:
         return _call("_==_", _caller(), _text(start))
-    if not rest.strip("*"):
+    if only_start:
         return _caller_starts_with(start)
-    regex = ".*".join(literal(piece) for piece in pattern.text.split("*"))
-    if len(regex) > MOST_OF_A_REGEX:
+    return _caller_matches(pattern.text, "(?is)" if widely else "(?s)")
+
+
+def _caller_matches(text: str, flags: str) -> Expr | None:
+    if _cost(text) > MOST_OF_A_REGEX:
         return None
-    return _call("matches", _caller(), _text(rf"(?s)\A{regex}\z"))
+    regex = ".*".join(map(_in_any_case if "i" in flags else literal, text.split("*")))
+    return _call("matches", _caller(), _text(rf"{flags}\A{regex}\z"))
+
+
+def _cost(text: str) -> int:
+    found = _NOT_PLAIN.search(text)
+    costly = text[found.start() :] if found else ""
+    return len(costly.encode()) + (_STAR - 1) * costly.count("*")
+
+
+def _in_any_case(text: str) -> str:
+    """For after ``(?i)``, which knows more than ASCII: U+017F is an s for it, U+212A a k."""
+    regex = re.sub("[KkSs]", lambda c: f"(?-i:[{c[0].upper()}{c[0].lower()}])", literal(text))
+    return re.sub("[^\x00-\x7f]+", r"(?-i:\g<0>)", regex)
 
 
 def not_one(header: str, regex: str) -> Expr:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from vaultauthz.core.callers import NO_WORD, SPACE, Claim
@@ -10,6 +11,8 @@ from vaultauthz.envoy_config.readings import literal
 # Where the printed jwt_authn filter puts a token's claims, and the RBAC filter looks for them.
 JWT_FILTER: Final = "envoy.filters.http.jwt_authn"
 PAYLOAD: Final = "jwt_payload"
+# Parts of a name of which a rule that denies names every way to put them together: 2**7 ways.
+_MOST_PARTS: Final = 8
 Principal = dict[str, Any]
 
 
@@ -19,7 +22,11 @@ def has_claim(claim: Claim, *, denies: bool = False) -> Principal | None:
         return None  # a key of metadata is not empty
     if claim.double is not None and not denies:
         return {"not_id": {"any": True}}  # it is met by no token
-    wanted = _wanted(claim, NO_WORD if denies else SPACE)
+    wanted = _wanted(claim, NO_WORD if denies else SPACE, denies=denies)
+    if denies and len(claim.path) > _MOST_PARTS:
+        return None
+    if denies and len(claim.path) > 1:
+        return {"or_ids": {"ids": [_metadata(way, wanted) for way in _ways(claim.path)]}}
     whole = (".".join(claim.path),)
     if len(claim.path) == 1:
         return _metadata(whole, wanted)
@@ -27,6 +34,14 @@ def has_claim(claim: Claim, *, denies: bool = False) -> Principal | None:
     absent = {"or_ids": {"ids": [_absent(whole), _metadata(whole, {"null_match": {}})]}}
     nested = {"and_ids": {"ids": [absent, _metadata(claim.path, wanted)]}}
     return {"or_ids": {"ids": [_metadata(whole, wanted), nested]}}
+
+
+def _ways(path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Each dot is one of a name, or leads into an object; as ``Claim`` looks ``widely``."""
+    yield (".".join(path),)
+    for length in range(len(path) - 1, 0, -1):
+        for rest in _ways(path[length:]):
+            yield (".".join(path[:length]), *rest)
 
 
 def _absent(path: tuple[str, ...]) -> Principal:
@@ -42,7 +57,7 @@ def _metadata(path: tuple[str, ...], value: dict[str, Any]) -> Principal:
     }
 
 
-def _wanted(claim: Claim, space: str) -> dict[str, Any]:
+def _wanted(claim: Claim, space: str, *, denies: bool) -> dict[str, Any]:
     """The value itself, or a list with it."""
     wanted = claim.wanted
     one: dict[str, Any]
@@ -51,18 +66,19 @@ def _wanted(claim: Claim, space: str) -> dict[str, Any]:
     elif isinstance(wanted, int):
         one = {"double_match": {"exact": wanted if claim.double is None else claim.double}}
     else:
-        return _wanted_text(claim, wanted, space)
+        return _wanted_text(claim, wanted, space, denies=denies)
     return _or(one, _in_list(one))
 
 
-def _wanted_text(claim: Claim, wanted: str, space: str) -> dict[str, Any]:
+def _wanted_text(claim: Claim, wanted: str, space: str, *, denies: bool) -> dict[str, Any]:
     exact = {"string_match": {"exact": wanted}}
     if not claim.is_scope:
         return _or(exact, _in_list(exact))
     if claim.word is None:
         return _in_list(exact)  # a word of a scope holds no space
     regex = f"(?s)(?:.*{space})?{literal(wanted)}(?:{space}.*)?"
-    return _or({"string_match": {"safe_regex": {"regex": regex}}}, _in_list(exact))
+    words = {"string_match": {"safe_regex": {"regex": regex}}}
+    return _or(words, _in_list(words if denies else exact))
 
 
 def _in_list(one: dict[str, Any]) -> dict[str, Any]:

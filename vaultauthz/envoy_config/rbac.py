@@ -56,10 +56,9 @@ def filters(callers: Callers) -> Filters:
 
 def _ambiguous() -> Policies:
     """Where the path decides, one that servers read in more than one way is denied."""
-    return {
-        name: {"permissions": [_path({"safe_regex": {"regex": regex}})], "principals": [_ANY]}
-        for name, regex in AMBIGUOUS.items()
-    }
+    found = {name: _path({"safe_regex": {"regex": regex}}) for name, regex in AMBIGUOUS.items()}
+    found["a fragment"] = _header(":path", "[^?]*#.*")  # which the path above has not
+    return {name: {"permissions": [one], "principals": [_ANY]} for name, one in found.items()}
 
 
 def _other_methods() -> Policies:
@@ -104,9 +103,9 @@ def _policy(place: str, rule: Rule, header: str, *, denies: bool) -> dict[str, A
         "principals": [_all("and_ids", "ids", _claims(place, rule, denies=denies))],
     }
     if rule.principal is not None:
-        condition = cel.caller_is(rule.principal)
+        condition = cel.caller_is(rule.principal, widely=denies)
         if condition is None:
-            raise UnsayableError(f"{place}: its principal is too long for one with several *")
+            raise UnsayableError(f"{place}: its principal is too long from its first * on")
         policy["condition"] = condition
     return policy
 
@@ -154,5 +153,5 @@ def _path(matcher: dict[str, Any]) -> dict[str, Any]:
 def _claims(place: str, rule: Rule, *, denies: bool) -> list[dict[str, Any]]:
     found = [has_claim(claim, denies=denies) for claim in rule.claims]
     if None in found:
-        raise UnsayableError(f"{place}: a claim's name has an empty part")
+        raise UnsayableError(f"{place}: a claim's name has an empty part, or too many dots")
     return [claim for claim in found if claim is not None]

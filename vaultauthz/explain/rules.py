@@ -56,7 +56,9 @@ def _keys(rule: Rule, request: Request, *, widely: bool) -> Iterator[Key]:
         ("consumer", rule.consumer, request.consumer),
     ):
         if pattern is not None:
-            yield Key(name, pattern.text, found, pattern.matches(found))
+            wide = widely and name == "principal"
+            fits = pattern.matches_widely(found) if wide else pattern.matches(found)
+            yield Key(name, pattern.text, found, fits)
     if rule.group is not None:
         yield Key("group", rule.group, ", ".join(request.groups), rule.group in request.groups)
     if rule.methods is not None:
@@ -79,7 +81,7 @@ def _claims(rule: Rule, request: Request, *, widely: bool) -> Iterator[Key]:
         default={},
     )
     for claim in rule.claims:
-        found = claim.found_in(best)
+        found = claim.shown_in(best, widely=widely)
         shown = "" if found is None else _shown(found)
         met = claim.met_by(best, widely=widely)
         yield Key(f"claim {'.'.join(claim.path)}", _shown(claim.wanted), shown, met)

@@ -54,7 +54,19 @@ def test_a_mutation_never_removes_what_it_sets() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["key", "k%65y", "%6bey", "key[]", "key[0]", "+key", "key+", "key%5b%5d"]
+    "name",
+    [
+        "key",
+        "k%65y",
+        "%6bey",
+        "key[]",
+        "key[0]",
+        "+key",
+        "key+",
+        "key%5b%5d",
+        "key%00x",
+        "key%00[x",
+    ],
 )
 def test_parameters_that_may_be_ours(name: str) -> None:
     """In each encoding, and in PHP's forms."""
@@ -72,10 +84,14 @@ def test_parameters_that_are_not(pair: str) -> None:
     assert not is_parameter(pair, {folded_parameter("key")})
 
 
-@pytest.mark.parametrize("name", ["my_key", "my.key", "my%20key", "my[key", "my+key"])
+@pytest.mark.parametrize(
+    "name",
+    ["my_key", "my.key", "my%20key", "my[key", "my%5Bkey", "my+key", "my.key[a]", "my_key%00a"],
+)
 def test_php_makes_underscores(name: str) -> None:
-    """Of what may not stand in a variable's name."""
-    assert is_parameter(f"{name}=x", {folded_parameter("my_key")}) is (name != "my[key")
+    """Of what may not stand in a variable's name: of a bracket that is not closed, too."""
+    assert is_parameter(f"{name}=x", {folded_parameter("my_key")})
+    assert not is_parameter("my[key]=x", {folded_parameter("my_key")})
 
 
 @pytest.mark.parametrize(

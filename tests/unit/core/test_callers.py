@@ -155,6 +155,65 @@ def test_claim(path: str, wanted: str | int | bool, claims: dict[str, Any], met:
     assert Claim(tuple(path.split(".")), wanted).met_by(claims) is met
 
 
+@pytest.mark.parametrize(
+    ("path", "claims"),
+    [
+        ("resource_access.my.client.roles", {"resource_access": {"my.client": {"roles": ["x"]}}}),
+        ("https://corp.example/app.role", {"https://corp.example/app": {"role": "x"}}),
+        ("a.b", {"a.b": "y", "a": {"b": "x"}}),
+        ("a.b", {"a.b": [], "a": {"b": ["x"]}}),
+        ("a.b.c", {"a": {"b.c": "y"}, "a.b": {"c": "x"}}),
+        ("scope", {"scope": ["read x"]}),
+        ("a.scp", {"a": {"scp": ["x\u00a0read"]}}),
+    ],
+)
+def test_a_claim_that_denies_is_looked_for_wherever_it_can_be(
+    path: str, claims: dict[str, Any]
+) -> None:
+    """Names of clients and URLs have dots; what allows is where it always was, or nowhere."""
+    claim = Claim(tuple(path.split(".")), "x")
+    assert claim.met_by(claims, widely=True)
+    assert claim.shown_in(claims, widely=True) not in ("y", [])
+    assert not claim.met_by(claims)
+    assert not Claim(claim.path, "z").met_by(claims, widely=True)
+
+
+@given(st.recursive(
+    st.sampled_from(("x", "y", 1.0, True, None)),
+    lambda inner: st.dictionaries(st.sampled_from(("a", "b", "a.b", "b.scope")), inner)
+    | st.lists(inner, max_size=2),
+))  # fmt: skip
+def test_a_claim_that_denies_finds_no_less(claims: Any) -> None:
+    """What would be allowed by a claim is denied by it."""
+    for path in (("a",), ("a", "b"), ("a", "b", "a"), ("a", "b", "scope")):
+        for wanted in ("x", 1, True):
+            claim = Claim(path, wanted)
+            token = {"a": claims, "a.b": claims}
+            assert claim.met_by(token, widely=True) >= claim.met_by(token)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        ("spiffe://corp/bob", "SPIFFE://Corp/bob"),
+        ("spiffe://Corp/*/x", "spiffe://corp/a/X"),
+        ("bob.corp", "Bob.CORP"),
+        ("*.corp", "bob.Corp"),
+        ("CN=Bob*", "cn=bob,O=x"),
+    ],
+)
+def test_no_letter_case_of_a_name_leads_past_deny(pattern: str, name: str) -> None:
+    """A host is the same in any; what allows wants the very name."""
+    rule = Rule(principal=Pattern.parse(pattern))
+    request = replace(ANYBODY, principal=name)
+    assert rule.matches(request, widely=True)
+    assert not rule.matches(request)
+    assert not rule.matches(replace(request, principal=f"x{name}x"), widely=True)
+    assert not Rule(consumer=Pattern.parse("Bob")).matches(
+        replace(request, consumer="bob"), widely=True
+    )
+
+
 def test_claims_of_one_token() -> None:
     """Two claims must be met by one token; two half-fitting tokens are not enough."""
     rule = Rule(claims=(Claim(("iss",), "a"), Claim(("role",), "admin")))

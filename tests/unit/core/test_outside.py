@@ -76,6 +76,21 @@ def test_what_is_left_of_a_secret_that_was_cut_is_hidden(secret: str, data: st.D
         assert kept not in told
 
 
+@pytest.mark.parametrize(
+    ("secret", "kept"),
+    [
+        ("abcdef\\ghijklmnop", "abcdef%5Cg"),
+        ("abc&lt;efghijklmnop", "abc%26lt;e"),
+        ("abc%41efghijklmnop", "abc%2541ef"),
+    ],
+)
+def test_a_secret_with_what_looks_like_an_escape_is_hidden_when_it_is_cut(
+    secret: str, kept: str
+) -> None:
+    """Where only one of the escapes is of the answer, and the other is the secret's own."""
+    assert kept not in shown(f"unexpected body: {kept}", [secret])
+
+
 @given(st.text(max_size=9000), st.lists(st.text(max_size=40), max_size=3))
 def test_it_is_one_short_line_whatever_it_was(text: str, secrets: list[str]) -> None:
     """No line break, no control character, nothing of another alphabet, and no error."""

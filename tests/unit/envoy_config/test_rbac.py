@@ -20,8 +20,15 @@ from vaultauthz.core.request import Request
 from vaultauthz.core.routing import Routes
 from vaultauthz.envoy_config.rbac import UnsayableError, filters
 
-NAMES = ("spiffe://a/one", "spiffe://a/two", "one.test", "CN=one", "spiffe://a/")
-GLOBS = ("spiffe://a/*", "spiffe://a/one", "*", "*one*", "**", "*.test", "CN=*", "s*a*e", "spiffe")
+NAMES = (
+    *("spiffe://a/one", "spiffe://a/two", "one.test", "CN=one", "spiffe://a/"),
+    *("Spiffe://A/one", "ONE.test", "\u017fpiffe://a/one", "spiffe://a/\u212a", "spiffe://a/k"),
+    *("CN=\u00fck", "cn=\u00fcK", "CN=\u00dck"),
+)
+GLOBS = (
+    *("spiffe://a/*", "spiffe://a/one", "*", "*one*", "**", "*.test", "CN=*", "s*a*e", "spiffe"),
+    *("spiffe://A/k", "ONE.TEST", "/*", "cn=*\u00fcK", "CN=\u00fc*", "SPIFFE*"),
+)
 WORDS = st.sampled_from(
     (
         "pay",
@@ -50,11 +57,14 @@ WORDS = st.sampled_from(
 BIGGEST = 2**53 - 1
 NUMBERS = (0, 1, 1.0, 3, 2.5, -1, -0.0, 0.1, 1e308, -(2.0**53), 2.0**53, float(BIGGEST), 5e-324)
 PLAIN = st.none() | st.booleans() | st.sampled_from(NUMBERS) | WORDS
-VALUES = (
-    PLAIN | st.lists(PLAIN, max_size=3) | st.dictionaries(st.sampled_from("bc"), PLAIN, max_size=2)
+FLAT = PLAIN | st.lists(PLAIN, max_size=3)
+VALUES = FLAT | st.dictionaries(
+    st.sampled_from(("b", "c", "b.c", "scope")),
+    FLAT | st.dictionaries(st.sampled_from("bc"), PLAIN, max_size=2),
+    max_size=2,
 )
 CLAIMS = st.dictionaries(
-    st.sampled_from(("scope", "scp", "a", "a.b", "a.scope")), VALUES, max_size=4
+    st.sampled_from(("scope", "scp", "a", "a.b", "a.b.c", "a.scope")), VALUES, max_size=4
 )
 WANTED = st.sampled_from(
     (
@@ -163,6 +173,8 @@ def test_envoy_lets_nothing_through_that_we_deny(callers: Callers, sent: Sent, p
 @example(Claim(("a", "b"), "x"), {"a.b": "y", "a": {"b": "x"}})
 @example(Claim(("a", "b"), "x"), {"a.b": [], "a": {"b": "x"}})
 @example(Claim(("a", "b"), "x"), {"a": {"b": ["x"]}})
+@example(Claim(("a", "b", "c"), "x"), {"a": {"b.c": "x"}})
+@example(Claim(("a", "scope"), "x"), {"a": {"scope": ["pay x"]}})
 def test_claims(claim: Claim, claims: dict[str, Any]) -> None:
     """A claim is found under its name with dots or nested, alone or in a list, as we find it."""
     rule = Rule(claims=(claim,))
@@ -229,9 +241,23 @@ class TestOneByOne:
 @pytest.mark.parametrize(
     ("rule", "why"),
     [
+        (Rule(claims=(Claim(tuple("abcdefghi"), "x"),)), "too many dots"),
+    ],
+)
+def test_what_envoy_cannot_deny_is_refused(rule: Rule, why: str) -> None:
+    """In all the spellings that a check denies; what allows has but one."""
+    assert filters(Callers((rule,))).allow
+    with pytest.raises(UnsayableError, match=rf"deny\[0\].*{why}"):
+        filters(Callers(None, (rule,)))
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
         (Rule(path_prefix="/a%20b"), "path_prefix"),
         (Rule(path_prefix="/a;v=1"), "path_prefix"),
-        (Rule(principal=Pattern.parse("a*b*" + "c" * 200)), "too long"),
+        (Rule(principal=Pattern.parse("a*b*" + "c" * 82)), "too long"),
+        (Rule(principal=Pattern.parse("a*\u00fc" + "c" * 88)), "too long"),
         (Rule(claims=(Claim(("a", "", "b"), "x"),)), "empty part"),
     ],
 )
