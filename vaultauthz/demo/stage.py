@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import os
 import secrets
 import sys
 from collections.abc import Callable
@@ -50,6 +51,8 @@ class Stage:
         self.serve = Process(
             [sys.executable, "-m", "vaultauthz", "serve", "-c", self.config],
             folder / "vaultauthz.log",
+            # What it keeps of logins for its next start stays inside, too.
+            env=os.environ | {"RUNTIME_DIRECTORY": str(folder)},
         )
         self.serve.name = "vaultauthz serve"
         self.port = PREFERRED_PORT
