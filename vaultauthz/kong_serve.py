@@ -15,6 +15,7 @@ from vaultauthz.kong.given import Given
 from vaultauthz.kong.place import Place, PlaceError
 from vaultauthz.kong.server import raise_file_limit
 from vaultauthz.service import Service
+from vaultauthz.wanted import Wanted
 
 # Seconds for the server before to end: its requests, then what it revokes.
 HANDOVER: Final = 15.0
@@ -48,7 +49,7 @@ def gate_of(service: Service) -> tuple[Gate, Given]:
     return Gate(service.check, lambda: engine.broker.table, lambda: engine.config, given), given
 
 
-def run(path: Path, config: Config, asked: Asked) -> int:
+def run(wanted: Wanted, config: Config, asked: Asked) -> int:
     """Serve Kong's plugin until SIGTERM; as ``serve.run``, but for the gateway.
 
     Raises:
@@ -76,6 +77,6 @@ def run(path: Path, config: Config, asked: Asked) -> int:
         lambda: doors[-1].over,
     )
     try:
-        return serve.run(path, config, way)
+        return serve.run(wanted, config, way)
     finally:
         place.release()

@@ -33,8 +33,8 @@ from vaultauthz.kong.gate import End, Instance, Steps
 from vaultauthz.kong.questions import Results
 from vaultauthz.kong_serve import gate_of
 from vaultauthz.leases.later import Later
-from vaultauthz.serve import Watch
 from vaultauthz.service import Service
+from vaultauthz.wanted import Watch
 
 __all__ = ["Plugin", "Schema", "priority", "version"]
 
@@ -122,10 +122,10 @@ class Core:
     unread: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self, path: Path) -> None:
+        watch = Watch(path)
         self._service = Service(load(path, os.environ), lambda _: self)
         self.gate, self._given = gate_of(self._service)
         self._service.start()
-        watch = Watch(path)
         threading.Thread(target=self._watch, args=(watch,), name="watch", daemon=True).start()
         until = time.monotonic() + _FIRST
         while not self._service.engine.ready and time.monotonic() < until:

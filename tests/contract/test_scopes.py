@@ -35,7 +35,7 @@ from vaultauthz.config.values import Listen
 from vaultauthz.core import events
 from vaultauthz.core.callers import Callers
 from vaultauthz.core.decision import Allowed, Decision, Denied
-from vaultauthz.core.lease_messages import Rotate
+from vaultauthz.core.lease_messages import Rotate, Tick
 from vaultauthz.core.pace import Pace
 from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import Request
@@ -347,6 +347,30 @@ def test_callers_leases_that_cannot_be_revoked_still_count(vault: FakeVault, awa
         vault.heal()
         assert wait_until(lambda: bed.ask("dan").allowed)
         assert len(alive(vault)) <= 3
+
+
+def test_rotation_after_rotation_does_not_add_up(vault: FakeVault) -> None:
+    """Twice the bound is the most there is; the wish is kept until there is room."""
+    with Bed(vault, "caller", max_callers=3, pace=replace(FAST, drain=300.0)) as bed:
+        first = {bed.user(f"p{number}") for number in range(3)}
+        assert alive(vault) == first
+        for _ in range(10):
+            bed.keeper.rotate("pay")
+        assert wait_until(lambda: not first & {bed.user(f"p{number}") for number in range(3)})
+        second = {bed.user(f"p{number}") for number in range(3)}
+        assert alive(vault) == first | second
+        for _ in range(10):
+            bed.keeper.rotate("pay")
+        assert wait_until(lambda: bed.stage.idle)
+        assert {bed.user(f"p{number}") for number in range(3)} == second
+        assert alive(vault) == first | second
+        with bed.keeper.lock:  # as when their time to drain is over
+            for runner in bed.stage.scoped:
+                runner.machine.retired.hurry(bed.keeper.clock())
+                bed.keeper.deliver(runner, Tick())
+        assert wait_until(lambda: not first & alive(vault))
+        assert wait_until(lambda: not second & {bed.user(f"p{number}") for number in range(3)})
+        assert len(alive(vault)) == 6
 
 
 def test_who_waits_for_room_gets_it_as_soon_as_there_is_some(vault: FakeVault) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vaultauthz.serve import Watch
+from vaultauthz.wanted import Watch
 
 
 @pytest.fixture

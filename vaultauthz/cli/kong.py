@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vaultauthz.config import Config
+from vaultauthz.wanted import Wanted
 
 Parser = argparse.ArgumentParser
 Load = Callable[[argparse.Namespace], Config]
@@ -63,12 +64,12 @@ def dump(_options: argparse.Namespace) -> int:
     return 0
 
 
-def serve(options: argparse.Namespace, config: Config) -> int:
+def serve(options: argparse.Namespace, config: Config, wanted: Wanted) -> int:
     """Speak ProtoBuf:1 with Kong; otherwise as `vaultauthz serve`."""
     from vaultauthz import kong_serve
 
     asked = kong_serve.Asked(options.socket, options.group, options.child)
-    return kong_serve.run(options.config, config, asked)
+    return kong_serve.run(wanted, config, asked)
 
 
 def config(options: argparse.Namespace, config: Config) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from vaultauthz.cli.arguments import Commands, Options, load_config, takes_config, takes_log_level
 from vaultauthz.config import Config
+from vaultauthz.wanted import Wanted
 
 
 def add_serve(commands: Commands) -> None:
@@ -33,12 +34,17 @@ def add_demo(commands: Commands) -> None:
 
 def _serve(options: Options) -> int:
     """Log in to Vault, lease each upstream's credential and answer the gateway's checks."""
-    from vaultauthz import serve  # late: grpc takes a while to load
 
-    return until_sigterm(options, lambda options, config: serve.run(options.config, config))
+    def run(_options: Options, config: Config, wanted: Wanted) -> int:
+        from vaultauthz import serve
+
+        return serve.run(wanted, config)
+
+    return until_sigterm(options, run)
 
 
-def until_sigterm(options: Options, run: Callable[[Options, Config], int]) -> int:
+def until_sigterm(options: Options, run: Callable[[Options, Config, Wanted], int]) -> int:
+    wanted = Wanted(options.config)  # first: what comes next takes a while, grpc most of it
     from vaultauthz.serve import StartError
 
     logging.basicConfig(
@@ -49,7 +55,7 @@ def until_sigterm(options: Options, run: Callable[[Options, Config], int]) -> in
     # Their debug lines would show Vault's paths and lease ids.
     logging.getLogger("urllib3").setLevel(logging.WARNING)
     try:
-        return run(options, load_config(options))
+        return run(options, load_config(options), wanted)
     except StartError as exc:
         print(f"vaultauthz: {exc}", file=sys.stderr)
         return 2

@@ -21,7 +21,8 @@ def exposed(path: Path, *, secret: bool = False) -> str | None:
     The file need not be there. With ``secret`` they must not read it either.
     """
     mode = _mode(path)
-    if mode is not None and not stat.S_ISDIR(mode):
+    # /dev/null and /dev/stdout are everybody's by nature: nothing that is written stays there.
+    if mode is not None and not stat.S_ISDIR(mode) and not stat.S_ISCHR(mode):
         can = [
             word
             for word, bit in (("read", stat.S_IROTH if secret else 0), ("write", stat.S_IWOTH))

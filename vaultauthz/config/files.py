@@ -6,8 +6,10 @@ never becomes part of a message.
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from vaultauthz.config.exposed import exposed
@@ -74,8 +76,20 @@ def program(value: Value) -> Path:
     found = shutil.which(str(value.report.folder / word) if "/" in word else word)
     if found is None:  # not repeated: a whole command line may stand there, with a secret
         raise value.wrong("is no program that can be run here; write its path, and chmod +x it")
-    _warn_if_exposed(value, Path(found).absolute())
-    return Path(found).absolute()
+    program = Path(found).absolute()
+    for place in (program, *(_before(word, program) if "/" not in word else ())):
+        if _warn_if_exposed(value, place):
+            break
+    return program
+
+
+def _before(word: str, found: Path) -> Iterator[Path]:
+    """Where another would be found first, if somebody put it there; see ``shutil.which``."""
+    for folder in os.get_exec_path():
+        place = (Path(folder) / word).absolute()
+        if place == found:
+            return
+        yield place
 
 
 def argument(value: Value) -> str:
@@ -129,7 +143,8 @@ def _unreadable(value: Value, found: Path, exc: OSError) -> Refused:
     return value.wrong(f"{found} cannot be read: {why}; check the path and its rights")
 
 
-def _warn_if_exposed(value: Value, found: Path, *, secret: bool = False) -> None:
+def _warn_if_exposed(value: Value, found: Path, *, secret: bool = False) -> bool:
     problem = exposed(found, secret=secret)
     if problem:
         value.warn(problem)
+    return problem is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -23,7 +24,7 @@ from vaultauthz.config.values import Audit, Config, Listen, Upstream, Vault
 from vaultauthz.config.vault import HIDDEN, read_vault
 
 _LOOKED_AT: Final = 100  # keys
-_LONGEST_KEY: Final = 30
+_WORD: Final = re.compile(r"[\w.-]{1,30}")
 LARGEST_FILE: Final = 5_000_000  # bytes; ten thousand upstreams fit, written out at length
 KEYS: Final = ("audit", "listen", "routes", "stages", "unmatched", "upstreams", "vault")
 AUDIT_KEYS: Final = ("access_log", "file")
@@ -111,8 +112,8 @@ def _root(text: str, report: Report) -> Value:
 
 def _is_near_ours(key: document.Node) -> bool:
     """Whether this is a key of ours, or one with a slip."""
-    if not isinstance(key, document.Scalar) or len(key.text) > _LONGEST_KEY:
-        return False
+    if not isinstance(key, document.Scalar) or not _WORD.fullmatch(key.text):
+        return False  # "vault:!:" is of /etc/gshadow, which YAML takes for a mapping
     return bool(difflib.get_close_matches(key.text.lower(), KEYS, n=1))
 
 

@@ -54,12 +54,12 @@ def _addresses(table: Table, environ: Mapping[str, str]) -> tuple[str, ...]:
 
 def _one_or_more(value: Value, *, insecure: bool) -> tuple[str, ...]:
     if not isinstance(value.node, Items):
-        return (addresses.vault(value, insecure=insecure),)
+        return (_one(value, insecure=insecure),)
     count = len(value.items())
     if not 1 <= count <= MOST_ADDRESSES:
         text = f"lists {count} addresses; name 1 to {MOST_ADDRESSES} nodes of one cluster"
         raise value.wrong(text)
-    found = value.each(lambda item: (item, addresses.vault(item, insecure=insecure)))
+    found = value.each(lambda item: (item, _one(item, insecure=insecure)))
     first: dict[str, Value] = {}
     for item, address in found:
         same = address if address.startswith(addresses.UNIX) else address.lower()
@@ -68,6 +68,13 @@ def _one_or_more(value: Value, *, insecure: bool) -> tuple[str, ...]:
             value.report.refused(item.wrong(text))
         first.setdefault(same, item)
     return tuple(address for _, address in found)
+
+
+def _one(value: Value, *, insecure: bool) -> str:
+    address = addresses.vault(value, insecure=insecure)
+    if address.startswith(addresses.UNIX):  # logins would go to whoever listens there
+        files.socket(value, address.removeprefix(addresses.UNIX))
+    return address
 
 
 def _read_tls(value: Value) -> Tls:

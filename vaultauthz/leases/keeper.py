@@ -415,7 +415,11 @@ class Keeper:
             ]
             for name in found:
                 for runner in tuple(self._stages[name].active):
-                    if runner.upstream.name == upstream:
+                    if runner.upstream.name != upstream:
+                        continue
+                    if isinstance(event, Rotate) and runner.scope:
+                        runner.scope.rotate(runner, event)
+                    else:
                         self.deliver(runner, event)
             return tuple(found)
 

@@ -113,6 +113,11 @@ class LeaseRunner(Runner):
         return len(retired) + 1 + (state is State.REPLACING)
 
     @property
+    def calling(self) -> bool:
+        """Whether a call for the lease that is in use, or for its successor, is out or waits."""
+        return self.machine.state in (State.ISSUING, State.RENEWING, State.REPLACING)
+
+    @property
     def resting(self) -> bool:
         """Whether Vault has just given nothing, and is not asked again yet."""
         return self.machine.state is State.EMPTY and self.machine.failures > 0

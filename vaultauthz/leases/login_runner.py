@@ -224,7 +224,11 @@ class LoginRunner(Runner):
                 self.keeper.deliver(runner, Rotate(within, anew=True))
         elif before:
             for runner in self.leases_of(before):
-                self.keeper.deliver(runner, Rotate(within))
+                wish = Rotate(within)
+                if runner.scope:
+                    runner.scope.rotate(runner, wish)
+                else:
+                    self.keeper.deliver(runner, wish)
 
     def leases_of(self, token: Token) -> list[LeaseRunner]:
         """The leases that hang on ``token``, the busiest upstreams first."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from vaultauthz.config.values import Upstream
 from vaultauthz.core.credential import Credential
 from vaultauthz.core.decision import Allowed, Decision, Denied
+from vaultauthz.core.lease_messages import Rotate
 from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import Identity, Request
 from vaultauthz.leases.later import Later
@@ -76,9 +77,17 @@ class _Scope:
             self._tally.alive += more
         if more < 0:
             self._tally.freed()
+        self.moved(runner)
+
+    def moved(self, runner: LeaseRunner) -> None:
+        """Something has happened to this one's lease."""
 
     def freed(self) -> None:
         """There is one lease less."""
+
+    def rotate(self, runner: LeaseRunner, wish: Rotate) -> None:
+        """Have its lease replaced."""
+        self._keeper.deliver(runner, wish)
 
     def _holds(self, most: int) -> bool:
         """Whether another lease is within the bound."""
@@ -150,6 +159,7 @@ class PerCaller(_Scope):
         super().__init__(keeper, stage, upstream)
         self._runners: dict[Identity, LeaseRunner] = {}
         self._pending: dict[LeaseRunner, Identity] = {}  # begun when another's is revoked
+        self._old: dict[LeaseRunner, Rotate] = {}  # to be replaced when those before are revoked
         self._no_room_until = -inf
 
     def take(self, request: Request, wait: float) -> Answer:
@@ -191,6 +201,22 @@ class PerCaller(_Scope):
             runner = next(iter(self._pending))
             del self._pending[runner]
             self._keeper.begin(runner)
+        for runner in tuple(self._old) if self._has_room_to_replace() else ():
+            if not self._has_room_to_replace():
+                break
+            self.moved(runner)
+
+    def rotate(self, runner: LeaseRunner, wish: Rotate) -> None:
+        """Have its lease replaced, as soon as there is room for two and no call is out for it."""
+        self._old[runner] = wish
+        self.moved(runner)
+
+    def moved(self, runner: LeaseRunner) -> None:
+        if runner in self._old and self._has_room_to_replace() and not runner.calling:
+            super().rotate(runner, self._old.pop(runner))
+
+    def _has_room_to_replace(self) -> bool:
+        return self._tally.alive < _TOGETHER * self._upstream.max_callers
 
     def _make_room(self) -> bool:
         """Whether there is room for another, or will be as soon as Vault has revoked one."""
@@ -257,6 +283,7 @@ class PerCaller(_Scope):
     def _drop(self, identity: Identity) -> None:
         runner = self._runners.pop(identity)
         self._pending.pop(runner, None)
+        self._old.pop(runner, None)
         self._no_room_until = -inf
         super().failed(runner)
         # Out of sight first: a check that saw it still has said so in `used_at` before.

@@ -231,6 +231,7 @@ SOMEBODY_ELSES = {
     "kubeconfig": "users:\n- name: admin\n  user: {token: hunter2}\n",
     "the same key twice": "hunter2: 1\nhunter2: 2\n",
     "key of a mapping": "{? {hunter2: 1} : 2}\n",
+    "/etc/gshadow": "vault:!::\nwheel:hunter2::\n",
     "a long key": f"{'hunter2' * 100}: 1\n",
 }
 

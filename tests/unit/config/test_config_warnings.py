@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -212,6 +213,35 @@ def test_a_socket_in_a_folder_that_everybody_may_write(folder: Folder) -> None:
         at = f"{LISTEN}\n  admin: unix://{run}/s" if name == "admin" else f"  grpc: unix://{run}/s"
         (found,) = folder.warnings(edited(LISTEN, at))
         assert found.startswith(f"c.yaml:{line}: listen.{name}: everybody on this machine can put")
+    for form, key in ((f"unix://{run}/v", ""), (f"[https://a.test, unix://{run}/v]", "[1]")):
+        (found,) = folder.warnings(edited("https://vault.test:8200", form))
+        assert found.startswith(f"c.yaml:2: vault.address{key}: everybody on this machine can put")
+    run.chmod(0o755)
+    assert folder.warnings(edited("https://vault.test:8200", f"unix://{run}/v")) == ()
+
+
+def test_a_program_that_another_could_be_found_before(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder of $PATH that everybody may write, and that comes first."""
+    for name in ("last", "its", "before"):
+        (folder.path / name).mkdir()
+        monkeypatch.setenv("PATH", str(folder.path / name), prepend=os.pathsep)
+    folder.write("its/cmd", "#!/bin/sh\n", 0o700)
+    text = edited(APPROLE, "method: jwt, role: r, token_command: [cmd]")
+    assert folder.warnings(text) == ()
+    (folder.path / "last").chmod(0o777)
+    assert folder.warnings(text) == ()
+    (folder.path / "before").chmod(0o777)
+    (found,) = folder.warnings(text)
+    assert found.startswith("c.yaml:5: stages.prod.auth.token_command")
+    assert "can put another in its place, as they can write DIR/before (mode 0777)" in found
+
+
+@pytest.mark.parametrize("file", ["/dev/null", "/dev/stdout"])
+def test_a_device_is_everybodys(folder: Folder, file: str) -> None:
+    """It is no finding, and to take its mode away would break the machine."""
+    assert folder.warnings(f"{VALID}audit: {{file: {file}}}\n") == ()
 
 
 def test_a_configuration_that_everybody_may_write(folder: Folder) -> None:

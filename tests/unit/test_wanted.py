@@ -1,0 +1,76 @@
+"""What signals want of a server: heard whenever they come, once, and never in the way."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from vaultauthz.wanted import Wanted
+
+NUMBERS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+
+
+@pytest.fixture
+def wanted(tmp_path: Path) -> Iterator[Wanted]:
+    """Of a server whose file is there; the signals are the tests' own afterwards."""
+    path = tmp_path / "c.yaml"
+    path.write_text("old")
+    before = {number: signal.getsignal(number) for number in NUMBERS}
+    yield Wanted(path)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_reload_once(wanted: Wanted) -> None:
+    """However often it was asked for since the last look."""
+    assert not wanted.reload(0.0)
+    for _ in range(1000):
+        signal.raise_signal(signal.SIGHUP)
+    assert wanted.reload(0.0)
+    assert not wanted.reload(0.0)
+
+
+def test_a_change(wanted: Wanted) -> None:
+    """Of the file, since the very start."""
+    wanted.path.write_text("something new")
+    assert [wanted.reload(0.0) for _ in range(3)] == [False, True, False]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop(wanted: Wanted, number: signal.Signals) -> None:
+    """It ends the wait; the next one ends the process, and afterwards it is as it was."""
+    before = signal.getsignal(number)
+    with wanted.stoppable():
+        signal.raise_signal(number)
+        assert wanted.stop
+        assert not wanted.reload(3600.0)
+        assert signal.getsignal(number) is signal.SIG_DFL
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_at_any_line(wanted: Wanted) -> None:
+    """Whatever line of ours or of the standard library it interrupts, all goes on."""
+    lines = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal lines
+        if event == "line" and frame.f_code.co_name != "_hear":
+            lines += 1
+            signal.raise_signal(signal.SIGHUP)
+        return trace
+
+    signal.raise_signal(signal.SIGHUP)
+    sys.settrace(trace)
+    try:
+        assert wanted.reload(0.0)
+    finally:
+        sys.settrace(None)
+    assert lines
+    wanted.reload(0.0)
+    assert not wanted.reload(0.0)

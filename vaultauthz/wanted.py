@@ -1,0 +1,87 @@
+"""What is wanted of a server that runs: by signals, and by a change of its configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Final
+
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class Watch:
+    """Tells once when a file has changed and is not being written any more.
+
+    Make it before the file is read: then no change in between is missed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known = self._last = self._stat()
+
+    def changed(self) -> bool:
+        """Whether it has changed since this last said so, and is the same as at the last look."""
+        before, self._last = self._last, self._stat()
+        # Gone for a moment: some programs write another file and move it into place.
+        if self._last in (None, self._known) or self._last != before:
+            return False
+        self._known = self._last
+        return True
+
+    def _stat(self) -> tuple[int, int, int] | None:
+        # Through links: Kubernetes replaces a mounted ConfigMap by moving one. And not the
+        # time that `cp -p` sets, which stays when somebody lets us read the file, too.
+        with contextlib.suppress(OSError):
+            stat = self.path.stat()
+            return stat.st_ctime_ns, stat.st_ino, stat.st_size
+        return None
+
+
+class Wanted:
+    """SIGHUP and a change of the file at ``path`` want it read again, SIGTERM and SIGINT a stop.
+
+    Made first of all, in the main thread: SIGHUP would end a process that has no handler
+    yet, and one that comes while the file is read for the first time has it read again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.stop = False
+        self._watch = Watch(path)
+        # Its put() never waits. Event.set() would, and forever: for a lock that the very code
+        # has which the signal interrupts.
+        self._heard: SimpleQueue[int] = SimpleQueue()
+        signal.signal(signal.SIGHUP, self._hear)
+
+    def _hear(self, number: int, _frame: object) -> None:
+        self._heard.put(number)
+
+    @contextlib.contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """SIGTERM and SIGINT ask to stop; a second of either ends at once."""
+
+        def stop(number: int, frame: object) -> None:
+            self.stop = True
+            self._hear(number, frame)
+            for ending in _ENDING:
+                signal.signal(ending, signal.SIG_DFL)
+
+        before = {number: signal.signal(number, stop) for number in _ENDING}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def reload(self, seconds: float) -> bool:
+        """Whether the file is to be read again, after a signal or so many seconds."""
+        heard = set()
+        with contextlib.suppress(Empty):
+            heard.add(self._heard.get(timeout=seconds))
+            while True:  # however often it was asked for: once is enough
+                heard.add(self._heard.get_nowait())
+        changed = self._watch.changed()
+        return changed or signal.SIGHUP in heard
