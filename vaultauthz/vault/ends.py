@@ -29,7 +29,9 @@ from vaultauthz.vault.errors import NOT_VAULT, VaultError
 LONGEST: Final = 1e10  # seconds; Go's durations, in which Vault counts, hold no more
 
 # As they are written without case, hyphens and underscores: expires_at, expiresAt.
-_DURATIONS: Final = frozenset(("ttl", "tokenttl", "expiresin", "expiresinseconds"))
+# What ends may stand before it: access_token_expires_at.
+_WHOSE: Final = re.compile(r"(?:access|api|auth|bearer|id|security|session)?(?:token|key)")
+_DURATIONS: Final = frozenset(("ttl", "expiresin", "expiresinseconds"))
 _MOMENTS: Final = frozenset(
     (
         *("expiresat", "expiresatseconds", "expiresatms", "expireson", "expires", "expiresdate"),
@@ -102,7 +104,7 @@ def of_engine(data: Mapping[str, Any], now: Now, *, leased: bool) -> Told:
     """What an engine's answer says.
 
     A lease says its end by itself: what cannot be read beside it is not asked about, and
-    a duration of 0 there means that nothing else ends it.
+    a duration of 0, or a moment before 1970, there means that nothing else ends it.
 
     Raises:
         VaultError: without a lease, an end is told in a form that is not known.
@@ -114,8 +116,8 @@ def of_engine(data: Mapping[str, Any], now: Now, *, leased: bool) -> Told:
             continue
         found = _either(value, now, duration=plain in _DURATIONS)
         if found is None and not leased:
-            raise VaultError(_unreadable(plain))
-        if found is None or (leased and found[0] == 0.0):
+            raise VaultError(_unreadable(name))
+        if found is None or (leased and (found[0] == 0.0 or found[1] <= 0.0)):
             continue
         durations.append(found[0])
         moments.append(found[1])
@@ -156,7 +158,11 @@ def moment(value: object) -> float | None:
 
 
 def _plain(name: object) -> str:
-    return re.sub("[-_]", "", name).lower() if isinstance(name, str) and len(name) < 40 else ""
+    if not isinstance(name, str) or len(name) >= 40:
+        return ""
+    plain = re.sub("[-_]", "", name).lower()
+    whose = _WHOSE.match(plain)
+    return plain[whose.end() :] if whose else plain
 
 
 def _is_unset(value: object) -> bool:
@@ -239,5 +245,6 @@ def _object(part: str) -> dict[str, Any] | None:
 
 
 def _unreadable(name: str) -> Failure:
+    # The name is as one of ours but for its case, hyphens and underscores: fit to be shown.
     text = f"the secret says when it ends ({name}) in a form that is not known"
     return Failure(Verdict.REFUSED, text)
