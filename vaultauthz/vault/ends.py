@@ -3,7 +3,8 @@
 Vault's engines and their plugins tell it in a field: a duration (``ttl`` of an identity
 token, ``token_ttl`` of a GCP one, ``expires_in``) or a moment (``expiration`` of pki and
 of aws/static-creds, ``expires_at_seconds`` of GCP, ``expires_at`` of the GitHub plugin).
-A JSON Web Token carries its own ``exp`` (RFC 7519, 4.1.4), wherever it is stored.
+A JSON Web Token carries its own ``exp`` (RFC 7519, 4.1.4), a certificate its ``notAfter``,
+wherever they are stored.
 
 Everything here is a function of the answer and of the time; ends are told as seconds from
 now, so that they go on by the keeper's clock: a wall clock that is set back later
@@ -24,6 +25,7 @@ from typing import Any, Final
 
 from vaultauthz.core.grant import Failure, Verdict
 from vaultauthz.core.secret import Secret
+from vaultauthz.vault.certificates import not_after
 from vaultauthz.vault.errors import NOT_VAULT, VaultError
 
 LONGEST: Final = 1e10  # seconds; Go's durations, in which Vault counts, hold no more
@@ -144,9 +146,9 @@ def of_kv(data: Mapping[str, Any], now: Now) -> float:
 
 
 def of_tokens(fields: Mapping[str, Secret], now: float) -> dict[str, float]:
-    """Seconds until the ``exp`` of the JSON Web Tokens in each field that has one.
+    """Seconds until the ends of the JSON Web Tokens and the certificate in each field.
 
-    One whose ``exp`` cannot be read has ended.
+    A token whose ``exp`` cannot be read has ended.
     """
     found = {name: min(_expiries(secret.reveal()), default=inf) for name, secret in fields.items()}
     return {name: at - now for name, at in found.items() if at < inf}
@@ -226,6 +228,9 @@ def _rfc_3339(text: str) -> float | None:
 
 
 def _expiries(text: str) -> Iterator[float]:
+    of_certificate = not_after(text)
+    if of_certificate is not None:
+        yield of_certificate
     for match in _JWT.finditer(text):
         header, claims = _object(match[1]), _object(match[2])
         if header is None or claims is None or "alg" not in header:
