@@ -107,7 +107,7 @@ class Record:
         if CUT in use.why:
             stopped = judge.excused(use.at, use.answered, self.windows)
             refused = not any(DATABASE in window.disturbs for window in stopped)
-        windows, late = self._near(sent), judge.lateness(self.late, sent - 2, use.answered)
+        windows, late = self._near(sent), judge.lateness(self.late.copy(), sent - 2, use.answered)
         late += self.slack
         found = judge.use(
             self.mode,
@@ -145,7 +145,7 @@ class Record:
         self.found.add(
             what, place=use.place.name, credential=_short(use), sent=sent - self.began,
             arrived=use.at - self.began, asked=use.answered - self.began, good=use.good, said=use.why,
-            why=why, near=near, late=judge.lateness(self.late, sent - 2, use.answered), **more,
+            why=why, near=near, late=judge.lateness(self.late.copy(), sent - 2, use.answered), **more,
         )  # fmt: skip
         return f"!! {sent - self.began:7.1f} s  {use.place.name} was given {_short(use)}: {why}"
 
@@ -165,7 +165,7 @@ class Record:
             windows = []
         if windows:
             self.excused[windows[-1].label] += 1
-        elif judge.lateness(self.late, one.sent - 2, one.answered) > STARVED:
+        elif judge.lateness(self.late.copy(), one.sent - 2, one.answered) > STARVED:
             self.counts["starved"] += 1
         else:
             near = [self._shown(w) for w in self.windows if w.begin - 15 < one.sent < w.over + 30]

@@ -16,6 +16,7 @@ from tests.contract.house import House, upstream
 from vaultauthz.config.values import KvSecret, PathSecret
 from vaultauthz.core.injection import Header, Injection
 from vaultauthz.core.template import Template
+from vaultauthz.leases import lease_runner
 
 
 @pytest.fixture
@@ -173,3 +174,22 @@ def test_a_totp_code_whose_period_may_not_be_read_is_not_used(vault: FakeVault) 
         wanted = "let the policy allow read on totp/keys/r"
         assert wait_until(lambda: wanted in h.keeper.rows()[1].last_error)
         assert h.sent("u") is None
+
+
+def test_the_last_second_stays_one_however_often_the_same_is_read(
+    vault: FakeVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reading finds less left; the time on the way is not a share of that."""
+    monkeypatch.setattr(lease_runner, "on_the_way", lambda life: life * 0.15)  # of a long one, too
+    vault.put_kv("secret/key", {"key": "k", "expires_at": f"{time.time() + 600.0}"})
+    source = KvSecret("secret/key", refresh=0.1, max_stale=3600.0)
+    with House(vault, [upstream("key", source)]) as house:
+        assert wait_until(lambda: house.slot("key").credential is not None)
+        first = house.slot("key").credential
+        reads = len(vault.calls("secret/data"))
+        assert wait_until(lambda: len(vault.calls("secret/data")) > reads + 3)
+        now = house.slot("key").credential
+    assert first
+    assert now
+    assert now is not first
+    assert now.ends_at <= first.ends_at

@@ -9,6 +9,10 @@ import re
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
+# Letters by their kind, and nothing to see: of Hangul, of Braille.
+_FILLERS = "\u115f\u1160\u3164\uffa0\u2800"
+
+
 class InjectionError(ValueError):
     """The secret cannot be put on a request. Names the place, never the value.
 
@@ -68,6 +72,8 @@ def not_blank(value: str, field: str) -> str:
     Raises:
         BlankError: there is nothing in it, or nothing that can be seen.
     """
-    if not any(letter.isprintable() and not letter.isspace() for letter in value):
+    if not any(
+        letter.isprintable() and not letter.isspace() and letter not in _FILLERS for letter in value
+    ):
         raise BlankError(f"the secret's field {field!r} is {'blank' if value else 'empty'}")
     return value

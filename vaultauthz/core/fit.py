@@ -10,8 +10,8 @@ from vaultauthz.core.grant import Grant
 from vaultauthz.core.injection import Injection, Tls, field_names
 from vaultauthz.core.signing import SigV4
 
-# What these forms use where the secret has it.
-_BESIDES: Final = {SigV4: ("session_token", "security_token"), Tls: ("ca_chain",)}
+# What signatures use where the secret has it.
+_BESIDES: Final = ("session_token", "security_token")
 
 
 class EndedError(InjectionError):
@@ -21,10 +21,19 @@ class EndedError(InjectionError):
 
 
 def used_fields(injections: Iterable[Injection]) -> tuple[str, ...]:
-    """The fields that go on requests, those too that the secret may lack."""
-    injections = tuple(injections)
-    besides = (name for i in injections for name in _BESIDES.get(type(i), ()))
-    return (*field_names(injections), *besides)
+    """The fields whose end is the credential's, those too that the secret may lack.
+
+    Not those of a chain: an authority's certificate may have ended where another path to
+    the same authority has not, and that is the other side's to judge.
+    """
+    return tuple(name for injection in injections for name in _used(injection))
+
+
+def _used(injection: Injection) -> tuple[str, ...]:
+    if isinstance(injection, Tls):
+        return (*injection.certificate.fields, *injection.private_key.fields)
+    besides = _BESIDES if isinstance(injection, SigV4) else ()
+    return (*field_names((injection,)), *besides)
 
 
 def fitting(injections: Iterable[Injection], grant: Grant) -> Grant:
@@ -36,7 +45,10 @@ def fitting(injections: Iterable[Injection], grant: Grant) -> Grant:
     used = used_fields(injections)
     for name in used:
         if grant.field_ends.get(name, 1.0) <= 0.0:
-            raise EndedError(f"the field {name} holds a JSON Web Token whose exp has passed")
+            raise EndedError(
+                f"the field {name} holds a JSON Web Token whose exp has passed, "
+                "or a certificate whose notAfter has"
+            )
     if grant.ends_in <= 0.0 or (not grant.lease_id and grant.ttl <= 0.0):
         raise EndedError("the secret says that it has ended")
     return grant.using(used)

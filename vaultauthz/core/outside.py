@@ -5,7 +5,8 @@ the statement it failed at, a cloud that shows the string it has signed. So each
 such a text is looked at, as it stands and as what it may stand for (percent-, HTML- and
 JSON-escapes, base64, hexadecimal, one within the other), and is hidden when some
 characters in a row of a secret of that call are in it; so is a word that looks like a
-credential, whoever's it is. Parts are enough, as answers get cut.
+credential, whoever's it is. Parts are enough, as answers get cut. Words in a row are
+hidden where a secret is spread over them: by line breaks, or as the numbers of its bytes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import base64
 import binascii
 import html
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -23,6 +25,15 @@ LONGEST: Final = 300  # characters that are told
 _READ: Final = 4096  # characters that are looked at
 _WORD: Final = 1024  # a longer one is no word of a sentence
 _LEAST, _MOST = 4, 8  # characters in a row by which a secret is recognized
+_SPREAD = 6  # letters and digits of a secret that is looked for across words
+_DEEPEST = 8  # escapes within escapes
+_NAMES, _NAME = 20, 64  # how many names are told, and how much of each
+
+# What follows `token:` in a sentence. It is no token.
+_PROSE: Final = (
+    r"(?!(?:a|an|the|no|not|none|is|are|was|has|must|cannot|could|failed|unable|error|empty|missing|"
+    r"required|wrong|bad|expired|invalid|illegal|malformed|unknown|unsupported|token)(?:[\s,.:;)]|\Z))"
+)
 
 # What looks like a credential. A group that is named `its` is all that is hidden of it.
 _SHAPES: Final = tuple(
@@ -35,7 +46,7 @@ _SHAPES: Final = tuple(
         (
             r"(?i)(pass(word|wd|phrase)?|pwd|secret(_?id|_?key)?|token|api_?key|access_?key|"
             r"private_?key|credentials?|authorization|signature)[\\\"']*\s?[=:]\s?[\\\"']*"
-            r"(?P<its>[^\s\"'\\,;&}<]{3,})"
+            rf"{_PROSE}(?P<its>[^\s\"'\\,;&}}<]{{3,}})"
         ),
         r"\bhv[sbr]\.[\w-]{4,}",  # Vault's tokens
         r"\b[sbr]\.[A-Za-z0-9]{20,}",  # older ones, and OpenBao's
@@ -46,7 +57,14 @@ _SHAPES: Final = tuple(
 _RANDOM: Final = re.compile(r"[A-Za-z0-9+_=-]{24,}")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{6,}")
 _HEX: Final = re.compile(r"(?i)[0-9a-f]{8,}")
-_ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|U(0[0-9a-fA-F]{7})|x([0-9a-fA-F]{2})|(.))")
+_ESCAPE: Final = re.compile(
+    r"\\(?:u([0-9a-fA-F]{4})|U(0[0-9a-fA-F]{7})|x([0-9a-fA-F]{2})|([0-3][0-7]{2})|(.))"
+)
+# Bytes as numbers, as Go's %v and % x, a dump or a fingerprint have them.
+_DUMPS: Final = (
+    (re.compile(r"(?i)(?:(?:0x)?[0-9a-f]{2}[\s,:;-]+){3,}(?:0x)?[0-9a-f]{2}(?![0-9a-f])"), 16),
+    (re.compile(r"(?:\d{1,3}[\s,;]+){3,}\d{1,3}(?!\d)", re.ASCII), 10),
+)
 
 
 def shown(text: str, secrets: Iterable[str] = ()) -> str:
@@ -54,14 +72,25 @@ def shown(text: str, secrets: Iterable[str] = ()) -> str:
 
     ``secrets`` are those of the call that the text is an answer to.
     """
+    secrets = tuple(secrets)
     parts = _parts(secrets)
-    words = text[:_READ].split()
+    words = _without_dumps(text[:_READ], parts).split()
     if len(text) > _READ:
         del words[-1:]  # it may be the first characters of a secret
-    told = " ".join(HIDDEN if _telling(word, parts) else word for word in words)
+    spread = _spread(words, secrets)
+    told = " ".join(
+        HIDDEN if at in spread or _telling(word, parts) else word for at, word in enumerate(words)
+    )
     told = _RANDOM.sub(_hide_random, _without_shapes(told))
     told = re.sub(rf"{HIDDEN}(\s*{HIDDEN})+", HIDDEN, told)
     return re.sub(r"[^\x20-\x7e]", "?", told)[:LONGEST].strip()
+
+
+def names(given: Iterable[str]) -> str:
+    """Names that others chose, such as a secret's fields, in one line; not all of very many."""
+    each = sorted(given)
+    told = ", ".join(shown(name)[:_NAME] for name in each[:_NAMES])
+    return f"{told} and {len(each) - _NAMES} more" if len(each) > _NAMES else told
 
 
 def host(location: str) -> str:
@@ -103,17 +132,51 @@ def _forms(secret: str) -> Iterator[str]:
     yield secret.encode("ascii", "replace").decode()
 
 
+def _spread(words: list[str], secrets: tuple[str, ...]) -> frozenset[int]:
+    """Which of the words a secret is spread over, whatever stands between its pieces."""
+    runs = frozenset(
+        form[at : at + _MOST]
+        for secret in secrets
+        for form in map(_bare, _forms(secret))
+        if len(form) >= _SPREAD
+        for at in range(max(1, len(form) - _MOST + 1))
+    )
+    letters = [(letter, at) for at, word in enumerate(words) for letter in _bare(word)]
+    text = "".join(letter for letter, _ in letters)
+    found: set[int] = set()
+    for size in {len(run) for run in runs}:
+        for at in range(len(text) - size + 1):
+            if text[at : at + size] in runs:
+                found.update(range(letters[at][1], letters[at + size - 1][1] + 1))
+    return frozenset(found)
+
+
+def _bare(text: str) -> str:
+    return "".join(filter(str.isalnum, text.lower()))
+
+
+def _without_dumps(text: str, parts: frozenset[str]) -> str:
+    def hide(match: re.Match[str], base: int) -> str:
+        numbers = [int(each, base) for each in re.findall(r"[0-9a-fA-F]+(?!x)", match[0])]
+        said = bytes(number for number in numbers if 0 < number < 256).decode("latin-1").lower()
+        return HIDDEN if _holds(said, parts) else match[0]
+
+    for dump, base in _DUMPS if parts else ():
+        text = dump.sub(partial(hide, base=base), text)
+    return text
+
+
 def _telling(word: str, parts: frozenset[str]) -> bool:
     if len(word) > _WORD:
         return True
-    if not parts:
-        return False
-    sizes = sorted({len(part) for part in parts})
+    return bool(parts) and any(_holds(reading, parts) for reading in _readings(word))
+
+
+def _holds(text: str, parts: frozenset[str]) -> bool:
     return any(
-        reading[at : at + size] in parts
-        for reading in _readings(word)
-        for size in sizes
-        for at in range(len(reading) - size + 1)
+        text[at : at + size] in parts
+        for size in {len(part) for part in parts}
+        for at in range(len(text) - size + 1)
     )
 
 
@@ -132,14 +195,17 @@ def _readings(word: str) -> Iterator[str]:
 
 
 def _plain(text: str) -> Iterator[str]:
-    """The text with its escapes taken back, once, twice, and three times."""
+    """The text with its escapes taken back, once, twice, and so on."""
     yield text
     yield text.replace("+", " ")
-    for _ in range(3):
-        # Each for itself, too: what one gives back may look like another's.
-        yield (text := unquote(text, errors="replace"))
-        yield (text := html.unescape(text))
-        text = _ESCAPE.sub(_unescaped, text)
+    before = ""
+    for _ in range(_DEEPEST):
+        if text == before:
+            break
+        before = text
+        for unescape in _UNESCAPES:  # one by one: what the first brings is no escape by itself
+            text = unescape(text)
+            yield text
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # JSON's pairs
         yield text
         yield "".join(text.split())  # what was a line break, or a tab
@@ -147,8 +213,17 @@ def _plain(text: str) -> Iterator[str]:
 
 def _unescaped(match: re.Match[str]) -> str:
     code = int(match[1] or match[2] or match[3] or "110000", 16)
-    letter = match[4] or "?"
+    if match[4]:
+        code = int(match[4], 8)
+    letter = match[5] or "?"
     return chr(code) if code < 0x110000 else {"n": "\n", "t": "\t", "r": "\r"}.get(letter, letter)
+
+
+_UNESCAPES: Final[tuple[Callable[[str], str], ...]] = (
+    partial(unquote, errors="replace"),
+    html.unescape,
+    partial(_ESCAPE.sub, _unescaped),
+)
 
 
 def _decoded(text: str) -> Iterator[str]:
@@ -159,9 +234,11 @@ def _decoded(text: str) -> Iterator[str]:
             part = part[: len(part) // 4 * 4] or part
             with_end = part + "=" * (-len(part) % 4)
             try:
-                yield base64.b64decode(with_end).decode("latin-1")
+                said = base64.b64decode(with_end).decode("latin-1")
             except (binascii.Error, ValueError):
                 continue
+            yield said
+            yield said.replace("\0", "")  # UTF-16, as Windows has it
     for run in _HEX.findall(text):
         for start in range(2):
             part = run[start:]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vaultauthz.core.field_value import not_blank
+from vaultauthz.core.outside import names
 from vaultauthz.core.secret import Secret
 
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+")
@@ -24,7 +25,7 @@ class MissingFieldError(LookupError):
         self.field = field
         self.known = known
         super().__init__(
-            f"the secret has no field {field!r}; it has: {', '.join(known) or 'no fields'}"
+            f"the secret has no field {field!r}; it has: {names(known) or 'no fields'}"
         )
 
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+_ON_ITS_WAY: Final = 1.0  # seconds
 _UNREAD: Final = 3600.0  # seconds in which a lease of unknown length is tried to be revoked
 
 
@@ -61,6 +62,8 @@ class LeaseRunner(Runner):
         self.caller = ""  # whose it is, in a scope
         self.came_at = self.used_at = keeper.clock()
         self.counted = 0  # of its leases, by the scope
+        # The name of what was last published, its end, and when the last request may set out.
+        self._last = ("", -math.inf, -math.inf)
         self.label = f"upstream {upstream.name}, stage {stage.name}"
 
     def token_for(self, call: Call) -> Token | None:
@@ -188,8 +191,7 @@ class LeaseRunner(Runner):
         grant, ends_at = command.grant, command.ends_at
         self._held = self._asked
         if grant.enforced:
-            # By what is left, which a renewal near `max_ttl` has made less than it was at first.
-            ends_at -= on_the_way(ends_at - self.keeper.clock())
+            ends_at = self._last_use(grant, ends_at)
         self.slot.credential = Credential(
             grant.payload, grant.credential_id, grant.lease_id, ends_at, grant.login
         )
@@ -198,6 +200,21 @@ class LeaseRunner(Runner):
             self.scope.published(self, self.slot.credential)
         else:
             self.keeper.changed(self)
+
+    def _last_use(self, grant: Grant, ends_at: float) -> float:
+        """When the last request may set out with it.
+
+        By what is left, which a renewal near `max_ttl` has made less than it was at first.
+        But what is read again and again until an end that stays has not become short-lived.
+        """
+        named, until, before = self._last
+        last = ends_at - on_the_way(ends_at - self.keeper.clock())
+        # An end that is a moment seems to move by the time that an answer took.
+        still = until + _ON_ITS_WAY if grant.ends_in < grant.ttl else until
+        if named == grant.credential_id and ends_at <= still:
+            return min(last, before)
+        self._last = (grant.credential_id, ends_at, last)
+        return last
 
     def withdraw(self) -> None:
         self.slot.credential = None

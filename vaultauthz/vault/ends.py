@@ -3,7 +3,8 @@
 Vault's engines and their plugins tell it in a field: a duration (``ttl`` of an identity
 token, ``token_ttl`` of a GCP one, ``expires_in``) or a moment (``expiration`` of pki and
 of aws/static-creds, ``expires_at_seconds`` of GCP, ``expires_at`` of the GitHub plugin).
-A JSON Web Token carries its own ``exp`` (RFC 7519, 4.1.4), wherever it is stored.
+A JSON Web Token carries its own ``exp`` (RFC 7519, 4.1.4), a certificate its ``notAfter``,
+wherever they are stored.
 
 Everything here is a function of the answer and of the time; ends are told as seconds from
 now, so that they go on by the keeper's clock: a wall clock that is set back later
@@ -24,12 +25,15 @@ from typing import Any, Final
 
 from vaultauthz.core.grant import Failure, Verdict
 from vaultauthz.core.secret import Secret
+from vaultauthz.vault.certificates import not_after
 from vaultauthz.vault.errors import NOT_VAULT, VaultError
 
 LONGEST: Final = 1e10  # seconds; Go's durations, in which Vault counts, hold no more
 
 # As they are written without case, hyphens and underscores: expires_at, expiresAt.
-_DURATIONS: Final = frozenset(("ttl", "tokenttl", "expiresin", "expiresinseconds"))
+# What ends may stand before it: access_token_expires_at.
+_WHOSE: Final = re.compile(r"(?:access|api|auth|bearer|id|security|session)?(?:token|key)")
+_DURATIONS: Final = frozenset(("ttl", "expiresin", "expiresinseconds"))
 _MOMENTS: Final = frozenset(
     (
         *("expiresat", "expiresatseconds", "expiresatms", "expireson", "expires", "expiresdate"),
@@ -102,7 +106,7 @@ def of_engine(data: Mapping[str, Any], now: Now, *, leased: bool) -> Told:
     """What an engine's answer says.
 
     A lease says its end by itself: what cannot be read beside it is not asked about, and
-    a duration of 0 there means that nothing else ends it.
+    a duration of 0, or a moment before 1970, there means that nothing else ends it.
 
     Raises:
         VaultError: without a lease, an end is told in a form that is not known.
@@ -114,8 +118,8 @@ def of_engine(data: Mapping[str, Any], now: Now, *, leased: bool) -> Told:
             continue
         found = _either(value, now, duration=plain in _DURATIONS)
         if found is None and not leased:
-            raise VaultError(_unreadable(plain))
-        if found is None or (leased and found[0] == 0.0):
+            raise VaultError(_unreadable(name))
+        if found is None or (leased and (found[0] == 0.0 or found[1] <= 0.0)):
             continue
         durations.append(found[0])
         moments.append(found[1])
@@ -142,9 +146,9 @@ def of_kv(data: Mapping[str, Any], now: Now) -> float:
 
 
 def of_tokens(fields: Mapping[str, Secret], now: float) -> dict[str, float]:
-    """Seconds until the ``exp`` of the JSON Web Tokens in each field that has one.
+    """Seconds until the ends of the JSON Web Tokens and the certificate in each field.
 
-    One whose ``exp`` cannot be read has ended.
+    A token whose ``exp`` cannot be read has ended.
     """
     found = {name: min(_expiries(secret.reveal()), default=inf) for name, secret in fields.items()}
     return {name: at - now for name, at in found.items() if at < inf}
@@ -156,7 +160,11 @@ def moment(value: object) -> float | None:
 
 
 def _plain(name: object) -> str:
-    return re.sub("[-_]", "", name).lower() if isinstance(name, str) and len(name) < 40 else ""
+    if not isinstance(name, str) or len(name) >= 40:
+        return ""
+    plain = re.sub("[-_]", "", name).lower()
+    whose = _WHOSE.match(plain)
+    return plain[whose.end() :] if whose else plain
 
 
 def _is_unset(value: object) -> bool:
@@ -220,6 +228,9 @@ def _rfc_3339(text: str) -> float | None:
 
 
 def _expiries(text: str) -> Iterator[float]:
+    of_certificate = not_after(text)
+    if of_certificate is not None:
+        yield of_certificate
     for match in _JWT.finditer(text):
         header, claims = _object(match[1]), _object(match[2])
         if header is None or claims is None or "alg" not in header:
@@ -239,5 +250,6 @@ def _object(part: str) -> dict[str, Any] | None:
 
 
 def _unreadable(name: str) -> Failure:
+    # The name is as one of ours but for its case, hyphens and underscores: fit to be shown.
     text = f"the secret says when it ends ({name}) in a form that is not known"
     return Failure(Verdict.REFUSED, text)

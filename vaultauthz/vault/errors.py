@@ -11,6 +11,7 @@ import socket
 import ssl
 from dataclasses import dataclass
 from enum import Enum
+from http import HTTPStatus
 
 from vaultauthz.core.grant import Failure, Verdict
 
@@ -112,6 +113,7 @@ _SEALED = ("sealed", "not initialized", "uninitialized", "maintenance", "standby
 _OVERLOADED = ("overload", "server is busy")
 _GONE = ("lease not found", "lease expired", "invalid lease")
 _NO_SPACE, _SPACE_LOCKED = ("namespace not found",), ("to this namespace has been locked",)
+_PHRASES = frozenset(("", *(status.phrase.lower() for status in HTTPStatus)))
 _NO_MOUNT, _NO_ACTIVE = ("no handler for route",), ("local node not active",)
 
 # The first row that fits is the answer's meaning.
@@ -188,7 +190,7 @@ def of_status(
         if status in row.statuses
         and call in row.calls
         and (not row.texts or any(part in text for part in row.texts))
-        and (not row.told or any(map(str.strip, texts)))
+        and (not row.told or any(map(_says_more, texts)))
     )
     wait = max(row.wait, retry_after if row.verdict is _RETRY else 0.0)
     away = row.node is not Node.FINE
@@ -196,6 +198,11 @@ def of_status(
     error = VaultError(failure, status, detail, row.node, _denied(status, texts))
     error.of_wrapping = "wrapping token" in text
     return error
+
+
+def _says_more(text: str) -> bool:
+    """Whether it is more than the status in words, which a proxy puts into JSON like Vault's."""
+    return text.strip().lower() not in _PHRASES
 
 
 def _denied(status: int, texts: list[str]) -> Denied:

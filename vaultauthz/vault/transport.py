@@ -12,7 +12,7 @@ import re
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPMessage
 from typing import Any
@@ -40,6 +40,7 @@ _PUBLIC = frozenset(
     )
 )
 _NAME = 16  # characters; a shorter role_id is a name that somebody chose
+_ECHO = 6  # characters; shorter ones are in an identifier by chance
 _LONGEST_WAIT = 999_999.0  # seconds of a Retry-After that are believed
 _LONE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
@@ -95,7 +96,8 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
             ask = _ask(method, url, sent, kwargs.get("json"), kwargs.get("params"))
         except ValueError as exc:  # a text that HTTP or JSON cannot carry
             raise VaultError(errors.NOT_SENT, detail=type(exc).__name__) from exc
-        secrets = [token, *_secrets(self.call, kwargs.get("json"))]
+        given = (kwargs.get("json"), kwargs.get("params"))
+        secrets = [token, *_secrets(self.call, given)]
         return self._ask_each(ask, secrets)
 
     def _headers(self, given: dict[str, str], token: str) -> dict[str, str]:
@@ -161,8 +163,8 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
             answer = None
         self.date = _date(reply.headers.get("Date", ""))
         if reply.status in (200, 202, 204):
-            if isinstance(answer, dict):
-                return answer
+            if isinstance(answer, dict) and not _names_token(answer, secrets):
+                return _without_echoes(answer, secrets)
             raise VaultError(errors.NOT_VAULT, reply.status, node=Node.UNSURE)
         texts = _texts(answer)
         told = outside.shown(" ".join(texts), secrets)
@@ -202,6 +204,37 @@ def _nowhere(failed: list[tuple[str, VaultError]]) -> VaultError:
 def _texts(answer: object) -> list[str]:
     found = answer.get("errors") if isinstance(answer, dict) else None
     return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
+
+
+def _without_echoes(answer: Answer, secrets: list[str]) -> Answer:
+    """The answer, whose identifiers go into logs and audit lines, without those that hold a secret."""
+    auth = answer.get("auth")
+    if isinstance(auth, dict):
+        secrets = [*secrets, *_long_texts((auth.get("client_token"),))]
+        if _holds(auth.get("accessor"), secrets):
+            answer = {**answer, "auth": {**auth, "accessor": ""}}
+    if _holds(answer.get("request_id"), [*secrets, *_long_texts((answer.get("data"),))]):
+        answer = {**answer, "request_id": ""}
+    return answer
+
+
+def _names_token(answer: Answer, secrets: list[str]) -> bool:
+    """Whether the lease is called by the token it was asked with: nothing of Vault's is."""
+    return _holds(answer.get("lease_id"), secrets[:1])
+
+
+def _holds(name: object, secrets: list[str]) -> bool:
+    return isinstance(name, str) and any(
+        len(secret) >= _ECHO and secret.lower() in name.lower() for secret in secrets
+    )
+
+
+def _long_texts(values: Iterable[object], deep: int = 2) -> Iterator[str]:
+    for value in values:
+        if isinstance(value, str) and len(value) >= _ECHO:
+            yield value
+        elif isinstance(value, Mapping) and deep:  # KV has its fields one below
+            yield from _long_texts(value.values(), deep - 1)
 
 
 def _retry_after(headers: HTTPMessage) -> float:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaultauthz.core.outside import HIDDEN, LONGEST, host, shown
+from vaultauthz.core.outside import HIDDEN, LONGEST, host, names, shown
 
 Form = Callable[[str], str]
 
@@ -46,6 +46,14 @@ FORMS: dict[str, Form] = {
     "base64, percent-encoded": lambda text: quote(_base64(f"x:{text}"), safe=""),
     "base64 in lines": lambda text: base64.encodebytes(text.encode() * 3).decode(),
     "hexadecimal": lambda text: text.encode().hex(),
+    "URL, four times": lambda text: quote(quote(quote(quote(text, safe=""), safe=""), safe="")),
+    "octal": lambda text: "".join(f"\\{b:03o}" for b in text.encode()),
+    "UTF-16 in base64": lambda text: base64.b64encode(text.encode("utf-16-le")).decode(),
+    "bytes as Go shows them": lambda text: str(list(text.encode())).replace(",", ""),
+    "bytes as Python shows them": lambda text: str(list(text.encode())),
+    "bytes as C has them": lambda text: ", ".join(f"0x{b:02x}" for b in text.encode()),
+    "a dump": lambda text: text.encode().hex(" "),
+    "a fingerprint": lambda text: text.encode().hex(":").upper(),
     "another character set": lambda text: text.encode().decode("latin-1"),
 }
 LETTERS = st.sampled_from(string.ascii_letters + string.digits + "-_./+=!$&\"'<>\\%{}é€🔑")
@@ -89,6 +97,15 @@ def test_a_secret_with_what_looks_like_an_escape_is_hidden_when_it_is_cut(
 ) -> None:
     """Where only one of the escapes is of the answer, and the other is the secret's own."""
     assert kept not in shown(f"unexpected body: {kept}", [secret])
+
+
+@pytest.mark.parametrize("between", ["\n", "\r\n ", " ", "-", "\0", "\u200b", '" + "'])
+@given(st.text(string.ascii_letters + string.digits, min_size=6, max_size=60), st.integers(1, 16))
+def test_a_secret_in_pieces_is_hidden(between: str, secret: str, size: int) -> None:
+    """As in short lines, however short; in part only where less than eight characters are whole."""
+    pieces = between.join(secret[at : at + size] for at in range(0, len(secret), size))
+    told = shown(f'unexpected body ("{pieces}"): #', [secret]).replace(HIDDEN, "")
+    assert told == "unexpected body  #"
 
 
 @given(st.text(max_size=9000), st.lists(st.text(max_size=40), max_size=3))
@@ -143,6 +160,11 @@ def test_what_looks_like_a_credential_is_hidden_whoever_has_it(text: str, hidden
         "Throttling: Rate exceeded, status code: 400",
         "invalid role or secret ID",
         'invalid role name "gateway"',
+        "error validating token: invalid audience (aud) claim: audience claim does not match",
+        "invalid token: token is expired by 1h2m3s",
+        "failed to decode secret: illegal base64 data at input byte 4",
+        "secret_id: missing",
+        "from 10.0.0.5:34182, 12 of 30, 5 left, 7 used, on 2026-11-30 10:15:59 +00:00",
         "ip-10-0-12-155-very-long.internal-name.example: no such host",
     ],
 )
@@ -168,3 +190,13 @@ def test_what_helps_is_left_as_it_was(text: str) -> None:
 def test_of_a_location_scheme_and_host_are_told(location: str, told: str) -> None:
     """Where a redirect leads to is worth a word; what it carries is not."""
     assert host(location) == told
+
+
+def test_names_are_one_line_and_not_all_of_very_many() -> None:
+    """Whoever writes a secret chooses its fields' names, and would write lines of a log with them."""
+    assert names(["b", "a\n2026-01-01 ERROR forged", "hvs.CAESIJabcdef"]) == (
+        "a 2026-01-01 ERROR forged, b, <hidden>"
+    )
+    told = names("x" * 900 + str(at) for at in range(5000))
+    assert told.endswith(" and 4980 more")
+    assert len(told) < 2000

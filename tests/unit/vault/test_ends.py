@@ -49,6 +49,11 @@ def jwt(claims: object, header: object = {"alg": "RS256", "typ": "JWT"}) -> str:
         ({"ttl": "1m0.5s"}, 60.5),
         ({"expires_in": 3600}, 3600.0),
         ({"expiresIn": 3600}, 3600.0),
+        ({"token_expires_in": 60}, 60.0),
+        ({"accessTokenExpiresAt": T + 60}, 60.0),
+        ({"api_key_expiration": "2026-11-30T10:01:00Z"}, 60.0),
+        ({"session_token_expiration": int(T + 60) * 1000}, 60.0),
+        ({"refresh_token_expires_in": 60}, inf),  # which goes on no request
         ({"token_ttl": 59, "expires_at_seconds": T + 59}, 59.0),  # gcp
         ({"token_ttl": "59m59s"}, 3599.0),
         ({"ttl": T + 30}, 30.0),  # a moment under a duration's name
@@ -99,7 +104,7 @@ def test_an_end_that_cannot_be_read_is_refused(name: str, value: object) -> None
     with pytest.raises(VaultError) as caught:
         left({name: value})
     assert caught.value.failure.verdict is Verdict.REFUSED
-    assert name.replace("_", "") in caught.value.failure.reason
+    assert f"({name})" in caught.value.failure.reason  # as it can be searched for
     assert left({name: value}, leased=True) == inf
 
 
@@ -108,6 +113,9 @@ def test_a_lease_and_what_is_said_beside_it() -> None:
     assert left({"ttl": 60}, leased=True) == 60.0
     assert left({"expiration": T + 60}, leased=True) == 60.0
     assert left({"expires_in": 0}, leased=True) == inf
+    for never in (0, "0", -62135596800):  # Go's time that was never set, in seconds since 1970
+        assert left({"expires_at": never}, leased=True) == inf
+    assert left({"expires_at": T - 60}, leased=True) == -60.0
 
 
 def test_the_later_clock_decides_about_a_moment() -> None:

@@ -129,7 +129,7 @@ def test_what_vault_itself_says_of_an_engine_is_that_engines_trouble(
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
-@pytest.mark.parametrize("texts", [[], [""], ["  "]])
+@pytest.mark.parametrize("texts", [[], [""], ["  "], ["Bad Gateway"], ["service unavailable "]])
 def test_a_proxy_without_vaults_words_is_in_vaults_place(status: int, texts: list[str]) -> None:
     """An HTML page, an empty body, or JSON that says nothing."""
     assert of_status(Call.READ, status, texts).failure.away

@@ -7,6 +7,7 @@ from typing import Final
 
 from vaultauthz.config.values import KvSecret, PathSecret
 from vaultauthz.core.grant import Verdict
+from vaultauthz.core.outside import names
 from vaultauthz.doctor.facts import Fetched, Place, Stage
 from vaultauthz.doctor.finding import Finding, error, warning
 from vaultauthz.doctor.text import span
@@ -59,7 +60,7 @@ def fields(stage: Stage) -> Iterator[Finding]:
     for fetch, place in _pairs(stage):
         if fetch.trouble or not fetch.lacking:
             continue
-        has = ", ".join(sorted(fetch.fields)) or "no fields"
+        has = names(fetch.fields) or "no fields"
         lines = []
         if isinstance(place.source, KvSecret):
             pairs = " ".join(f"{name}=…" for name in fetch.lacking)
