@@ -81,7 +81,8 @@ class Wanted:
         heard = set()
         with contextlib.suppress(Empty):
             heard.add(self._heard.get(timeout=seconds))
-            while True:  # however often it was asked for: once is enough
+            # However often it was asked for: once is enough. What comes meanwhile is the next look's.
+            for _ in range(self._heard.qsize()):
                 heard.add(self._heard.get_nowait())
         changed = self._watch.changed()
         return changed or signal.SIGHUP in heard
