@@ -169,13 +169,16 @@ def _without_dumps(text: str, parts: frozenset[str]) -> str:
 def _telling(word: str, parts: frozenset[str]) -> bool:
     if len(word) > _WORD:
         return True
+    # What is as short as a syllable is in half of all words: only a word of its own tells it.
+    if _bare(word) in parts:
+        return True
     return bool(parts) and any(_holds(reading, parts) for reading in _readings(word))
 
 
 def _holds(text: str, parts: frozenset[str]) -> bool:
     return any(
         text[at : at + size] in parts
-        for size in {len(part) for part in parts}
+        for size in {len(part) for part in parts if len(part) >= _LEAST}
         for at in range(len(text) - size + 1)
     )
 

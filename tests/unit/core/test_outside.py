@@ -99,6 +99,13 @@ def test_a_secret_with_what_looks_like_an_escape_is_hidden_when_it_is_cut(
     assert kept not in shown(f"unexpected body: {kept}", [secret])
 
 
+@pytest.mark.parametrize("secret", ["y", "id", "sec", "R"])
+def test_a_secret_of_a_syllable_is_hidden_where_it_stands_alone(secret: str) -> None:
+    """And leaves the words that happen to hold its letters."""
+    told = shown(f'invalid role or secret: "{secret}", Vault is sealed', [secret])
+    assert told == f"invalid role or secret: {HIDDEN} Vault is sealed"
+
+
 @pytest.mark.parametrize("between", ["\n", "\r\n ", " ", "-", "\0", "\u200b", '" + "'])
 @given(st.text(string.ascii_letters + string.digits, min_size=6, max_size=60), st.integers(1, 16))
 def test_a_secret_in_pieces_is_hidden(between: str, secret: str, size: int) -> None:
