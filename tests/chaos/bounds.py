@@ -102,8 +102,11 @@ class Kind:
     needs: str = ""  # of the machine, else it is left out
 
 
-# The longest backoff of what is renewed here (a third of a token's 24 s), two calls of 2 s and what follows.
-BACK: Final = 14.0
+# A lease of 20 s that an operator has revoked is found out by its renewal, after 15 s at the latest; then
+# two calls of 2 s, and what follows. The longest backoff of what is renewed here is less (a third of 24 s).
+BACK: Final = 20.0
+# What has nothing yet, as a caller's first lease, is asked for a minute apart at the most.
+FIRST_BACK: Final = 66.0
 _BACKOFF: Final = (
     "README: failed calls back off; the next retry renews or fetches, without a restart"
 )

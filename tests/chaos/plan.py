@@ -12,7 +12,7 @@ from tests.chaos.bounds import EXT_AUTHZ, KINDS, Kind
 WARM_UP: Final = 8.0  # seconds at the start without a fault
 SETTLE: Final = 20.0  # and at the end
 LULL_EVERY: Final = 9  # faults; then there is time to recover, and some more
-LULL: Final = 24.0
+LULL: Final = 30.0
 GAP: Final = (0.0, 7.0)
 # Mild: for half a minute on a slow machine.
 MILD_WARM_UP, MILD_SETTLE, MILD_GAP, MILD_LASTS = 3.0, 6.0, (0.3, 1.5), 3.0

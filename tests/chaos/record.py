@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.chaos import judge
-from tests.chaos.bounds import DATABASE
+from tests.chaos.bounds import BACK, DATABASE, FIRST_BACK
 from tests.chaos.judge import Judged, Verdict, Window
 from tests.chaos.ledger import Ledger
 from tests.chaos.services import CUT, Use
@@ -158,7 +158,8 @@ class Record:
             return
         reason = f"{one.status} {one.reason}".strip()
         self.refused[reason] += 1
-        windows = judge.excused(one.sent, one.answered, self._near(one.sent))
+        longer = FIRST_BACK - BACK if one.place.per_caller else 0.0
+        windows = judge.excused(one.sent - longer, one.answered, self._near(one.sent))
         if one.status == 502:  # a service that cannot ask PostgreSQL
             windows = [w for w in windows if DATABASE in w.disturbs]
         elif one.status not in (0, 503, 504):

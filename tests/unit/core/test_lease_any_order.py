@@ -349,6 +349,8 @@ class StaticSecret(Rules):
             assert shown.sent_at >= self.gone_at, "asked before it was gone"
             lag = self.world.now - self.gone_at
             assert lag >= self.pace.standby_lag, "a deleted version came back"
+        else:
+            self.gone_at = -inf  # what was deleted is older than this
         self.newest = place
 
     def healthy(self) -> Grant:
