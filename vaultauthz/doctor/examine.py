@@ -49,8 +49,8 @@ def examine(config: Config, asked: Asked, say: Callable[[str], None]) -> Facts:
             stages[name] = pool.submit(examine_stage, name, at, around, turns)
         wait(stages.values())
     except KeyboardInterrupt:
+        stop.set()  # first: who has read the word may count on it that nothing more is taken
         say("giving back what was taken")
-        stop.set()
         pool.shutdown(wait=False, cancel_futures=True)
         wait(stages.values(), timeout=_ENDING)
     finally:
