@@ -74,7 +74,10 @@ def serve(options: argparse.Namespace, config: Config, wanted: Wanted) -> int:
 
 def config(options: argparse.Namespace, config: Config) -> int:
     """Print the lines for kong.conf and the routes' plugins for kong.yml."""
+    from vaultauthz.config import fit_for_kong
     from vaultauthz.kong_config import Asked, run
+
+    fit_for_kong(config)
 
     asked = Asked(options.socket, stock=options.stock, outside=options.outside)
     return run(config, options.config, asked, sys.stdout, sys.stderr)
