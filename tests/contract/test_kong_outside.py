@@ -106,6 +106,17 @@ def test_it_parses_and_has_no_secret(path: Path, form: str) -> None:
     }
 
 
+@pytest.mark.parametrize("options", [(), ("--stock",)])
+def test_kong_that_starts_the_server_by_variables(path: Path, options: Sequence[str]) -> None:
+    """The same settings as in kong.conf."""
+    conf, env = (
+        ours("kong", "config", "-c", str(path), "--format", form, *options).stdout
+        for form in ("conf", "env")
+    )
+    assert "pluginserver_vaultauthz_start_cmd" in settings(conf, "conf")
+    assert settings(env, "env") == settings(conf, "conf")
+
+
 def test_a_place_with_odd_letters(tmp_path: Path, path: Path) -> None:
     """What Kong takes for a comment is escaped in its file, and nowhere else."""
     folder = tmp_path / "a #1 place"
