@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from vaultauthz import serve
+from vaultauthz.config import fit_for_kong, load_for_kong
 from vaultauthz.config.values import Config
 from vaultauthz.envoy.als.rejections import Rejections
 from vaultauthz.kong.door import Door, Parent
@@ -53,8 +54,10 @@ def run(wanted: Wanted, config: Config, asked: Asked) -> int:
     """Serve Kong's plugin until SIGTERM; as ``serve.run``, but for the gateway.
 
     Raises:
+        ConfigError: under Kong a credential of it would be in Kong's logs.
         StartError: the socket, the admin address or the audit log is not to be had.
     """
+    fit_for_kong(config)
     raise_file_limit()
     parent = Parent() if asked.child else None
     place = Place(asked.socket.absolute(), asked.group)
@@ -73,7 +76,7 @@ def run(wanted: Wanted, config: Config, asked: Asked) -> int:
 
     way = serve.Way(
         f"Kong's plugin on {place.path}",
-        lambda config: Service(config, door),
+        lambda config: Service(config, door, load_for_kong),
         lambda: doors[-1].over,
     )
     try:

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from vaultauthz.config import load
+from vaultauthz.config import load_for_kong
 from vaultauthz.core.trace import where
 from vaultauthz.kong import info
 from vaultauthz.kong.answers import INTERNAL
@@ -123,7 +123,8 @@ class Core:
 
     def __init__(self, path: Path) -> None:
         watch = Watch(path)
-        self._service = Service(load(path, os.environ), lambda _: self)
+        config = load_for_kong(path, os.environ)
+        self._service = Service(config, lambda _: self, load_for_kong)
         self.gate, self._given = gate_of(self._service)
         self._service.start()
         threading.Thread(target=self._watch, args=(watch,), name="watch", daemon=True).start()

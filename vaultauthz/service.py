@@ -68,10 +68,17 @@ class Door(Protocol):
 class Service:
     """A running server; the engine and what listens for its gateways.
 
-    ``door`` makes the gateway's; Envoy's where none is given.
+    ``door`` makes the gateway's; Envoy's where none is given. ``read`` reads the configuration
+    again, at a reload.
     """
 
-    def __init__(self, config: Config, door: Callable[[Service], Door] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        door: Callable[[Service], Door] | None = None,
+        read: Callable[[Path, Mapping[str, str]], Config] = load,
+    ) -> None:
+        self._read = read
         self.metrics = Metrics(_known(config), __version__)
         self.audit = AuditLog(config.audit)
         versions = Versions()
@@ -176,7 +183,7 @@ class Service:
     def reload(self, path: Path) -> None:
         """Read the configuration again; one that is not valid changes nothing."""
         try:
-            config = load(path, os.environ)
+            config = self._read(path, os.environ)
         except ConfigError as exc:
             log.error("not reloaded, the configuration before stays:\n%s", exc)  # noqa: TRY400
             return

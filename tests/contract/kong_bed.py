@@ -33,7 +33,9 @@ UPSTREAMS: dict[str, dict[str, Any]] = {
     "pay": database("pay"),
     "geo": kv("one"),
     "bearer": inject("one", {"bearer": "{key}"}),
-    "query": inject("two", {"query": {"name": "key", "value": "{key}"}}),
+    "query": inject(
+        "two", {"query": {"name": "key", "value": "{key}"}}, kong_query_in_logs="accepted"
+    ),
     "cookie": inject("two", {"cookie": {"name": "sid", "value": "{key}"}}),
     "strict": inject("one", {"bearer": "{key}"}, strip=["X-Debug-Key"]),
     "shop": inject("one", {"bearer": "{key}"}, callers=[{"consumer": "shop"}]),

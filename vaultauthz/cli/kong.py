@@ -6,12 +6,18 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from vaultauthz.config import Config
 from vaultauthz.wanted import Wanted
 
 Parser = argparse.ArgumentParser
 Load = Callable[[argparse.Namespace], Config]
+
+_SOCKET: Final = Path("/usr/local/kong/vault-authz.socket")
+# Not in Kong's prefix, where each start of Kong deletes sockets.
+_OUTSIDE: Final = Path("/run/vaultauthz/kong.sock")
+_GROUP: Final = "10001"  # of our image's user
 
 
 def add(
@@ -26,7 +32,10 @@ def add(
         "--socket", metavar="PATH", type=Path, required=True, help="where Kong connects"
     )
     serve.add_argument(
-        "--group", default="", metavar="NAME", help="who may connect besides this user"
+        "--group",
+        default="",
+        metavar="GROUP",
+        help="who may connect besides this user: a group's name or number",
     )
     serve.add_argument(
         "--child",
@@ -34,6 +43,12 @@ def add(
         help="Kong starts it: take over from the server before, end when Kong has ended",
     )
     dump = actions.add_parser("dump", help="print what Kong's query_cmd wants to know")
+    dump.add_argument(
+        "--file",
+        metavar="FILE",
+        type=Path,
+        help="write it there, for `/bin/cat FILE` in a Kong without Python",
+    )
     config = actions.add_parser("config", help="print Kong's configuration that fits it")
     takes_config(config)
     config.add_argument(
@@ -44,23 +59,48 @@ def add(
     config.add_argument(
         "--outside",
         action="store_true",
-        help="for a server that something else than Kong starts",
+        help="for a server that something else than Kong starts, and a Kong without Python",
+    )
+    config.add_argument(
+        "--format",
+        choices=("conf", "env", "helm"),
+        default="conf",
+        help="lines of kong.conf (default), KONG_ variables, or values of Kong's Helm chart with "
+        "vaultauthz as a sidecar (implies --outside)",
     )
     config.add_argument(
         "--socket",
         metavar="PATH",
         type=Path,
-        default=Path("/usr/local/kong/vault-authz.socket"),
-        help="where the server is to listen (default: %(default)s)",
+        help=f"where the server is to listen (default: {_SOCKET}; --outside: {_OUTSIDE})",
+    )
+    config.add_argument(
+        "--dump-file",
+        metavar="FILE",
+        type=Path,
+        help="--outside: where `kong dump --file FILE` writes (default: vault-authz.json beside "
+        "the socket)",
+    )
+    config.add_argument(
+        "--group",
+        default="",
+        metavar="GROUP",
+        help=f"--outside: who may connect besides the server's user (helm: {_GROUP})",
     )
     return {"serve": serve, "dump": dump, "config": config}
 
 
-def dump(_options: argparse.Namespace) -> int:
+def dump(options: argparse.Namespace) -> int:
     """Print name, priority, phases and schema of the plugin as JSON, and nothing else."""
     from vaultauthz.kong import info
 
-    sys.stdout.write(info.dump())
+    if options.file is None:
+        sys.stdout.write(info.dump())
+        return 0
+    try:
+        info.write(options.file)
+    except OSError as exc:
+        return _refused(f"--file {options.file}: {(exc.strerror or 'no').lower()}")
     return 0
 
 
@@ -74,7 +114,32 @@ def serve(options: argparse.Namespace, config: Config, wanted: Wanted) -> int:
 
 def config(options: argparse.Namespace, config: Config) -> int:
     """Print the lines for kong.conf and the routes' plugins for kong.yml."""
+    from vaultauthz.config import fit_for_kong
     from vaultauthz.kong_config import Asked, run
 
-    asked = Asked(options.socket, stock=options.stock, outside=options.outside)
+    fit_for_kong(config)
+
+    outside = options.outside or options.format == "helm"
+    if outside and options.stock:
+        return _refused(
+            "--stock is for a server that Kong starts: kong-python-pluginserver lets no group have "
+            "its socket; without it our own server is meant"
+        )
+    group = options.group or (_GROUP if options.format == "helm" else "")
+    if options.format == "helm" and not group.isdecimal():
+        return _refused(f"--group {group}: Kubernetes has numbers only; give the group's")
+    socket = (options.socket or (_OUTSIDE if outside else _SOCKET)).absolute()
+    asked = Asked(
+        socket,
+        stock=options.stock,
+        outside=outside,
+        dump=(options.dump_file or socket.with_name("vault-authz.json")).absolute(),
+        group=group,
+        form=options.format,
+    )
     return run(config, options.config, asked, sys.stdout, sys.stderr)
+
+
+def _refused(why: str) -> int:
+    print(f"vaultauthz: {why}", file=sys.stderr)
+    return 2

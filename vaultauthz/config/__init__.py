@@ -4,7 +4,7 @@
 tells the user every problem there is, each with its file, line and key.
 """
 
-from vaultauthz.config.load import load, parse
+from vaultauthz.config.load import fit_for_kong, load, load_for_kong, parse
 from vaultauthz.config.methods import (
     AppRole,
     Auth,
@@ -57,6 +57,8 @@ __all__ = [
     "Upstream",
     "UserPass",
     "Vault",
+    "fit_for_kong",
     "load",
+    "load_for_kong",
     "parse",
 ]

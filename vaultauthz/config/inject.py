@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from vaultauthz.config import names, templates
+from vaultauthz.config import kong_logs, names, templates
 from vaultauthz.config.document import Pairs
 from vaultauthz.config.inject_signed import read_hmac, read_sigv4
 from vaultauthz.config.inject_tls import read_tls
@@ -28,14 +28,19 @@ BASIC_KEYS: Final = ("password", "username")
 BEARER_KEYS: Final = ("token",)
 
 
-def read_inject(value: Value) -> tuple[Injection, ...]:
-    """Every injection; no two of them fill the same place, and one at most signs."""
+def read_inject(value: Value, *, accepted: Collection[str] = ()) -> tuple[Injection, ...]:
+    """Every injection; no two of them fill the same place, and one at most signs.
+
+    ``accepted`` are the keys of ``kong_logs`` that the upstream has.
+    """
     if not value.items():
         raise value.wrong(f"sets nothing; add {one_of(tuple(FORMS))}")
     read = value.each(lambda item: (item, _read_injection(item)))
     found = [(item, injection) for item, injection in read if injection is not None]
     _refuse_same_place(found)
     _refuse_beside_signature(found)
+    for item, injection in found:
+        kong_logs.note(item, injection, accepted)
     return tuple(injection for _, injection in found)
 
 

@@ -44,6 +44,26 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
     return replace(config, warnings=(f"{path}: {problem}", *config.warnings))
 
 
+def fit_for_kong(config: Config) -> Config:
+    """The same configuration.
+
+    Raises:
+        ConfigError: under Kong a credential of it would be in Kong's logs.
+    """
+    if config.unfit_for_kong:
+        raise ConfigError(config.unfit_for_kong)
+    return config
+
+
+def load_for_kong(path: Path, environ: Mapping[str, str]) -> Config:
+    """As ``load``, for a server of Kong's.
+
+    Raises:
+        ConfigError: as ``load``, or it is not ``fit_for_kong``.
+    """
+    return fit_for_kong(load(path, environ))
+
+
 def parse(text: str, name: str, folder: Path, environ: Mapping[str, str]) -> Config:
     """The configuration in ``text``.
 
@@ -142,6 +162,7 @@ def _read(root: Value, environ: Mapping[str, str]) -> Config:
         audit=table.get("audit", _read_audit, Audit()),
         unmatched=table.get("unmatched", partial(Value.choice, allowed=UNMATCHED), "deny"),
         warnings=root.report.warnings,
+        unfit_for_kong=root.report.unfit,
     )
 
 

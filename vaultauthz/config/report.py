@@ -41,6 +41,7 @@ class Report:
         # Dicts for their order: a part that is read twice tells its problem once.
         self._problems: dict[tuple[int, str], None] = {}
         self._warnings: dict[tuple[int, str], None] = {}
+        self._unfit: dict[tuple[int, str], None] = {}
 
     def problem(self, line: int, key: str, text: str) -> None:
         """Note something that keeps the file from being used.
@@ -61,6 +62,10 @@ class Report:
         """Note something that works, and that the user should know of."""
         self._warnings[line, self._line(line, key, text)] = None
 
+    def unfit_for_kong(self, line: int, key: str, text: str) -> None:
+        """Note something that a server of Kong's must not be started with."""
+        self._unfit[line, self._line(line, key, text)] = None
+
     def raise_problems(self) -> None:
         """End here if anything was found.
 
@@ -74,6 +79,11 @@ class Report:
     def warnings(self) -> tuple[str, ...]:
         """The warnings, each a line like those of the problems."""
         return _in_order(self._warnings)
+
+    @property
+    def unfit(self) -> tuple[str, ...]:
+        """What does not go with Kong, each a line like those of the problems."""
+        return _in_order(self._unfit)
 
     def _line(self, line: int, key: str, text: str) -> str:
         return ": ".join(part for part in (f"{self.name}:{line}", key, text) if part)

@@ -7,7 +7,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from vaultauthz.config import durations, names
+from vaultauthz.config import durations, kong_logs, names
 from vaultauthz.config.callers import HINT, read_callers, read_rules
 from vaultauthz.config.inject import read_inject, read_strip
 from vaultauthz.config.lifetimes import Lifetimes
@@ -24,6 +24,7 @@ KEYS: Final = (
     "hold",
     "idle",
     "inject",
+    *kong_logs.KEYS,
     "max_callers",
     "optional",
     "per",
@@ -53,9 +54,15 @@ def _read_upstream(name: str, value: Value, *, stages: Mapping[str, Lifetimes]) 
     names.check_name(value, name, "an upstream")
     table = value.table(KEYS, _MISPLACED)
     own = table.get("stages", partial(_own_stages, known=stages), tuple(stages))
+    accepted = [key for key in kong_logs.KEYS if table.get(key, kong_logs.word, "")]
     inject = table.require(
-        "inject", read_inject, tuple[Injection, ...](), "say where the credential goes"
+        "inject",
+        partial(read_inject, accepted=accepted),
+        tuple[Injection, ...](),
+        "say where the credential goes",
     )
+    for key, form in kong_logs.needless(accepted, inject):
+        value.report.refused(table.entries[key].wrong(f"is for inject: {form}; remove it"))
     per = table.get("per", partial(Value.choice, allowed=PER), "instance")
     for key, wanted in _OF_PER.items():
         if key in table and per != wanted:

@@ -152,6 +152,7 @@ class Config:
     audit: Audit = field(default_factory=Audit)
     unmatched: str = "deny"  # deny | pass
     warnings: tuple[str, ...] = ()  # what `config check` and `serve` say, each a line
+    unfit_for_kong: tuple[str, ...] = ()  # why no server of Kong's may run with it, each a line
 
     def vault_of(self, stage: str) -> Vault:
         """The server as this stage sees it: in its namespace, with its client certificate."""

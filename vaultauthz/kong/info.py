@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Any, Final
 
 from vaultauthz.version import __version__
@@ -31,6 +33,21 @@ def dump() -> str:
         "Schema": {"name": NAME, "fields": [config]},
     }
     return json.dumps({"Protocol": "ProtoBuf:1", "Plugins": [plugin]})
+
+
+def write(path: Path) -> None:
+    """``dump`` in a file that every user can read, there whole or not at all.
+
+    Raises:
+        OSError: it cannot be written there.
+    """
+    passing = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        passing.write_text(dump())
+        passing.chmod(0o644)  # Kong is another user, and a umask is not about what is public
+        passing.replace(path)
+    finally:
+        passing.unlink(missing_ok=True)
 
 
 # Under Kong's own server each request is marked with the names in its plugin's configuration,

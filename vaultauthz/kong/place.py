@@ -11,12 +11,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import socket
 import stat
 import time
 from pathlib import Path
 from typing import Final
+
+from vaultauthz.kong.group import group_number
 
 # What nginx's workers ask for at once; a full backlog refuses a unix socket's clients.
 BACKLOG: Final = 4096
@@ -28,7 +29,7 @@ class PlaceError(OSError):
 
 
 class Place:
-    """``path`` is for the owner alone, or for ``group`` as well."""
+    """``path`` is for the owner alone, or for ``group`` (see ``group_number``) as well."""
 
     def __init__(self, path: Path, group: str = "") -> None:
         self.path = path
@@ -102,7 +103,7 @@ class Place:
         listener.bind(str(passing))
         try:
             if self._group:
-                shutil.chown(passing, group=self._group)
+                self._give_to(passing, group_number(self._group))
             passing.chmod(0o660 if self._group else 0o600)
             listener.listen(BACKLOG)
             passing.replace(self.path)
@@ -110,6 +111,15 @@ class Place:
             passing.unlink(missing_ok=True)
             raise
         self._identity = self._found()
+
+    def _give_to(self, path: Path, group: int) -> None:
+        try:
+            os.chown(path, -1, group)
+        except PermissionError:
+            raise self._error(
+                f"only root, or who is in the group {self._group} (in Kubernetes by "
+                "supplementalGroups or runAsGroup), may give it the socket"
+            ) from None
 
     def _locked(self) -> bool:
         try:

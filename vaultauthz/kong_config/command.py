@@ -8,13 +8,23 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
 
 from vaultauthz.config import Config, ConfigError, load
 from vaultauthz.config.values import Upstream
 from vaultauthz.core.injection import Tls
 from vaultauthz.kong import info
-from vaultauthz.kong_config import guard
+from vaultauthz.kong_config import forms, guard, helm
+
+# Kong's usual prefix, and that of its Helm chart.
+_PREFIXES: Final = (Path("/usr/local/kong"), Path("/kong_prefix"))
+# Longer than a request may wait for us: for the server before (kong_serve.HANDOVER), then for Vault.
+READ_TIMEOUT: Final = 25  # seconds
+FROZEN: Final = (
+    "# A server that is frozen: Kong answers 500 after this, instead of its 60s. Other plugins' sockets",
+    "# that have no timeout of their own wait no longer, either.",
+    f"nginx_proxy_lua_socket_read_timeout = {READ_TIMEOUT}s",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +34,34 @@ class Asked:
     socket: Path
     stock: bool = False
     outside: bool = False  # something else than Kong starts the server
+    dump: Path = Path()  # outside: the file that query_cmd prints
+    group: str = ""  # outside: who may connect besides the server's user
+    form: str = "conf"  # | env | helm
 
 
 def run(config: Config, path: Path, asked: Asked, out: TextIO, err: TextIO) -> int:
     """Print it; status 1 when something in the configuration does not go with Kong."""
     path = path.absolute()
-    warnings = [*_about_environment(path), *_about_audit(config, asked), *_about_upstreams(config)]
+    warnings = [
+        *([] if asked.outside else _about_environment(path)),
+        *_about_audit(config, asked),
+        *_about_place(asked),
+        *_about_upstreams(config),
+    ]
     err.writelines(f"warning: {warning}\n" for warning in warnings)
-    out.write("\n".join([*_conf(path, asked), "", *_routes(config, asked), ""]))
+    out.write("\n".join([*_printed(config, path, asked), ""]))
     return 1 if warnings else 0
+
+
+def _printed(config: Config, path: Path, asked: Asked) -> list[str]:
+    lines, routes = _conf(path, asked), _routes(config, asked)
+    if asked.form == "helm":
+        sidecar = helm.Sidecar(asked.socket, asked.dump, asked.group, path.parent)
+        return [*helm.values(config, sidecar, forms.settings(lines)), *helm.routes(routes)]
+    title = "# --- kong.yml: REPLACE url and paths ---"
+    if asked.form == "env":
+        return [*forms.environment(lines), "", title, *routes]
+    return [*forms.conf(lines), "", title, *routes]
 
 
 # --- kong.conf ---------------------------------------------------------------
@@ -41,19 +70,31 @@ def run(config: Config, path: Path, asked: Asked, out: TextIO, err: TextIO) -> i
 def _conf(path: Path, asked: Asked) -> list[str]:
     name = "pluginserver_vaultauthz"
     lines = [
-        "# --- kong.conf ---",
         f"plugins = bundled,{info.NAME}",
         "pluginserver_names = vaultauthz",
         f"{name}_socket = {asked.socket}",
     ]
     if asked.stock:
         return [*lines, *_stock(name, path, asked)]
-    lines.append(f"{name}_query_cmd = {_ours('dump')}")
     serve = _ours("serve", "-c", str(path), "--socket", str(asked.socket))
     if asked.outside:
-        # Without start_cmd Kong leaves the server's life to others.
-        return [*lines, "# To be started by systemd or as a container of its own:", f"#   {serve}"]
-    return [*lines, f"{name}_start_cmd = {serve} --child"]
+        return [*lines, *_outside(name, serve, asked)]
+    lines.append(f"{name}_query_cmd = {_ours('dump')}")
+    return [*lines, f"{name}_start_cmd = {serve} --child", *FROZEN]
+
+
+def _outside(name: str, serve: str, asked: Asked) -> list[str]:
+    # Without start_cmd Kong leaves the server's life to others; and it needs no Python.
+    group = f" --group {shlex.quote(asked.group)}" if asked.group else ""
+    return [
+        "# Made before Kong starts, and again after each upgrade of vaultauthz, by",
+        f"#   {_ours('dump', '--file', str(asked.dump))}",
+        f"{name}_query_cmd = /bin/cat {shlex.quote(str(asked.dump))}",
+        "# The server, to be started by systemd or as a container of its own"
+        + ("" if group else " (a Kong of another user: --group)"),
+        f"#   {serve}{group}",
+        *FROZEN,
+    ]
 
 
 def _ours(*words: str) -> str:
@@ -72,6 +113,7 @@ def _stock(name: str, path: Path, asked: Asked) -> list[str]:
         "#   from vaultauthz.kong_stock import Plugin, Schema, priority, version",
         f"{name}_query_cmd = {shlex.join([*load_it, '--dump-all-plugins'])}",
         f"{name}_start_cmd = {shlex.join([*environment, *load_it, *serve])}",
+        *FROZEN,
     ]
 
 
@@ -79,7 +121,7 @@ def _stock(name: str, path: Path, asked: Asked) -> list[str]:
 
 
 def _routes(config: Config, asked: Asked) -> list[str]:
-    lines = ["# --- kong.yml: REPLACE url and paths ---", '_format_version: "3.0"', "services:"]
+    lines = ['_format_version: "3.0"', "services:"]
     for upstream in config.upstreams.values():
         for stage in upstream.stages:
             lines += _service(upstream, stage, asked)
@@ -132,6 +174,15 @@ def _about_audit(config: Config, asked: Asked) -> Iterator[str]:
             "audit: without a file it goes to standard output, which Kong writes to its own log, "
             "and only at log_level info or debug; add audit.file"
         )
+
+
+def _about_place(asked: Asked) -> Iterator[str]:
+    for prefix in _PREFIXES if asked.outside else ():
+        if asked.socket.absolute().is_relative_to(prefix):
+            yield (
+                f"--socket {asked.socket}: Kong deletes every socket that it finds in its prefix "
+                f"({prefix}) when it starts; name a folder outside of it"
+            )
 
 
 def _about_upstreams(config: Config) -> Iterator[str]:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from .conftest import SECRET
 
-KNOWN = "callers, callers_enforced_by, deny, hold, idle, inject, max_callers, optional, per, secret, stages, strip"
+KNOWN = (
+    "callers, callers_enforced_by, deny, hold, idle, inject, "
+    "kong_query_in_logs, kong_username_in_logs, max_callers, optional, per, secret, stages, strip"
+)
 
 SHAPE = [
     (

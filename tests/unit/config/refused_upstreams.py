@@ -498,6 +498,29 @@ UPSTREAMS = [
         )
         for key, per in (("hold", "request"), ("max_callers", "caller"), ("idle", "caller"))
     ),
+    *(
+        (
+            "    stages: [prod]",
+            f"    {key}: accepted",
+            (f"14: upstreams.geo.{key}: is for inject: {form}; remove it",),
+        )
+        for key, form in (
+            ("kong_query_in_logs", "query"),
+            ("kong_username_in_logs", "basic, with the credential as its user name"),
+        )
+    ),
+    (
+        "    stages: [prod]",
+        "    kong_query_in_logs: true",
+        (
+            "14: upstreams.geo.kong_query_in_logs: wants text, found a boolean; put it in quotes to mean the word",
+        ),
+    ),
+    (
+        "    stages: [prod]",
+        "    kong_query_in_logs: ok",
+        ("14: upstreams.geo.kong_query_in_logs: 'ok' is unknown; use accepted",),
+    ),
     (
         "    stages: [prod]",
         "    per: caller\n    max_callers: none",

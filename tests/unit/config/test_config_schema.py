@@ -41,7 +41,7 @@ BEYOND_A_SCHEMA = (
     "user name or password", "names no socket", "address of", "is no namespace", "no path in Vault",
     "begins with v1/", "after its mount", "is unknown here", "a stray {", "encloses no field",
     "pseudo header", "cannot be set", "HTTP keeps out", "other cookies", "keep one of them",
-    "is set by inject", "is no plain path", "is no stage", "is for per:", "goes with method: write",
+    "is set by inject", "is no plain path", "is no stage", "is for per:", "is for inject:", "goes with method: write",
     "no upstream", "say which", "a wildcard", "more than a host",
     "has a port", "not ASCII", "is no host", "same requests", "other machines", "the system takes",
     "has no TLS", "in ASCII", "is no region", "no service account", "is for type", "e-mail",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vaultauthz.config import lifetimes, secret_source
+from vaultauthz.config import kong_logs, lifetimes, secret_source
 from vaultauthz.config import upstreams as reader
 from vaultauthz.config.schema.forms import (
     Schema,
@@ -42,6 +42,12 @@ def upstreams() -> Schema:
                 "envoy: SDS hands the credential out, and Envoy's RBAC filter asks about callers.",
                 usual=_USUAL.callers_enforced_by,
             ),
+            kong_logs.QUERY: _accepted(
+                "With inject: query, under Kong, whose error.log has it then."
+            ),
+            kong_logs.USERNAME: _accepted(
+                "With a credential as the user name of basic, which Kong's access.log has then."
+            ),
             "per": choice(reader.PER, "Who shares a lease.", usual=_USUAL.per),
             "max_callers": whole(
                 "With per: caller: leases at once.", reader.MOST_CALLERS, _USUAL.max_callers
@@ -57,6 +63,10 @@ def upstreams() -> Schema:
         required=("secret", "inject", "callers"),
     )
     return named(upstream, "Each service behind the gateway by its name.")
+
+
+def _accepted(description: str) -> Schema:
+    return {"description": description, "const": kong_logs.WORD}
 
 
 def _secret() -> Schema:
