@@ -1,0 +1,144 @@
+"""A real Envoy that runs what Envoy Gateway makes of docs/envoy-gateway; tests/envoy_gateway.py is the translation."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import http.client
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+
+from tests.envoy_gateway import (
+    FEATURES,
+    TRANSLATION,
+    Document,
+    filters_of,
+    in_force,
+    manifests,
+    ordered,
+    patched,
+)
+from tests.integration.gateway_bed import TIMEOUT, TRACE, Reply
+from vaultauthz.demo.parts import Envoy, Upstream, echo, free_port
+
+OURS: Final = manifests("vaultauthz.yaml")
+GATEWAY: Final[Document] = OURS["SecurityPolicy"]["spec"]
+ROUTE: Final[Document] = manifests("route.yaml")["SecurityPolicy"]["spec"]
+REPLACING: Final[Document] = {key: value for key, value in ROUTE.items() if key != "mergeType"}
+SHIPPED: Final[list[dict[str, str]]] = OURS["EnvoyProxy"]["spec"]["filterOrder"]
+_PARTS: Final[Document] = TRANSLATION["filters"]
+_HTTP2: Final = {
+    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": {}},
+    }
+}
+
+
+class TranslatedBed:
+    """Envoy with a route for each of ``hosts``, whose SecurityPolicy is given (None: it has none of its own).
+
+    The filters stand as ``order``, an EnvoyProxy's `filterOrder`, puts them. What tokens are checked with is
+    ``jwks``, and who is asked listens at ``grpc_socket``.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        grpc_socket: Path,
+        jwks: Path,
+        hosts: Mapping[str, Document | None],
+        order: Sequence[Mapping[str, str]],
+    ) -> None:
+        self.upstream = Upstream(echo())
+        self.port = free_port()
+        self._numbers = itertools.count(1)
+        self._parts = contextlib.ExitStack()
+        policies = {host: in_force(own, GATEWAY) for host, own in hosts.items()}
+        manager = {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network"
+            ".http_connection_manager.v3.HttpConnectionManager",
+            "stat_prefix": "https",
+            "route_config": {"virtual_hosts": [_host(*pair) for pair in policies.items()]},
+            "http_filters": _chain(policies, order, jwks),
+        }
+        ask: Document = _PARTS["extAuth"]["filter"]["typed_config"]["grpc_service"]["envoy_grpc"]
+        asked = _cluster(ask["cluster_name"], {"pipe": {"path": str(grpc_socket)}})
+        served = {"address": "127.0.0.1", "port_value": self.upstream.port}
+        name = "envoy.filters.network.http_connection_manager"
+        listener = {
+            "name": "default/eg/https",
+            "address": {"socket_address": {"address": "127.0.0.1", "port_value": self.port}},
+            "filter_chains": [{"filters": [{"name": name, "typed_config": manager}]}],
+        }
+        clusters = [
+            {**asked, "typed_extension_protocol_options": _HTTP2},
+            _cluster("service", {"socket_address": served}),
+        ]
+        resources = {"listeners": [listener], "clusters": clusters}
+        self.envoy = Envoy({"static_resources": resources}, folder)
+
+    def get(self, host: str, authorization: str = "") -> Reply:
+        """A GET, and what came of it."""
+        trace = str(next(self._numbers))
+        headers = {"Host": host, TRACE: trace}
+        if authorization:
+            headers["Authorization"] = authorization
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
+        with contextlib.closing(connection):
+            connection.request("GET", "/", headers=headers)
+            response = connection.getresponse()
+            text = response.read().decode()
+        answered = {name.lower(): value for name, value in response.getheaders()}
+        for seen in list(self.upstream.seen):
+            if seen.all(TRACE) == [trace]:
+                return Reply(response.status, answered, text, "service", seen)
+        return Reply(response.status, answered, text)
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as parts:
+            parts.enter_context(self.upstream)
+            parts.enter_context(self.envoy)
+            self._parts = parts.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._parts.close()
+
+
+def _chain(
+    policies: Mapping[str, Document], order: Sequence[Mapping[str, str]], jwks: Path
+) -> list[Document]:
+    """The connection manager's filters: one for each that any route needs, and the Lua of an extension policy."""
+    parts = {part["filter"]["name"]: copy.deepcopy(part["filter"]) for part in _PARTS.values()}
+    names = {name for policy in policies.values() for name in filters_of(policy)}
+    chain = [parts[n] for n in ordered({*names, _PARTS["lua"]["filter"]["name"]}, order)]
+    assert patched(chain, OURS["EnvoyPatchPolicy"]["spec"]["jsonPatches"])
+    for one in chain:
+        config: dict[str, Any] = one["typed_config"]
+        if "grpc_service" in config:
+            config["grpc_service"]["timeout"] = "3s"  # for a machine that is busy
+        for provider in config.get("providers", {}).values():
+            provider["local_jwks"] = {"filename": str(jwks)}
+    return chain
+
+
+def _host(host: str, policy: Document) -> Document:
+    enabled = {FEATURES[f]: _PARTS[f]["route"] for f in FEATURES if f in policy}
+    route = {
+        "match": {"prefix": "/"},
+        "route": {"cluster": "service"},
+        "typed_per_filter_config": enabled,
+    }
+    return {"name": host, "domains": [host], "routes": [route]}
+
+
+def _cluster(name: str, address: Document) -> Document:
+    endpoint = {"endpoint": {"address": address}}
+    return {
+        "name": name,
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
