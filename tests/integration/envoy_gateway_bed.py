@@ -7,9 +7,11 @@ import copy
 import http.client
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+from tests.contract.certificates import Pair
 from tests.envoy_gateway import (
     FEATURES,
     TRANSLATION,
@@ -29,28 +31,32 @@ ROUTE: Final[Document] = manifests("route.yaml")["SecurityPolicy"]["spec"]
 REPLACING: Final[Document] = {key: value for key, value in ROUTE.items() if key != "mergeType"}
 SHIPPED: Final[list[dict[str, str]]] = OURS["EnvoyProxy"]["spec"]["filterOrder"]
 _PARTS: Final[Document] = TRANSLATION["filters"]
-_HTTP2: Final = {
-    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-        "explicit_http_config": {"http2_protocol_options": {}},
-    }
-}
+
+
+@dataclass(frozen=True)
+class Tls:
+    """What Envoy shows to vaultauthz (None: nothing), and who signed what it is shown."""
+
+    ca: Path
+    pair: Pair | None
 
 
 class TranslatedBed:
     """Envoy with a route for each of ``hosts``, whose SecurityPolicy is given (None: it has none of its own).
 
     The filters stand as ``order``, an EnvoyProxy's `filterOrder`, puts them. What tokens are checked with is
-    ``jwks``, and who is asked listens at ``grpc_socket``.
+    ``jwks``, and who is asked listens at ``asked``: a unix socket, or a port of loopback with ``tls``.
     """
 
     def __init__(
         self,
         folder: Path,
-        grpc_socket: Path,
+        asked: Path | int,
         jwks: Path,
         hosts: Mapping[str, Document | None],
         order: Sequence[Mapping[str, str]],
+        *,
+        tls: Tls | None = None,
     ) -> None:
         self.upstream = Upstream(echo())
         self.port = free_port()
@@ -64,8 +70,6 @@ class TranslatedBed:
             "route_config": {"virtual_hosts": [_host(*pair) for pair in policies.items()]},
             "http_filters": _chain(policies, order, jwks),
         }
-        ask: Document = _PARTS["extAuth"]["filter"]["typed_config"]["grpc_service"]["envoy_grpc"]
-        asked = _cluster(ask["cluster_name"], {"pipe": {"path": str(grpc_socket)}})
         served = {"address": "127.0.0.1", "port_value": self.upstream.port}
         name = "envoy.filters.network.http_connection_manager"
         listener = {
@@ -73,10 +77,7 @@ class TranslatedBed:
             "address": {"socket_address": {"address": "127.0.0.1", "port_value": self.port}},
             "filter_chains": [{"filters": [{"name": name, "typed_config": manager}]}],
         }
-        clusters = [
-            {**asked, "typed_extension_protocol_options": _HTTP2},
-            _cluster("service", {"socket_address": served}),
-        ]
+        clusters = [_asked(asked, tls), _cluster("service", {"socket_address": served})]
         resources = {"listeners": [listener], "clusters": clusters}
         self.envoy = Envoy({"static_resources": resources}, folder)
 
@@ -123,6 +124,31 @@ def _chain(
         for provider in config.get("providers", {}).values():
             provider["local_jwks"] = {"filename": str(jwks)}
     return chain
+
+
+def _asked(place: Path | int, tls: Tls | None) -> Document:
+    """The cluster of vaultauthz, as it is translated; its secrets are files here."""
+    made: Document = copy.deepcopy(TRANSLATION["cluster"])
+    (matched,) = made["transport_socket_matches"]
+    if isinstance(place, Path):
+        address: Document = {"pipe": {"path": str(place)}}
+    else:
+        address = {"socket_address": {"address": "127.0.0.1", "port_value": place}}
+    made |= _cluster(made["name"], address)
+    if tls is None:
+        del made["transport_socket_matches"]
+        return made
+    (endpoint,) = made["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    endpoint["metadata"] = {"filter_metadata": {"envoy.transport_socket_match": matched["match"]}}
+    context = matched["transport_socket"]["typed_config"]["common_tls_context"]
+    context["validation_context"]["trusted_ca"]["filename"] = str(tls.ca)
+    if tls.pair is None:
+        del context["tls_certificates"]
+        return made
+    (shown,) = context["tls_certificates"]
+    shown["certificate_chain"]["filename"] = str(tls.pair.cert)
+    shown["private_key"]["filename"] = str(tls.pair.key)
+    return made
 
 
 def _host(host: str, policy: Document) -> Document:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.contract.certificates import Authority
 from tests.contract.jwt_issuer import Issuer
-from tests.integration.envoy_gateway_bed import REPLACING, ROUTE, SHIPPED, TranslatedBed
+from tests.integration.envoy_gateway_bed import REPLACING, ROUTE, SHIPPED, Tls, TranslatedBed
 from tests.integration.served import Login, Served
-from vaultauthz.demo.parts import OpenBao
+from vaultauthz.demo.parts import OpenBao, free_port
 
 pytestmark = pytest.mark.integration
 
@@ -48,10 +50,15 @@ def token(issuer: Issuer) -> str:
 
 
 @pytest.fixture(scope="module")
-def server(bao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """vaultauthz, with an upstream for everybody and one for those whose token says so."""
+def login(bao: OpenBao) -> Login:
+    """A login that reads the key."""
     bao.put_kv("eg/one", {"api_key": KEY})
-    login = Login(bao.address, *bao.enable_approle("eg", POLICY))
+    return Login(bao.address, *bao.enable_approle("eg", POLICY))
+
+
+@pytest.fixture(scope="module")
+def server(login: Login, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """vaultauthz, with an upstream for everybody and one for those whose token says so."""
     with Served(tmp_path_factory.mktemp("eg"), login, UPSTREAMS) as served:
         served.wait_ready()
         yield served
@@ -159,3 +166,54 @@ class TestInTheDefaultOrder:
     def test_an_extension_sees_the_credential(self, default: TranslatedBed) -> None:
         """The script reads what was injected."""
         assert default.get("plain.test").got("x-seen-by-lua") == [f"Bearer {KEY}"]
+
+
+class TestMutualTls:
+    """BackendTLSPolicy and a client certificate, as they are translated: only the gateway's opens the door."""
+
+    @pytest.fixture
+    def authority(self, tmp_path: Path) -> Authority:
+        """Who signs vaultauthz' certificate and the gateway's."""
+        (tmp_path / "ca").mkdir()
+        return Authority(tmp_path / "ca")
+
+    @pytest.fixture
+    def port(self, login: Login, authority: Authority, tmp_path: Path) -> Iterator[int]:
+        """Where vaultauthz listens, by the name that BackendTLSPolicy checks."""
+        place, ours = free_port(), authority.issue("vaultauthz.default.svc")
+        ours.key.chmod(0o600)
+        tls = f"{{cert: {ours.cert}, key: {ours.key}, client_ca: {authority.ca}}}"
+        (tmp_path / "served").mkdir()
+        listen = f"grpc: 127.0.0.1:{place}\n  grpc_tls: {tls}"
+        with Served(tmp_path / "served", login, UPSTREAMS, listen) as server:
+            server.wait_ready()
+            yield place
+
+    def bed(self, tmp_path: Path, port: int, tls: Tls) -> TranslatedBed:
+        """An Envoy that asks there."""
+        (tmp_path / "keys").write_text('{"keys": []}')
+        (tmp_path / "envoy").mkdir()
+        hosts = {"plain.test": None}
+        return TranslatedBed(tmp_path / "envoy", port, tmp_path / "keys", hosts, SHIPPED, tls=tls)
+
+    def test_with_the_gateways_certificate(
+        self, tmp_path: Path, authority: Authority, port: int
+    ) -> None:
+        """Asked, and the credential arrives."""
+        tls = Tls(authority.ca, authority.issue("gateway.test"))
+        with self.bed(tmp_path, port, tls) as bed:
+            assert bed.get("plain.test").got("authorization") == [f"Bearer {KEY}"]
+
+    def test_without_one(self, tmp_path: Path, authority: Authority, port: int) -> None:
+        """No certificate, no answer: 503 by `statusOnError`, and the request does not go on."""
+        with self.bed(tmp_path, port, Tls(authority.ca, None)) as bed:
+            reply = bed.get("plain.test", "Bearer client's")
+            assert (reply.status, reply.seen) == (503, None)
+
+    def test_with_somebody_elses(self, tmp_path: Path, authority: Authority, port: int) -> None:
+        """One that another authority signed."""
+        (tmp_path / "other").mkdir()
+        other = Authority(tmp_path / "other").issue("gateway.test")
+        with self.bed(tmp_path, port, Tls(authority.ca, other)) as bed:
+            reply = bed.get("plain.test", "Bearer client's")
+            assert (reply.status, reply.seen) == (503, None)
