@@ -24,6 +24,7 @@ _ENDING: Final = 32  # threads besides, of connections that were hung up on and 
 QUIET: Final = 5.0  # seconds without a byte
 WHOLE: Final = 10.0  # seconds for one request, from waiting for it to its answer
 _POLL: Final = 0.1
+_ROOM: Final = 2.0  # seconds that a newcomer waits for one of those threads to end
 
 _log = logging.getLogger(__name__)
 _BUSY: Final = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -128,7 +129,8 @@ class Server(ThreadingMixIn, TCPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Give the connection a seat and a thread, whoever must go for it."""
         address = client_address[0] if self.socket.family != socket.AF_UNIX else ""
-        if self._spare.acquire(blocking=False):
+        # Who was hung up on ends at once, but on a starved machine its thread has to get a turn.
+        if self._spare.acquire(timeout=_ROOM):
             if self._seats.take(request, address, time.monotonic(), self._whole):
                 try:
                     super().process_request(request, client_address)
