@@ -31,6 +31,7 @@ SERVERS = [
     if service["restart"] != "no" and "profiles" not in service
 ]
 HOSTS = ("reports.demo", "geocoder.demo")
+SEALED = 2  # what `bao status` ends with
 # Made by every engine, read-only or not.
 ENGINES_OWN = {"/dev/shm", "/proc"} | {
     f"/dev/{n}" for n in ("null", "zero", "full", "random", "urandom")
@@ -145,12 +146,12 @@ class TestUp:
         assert demo.boxes["vaultauthz"].execute(*words).returncode == 0
 
     def test_the_audit_log_is_what_docker_logs_shows(self, demo: Project) -> None:
-        """Lines of requests, no secret, and no warning but for the one that the page explains."""
+        """Lines of requests, no secret, and no word that wrong logins cannot be counted here."""
         works(demo)
         box = demo.boxes["vaultauthz"]
         assert wait_for(lambda: '"request.allowed"' in box.log.read_text(), PATIENCE)
         text = box.log.read_text()
-        assert not [line for line in text.splitlines() if " WARNING " in line or " ERROR " in line]
+        assert "wrong logins" not in text
         assert not [secret for secret in secrets(demo).values() if secret in text]
 
     def test_a_user_of_another_group_does_not_get_in(self, demo: Project) -> None:
@@ -178,8 +179,8 @@ class TestAgain:
         before = secrets(demo)
         vaultauthz = demo.boxes["vaultauthz"]
         assert wait_for(lambda: bool(database_users(demo)), PATIENCE)
-        assert vaultauthz.signal(signal.SIGTERM) == 0, vaultauthz.tail
-        assert database_users(demo) == []
+        vaultauthz.signal(signal.SIGTERM)
+        assert wait_for(lambda: database_users(demo) == [], PATIENCE), vaultauthz.tail
         assert status(demo, "reports.demo") == 503
         demo.down()
         demo.up()
@@ -210,19 +211,24 @@ class TestAgain:
         openbao = demo.boxes["openbao"]
         openbao.signal(signal.SIGTERM)
         openbao.start()
-        unsealed_by_setup(demo, meanwhile=lambda: status(demo, "geocoder.demo") == 200)
+        sealed(demo)
+        assert wait_for(lambda: status(demo, "geocoder.demo") == 200, PATIENCE)
+        unsealed_by_setup(demo)
         works(demo)
 
 
-def unsealed_by_setup(demo: Project, meanwhile: object = None) -> None:
-    """Wait for a sealed OpenBao, then `docker compose run --rm setup`."""
+def sealed(demo: Project) -> None:
+    """Wait until OpenBao says that it is."""
     openbao = demo.boxes["openbao"]
-    sealed = SERVICES["openbao"]["healthcheck"]["test"][1:]
-    assert wait_for(lambda: openbao.execute(*sealed).returncode == 2, PATIENCE), openbao.tail
-    if callable(meanwhile):
-        assert meanwhile()
+    words = SERVICES["openbao"]["healthcheck"]["test"][1:]
+    assert wait_for(lambda: openbao.execute(*words).returncode == SEALED, PATIENCE), openbao.tail
+
+
+def unsealed_by_setup(demo: Project) -> None:
+    """`docker compose run --rm setup`, once it is sealed."""
+    sealed(demo)
     assert demo.boxes["setup"].run() == 0, demo.boxes["setup"].tail
-    assert openbao.healthy
+    assert demo.boxes["openbao"].healthy
 
 
 class TestKong:

@@ -204,6 +204,8 @@ class TestServe:
         ["envoy", "-c", CONFIG, "--mode", "sds"],
         ["kong", "config", "-c", CONFIG],
         ["kong", "dump"],
+        ["audit", "verify", CONFIG],
+        ["audit", "report", "-c", CONFIG],
     ],
     ids=" ".join,
 )
