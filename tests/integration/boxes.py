@@ -4,7 +4,7 @@ A box has namespaces of its own for mounts and processes, and a root that is rea
 a network of their own, in which the services' names lead to its loopback. Commands, users, variables, volumes, tmpfs,
 health checks and the order of starts are read from docker-compose.yml and the Dockerfile, and used as they stand.
 What an engine does besides, and this does not: images. Programs come from this machine and its wheels, and what an
-image has otherwise (its users and folders) is written down here.
+image has otherwise is in `box_images`.
 """
 
 from __future__ import annotations
@@ -14,49 +14,37 @@ import ctypes
 import fcntl
 import json
 import os
-import re
-import shlex
 import signal
 import socket
 import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from tests.contract.test_compose import ROOT, SERVICES, json_of, stages
+from tests.integration.box_images import (
+    FOLDERS,
+    OURS,
+    USERS,
+    User,
+    copied_files,
+    image_env,
+    image_folders,
+)
 from tests.patience import PATIENCE
 from vaultauthz.demo.parts import Process, binaries, wait_for
 
 T = TypeVar("T")
-Owned = tuple[int, int, int]  # uid, gid, mode
 
 BOXED: Final = Path(__file__).with_name("boxed.py")
 ENTRYPOINT: Final = Path(__file__).with_name("postgres_entrypoint.sh")
 PROGRAMS: Final = "/opt/image/bin"
 PATH: Final = f"/opt/vaultauthz/bin:{PROGRAMS}:/usr/local/bin:/usr/bin:/bin"
 CLONE_NEWNET, SIOCSIFFLAGS, IFF_UP = 0x40000000, 0x8914, 1
-OURS: Final = {
-    "nobody": (65534, 65534, "/nonexistent"),
-    "vaultauthz": (10001, 10001, "/nonexistent"),
-}
-# The users of the images that are not ours, with their folders, as these images' Dockerfiles make them. Kong's
-# is made by its package, after Ubuntu's own first user.
-USERS: Final[dict[str, dict[str, tuple[int, int, str]]]] = {
-    "envoy": {"envoy": (101, 101, "/home/envoy")},
-    "openbao": {"openbao": (100, 1000, "/home/openbao")},
-    "postgres": {"postgres": (70, 70, "/var/lib/postgresql")},
-    "kong": {"ubuntu": (1000, 1000, "/home/ubuntu"), "kong": (1001, 1001, "/home/kong")},
-}
-FOLDERS: Final[dict[str, dict[str, Owned]]] = {
-    "envoy": {"/etc/envoy": (0, 0, 0o755), "/run/vaultauthz": (0, 0, 0o755)},
-    "openbao": {"/openbao/file": (100, 1000, 0o755), "/openbao/config": (100, 1000, 0o755)},
-    "postgres": {"/var/lib/postgresql/data": (70, 70, 0o1777), "/tmp": (0, 0, 0o1777)},
-    "kong": {"/etc/kong": (0, 0, 0o755)},
-}
 
 
 def permitted() -> str:
@@ -68,22 +56,6 @@ def permitted() -> str:
     argv = ["unshare", "--mount", "--net", "--pid", "--fork", "mount", "-t", "tmpfs", "x", "/mnt"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     return f"this machine lets nobody make a mount namespace: {done.stderr}" * bool(done.returncode)
-
-
-def image_folders() -> dict[str, Owned]:
-    """What `install -d` makes in our images, with owner, group and mode."""
-    (run,) = [rest for name, rest in stages()["base"] if name == "RUN"]
-    found: dict[str, Owned] = {}
-    for uid, gid, mode, places in re.findall(r"install -d -o (\d+) -g (\d+) -m (\d+) ([^&]+)", run):
-        found |= {place: (int(uid), int(gid), int(mode, 8)) for place in places.split()}
-    return found
-
-
-def image_env(stage: str) -> dict[str, str]:
-    """The variables of one of our images, but for PATH."""
-    found = [rest for of in ("base", stage) for name, rest in stages()[of] if name == "ENV"]
-    words = dict(word.split("=", 1) for env in found for word in shlex.split(env))
-    return {name: value for name, value in words.items() if name != "PATH"}
 
 
 def _new_network() -> None:
@@ -228,10 +200,10 @@ class Box:
         (found,) = [line for line in text.splitlines() if line.startswith(f"{key}:")]
         return found.split()[1:]
 
-    def _users(self) -> dict[str, tuple[int, int, str]]:
+    def _users(self) -> dict[str, User]:
         return {"root": (0, 0, "/root"), **(USERS.get(self.image) or OURS)}
 
-    def _user(self, asked: str = "") -> tuple[int, int, str]:
+    def _user(self, asked: str = "") -> User:
         """uid, gid and home, as an engine finds them: by number or by the image's name."""
         ours = [rest for name, rest in stages().get(self.image, []) if name == "USER"]
         text = asked or str(self.service.get("user") or (ours or ["root"])[0])
@@ -311,89 +283,8 @@ class Box:
         return {f"{PROGRAMS}/{name}": str(place) for name, place in names.items()}
 
 
-def copied_files(stage: str) -> dict[str, str]:
-    """The files that a stage copies from the checkout, by their place in the image."""
-    found = {}
-    for name, rest in stages()[stage]:
-        *sources, target = rest.split()
-        if name == "COPY" and "--from=" not in rest:
-            for source in sources:
-                place = f"{target}{Path(source).name}" if target.endswith("/") else target
-                found[place] = str(ROOT / source)
-    return found
-
-
 def _children(pid: int) -> list[int]:
     with contextlib.suppress(OSError):
         text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
         return [int(word) for word in text.split()]
     return []
-
-
-class Project:
-    """All services of the file, without profiles or with those that are asked for."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.volumes = folder / "volumes"
-        self.network = Network()
-        self.boxes: dict[str, Box] = {
-            name: Box(folder / name, self.volumes, name, self.network) for name in SERVICES
-        }
-
-    def up(self, *names: str) -> None:
-        """As `docker compose up --wait`: each in its turn, with what it waits for; what runs stays."""
-        for name in order(names or self._default()):
-            self._bring_up(self.boxes[name])
-
-    @staticmethod
-    def _default() -> tuple[str, ...]:
-        return tuple(name for name, service in SERVICES.items() if "profiles" not in service)
-
-    def _bring_up(self, box: Box) -> None:
-        for name, how in box.service.get("depends_on", {}).items():
-            if how["condition"] == "service_healthy":
-                self.until_healthy(name)
-        if box.service["restart"] == "no":
-            assert box.run() == 0, box.tail
-        elif not box.running:
-            box.start()
-
-    def until_healthy(self, name: str) -> None:
-        """Wait for it. Fails with its log when it ends, or is not healthy in time."""
-        box = self.boxes[name]
-        wait_for(lambda: not box.running or box.healthy, PATIENCE)
-        assert box.running, box.tail
-        assert box.healthy, box.tail
-
-    def down(self) -> None:
-        """As `docker compose down`: each is asked to end, those first that others do not wait for."""
-        for name in reversed(order(tuple(SERVICES))):
-            box = self.boxes[name]
-            box.signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)  # its STOPSIGNAL
-
-    def close(self) -> None:
-        """Kill what runs."""
-        for box in self.boxes.values():
-            if box.running:
-                box.signal(signal.SIGKILL)
-        self.network.close()
-
-
-def order(names: tuple[str, ...]) -> list[str]:
-    """These and what they wait for, in the order of their starts."""
-    found: list[str] = []
-    for name in names:
-        before = order(tuple(SERVICES[name].get("depends_on", {})))
-        found += [one for one in (*before, name) if one not in found]
-    return found
-
-
-@contextlib.contextmanager
-def project(folder: Path) -> Iterator[Project]:
-    """A project that ends with all its processes."""
-    made = Project(folder)
-    try:
-        yield made
-    finally:
-        made.close()

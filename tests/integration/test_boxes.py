@@ -14,7 +14,8 @@ import pytest
 import requests
 
 from tests.contract.test_compose import ROOT, SERVICES, stages
-from tests.integration.boxes import Box, Project, permitted, project
+from tests.integration.box_project import Project, project
+from tests.integration.boxes import Box, permitted
 from tests.patience import PATIENCE
 from vaultauthz.demo.parts import wait_for
 
@@ -143,7 +144,8 @@ class TestUp:
         """What `docker run` without Compose asks."""
         (check,) = [rest for name, rest in stages()["vaultauthz"] if name == "HEALTHCHECK"]
         words: list[str] = json.loads(check[check.index("[") :])
-        assert demo.boxes["vaultauthz"].execute(*words).returncode == 0
+        box = demo.boxes["vaultauthz"]
+        assert wait_for(lambda: box.execute(*words).returncode == 0, PATIENCE)
 
     def test_the_audit_log_is_what_docker_logs_shows(self, demo: Project) -> None:
         """Lines of requests, no secret, and no word that wrong logins cannot be counted here."""
@@ -228,7 +230,7 @@ def unsealed_by_setup(demo: Project) -> None:
     """`docker compose run --rm setup`, once it is sealed."""
     sealed(demo)
     assert demo.boxes["setup"].run() == 0, demo.boxes["setup"].tail
-    assert demo.boxes["openbao"].healthy
+    demo.until_healthy("openbao")
 
 
 class TestKong:
