@@ -315,7 +315,7 @@ class TestNative:
         with pytest.raises(ListenError) as told:
             private(Path(NOT_WRITABLE))
         text = str(told.value)
-        assert f"{NOT_WRITABLE}: No such file or directory" in text
+        assert f"{NOT_WRITABLE}: " in text
         assert "listen.grpc" not in text
         for way in ("the socket's folder writable", "TMPDIR", "listen.transport: grpcio"):
             assert way in text

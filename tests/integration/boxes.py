@@ -130,7 +130,7 @@ class Box:
         spec.write_text(json.dumps(self._spec(root, argv or self.argv)))
         alone = self.service.get("network_mode") == "none"
         net = ["unshare", "--net"] if alone else ["nsenter", f"--net={self._network.path}"]
-        isolated = ["unshare", "--mount", "--pid", "--fork"]
+        isolated = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
         boxed = [sys.executable, "-I", "-S", str(BOXED), str(spec)]
         self._process = Process(["/usr/bin/env", *net, *isolated, *boxed], self.log)
         self._process.start()

@@ -23,4 +23,4 @@ if [ ! -s $data/PG_VERSION ]; then
     $as_postgres sh -c "kill -INT $temporary"
     wait $temporary
 fi
-exec $as_postgres "$@" -D $data '--listen_addresses=*' --unix_socket_directories="$run" --fsync=off
+exec $as_postgres --pdeathsig=KILL "$@" -D $data '--listen_addresses=*' --unix_socket_directories="$run" --fsync=off
