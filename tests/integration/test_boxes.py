@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hvac
 import psycopg
@@ -80,16 +81,17 @@ def secrets(demo: Project) -> dict[str, str]:
     return {str(file): file.read_text() for file in files}
 
 
+def in_kv(demo: Project, what: Callable[[Any], Any]) -> Any:
+    """What it gives for OpenBao's key-value store, as root."""
+    token = json.loads((demo.volumes / "openbao-keys" / "keys.json").read_text())["root_token"]
+    client = hvac.Client("http://127.0.0.1:8200", token=token)
+    return demo.network.within(lambda: what(client.secrets.kv.v2))
+
+
 def key_versions(demo: Project) -> int:
     """How many versions of the geocoder's key OpenBao has."""
-
-    def read() -> int:
-        token = json.loads((demo.volumes / "openbao-keys" / "keys.json").read_text())["root_token"]
-        client = hvac.Client("http://127.0.0.1:8200", token=token)
-        found = client.secrets.kv.v2.read_secret_metadata("geocoder", mount_point="secret")
-        return len(found["data"]["versions"])
-
-    return demo.network.within(read)
+    found = in_kv(demo, lambda kv: kv.read_secret_metadata("geocoder", mount_point="secret"))
+    return len(found["data"]["versions"])
 
 
 def database_users(demo: Project) -> list[str]:
@@ -277,6 +279,14 @@ def test_setup_killed_half_way(tmp_path: Path) -> None:
         assert wait_for(lambda: keys.exists() or not setup.running, PATIENCE), setup.tail
         setup.signal(signal.SIGKILL)
         demo.up()
+        works(demo)
+        # And what somebody has deleted is put back.
+        in_kv(
+            demo,
+            lambda kv: kv.delete_latest_version_of_secret("geocoder", mount_point="secret"),
+        )
+        assert setup.run() == 0, setup.tail
+        assert key_versions(demo) == 2
         works(demo)
 
 
