@@ -93,6 +93,8 @@ class Server:
         self._place.claim()
         try:
             self._transport.start()
+        except ListenError:
+            raise  # says by itself what is wrong, and it is not this address
         except (OSError, RuntimeError) as exc:
             raise self._place.error(exc) from exc
         try:
