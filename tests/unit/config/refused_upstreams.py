@@ -79,7 +79,7 @@ SECRETS = [
     (
         "{kv: secret/geo}",
         "{kv: secret/geo, max_stale: 1m}",
-        ("15: upstreams.geo.secret.max_stale: 1m is out of bounds; use 5m to 720h",),
+        ("15: upstreams.geo.secret.max_stale: 1m is out of bounds; use 5m to 768h",),
     ),
     (
         "{kv: secret/geo}",
