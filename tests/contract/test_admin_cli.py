@@ -366,6 +366,9 @@ def test_a_token(run: Run, view: FakeView, folder: Path) -> None:
         assert run("leases", "-c", write_config(folder, lines)).status == 0
         address = ("--admin", admin.address)
         assert run("leases", *address, "--token-file", token).status == 0
+        for side in (token, folder / "marked"):  # a byte order mark is no part of it
+            side.write_bytes(b"\xef\xbb\xbf" + TOKEN.encode() + b"\r\n")
+            assert run("leases", *address, "--token-file", side).status == 0
         assert "give --token-file FILE" in run("rotate", "pay ments", *address).trouble
         told = run("rotate", "pay ments", *address, "--token-file", wrong).trouble
         assert "does not take this admin token" in told
@@ -375,7 +378,12 @@ def test_a_token(run: Run, view: FakeView, folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "why"),
-    [(None, "no such file"), ("", "holds no token"), ("a\r\nX-Evil: 1", "holds no token")],
+    [
+        (None, "no such file"),
+        ("", "holds no token"),
+        ("a\r\nX-Evil: 1", "holds no token"),
+        ("a\0b\0", "holds NUL bytes; save it as text in UTF-8"),
+    ],
 )
 def test_a_token_file_that_is_none(run: Run, folder: Path, content: str | None, why: str) -> None:
     """The file is named; nothing is sent."""

@@ -11,6 +11,7 @@ from vaultauthz.admin.place import AdminError, Place
 from vaultauthz.config.values import Listen, ServerTls
 from vaultauthz.core.file_text import BOM, NoTextError, check_form
 from vaultauthz.core.secret import Secret
+from vaultauthz.core.verification import as_others_do
 
 _HTTPS: Final = "https://"
 _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  where such a server answers
@@ -46,7 +47,7 @@ class Door:
         if token_file and not (address.startswith(_HTTPS) or place.path or place.loopback):
             raise ClientError(f"--admin: the token would go in clear; use {_HTTPS}{place}")
         if address.startswith(_HTTPS):
-            tls = ssl.create_default_context()
+            tls = as_others_do(ssl.create_default_context())
             if cert:
                 _show(tls, cert, cert)
         return cls(place, tls, token=_token(token_file))

@@ -15,7 +15,7 @@ from vaultauthz.config.reader import Table, Value, quoted
 from vaultauthz.config.values import Tls, Vault
 
 KEYS: Final = ("address", "calls_per_second", "insecure", "namespace", "timeout", "tls")
-TLS_KEYS: Final = ("ca_cert", "client_cert", "client_key", "server_name")
+TLS_KEYS: Final = ("ca_cert", "client_cert", "client_key", "server_name", "x509_strict")
 MOST_ADDRESSES: Final = 8
 # Stands in for a refused one, so that a stage's login by certificate does not miss it again.
 HIDDEN: Final = Tls(client_cert=Path("?"), client_key=Path("?"))
@@ -86,4 +86,5 @@ def _read_tls(value: Value) -> Tls:
         client_cert=table.get("client_cert", files.readable, usual.client_cert),
         client_key=table.get("client_key", files.private, usual.client_key),
         server_name=table.get("server_name", Value.text, ""),
+        x509_strict=table.get("x509_strict", Value.flag, default=False),
     )

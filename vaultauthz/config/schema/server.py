@@ -58,6 +58,9 @@ def _tls() -> Schema:
             "client_cert": file("Our certificate, in PEM."),
             "client_key": file("Its private key, in PEM."),
             "server_name": text("The name in Vault's certificate, where it is not the host's."),
+            "x509_strict": flag(
+                "Refuse certificates that lack what RFC 5280 demands, as Python does from 3.13 on."
+            ),
         },
         "TLS towards Vault; default: the system's authorities.",
         dependentRequired={"client_cert": ["client_key"], "client_key": ["client_cert"]},
