@@ -48,6 +48,12 @@ def _file(mode: int | None, *, private: bool = True) -> Stage:
 
 SERVERS = {
     "away": Case(ex.server(_GONE_NODE), "error", "connection refused", "bao status -address="),
+    "away, and others have a proxy": Case(
+        ex.server(replace(_GONE_NODE, proxy="HTTPS_PROXY")),
+        "error",
+        "connection refused",
+        "$HTTPS_PROXY is set, and not used",
+    ),
     "one of two away": Case(
         ex.server(_GONE_NODE, ex.NODE), "warning", "https://b.test:8200: ", "check the address"
     ),

@@ -18,7 +18,9 @@ def vault() -> Schema:
             "insecure": flag(
                 "Allow http:// beyond this machine: logins and secrets travel in clear text."
             ),
-            "namespace": text("Of Vault Enterprise, HCP or OpenBao, as in platform/team."),
+            "namespace": text(
+                "Of Vault Enterprise, HCP or OpenBao, as in platform/team; default: $VAULT_NAMESPACE."
+            ),
             "tls": _tls(),
             "timeout": duration("Of one call to Vault.", reader.TIMEOUT, _USUAL.timeout),
             "calls_per_second": {

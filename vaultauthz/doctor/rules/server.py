@@ -96,7 +96,10 @@ def _way_back(node: Node, *, strict: bool) -> tuple[str, tuple[str, ...]]:
         return "see that the agent behind this socket runs, and that we may open it", (
             f"ls -l {quote(path)}",
         )
-    return "check the address, that Vault runs, and what is between (firewall, DNS)", (
+    between = "firewall, DNS"
+    if node.proxy and node.trouble.away:
+        between += f"; ${node.proxy} is set, and not used for Vault"
+    return f"check the address, that Vault runs, and what is between ({between})", (
         f"bao status -address={node.address}",
     )
 
