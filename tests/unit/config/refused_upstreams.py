@@ -108,6 +108,35 @@ SECRETS = [
     ),
     (
         "{kv: secret/geo}",
+        "{kv: /v1/secret/data/b}",
+        ("15: upstreams.geo.secret.kv: begins with v1/, which is of the HTTP API; leave it out",),
+    ),
+    (
+        "{kv: secret/geo}",
+        "{kv: 'secret/b?version=2'}",
+        (
+            "15: upstreams.geo.secret.kv: has a query, which is of the HTTP API; use version or params",
+        ),
+    ),
+    (
+        "{kv: secret/geo}",
+        '{kv: "secret/a\u00a0b"}',
+        (
+            "15: upstreams.geo.secret.kv: holds a character that Vault refuses, as it cannot be printed",
+        ),
+    ),
+    (
+        "{kv: secret/geo}",
+        '{static_role: "a/b/ /./c"}',
+        (
+            (
+                "15: upstreams.geo.secret.static_role: is no path in Vault; "
+                "write mount/name, without / at its ends"
+            ),
+        ),
+    ),
+    (
+        "{kv: secret/geo}",
         "{path: 'a/{env}'}",
         (
             (
