@@ -228,6 +228,16 @@ class TestOneByOne:
             assert not lets(callers, path=path), path
         assert lets(callers, path="/admin2")
 
+    def test_a_tunnel_does_not_lead_past_a_path(self) -> None:
+        """CONNECT has no path, and what goes through has some that nobody sees."""
+        for callers in (
+            Callers(None, (Rule(path_prefix="/admin"),)),
+            Callers((Rule(path_prefix="/"),)),
+        ):
+            assert not lets(callers, method="CONNECT", path="")
+            assert lets(callers, path="/x")
+        assert lets(Callers(None, (Rule(methods=frozenset(("POST",))),)), method="CONNECT", path="")
+
     def test_kong_s_keys_match_nobody(self) -> None:
         """A rule with a consumer or a group allows nobody at Envoy's door, and denies nobody."""
         rules = (Rule(consumer=Pattern.parse("*")), Rule(group="g"))
