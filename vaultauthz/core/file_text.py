@@ -32,7 +32,7 @@ def check_form(data: bytes) -> None:
     Raises:
         NoTextError: it is not, as what PowerShell writes by itself: UTF-16.
     """
-    if data.startswith(_UTF_16):
+    if len(data) > len(_UTF_16[0]) and data.startswith(_UTF_16):
         raise NoTextError("is UTF-16; save it as UTF-8")
     if b"\0" in data:  # UTF-16 without its mark, or a certificate in DER
         raise NoTextError("holds NUL bytes; save it as text in UTF-8 (a certificate as PEM)")
