@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from tests.contract.certificates import Authority, server_context
+from tests.contract.certificates import Authority, server_context, stricter
 from tests.contract.fake_vault import FakeVault
 from tests.patience import PATIENCE
 from vaultauthz.config.methods import AppRole
@@ -290,13 +290,6 @@ def test_a_unix_socket_is_an_address(tmp_path: Path) -> None:
 @pytest.fixture(params=["as it is", "3.13"])
 def python(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Python whose contexts are made as from 3.13 on, whichever runs this."""
-    made = ssl.create_default_context
-
-    def stricter(*args: Any, **more: Any) -> ssl.SSLContext:
-        context = made(*args, **more)
-        context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
-        return context
-
     if request.param != "as it is":
         monkeypatch.setattr(ssl, "create_default_context", stricter)
 
