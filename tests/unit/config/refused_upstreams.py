@@ -465,6 +465,16 @@ CALLERS = [
     ),
     (
         RULE,
+        "{claims: {kubernetes.io: {namespace: b}}}",
+        (
+            (
+                "19: upstreams.geo.callers[0].claims.kubernetes.io: wants a value, found a mapping; "
+                "write nested names with dots, as in realm.roles"
+            ),
+        ),
+    ),
+    (
+        RULE,
         "{claims: {a: [b]}}",
         ("19: upstreams.geo.callers[0].claims.a: wants text, found a list",),
     ),
