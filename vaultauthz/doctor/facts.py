@@ -56,6 +56,7 @@ class Node:
     trouble: Trouble | None = None
     handshake: Handshake | None = None  # None without TLS
     ahead: float | None = None
+    proxy: str = ""  # a variable that names a proxy, which others would use on this way
 
     @property
     def serves(self) -> bool:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from urllib.parse import unquote
 
 from vaultauthz.config.methods import AppRole, Ldap, UserPass
 from vaultauthz.config.values import Config, KvSecret, SecretSource, Vault
@@ -265,4 +264,4 @@ def _policy_path(source: SecretSource, mount: Mount | None) -> str:
     if isinstance(source, KvSecret):
         known = {source.path: (mount.path, mount.kv_version)} if mount and mount.kv_version else {}
         return kv_path(source.path, known)
-    return unquote(source.path)
+    return source.path

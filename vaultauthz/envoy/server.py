@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vaultauthz.config.values import Listen
 from vaultauthz.core.decision import Decision
+from vaultauthz.core.file_text import BOM
 from vaultauthz.core.request import Request
 from vaultauthz.envoy import ext_authz, health
 from vaultauthz.envoy.place import ListenError, Place
@@ -158,6 +159,6 @@ def _transport(
 
 def _pem(place: Place, path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return path.read_bytes().removeprefix(BOM)  # which gRPC does not read past
     except OSError as exc:
         raise place.error(f"cannot read {path}: {exc.strerror}") from exc

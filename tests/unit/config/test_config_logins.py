@@ -32,6 +32,10 @@ TOKEN = Path("token")
 KEY = Path("key.pem")
 LOGINS = [
     ("approle, role_id: a, mount: b/c", AppRole("a", mount="b/c")),
+    ("approle, role_id: a, mount: /auth/b/c/", AppRole("a", mount="b/c")),
+    ("approle, role_id: a, mount: auth/auth/b", AppRole("a", mount="auth/b")),
+    ("approle, role_id: a, mount: author", AppRole("a", mount="author")),
+    ("approle, role_id: a, mount: 'our%20 ü?'", AppRole("a", mount="our%20 ü?")),
     ("approle, role_id_file: token", AppRole(role_id_file=TOKEN)),
     (
         "approle, role_id: a, secret_id_file: token, secret_id_wrapped: true",

