@@ -10,6 +10,7 @@ from typing import Final
 from vaultauthz.config.methods import Auth, TokenFile
 from vaultauthz.config.values import SecretSource, Vault
 from vaultauthz.core.grant import Verdict
+from vaultauthz.doctor.words import PHRASES
 from vaultauthz.policy import Need
 from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.probe import Health, Mount, TokenFacts
@@ -20,19 +21,25 @@ DEFAULT: Final = "default"  # the policy that every token has, unless its role s
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A call that did not work; ``detail`` is Vault's own text, for the operator's terminal."""
+    """A call that did not work; ``detail`` is Vault's own text, for the operator's terminal.
+
+    ``says``: which of the phrases of ``doctor.words`` are in the text, also where ``detail``
+    hides or cuts it.
+    """
 
     reason: str
     detail: str = ""
     status: int = 0
     verdict: Verdict = Verdict.REFUSED
     away: bool = False
+    says: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, error: VaultError) -> Trouble:
         """What the error says."""
         failure = error.failure
-        return cls(failure.reason, error.detail, error.status, failure.verdict, failure.away)
+        says = frozenset(filter(error.says, PHRASES))
+        return cls(failure.reason, error.detail, error.status, failure.verdict, failure.away, says)
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}" if self.detail else self.reason

@@ -22,6 +22,7 @@ from vaultauthz.config.methods import (
 from vaultauthz.core.grant import Verdict
 from vaultauthz.doctor.facts import SecretFile, Trouble
 from vaultauthz.doctor.finding import Finding
+from vaultauthz.vault.errors import Call, of_status
 
 _APPROLE = AppRole("gateway", secret_id_file=Path("/run/id"))
 _JWT = Jwt("gw", Path("/run/jwt"))
@@ -30,7 +31,8 @@ _TOKEN = TokenFile(Path("/run/token"))
 
 
 def _refused(auth: Auth, status: int, detail: str = "", **more: bool | Verdict) -> Finding:
-    trouble = Trouble("refused", detail, status, **more)  # type: ignore[arg-type]
+    says = Trouble.of(of_status(Call.LOGIN, status, [detail])).says
+    trouble = Trouble("refused", detail, status, says=says, **more)  # type: ignore[arg-type]
     bare = ex.stage(
         auth=auth, login=trouble, token=None, role="", accesses=(), places=(), fetched=()
     )

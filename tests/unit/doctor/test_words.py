@@ -27,10 +27,11 @@ from vaultauthz.config.methods import (
     Ldap,
     UserPass,
 )
-from vaultauthz.core.outside import shown
+from vaultauthz.core.outside import HIDDEN
 from vaultauthz.doctor.facts import Trouble
 from vaultauthz.doctor.finding import Finding
 from vaultauthz.doctor.words import _OF_METHOD, said
+from vaultauthz.vault.errors import Call, of_status
 
 AUTHS: Final[dict[str, Auth]] = {
     "approle": AppRole("gateway", secret_id_file=Path("/run/id")),
@@ -51,10 +52,14 @@ TEXTS: Final = [
 ]
 
 
+def answered(status: int, text: str) -> Trouble:
+    """The login's answer, of which not a word is told: all of it may be hidden or cut."""
+    return Trouble.of(of_status(Call.LOGIN, status, [text], detail=HIDDEN))
+
+
 def refused(method: str, status: int, text: str, *, mounted: bool | None = None) -> Finding:
-    """What doctor says of a login whose answer is told as it always is."""
-    auth = AUTHS[method]
-    trouble = Trouble("refused", shown(text, ["s3cr3t-s3cr3t-s3cr3t"]), status)
+    """What doctor says of a login that was answered so."""
+    auth, trouble = AUTHS[method], answered(status, text)
     gone = {"token": None, "role": "", "accesses": (), "places": (), "fetched": ()}
     (finding,) = judged(ex.stage(auth=auth, login=trouble, mounted=mounted, **gone))
     return finding
@@ -74,7 +79,9 @@ def test_vaults_words_name_the_setting(
 def test_each_row_is_reached_by_a_text_of_vaults() -> None:
     """None is without an example, and none stands behind another that takes all it would."""
     reached = {
-        id(said(method, shown(row["said"]))) for method, rows in _DATA.items() for row in rows
+        id(said(method, answered(row["status"], row["said"]).says))
+        for method, rows in _DATA.items()
+        for row in rows
     }
     rows = [(method, row) for method, of_it in _OF_METHOD.items() for row in of_it]
     assert [(method, row.texts) for method, row in rows if id(row) not in reached] == []

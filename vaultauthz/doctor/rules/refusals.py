@@ -7,7 +7,7 @@ documentation of each auth method, and what OpenBao 2.7 answered in our tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,7 +31,7 @@ class Meaning:
 
     means: str
     mend: str
-    commands: Mapping[str, str]
+    commands: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def meaning(stage: Stage, trouble: Trouble) -> Meaning:
 def _away(refusal: Refusal) -> Meaning | None:
     if not refusal.trouble.away:
         return None
-    return Meaning("Vault stopped answering", "try again when it is well", {"status": ""})
+    return Meaning("Vault stopped answering", "try again when it is well", (("status", ""),))
 
 
 def _dead_token(refusal: Refusal) -> Meaning | None:
@@ -68,7 +68,7 @@ def _dead_token(refusal: Refusal) -> Meaning | None:
     else:
         means = "the token in the file cannot be used"
     mend = "have whatever writes the file log in again (of Vault Agent: look at its log)"
-    return Meaning(means, mend, {})
+    return Meaning(means, mend, ())
 
 
 def _not_tried(refusal: Refusal) -> Meaning | None:
@@ -78,24 +78,24 @@ def _not_tried(refusal: Refusal) -> Meaning | None:
         "this name has had wrong or unanswered logins lately, from here or from a vaultauthz that "
         "runs on this machine; five in a row lock it for 15 minutes, so no more is risked now",
         "mend what they were refused for, and try again in 17 minutes at the latest",
-        {},
+        (),
     )
 
 
 def _not_sent(refusal: Refusal) -> Meaning | None:
     if refusal.trouble.status:
         return None
-    return Meaning("it did not get as far as Vault", "mend what is named there", {})
+    return Meaning("it did not get as far as Vault", "mend what is named there", ())
 
 
 def _said(refusal: Refusal) -> Meaning | None:
     """What Vault's own words name."""
-    row = said(refusal.how.name, refusal.trouble.detail)
+    row = said(refusal.how.name, refusal.trouble.says)
     if row is None:
         return None
     how = refusal.how
     paths = {"role": how.role, "roles": how.roles, "config": how.config}
-    commands = {verb: rest.format(**paths) for verb, rest in row.commands}
+    commands = tuple((verb, rest.format(**paths)) for verb, rest in row.commands)
     return Meaning(row.means, row.mend, commands)
 
 
@@ -105,7 +105,7 @@ def _over_quota(refusal: Refusal) -> Meaning | None:
     return Meaning(
         "a quota of Vault's own lets no more logins in for the moment",
         "wait, or raise the quota that holds for this mount",
-        {"list": "sys/quotas/rate-limit"},
+        (("list", "sys/quotas/rate-limit"),),
     )
 
 
@@ -119,7 +119,7 @@ def _bound(refusal: Refusal) -> Meaning | None:
         f"the method at auth/{refusal.how.mount} is there and lets no login in from this address: "
         "token_bound_cidrs of the role (or of the whole method) name others",
         _COMPARE_CIDRS,
-        {"read": refusal.how.role},
+        (("read", refusal.how.role),),
     )
 
 
@@ -132,7 +132,7 @@ def _not_mounted(refusal: Refusal) -> Meaning | None:
     return Meaning(
         f"no auth method answers at auth/{how.mount}",
         "enable it, or correct mount (and namespace)",
-        {"auth list": "", "auth enable": f"-path={how.mount} {how.name}"},
+        (("auth list", ""), ("auth enable", f"-path={how.mount} {how.name}")),
     )
 
 
@@ -152,11 +152,11 @@ def _locked(refusal: Refusal) -> Meaning | None:
     return Meaning(
         means,
         "see which it is; ACCESSOR and ALIAS are in what the second command prints",
-        {
-            "auth list": "",
-            "read": "sys/locked-users",
-            "write": "-f sys/locked-users/ACCESSOR/unlock/ALIAS",
-        },
+        (
+            ("auth list", ""),
+            ("read", "sys/locked-users"),
+            ("write", "-f sys/locked-users/ACCESSOR/unlock/ALIAS"),
+        ),
     )
 
 
@@ -165,11 +165,11 @@ def _by_method(refusal: Refusal) -> Meaning | None:
 
 
 _IN_TURN: Final = (
+    _over_quota,  # which is an answer, though no node would serve us now
     _away,
     _dead_token,
     _not_tried,
     _not_sent,
-    _over_quota,
     _said,
     _bound,
     _not_mounted,
@@ -186,7 +186,7 @@ def _approle(refusal: Refusal) -> Meaning:
         "addresses (CIDR)",
         f"put a new secret_id into {auth.secret_id_file or 'the configuration'}, and compare "
         "role_id (ROLE: the role's name)",
-        {"write": f"-f {role}/secret-id", "read": f"{role}/role-id"},
+        (("write", f"-f {role}/secret-id"), ("read", f"{role}/role-id")),
     )
 
 
@@ -195,7 +195,7 @@ def _kubernetes(refusal: Refusal) -> Meaning:
         return Meaning(
             "Vault could not ask Kubernetes about the service account",
             "look at kubernetes_host, the CA and token_reviewer_jwt in Vault",
-            {"read": refusal.how.config},
+            (("read", refusal.how.config),),
         )
     # Vault says no more than that, whatever came of its TokenReview.
     left = "" if refusal.stage.mounted else ", or the method is not mounted there"
@@ -208,7 +208,7 @@ def _kubernetes(refusal: Refusal) -> Meaning:
         "give Vault's reviewer the cluster role system:auth-delegator (kubectl auth can-i create "
         "tokenreviews.authentication.k8s.io --as=system:serviceaccount:NAMESPACE:REVIEWER) and a "
         "token that lives; Vault's own log says which it is (log_level=debug, `login unauthorized`)",
-        {"read": refusal.how.config, "auth list": ""},
+        (("read", refusal.how.config), ("auth list", "")),
     )
 
 
@@ -217,7 +217,7 @@ def _jwt(refusal: Refusal) -> Meaning:
         "the role's bound audience, subject or claims are not the token's",
         "compare bound_audiences, bound_subject and bound_claims of the role with the token's "
         f"claims, and its issuer and keys with {refusal.how.config}",
-        {"read": refusal.how.role},
+        (("read", refusal.how.role),),
     )
 
 
@@ -226,7 +226,7 @@ def _cert(refusal: Refusal) -> Meaning:
         "no role trusts this client certificate, its names are not among the allowed, or "
         "something on the way ends TLS",
         "compare certificate and allowed_* of the role with what we present",
-        {"list": refusal.how.roles, "read": refusal.how.role},
+        (("list", refusal.how.roles), ("read", refusal.how.role)),
     )
 
 
@@ -235,7 +235,7 @@ def _password(refusal: Refusal) -> Meaning:
     return Meaning(
         f"user name or password is not as {where} has it",
         "put the right password into password_file; some more wrong tries lock the user",
-        {"read": refusal.how.role},
+        (("read", refusal.how.role),),
     )
 
 
@@ -244,7 +244,7 @@ def _cloud(refusal: Refusal) -> Meaning:
         "the role does not name this identity, there is no such role, or Vault cannot check it "
         "with the cloud (a wrong clock counts as well)",
         f"compare what the role is bound to with this machine's identity, and {refusal.how.config}",
-        {"read": refusal.how.role},
+        (("read", refusal.how.role),),
     )
 
 

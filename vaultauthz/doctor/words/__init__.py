@@ -2,12 +2,13 @@
 
 The texts are those of Vault 1.21, of its auth plugins of that release and of OpenBao 2.7,
 from their sources (named in each file) or as they were answered in our tests. They are
-looked for in what is told of an answer, which is cut and has its credentials hidden
-(``core.outside``): so the fixed parts at a text's beginning count, and no names.
+looked for in an answer's whole text (``VaultError.says``): what is told of it is cut, and
+hides each word that was sent.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from vaultauthz.doctor.words import aws, azure, gcp, issued, kept
@@ -26,7 +27,12 @@ _OF_METHOD: Final[dict[str, tuple[Said, ...]]] = {
 }
 
 
-def said(method: str, detail: str) -> Said | None:
-    """The first row of the method that fits the text; None where none does."""
-    text = detail.lower()
-    return next((row for row in _OF_METHOD.get(method, ()) if row.fits(text)), None)
+PHRASES: Final = frozenset(
+    phrase for rows in _OF_METHOD.values() for row in rows for phrase in row.texts
+)
+
+
+def said(method: str, phrases: Collection[str]) -> Said | None:
+    """The first row of the method that one of the phrases is of; None where none is."""
+    rows = _OF_METHOD.get(method, ())
+    return next((row for row in rows if any(text in phrases for text in row.texts)), None)

@@ -109,7 +109,7 @@ ROWS: Final = (
     ),
     Said(
         ("error making request", "giving up after"),
-        "Vault cannot reach STS",
+        "Vault cannot reach STS, or STS answers it with 429 or 5xx only: it throttles or is down",
         "let Vault out to https://sts.amazonaws.com, or to its sts_endpoint",
         CONFIG,
     ),

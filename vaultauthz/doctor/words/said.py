@@ -15,7 +15,7 @@ ROLES: Final = (("list", "{roles}"),)
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """``texts``: one of them is in Vault's, in lower case; ` … ` stands for what may be between.
+    """``texts``: one of them is in Vault's, as ``VaultError.says`` reads it.
 
     ``means`` is why the login is refused, ``mend`` what to do about it.
     """
@@ -24,18 +24,3 @@ class Said:
     means: str
     mend: str
     commands: tuple[tuple[str, str], ...] = ROLE
-
-    def fits(self, text: str) -> bool:
-        """Whether ``text``, in lower case, is one of these."""
-        return any(_has(text, each.split(" … ")) for each in self.texts)
-
-
-def _has(text: str, parts: list[str]) -> bool:
-    """Whether the parts are in the text, one after the other."""
-    at = 0
-    for part in parts:
-        found = text.find(part, at)
-        if found < 0:
-            return False
-        at = found + len(part)
-    return True
