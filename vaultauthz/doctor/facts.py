@@ -19,6 +19,11 @@ ROOT: Final = "root"  # a capability, and the policy that brings it
 DEFAULT: Final = "default"  # the policy that every token has, unless its role says no
 
 
+def cli(version: str) -> str:
+    """Vault's own command line: OpenBao's versions begin at 2, Enterprise's have a `+`."""
+    return "vault" if version.startswith(("0.", "1.")) or "+" in version else "bao"
+
+
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """A call that did not work; ``detail`` is Vault's own text, for the operator's terminal.
@@ -63,6 +68,11 @@ class Node:
     trouble: Trouble | None = None
     handshake: Handshake | None = None  # None without TLS
     ahead: float | None = None
+
+    @property
+    def cli(self) -> str:
+        """The name of Vault's own command line there; OpenBao's of one that has not answered."""
+        return cli(self.health.version if self.health else "")
 
     @property
     def serves(self) -> bool:
@@ -208,8 +218,8 @@ class Stage:
 
     @property
     def cli(self) -> str:
-        """The name of Vault's own command line there; OpenBao's versions begin at 2."""
-        return "vault" if self.version.startswith(("0.", "1.")) or "+" in self.version else "bao"
+        """The name of Vault's own command line there."""
+        return cli(self.version)
 
     def command(self, verb: str, rest: str) -> str:
         """A line for a shell: Vault's own command, in this stage's namespace."""

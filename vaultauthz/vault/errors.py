@@ -86,6 +86,10 @@ class VaultError(Exception):
             at = found + len(part)
         return True
 
+    def meaning(self, failure: Failure) -> VaultError:
+        """The same answer where it means something else: what the method knows better."""
+        return VaultError(failure, self.status, self.detail, text=self._text.reveal())
+
     @property
     def unanswered(self) -> bool:
         """Whether it was sent, and whether Vault has done it, or yet will, is not known."""
