@@ -82,6 +82,10 @@ class Authority:
         cert = (
             self._builder(name, key, hours)
             .add_extension(x509.SubjectAlternativeName([place]), critical=False)
+            # By which, and the next, Vault knows a certificate again.
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+            )
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._id),
                 critical=False,

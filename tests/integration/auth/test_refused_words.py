@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,38 +13,14 @@ from tests.contract.certificates import Authority, server_context
 from tests.contract.house import write
 from tests.contract.jwt_issuer import Issuer
 from tests.contract.kube_api import Account, KubeApi
-from vaultauthz.config import parse
-from vaultauthz.doctor import Asked, run
-from vaultauthz.terminal import Told
 
 from .auth_bao import AuthBao
+from .refused import reason
 
 pytestmark = pytest.mark.integration
 
-_TEXT: Final = """\
-vault: {address: "ADDRESS", tls: {ca_cert: "CA"}}
-stages: {production: {auth: AUTH}}
-upstreams:
-  geocoder:
-    secret: {kv: secret/geocoder}
-    inject: [{header: {name: X-Api-Key, value: "{api_key}"}}]
-    callers: any
-"""
 ELSEWHERE: Final = "10.1.2.0/24"  # where this machine is not
 GATEWAY: Final = Account("production", "gateway")
-
-
-def reason(vault: AuthBao, auth: dict[str, Any]) -> str:
-    """Why, what to do, and the commands, of the finding about the login."""
-    text = _TEXT.replace("ADDRESS", vault.tls_address).replace("CA", str(vault._authority.ca))
-    config = parse(text.replace("AUTH", json.dumps(auth, default=str)), "c.yaml", Path("/"), {})
-    out = io.StringIO()
-    assert (
-        run(config, Asked("production", fetch=False), Told(out, as_json=True), io.StringIO()) == 1
-    )
-    found = json.loads(out.getvalue())["findings"]
-    (finding,) = [each for each in found if each["what"].startswith("the login by")]
-    return "\n".join((finding["why"], finding["mend"], *finding["lines"]))
 
 
 def role(vault: AuthBao, path: str, **bounds: Any) -> None:
