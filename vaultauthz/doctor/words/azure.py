@@ -45,7 +45,8 @@ ROWS: Final = (
     ),
     Said(
         ("location not authorized", "location is empty"),
-        "bound_locations of the role are others than this machine's",
+        "bound_locations of the role are others than this machine's, or this is no machine: Vault "
+        "knows no location of an App Service or a Function",
         "compare bound_locations",
     ),
     Said(
