@@ -83,8 +83,13 @@ class Authority:
             place: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))
         except ValueError:
             place = x509.DNSName(name)
-        builder = self._builder(name, key, hours).add_extension(
-            x509.SubjectAlternativeName([place]), critical=False
+        builder = (
+            self._builder(name, key, hours)
+            .add_extension(x509.SubjectAlternativeName([place]), critical=False)
+            # By which, and the next, Vault knows a certificate again.
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+            )
         )
         if not self._plain:
             whose = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._id)

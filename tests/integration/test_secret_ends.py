@@ -26,6 +26,7 @@ pytestmark = pytest.mark.integration
 _POLICY = """
 path "identity/oidc/token/gateway" { capabilities = ["read"] }
 path "ends-totp/code/partner"      { capabilities = ["read"] }
+path "ends-totp/keys/partner"      { capabilities = ["read"] }
 path "ends/*"                      { capabilities = ["read"] }
 """
 
@@ -95,7 +96,7 @@ def _code(secret: str, step: int) -> str:
 
 
 def test_a_totp_code_is_that_of_its_time_step(bao: OpenBao, login: str) -> None:
-    """Three steps in a row; OpenBao says with each code when it ends."""
+    """Three steps in a row; OpenBao says with each code when it ends, Vault at the key."""
     bao.enable_engine("ends-totp", "totp")
     made = bao.client().write(
         "ends-totp/keys/partner", generate=True, issuer="us", account_name="partner", period="4s"

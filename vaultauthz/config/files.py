@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from vaultauthz.config.exposed import exposed
@@ -28,20 +29,33 @@ def path(value: Value) -> Path:
 def readable(value: Value) -> Path:
     """The path of a file that is there and can be read."""
     found = path(value)
-    _check_form(value, found, _first_bytes(value, found, _LARGEST_SECRET))
-    _warn_if_exposed(value, found)
+    with _elsewhere(value):
+        _check_form(value, found, _first_bytes(value, found, _LARGEST_SECRET))
+        _warn_if_exposed(value, found)
     return found
 
 
 def private(value: Value) -> Path:
     """A readable file with a secret in it; a warning when others can read or replace it."""
     found = path(value)
-    data = _first_bytes(value, found, _LARGEST_SECRET)
-    _check_form(value, found, data)
-    if not data.removeprefix(BOM).strip():
-        raise value.wrong(f"{found} is empty; write the secret into it")
-    _warn_if_exposed(value, found, secret=True)
+    with _elsewhere(value):
+        data = _first_bytes(value, found, _LARGEST_SECRET)
+        _check_form(value, found, data)
+        if not data.removeprefix(BOM).strip():
+            raise value.wrong(f"{found} is empty; write the secret into it")
+        _warn_if_exposed(value, found, secret=True)
     return found
+
+
+@contextmanager
+def _elsewhere(value: Value) -> Iterator[None]:
+    """What is wrong with a file is only a warning where it is another machine's to have."""
+    try:
+        yield
+    except Refused as refusal:
+        if not value.report.elsewhere:
+            raise
+        value.warn(f"{refusal.text}; the gateway will need it")
 
 
 def awaited(value: Value) -> Path:

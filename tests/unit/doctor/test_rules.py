@@ -31,6 +31,7 @@ _DENIED = Trouble("permission denied by Vault", "1 error occurred: * permission 
 _AWAY = Trouble("Vault cannot be reached", "connection refused", 0, Verdict.RETRY, True)
 _GONE = Trouble("nothing at this path in Vault", "", 404, Verdict.SECRET_GONE)
 _SEALED = replace(ex.NODE, health=replace(ex.HEALTH, sealed=True))
+_SEALED_VAULT = Node(ex.ADDRESS, replace(ex.HEALTH, sealed=True, version="1.21.4"))
 _NEW = replace(ex.NODE, health=replace(ex.HEALTH, sealed=True, initialized=False))
 _OTHER = replace(ex.NODE, health=replace(ex.HEALTH, cluster_name="cluster-b"))
 _GONE_NODE = Node("https://b.test:8200", trouble=_AWAY)
@@ -97,6 +98,9 @@ SERVERS = {
     ),
     "not initialized": Case(ex.server(_NEW), "error", "is not initialized", "bao operator init"),
     "sealed": Case(ex.server(_SEALED), "error", "is sealed", "bao operator unseal"),
+    "sealed, HashiCorp's": Case(
+        ex.server(_SEALED_VAULT), "error", "is sealed", "vault operator unseal"
+    ),
     "one of two sealed": Case(ex.server(_SEALED, ex.NODE), "warning", "is sealed", "unseal"),
     "two clusters": Case(
         ex.server(ex.NODE, _OTHER), "error", "cluster-a, cluster-b", "one cluster"

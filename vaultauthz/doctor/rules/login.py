@@ -55,7 +55,7 @@ def refused(stage: Stage) -> Iterator[Finding]:
         f"the login by {how.name}{where} failed: {stage.login}",
         f"{found.means}; {_NOTHING}",
         found.mend,
-        *(stage.command(verb, rest) for verb, rest in found.commands.items()),
+        *(stage.command(verb, rest) for verb, rest in found.commands),
     )
 
 

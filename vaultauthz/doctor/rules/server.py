@@ -108,7 +108,7 @@ def not_initialized(server: Server) -> Iterator[Finding]:
     """A new Vault that has no keys yet."""
     for node in server.nodes:
         if node.health and not node.health.initialized:
-            line = f"bao operator init -address={node.address}"
+            line = f"{node.cli} operator init -address={node.address}"
             yield error(f"{node.address} is not initialized", _NO_LOGIN, "initialize it", line)
 
 
@@ -117,7 +117,7 @@ def sealed(server: Server) -> Iterator[Finding]:
     for node in server.nodes:
         if node.health and node.health.initialized and node.health.sealed:
             severity = ERROR if server.node is None else WARNING
-            line = f"bao operator unseal -address={node.address}"
+            line = f"{node.cli} operator unseal -address={node.address}"
             why = _NO_LOGIN if server.node is None else _FALLBACK
             yield Finding(severity, f"{node.address} is sealed", why, "unseal it", (line,))
 
