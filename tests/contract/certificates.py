@@ -40,13 +40,13 @@ class Authority:
     They have what RFC 5280 demands, which Python checks from 3.13 on (VERIFY_X509_STRICT).
     """
 
-    def __init__(self, folder: Path, name: str = "test CA") -> None:
+    def __init__(self, folder: Path, name: str = "test CA", *, hours: float = 1) -> None:
         self._folder = folder
         self._name = name
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._id = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
         builder = (
-            self._builder(name, self._key)
+            self._builder(name, self._key, hours)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(_SIGNS, critical=True)
             .add_extension(self._id, critical=False)
