@@ -42,14 +42,16 @@ class Authority:
     ``plain`` ones do not, as of the short recipes for a CA of one's own.
     """
 
-    def __init__(self, folder: Path, name: str = "test CA", *, plain: bool = False) -> None:
+    def __init__(
+        self, folder: Path, name: str = "test CA", *, hours: float = 1, plain: bool = False
+    ) -> None:
         self._plain = plain
         self._folder = folder
         self._name = name
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._id = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
         builder = (
-            self._builder(name, self._key)
+            self._builder(name, self._key, hours)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(self._id, critical=False)
         )

@@ -18,6 +18,7 @@ from vaultauthz.admin.seats import Seats
 from vaultauthz.admin.tls import Terminator
 from vaultauthz.admin.view import AdminView
 from vaultauthz.config.values import Listen
+from vaultauthz.server_tls import FollowedTls
 
 CONNECTIONS: Final = 128  # at once; each has a thread
 _ENDING: Final = 32  # threads besides, of connections that were hung up on and are not over yet
@@ -46,6 +47,7 @@ class Admin:
         self._server: Server | None = None
         self._thread: Thread | None = None
         self._socket_file: tuple[int, int] = (0, 0)
+        self.tls: FollowedTls | None = None  # once started, where it has TLS
         self._place = Place()
 
     @property
@@ -73,11 +75,16 @@ class Admin:
             target=self._server.serve_forever, args=(_POLL,), name="admin", daemon=True
         )
         self._thread.start()
+        if tls:
+            self.tls = tls.files
+            self.tls.start()
 
     def stop(self) -> None:
         """Hang up on everybody and remove the socket file; takes less than a second."""
         if self._server is None or self._thread is None:
             return
+        if self.tls:
+            self.tls.stop()
         if self._place.path:
             remove(self._place.path, self._socket_file)
         self._server.shutdown()

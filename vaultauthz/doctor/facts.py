@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -229,6 +230,20 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """What clients of ours are shown at ``key``; ``trouble`` says why it would not be taken.
+
+    ``left`` is the part of its life that is left, from 1 to 0, ``ends_in`` in seconds.
+    """
+
+    key: str
+    path: Path
+    trouble: str = ""
+    left: float = 1.0
+    ends_in: float = inf
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything. ``warnings`` are the configuration's own.
 
@@ -241,3 +256,4 @@ class Facts:
     fetched: bool = False
     interrupted: bool = False
     unfinished: tuple[str, ...] = ()
+    shown: tuple[Shown, ...] = ()
