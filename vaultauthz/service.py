@@ -87,6 +87,7 @@ class Service:
             recorders=[self.audit.record_check],
             listeners=[self.metrics.record_event, self.audit.record_event, versions.record_event],
         )
+        self.at_restart: tuple[str, ...] = ()  # sections of the file that wait for a restart
         self._start = self.engine.broker.start
         listeners = self._listeners()
         path = config.audit.access_log if door is None else None
@@ -197,6 +198,7 @@ class Service:
         changes = self.engine.reload(config)
         self.sds.reloaded()
         log.info("reloaded: %s", changes or "nothing has changed")
+        self.at_restart = changes.at_restart
         for name in changes.at_restart:
             log.warning("%s: the change of %s takes effect at a restart", path, name)
 
