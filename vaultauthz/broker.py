@@ -233,8 +233,9 @@ def _readings(
     """The paths and the methods that it may be read to ask for; None where nobody can say."""
     paths: tuple[str, ...] = (path,)
     methods: tuple[str, ...] = (request.method,)
-    if routed or any(callers.reads_path for callers in rules):
-        if _is_unclear(request.path, path):
+    ruled = any(callers.reads_path for callers in rules)
+    if routed or ruled:
+        if _is_unclear(request, path, ruled=ruled):
             return None
         paths += readings(path)
     if any(callers.reads_method for callers in rules):
@@ -245,9 +246,14 @@ def _readings(
     return paths, methods
 
 
-def _is_unclear(target: str, path: str) -> bool:
-    """Whether nobody can say what a server makes of this path."""
-    if ambiguous(path) or has_fragment(target):
+def _is_unclear(request: Request, path: str, *, ruled: bool) -> bool:
+    """Whether nobody can say what a server makes of this path.
+
+    CONNECT has none: what goes through the tunnel has, which no rule (``ruled``) sees.
+    """
+    if not path and request.method == "CONNECT":
+        return ruled
+    if ambiguous(path) or has_fragment(request.path):
         return True
     return not (path.startswith("/") or path == "*")
 

@@ -14,6 +14,7 @@ from vaultauthz.admin import Admin
 from vaultauthz.config import ConfigError, load
 from vaultauthz.config.values import Config
 from vaultauthz.core.decision import Decision
+from vaultauthz.core.events import CLIENT_REFUSED, Event
 from vaultauthz.core.request import Request
 from vaultauthz.core.trace import where
 from vaultauthz.engine import Engine
@@ -27,7 +28,8 @@ from vaultauthz.leases.clock import boottime
 from vaultauthz.leases.later import Later
 from vaultauthz.leases.rows import WITHOUT, Row
 from vaultauthz.observe.audit import AuditLog
-from vaultauthz.observe.metrics import Gauges, Metrics
+from vaultauthz.observe.metrics import Gauges, Metrics, Shown
+from vaultauthz.server_tls import FollowedTls
 from vaultauthz.version import __version__
 from vaultauthz.view import View
 
@@ -98,9 +100,20 @@ class Service:
             self.follower = Follower(path, uses, self.audit, listeners.ignored)
         self.sds = Discovery(self.engine, boottime, self.engine.keeper.announce)
         self.engine.keeper.watch(self.sds.changed)
-        self.server: Door = door(self) if door else self._envoys(config)
+        self._envoy: Server | None = None
+        self.server: Door
+        if door is None:
+            self.server = self._envoy = self._envoys(config)
+        else:
+            self.server = door(self)
         self.metrics.watch(self._gauges())
-        view = View(self.engine, self.metrics, lambda: self.audit.working)
+        view = View(
+            self.engine,
+            self.metrics,
+            lambda: self.audit.working,
+            lambda: self._draining,
+            self._besides,
+        )
         self.admin = Admin(config.listen, view) if config.listen.admin else None
 
     def _envoys(self, config: Config) -> Server:
@@ -110,7 +123,11 @@ class Service:
             lambda: self.ready,
             deadlines=any(upstream.per != "instance" for upstream in config.upstreams.values()),
             streams=self.sds.streams | {als.METHOD: collected(self.access_logs.stream)},
+            client_refused=self._client_refused,
         )
+
+    def _client_refused(self, names: str, reason: str) -> None:
+        self.engine.keeper.announce(Event(CLIENT_REFUSED, "", caller=names, reason=reason))
 
     def _gauges(self) -> Gauges:
         rows = self.engine.keeper.rows
@@ -127,8 +144,39 @@ class Service:
             streams_refused=lambda: self.server.refused_streams,
             access_log_behind=lambda: self.follower.behind if self.follower else 0,
             checks_unread=lambda: self.server.unread,
+            clients_refused=lambda: self._envoy.clients_refused if self._envoy else {},
+            certificates=self._certificates,
             own_leases=self.engine.keeper.tallies,
         )
+
+    @property
+    def _tls(self) -> dict[str, FollowedTls]:
+        """The files of certificates that are followed, by listener."""
+        found = {
+            "grpc": self._envoy.tls if self._envoy else None,
+            "admin": self.admin.tls if self.admin else None,
+        }
+        return {name: tls for name, tls in found.items() if tls}
+
+    def _certificates(self) -> list[Shown]:
+        return [
+            Shown(name, tls.seconds_left, not tls.trouble, tls.taken, tls.refused)
+            for name, tls in self._tls.items()
+        ]
+
+    @property
+    def _draining(self) -> bool:
+        return self._envoy is not None and self._envoy.draining
+
+    def _besides(self) -> dict[str, str]:
+        """What readiness tells besides.
+
+        A certificate that has ended does not end it: Envoy would close the connections that
+        are there and work, and could make no others.
+        """
+        ended = [f"{name}_tls" for name, tls in self._tls.items() if tls.ended]
+        told = dict.fromkeys(ended, "the certificate has ended; new connections fail")
+        return told | ({"stopping": "gateways are turned away"} if self._draining else {})
 
     def _listeners(self) -> Listeners:
         return Listeners(
@@ -142,7 +190,7 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether checks are answered: the engine is ready, and their lines are written."""
-        return self.engine.ready and self.audit.working
+        return self.engine.ready and self.audit.working and not self._draining
 
     def rejected(self, upstream: str, stage: str, credential_id: str) -> bool:
         """A gateway tells of a 401; whether it concerns what is in use."""
@@ -197,10 +245,20 @@ class Service:
         self.metrics.configured(_known(config))  # first: what is new is heard of at once
         changes = self.engine.reload(config)
         self.sds.reloaded()
-        log.info("reloaded: %s", changes or "nothing has changed")
         self.at_restart = changes.at_restart
+        files = [told for tls in self._tls.values() if (told := tls.reread())]
+        told = ", ".join([*([str(changes)] if changes else []), *files])
+        log.info("reloaded: %s", told or "nothing has changed")
         for name in changes.at_restart:
             log.warning("%s: the change of %s takes effect at a restart", path, name)
+
+    def drain(self) -> None:
+        """Answer for ``listen.drain`` as before, while health checks turn gateways away."""
+        seconds = self.engine.config.listen.drain
+        if self._envoy and seconds:
+            log.info("draining for %g s: health checks turn gateways away", seconds)
+            self._envoy.drain()
+            time.sleep(seconds)
 
     def stop(self) -> bool:
         """Refuse new checks, let what is in flight end, revoke; whether all was revoked.

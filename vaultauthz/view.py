@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from vaultauthz.admin.view import LeaseRow, Readiness, Waiting
 from vaultauthz.engine import Engine
@@ -10,12 +10,25 @@ from vaultauthz.observe.metrics import Metrics
 
 
 class View:
-    """An ``AdminView`` over an engine and its metrics; ``recorded``: whether checks can be."""
+    """An ``AdminView`` over an engine and its metrics.
 
-    def __init__(self, engine: Engine, metrics: Metrics, recorded: Callable[[], bool]) -> None:
+    ``recorded``: whether checks can be. ``turned_away``: whether gateways are, since it is about
+    to stop. ``besides``: what else there is to say, by a key.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        metrics: Metrics,
+        recorded: Callable[[], bool],
+        turned_away: Callable[[], bool] = lambda: False,
+        besides: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
         self._engine = engine
         self._metrics = metrics
         self._recorded = recorded
+        self._turned_away = turned_away
+        self._besides = besides
 
     def ready(self) -> Readiness:
         """The engine's readiness, with every upstream that has no credential now."""
@@ -24,7 +37,9 @@ class View:
             for row in self._engine.keeper.waiting()
         )
         recorded = self._recorded()
-        return Readiness(self._engine.ready and recorded, waiting, recorded=recorded)
+        ready = self._engine.ready and recorded and not self._turned_away()
+        besides = tuple(self._besides().items())
+        return Readiness(ready, waiting, recorded=recorded, besides=besides)
 
     def leases(self) -> list[LeaseRow]:
         """Every login (its upstream is "") and every lease."""

@@ -19,7 +19,7 @@ from typing import Any
 
 import hvac
 import requests
-from hvac.exceptions import InvalidRequest
+from hvac.exceptions import InvalidPath, InvalidRequest
 
 from vaultauthz.demo.parts.openbao import CREATE_LOGIN, DROP_LOGIN
 from vaultauthz.demo.parts.postgres import DATABASE, SUPERUSER
@@ -69,6 +69,11 @@ def open_openbao() -> tuple[bool, str]:
             keys_file, json.dumps(client.sys.initialize(secret_shares=1, secret_threshold=1))
         )
         _say("OpenBao is initialized")
+    if not keys_file.exists():
+        sys.exit(
+            f"setup: OpenBao is initialized, but its keys are not in {keys_file}, and nobody can make them again; "
+            "begin anew: docker compose down --volumes"
+        )
     keys = json.loads(keys_file.read_text())
     if _health(address) == SEALED:
         client.sys.submit_unseal_key(keys["keys"][0])
@@ -77,7 +82,10 @@ def open_openbao() -> tuple[bool, str]:
 
 
 def lay_out_database(client: Any) -> None:
-    """The engine that makes logins which may read the table `reports`."""
+    """The engine that makes logins which may read the table `reports`.
+
+    Written each time: nobody can read back which password is there, and PostgreSQL's volume may be a new one.
+    """
     _enable_engine(client, "database", "database")
     address = os.environ["POSTGRES_ADDRESS"]
     client.secrets.database.configure(
@@ -103,8 +111,10 @@ def lay_out_key(client: Any) -> None:
     """The geocoder's key: in KV for vaultauthz, in a file for the geocoder."""
     _enable_engine(client, "secret", "kv", {"version": "2"})
     _wait("the key-value store answers", lambda: _kv_answers(client))
-    key = _made_once(_file("API_KEY_FILE"))
-    client.secrets.kv.v2.create_or_update_secret("geocoder", {"api_key": key}, mount_point="secret")
+    fields = {"api_key": _made_once(_file("API_KEY_FILE"))}
+    # KV keeps versions: to write what is there would make another, and in time push out the older ones.
+    if _in_kv(client, "geocoder") != fields:
+        client.secrets.kv.v2.create_or_update_secret("geocoder", fields, mount_point="secret")
     _say("the geocoder's key is in OpenBao")
 
 
@@ -141,6 +151,18 @@ def _kv_answers(client: Any) -> bool:
     except InvalidRequest:
         return False
     return True
+
+
+def _in_kv(client: Any, path: str) -> dict[str, Any] | None:
+    """The newest version, None if there is none or it is deleted."""
+    try:
+        found = client.secrets.kv.v2.read_secret_version(
+            path, mount_point="secret", raise_on_deleted_version=True
+        )
+    except InvalidPath:
+        return None
+    fields: dict[str, Any] = found["data"]["data"]
+    return fields
 
 
 def _health(address: str) -> int | None:

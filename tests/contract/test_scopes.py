@@ -868,7 +868,8 @@ def test_a_reload_that_changes_the_bounds_keeps_what_is_within_them(
     vault: FakeVault, tmp_path: Path
 ) -> None:
     """More room at once; with less, those go that were not used for longest."""
-    bed = Reloads(vault, tmp_path, "per: caller\n    max_callers: 3")
+    slow = replace(FAST, drain=300.0)  # so that nobody who was here makes room by slowness alone
+    bed = Reloads(vault, tmp_path, "per: caller\n    max_callers: 3", pace=slow)
     with bed.engine:
         users = {name: user_of(bed.ask(name)) for name in ("ann", "bob", "cid")}
         assert reason_of(bed.ask("dan")) == "overloaded"
@@ -876,8 +877,10 @@ def test_a_reload_that_changes_the_bounds_keeps_what_is_within_them(
         assert str(changes) == "rules changed"
         users["dan"] = user_of(bed.ask("dan"))
         assert {name: user_of(bed.ask(name)) for name in users} == users
+        bed.engine.keeper._pace = QUICK
         bed.reload("per: caller\n    max_callers: 2")
         assert wait_until(lambda: alive(vault) == {users["cid"], users["dan"]})
+        bed.engine.keeper._pace = slow
         assert {name: user_of(bed.ask(name)) for name in ("cid", "dan")} == {
             name: users[name] for name in ("cid", "dan")
         }

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import stat
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from tests.contract.sds_client import Line, channel, streaming
 from tests.contract.test_server import CHECK, TIMEOUT, Client, checked, client, trusting
 from vaultauthz.config.values import Listen, ServerTls
 from vaultauthz.envoy.inbox import Inbox
+from vaultauthz.envoy.place import ListenError
 from vaultauthz.envoy.rpc import (
     MESSAGE_LIMIT,
     NOT_FOUND,
@@ -28,6 +30,8 @@ from vaultauthz.envoy.rpc import (
     Stream,
     collected,
 )
+from vaultauthz.envoy.server import Server
+from vaultauthz.envoy.transport.private import private
 
 ECHO, COUNT, BAD = "/test.Streams/Echo", "/test.Streams/Count", "/test.Bad/Stream"
 
@@ -54,6 +58,18 @@ STREAMS = {ECHO: Stream(echo), COUNT: collected(count), BAD: Stream(echo)}
 def listen(request: pytest.FixtureRequest) -> Listen:
     """Each transport."""
     return Listen("127.0.0.1:0", transport=request.param)
+
+
+# Nobody, root included, makes a folder there.
+NOT_WRITABLE = "/proc/self"
+
+
+def echoed(server: Server, target: str = "") -> bytes:
+    """What comes back for an `a`."""
+    target = target or f"127.0.0.1:{server.port}"
+    with grpc.insecure_channel(target) as made, Line(made, ECHO) as line:
+        line.send(b"a")
+        return line.next()
 
 
 def test_both_ways_at_once(listen: Listen) -> None:
@@ -224,20 +240,27 @@ class TestNative:
 
     @pytest.fixture(autouse=True)
     def folders(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-        """Where temporary folders are made; short, as a socket's path has 107 bytes at most."""
+        """Where temporary folders are made."""
         with tempfile.TemporaryDirectory(prefix="va-", dir="/tmp") as short:
             monkeypatch.setattr(tempfile, "tempdir", short)
             yield Path(short)
 
-    def test_a_place_that_is_too_deep_for_a_socket_is_passed_over(
+    @pytest.mark.skipif(sys.platform != "linux", reason="by /proc/self/fd")
+    def test_a_place_that_is_too_deep_for_a_sockets_address(
         self, folders: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """As ``$TMPDIR`` may be: the server still starts."""
+        """As ``$TMPDIR`` may be: streams work there too, and what was left there is removed."""
         deep = folders / ("d" * 100)
         deep.mkdir()
         monkeypatch.setattr(tempfile, "tempdir", str(deep))
-        with streaming(self.LISTEN, STREAMS):
-            assert not list(deep.iterdir())
+        left = deep / ".vaultauthz-streams-dead"
+        left.mkdir()
+        os.utime(left, (1, 1))
+        with streaming(self.LISTEN, STREAMS) as server:
+            assert len(list(deep.iterdir())) == 1
+            assert not left.exists()
+            assert echoed(server) == b"a"
+        assert not list(deep.iterdir())
 
     def test_its_socket_is_private_and_removed(self, folders: Path) -> None:
         """Only we may reach it, past which there is nobody to ask who comes."""
@@ -252,18 +275,60 @@ class TestNative:
         """Old ones that nobody answers in; not a living server's, a new one's, or a stranger's."""
         names = ("streams-dead", "streams-empty", "streams-new", "streams-alive", "other")
         for name in names:
-            (folders / f"vaultauthz-{name}").mkdir()
+            (folders / f".vaultauthz-{name}").mkdir()
         with socket.socket(socket.AF_UNIX) as alive, socket.socket(socket.AF_UNIX) as dead:
-            alive.bind(str(folders / "vaultauthz-streams-alive" / "grpc.sock"))
+            alive.bind(str(folders / ".vaultauthz-streams-alive" / "s"))
             alive.listen()
-            dead.bind(str(folders / "vaultauthz-streams-dead" / "grpc.sock"))
+            dead.bind(str(folders / ".vaultauthz-streams-dead" / "s"))
             for name in names:
                 if name != "streams-new":
-                    os.utime(folders / f"vaultauthz-{name}", (1, 1))
+                    os.utime(folders / f".vaultauthz-{name}", (1, 1))
             with streaming(self.LISTEN, STREAMS):
                 left = {path.name for path in folders.iterdir()}
-        assert {f"vaultauthz-{n}" for n in ("streams-new", "streams-alive", "other")} <= left
-        assert not {f"vaultauthz-{n}" for n in ("streams-dead", "streams-empty")} & left
+        assert {f".vaultauthz-{n}" for n in ("streams-new", "streams-alive", "other")} <= left
+        assert not {f".vaultauthz-{n}" for n in ("streams-dead", "streams-empty")} & left
+
+    @pytest.mark.parametrize("deep", [0, 60], ids=["short", "deep"])
+    def test_beside_the_socket_that_is_listened_on(
+        self, folders: Path, monkeypatch: pytest.MonkeyPatch, deep: int
+    ) -> None:
+        """Its folder has to be writable, and need be the only one: a container's root is read-only."""
+        monkeypatch.setattr(tempfile, "tempdir", NOT_WRITABLE)
+        run = folders / ("r" * deep or "run")
+        run.mkdir()
+        with streaming(Listen(f"unix://{run}/grpc.sock", transport="native"), STREAMS) as server:
+            names = {path.name[:19] for path in run.iterdir()}
+            assert names == {"grpc.sock", ".vaultauthz-streams"}
+            assert echoed(server, f"unix:{run}/grpc.sock") == b"a"
+        assert not list(run.iterdir())
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="sockets without a file are Linux's")
+    def test_a_port_needs_no_folder(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """By TCP streams work where nothing is writable at all, and two servers do not meet."""
+        monkeypatch.setattr(tempfile, "tempdir", NOT_WRITABLE)
+        with streaming(self.LISTEN, STREAMS) as one, streaming(self.LISTEN, STREAMS) as two:
+            assert echoed(one) == echoed(two) == b"a"
+
+    def test_no_place_at_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is needed is said, and the address that is listened on is not blamed."""
+        monkeypatch.setattr(tempfile, "tempdir", NOT_WRITABLE)
+        with pytest.raises(ListenError) as told:
+            private(Path(NOT_WRITABLE))
+        text = str(told.value)
+        assert f"{NOT_WRITABLE}: " in text
+        assert "listen.grpc" not in text
+        for way in ("the socket's folder writable", "TMPDIR", "listen.transport: grpcio"):
+            assert way in text
+
+    def test_nor_one_for_temporary_files(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As Python says it where it finds no folder that it can write."""
+
+        def none() -> str:
+            raise FileNotFoundError("No usable temporary directory found")
+
+        monkeypatch.setattr(tempfile, "gettempdir", none)
+        with pytest.raises(ListenError, match="no folder can be written"):
+            private(Path(NOT_WRITABLE))
 
     def test_without_streams_there_is_none(self, folders: Path) -> None:
         """Who serves checks only pays for nothing else."""

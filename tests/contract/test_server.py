@@ -498,6 +498,17 @@ class TestTls:
                 with client(target, credentials) as made:
                     assert made.code(CHECK, checked(), 2) == grpc.StatusCode.UNAVAILABLE
 
+    def test_byte_order_marks(self, authority: Authority) -> None:
+        """One before a certificate or a key, which the library does not read past, is left out."""
+        pair, gateway = authority.issue("localhost"), authority.issue("gateway")
+        known = trusting(authority, gateway.key, gateway.cert)
+        for file in (pair.cert, pair.key, authority.ca):
+            file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+        tls = ServerTls(pair.cert, pair.key, client_ca=authority.ca)
+        listen = Listen("127.0.0.1:0", grpc_tls=tls)
+        with serving(listen) as (server, _), client(f"localhost:{server.port}", known) as made:
+            assert made.check(checked()) == 200
+
     def test_native_has_no_tls(self, authority: Authority) -> None:
         """Asking for both is an error before anything listens."""
         pair = authority.issue("localhost")

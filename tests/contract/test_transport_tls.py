@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from tests.contract.certificates import Authority, server_context
+from tests.contract.certificates import Authority, server_context, stricter
 from tests.contract.fake_vault import FakeVault
 from tests.patience import PATIENCE
 from vaultauthz.config.methods import AppRole
@@ -285,3 +285,58 @@ def test_a_unix_socket_is_an_address(tmp_path: Path) -> None:
         assert verdict_of(Vault(vault.address)) is Verdict.RETRY
         vault.start()
         assert fetch().lease_id
+
+
+@pytest.fixture(params=["as it is", "3.13"])
+def python(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Python whose contexts are made as from 3.13 on, whichever runs this."""
+    if request.param != "as it is":
+        monkeypatch.setattr(ssl, "create_default_context", stricter)
+
+
+@pytest.mark.usefixtures("python")
+def test_a_home_made_ca(tmp_path: Path) -> None:
+    """Without keyUsage and authorityKeyIdentifier it is taken, as by Vault's other clients."""
+    plain = Authority(tmp_path, "home-made", plain=True)
+    with FakeVault(tls=server_context(plain.issue("127.0.0.1"))) as vault:
+        vault.set_approle()
+        session(Vault(vault.address, tls=Tls(ca_cert=plain.ca))).login()
+        strict = Tls(ca_cert=plain.ca, x509_strict=True)
+        error = failure_of(Vault(vault.address, tls=strict))
+    assert error.failure.reason == "Vault's certificate is not accepted"
+    assert error.detail.lower() in (
+        "missing authority key identifier",
+        "ca cert does not include key usage extension",
+    )
+
+
+@pytest.mark.usefixtures("python")
+def test_what_rfc_5280_demands_is_enough(authority: Authority) -> None:
+    """x509_strict takes a certificate that has it all."""
+    with FakeVault(tls=server_context(authority.issue("127.0.0.1"))) as vault:
+        vault.set_approle()
+        session(Vault(vault.address, tls=Tls(ca_cert=authority.ca, x509_strict=True))).login()
+
+
+@pytest.mark.usefixtures("python")
+def test_a_stranger_is_refused_under_each_python(authority: Authority, tmp_path: Path) -> None:
+    """What is asked for besides strictness: an authority that we know, and the name."""
+    stranger = Authority(tmp_path, "stranger", plain=True)
+    with FakeVault(tls=server_context(stranger.issue("127.0.0.1"))) as vault:
+        vault.set_approle()
+        assert verdict_of(Vault(vault.address, tls=Tls(ca_cert=authority.ca))) is Verdict.REFUSED
+    with FakeVault(tls=server_context(authority.issue("vault.test"))) as vault:
+        vault.set_approle()
+        assert verdict_of(Vault(vault.address, tls=Tls(ca_cert=authority.ca))) is Verdict.REFUSED
+
+
+@pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"\xef\xbb\xbf# a CA\r\n"])
+def test_a_byte_order_mark_before_certificates(
+    authority: Authority, tmp_path: Path, before: bytes
+) -> None:
+    """They are read past it."""
+    ca = tmp_path / "marked.pem"
+    ca.write_bytes(before + authority.ca.read_bytes().replace(b"\n", b"\r\n"))
+    with FakeVault(tls=server_context(authority.issue("127.0.0.1"))) as vault:
+        vault.set_approle()
+        session(Vault(vault.address, tls=Tls(ca_cert=ca))).login()

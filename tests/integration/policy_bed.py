@@ -99,7 +99,7 @@ class Bed:
         token.write_text(self.bao.root_token)
         status, text, err = printed(self.config, "--stage", stage, "--token-file", str(token))
         assert (status, err) == (0, "")
-        self.shell(f"{binaries.bao()} policy write {policy_name(stage)} -", text)
+        self.shell(f"{binaries.vault().path} policy write {policy_name(stage)} -", text)
         self.bao.client().auth.approle.create_or_update_approle(
             stage,
             token_policies=[policy_name(stage)],
@@ -110,7 +110,12 @@ class Bed:
 
     def shell(self, command: str, given: str = "") -> None:
         """Run a command as an operator whose shell has OpenBao's variables set."""
-        env = {**os.environ, "BAO_ADDR": self.bao.address, "BAO_TOKEN": self.bao.root_token}
+        called = binaries.vault().variables
+        env = {
+            **os.environ,
+            f"{called}ADDR": self.bao.address,
+            f"{called}TOKEN": self.bao.root_token,
+        }
         subprocess.run(
             command, shell=True, input=given, text=True, env=env, capture_output=True, check=True
         )

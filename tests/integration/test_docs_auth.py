@@ -1,8 +1,13 @@
-"""docs/auth.md: its commands are run against a real OpenBao, and its configurations log in to it."""
+"""docs/auth.md: its commands are typed in its order, and its configurations log in.
+
+Against a real OpenBao, or HashiCorp's Vault where $VAULTAUTHZ_TEST_VAULT names one. Nothing is
+put in place that the page does not make, but what it says that its reader has.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator
@@ -26,7 +31,7 @@ from vaultauthz.core import events
 from vaultauthz.core.decision import Allowed
 from vaultauthz.core.events import Event
 from vaultauthz.core.request import Request
-from vaultauthz.demo.parts import wait_for
+from vaultauthz.demo.parts import binaries, wait_for
 from vaultauthz.embedding import OpenBroker
 
 pytestmark = pytest.mark.integration
@@ -34,6 +39,7 @@ pytestmark = pytest.mark.integration
 PAGE: Final = DOCS / "auth.md"
 BLOCKS: Final = list(blocks(PAGE))
 THE_WHOLE: Final = "The whole of it"
+FITS: Final = "See whether it fits"
 KEY: Final = "kv-0123456789"
 # Which sections are typed, in order, until somebody can log in as the last one says.
 WAYS: Final = {
@@ -46,22 +52,25 @@ WAYS: Final = {
     "token_file": ["approle", "token_file"],
 }
 # The methods that OpenBao lacks, and what each stage of their configurations must be read as.
-NOT_RUN: Final = {"ldap": [Ldap], "aws": [Aws], "gcp": [Gcp, Gcp, Gcp], "azure": [Azure, Azure]}
+LACKING: Final = {"ldap": [Ldap], "aws": [Aws], "gcp": [Gcp, Gcp, Gcp], "azure": [Azure, Azure]}
+# Blocks of commands that are neither Vault's nor ours, where nothing stands for the program.
+NOT_RUN: Final = ("gcloud",)
+KUBECTL: Final = """\
+case "$1 $2" in
+"create serviceaccount" | "create clusterrolebinding") echo created ;;
+"create token") cat KUBE/reviewer ;;
+"config view") base64 KUBE/ca ;;
+*) exit 1 ;;
+esac"""
 
 
 class Bench:
-    """A reader at work: OpenBao over TLS, a cluster, an issuer, and the files that the page begins with."""
+    """A reader at work: OpenBao over TLS and its CA, and whatever stands for what is not here."""
 
-    def __init__(self, vault: AuthBao, folder: Path) -> None:
+    def __init__(self, vault: AuthBao, folder: Path, spelling: str = "") -> None:
         self.vault = vault
         self.folder = folder
-        ca = folder / "ca.pem"
-        ca.write_bytes(vault._authority.ca.read_bytes())
-        environ = {
-            "VAULT_ADDR": vault.tls_address,
-            "VAULT_CACERT": str(ca),
-            "VAULT_TOKEN": vault.root_token,
-        }
+        (folder / "ca.pem").write_bytes(vault._authority.ca.read_bytes())
         # The one place where the page's names give way to what there is here.
         here = {
             "https://vault.internal:8200": vault.tls_address,
@@ -69,23 +78,42 @@ class Bench:
             "https://issuer.internal": "",  # … by `issuer`
             "/var/run/secrets/vault/token": str(folder / "token"),
             "/run/secrets/gateway.json": str(folder / "gateway.json"),
+            "/var/log/vault/audit.jsonl": str(folder / "audit-too.jsonl"),
             "10.1.2.0/24": "127.0.0.0/8",
             # It would go on for ever; this way it ends when the token is written.
             "bao agent -config=agent.hcl": "bao agent -config=agent.hcl -exit-after-auth",
+            "bao login\n": "bao login -\n",  # which reads the token from a terminal else
         }
-        self.reader = Reader(folder, environ, here)
+        self.reader = Reader(folder, {}, here, spelling)
+        self.reader.stands_for("pip", "")
 
-    def follow(self, section: str) -> None:
-        """Do what a section says: write its files, run its commands, keep its configuration."""
-        for block in BLOCKS:
-            if block.section != section:
-                continue
-            if block.language == "sh":
-                self.reader.run(block.text)
-            elif block.language == "hcl":
-                self.reader.write(block)
-            elif block.ours:
-                self.configure(block)
+    def follow(self, *sections: str) -> None:
+        """Do what they say: run their commands, write their files, keep their configuration."""
+        for section in sections:
+            for block in BLOCKS:
+                if block.section == section:
+                    self.do(block)
+
+    def do(self, block: Block) -> None:
+        """One block; commands that are not for what there is here are another test's."""
+        if block.language == "sh" or (block.language == "console" and self.can_run(block)):
+            self.reader.run(block.text, typed=self.vault.root_token)
+        elif block.language == "hcl":
+            self.reader.write(block)
+        elif block.ours:
+            self.configure(block)
+
+    def can_run(self, block: Block) -> bool:
+        """Whether there is what these commands are for."""
+        if re.search(r"^(vault|pip) ", block.text, re.MULTILINE):
+            return binaries.vault().hashicorps
+        return not block.text.startswith(NOT_RUN)
+
+    def log_in(self) -> None:
+        """A shell that is logged in, as the page begins."""
+        first = next(block for block in BLOCKS if block.language == "sh")
+        assert "login" in first.text
+        self.do(first)
 
     def configure(self, block: Block) -> Path:
         """Write vaultauthz.yaml: the whole of it, with the stages of this block."""
@@ -95,10 +123,6 @@ class Bench:
         path = self.folder / "vaultauthz.yaml"
         path.write_text(self.reader.adapted(yaml.safe_dump(document)))
         return path
-
-    def write_policy(self) -> None:
-        """The pipe from `vaultauthz policy` into `bao policy write`."""
-        self.reader.run(the("sh", "bao policy write vaultauthz-production").text)
 
     def open(self, heard: Callable[[Event], None] | None = None) -> OpenBroker:
         """A broker with what is configured now."""
@@ -111,19 +135,14 @@ class Bench:
         path.write_text(text)
 
     def cluster(self, api: KubeApi, authority: Authority) -> None:
-        """What the page's `kubectl` commands and the kubelet put in place."""
+        """What `kubectl` says, and what the kubelet puts in place."""
         self.reader.here["https://kube.internal:6443"] = api.address
-        self.private("reviewer.jwt", api.token(api.reviewer) + "\n")
-        (self.folder / "cluster-ca.pem").write_bytes(authority.ca.read_bytes())
+        kube = self.folder / "kube"
+        kube.mkdir()
+        (kube / "reviewer").write_text(api.token(api.reviewer) + "\n")
+        (kube / "ca").write_bytes(authority.ca.read_bytes())
+        self.reader.stands_for("kubectl", KUBECTL.replace("KUBE", str(kube)))
         self.private("token", api.token(Account("production", "gateway"), "vault"))
-
-    def certificate(self) -> None:
-        """A certificate of the reader's own CA."""
-        authority = Authority(self.folder, "client-ca")
-        pair = authority.issue("gateway.internal")
-        pair.cert.rename(self.folder / "gateway.crt")
-        pair.key.rename(self.folder / "gateway.key")
-        (self.folder / "gateway.key").chmod(0o600)
 
 
 def the(language: str, text: str) -> Block:
@@ -142,9 +161,8 @@ def sent(broker: OpenBroker) -> str:
 
 @pytest.fixture(scope="module")
 def vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuthBao]:
-    """One OpenBao for the page, with the secret that each way leads to."""
+    """One OpenBao for the page; all that is set up in it the page sets up."""
     with AuthBao(tmp_path_factory.mktemp("docs-auth")) as server:
-        server.put_kv("secret/geocoder", {"api_key": KEY})
         yield server
 
 
@@ -152,19 +170,26 @@ def vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuthBao]:
 def bench(vault: AuthBao, tmp_path: Path) -> Iterator[Bench]:
     """A new reader; what was set up in OpenBao is gone after it."""
     yield Bench(vault, tmp_path)
+    clean(vault)
+
+
+def clean(vault: AuthBao) -> None:
+    """As a server that was just initialized."""
     api = vault.client().sys
     for mount in set(api.list_auth_methods()["data"]) - {"token/"}:
         api.disable_auth_method(mount)
-    api.delete_policy("vaultauthz-production")
+    for mount in {"secret/", "pki/"} & set(api.list_mounted_secrets_engines()["data"]):
+        api.disable_secrets_engine(mount)
+    for name in ("vaultauthz-production", "gateway-deployer"):
+        api.delete_policy(name)
 
 
 @pytest.fixture
 def world(bench: Bench, tmp_path: Path) -> Iterator[Bench]:
-    """A reader with a cluster, an identity provider and a certificate."""
+    """A reader with a cluster and an identity provider."""
     authority = Authority(tmp_path, "cluster CA")
     with KubeApi(server_context(authority.issue("127.0.0.1"))) as api:
         bench.cluster(api, authority)
-        bench.certificate()
         with identity_provider() as (address, issuer):
             bench.reader.here["https://issuer.internal"] = address
             bench.private("gateway.jwt", issuer.token("gateway", "vault"))
@@ -197,38 +222,32 @@ def identity_provider() -> Iterator[tuple[str, Issuer]]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_each_way_logs_in_as_the_page_says(world: Bench, way: str) -> None:
-    """Vault's side typed, our side written, the policy piped: one secret, and no right beside it."""
-    for section in WAYS[way]:
-        world.follow(section)
-    world.write_policy()
+    """From the first block on, in order: one secret, and no right beside it."""
+    world.follow(THE_WHOLE, *WAYS[way])
     if way != "approle, response-wrapped":  # whose token would be used up by it
-        world.reader.run(the("sh", "vaultauthz doctor").text)
+        world.follow(FITS)
+    logs_in(world)
+
+
+def test_the_other_spelling_works_too(vault: AuthBao, tmp_path: Path) -> None:
+    """OpenBao takes HashiCorp's variables, as the page's table says."""
+    reader = Bench(vault, tmp_path, "VAULT_")
+    reader.follow(THE_WHOLE, "approle", FITS)
+    logs_in(reader)
+    clean(vault)
+
+
+def logs_in(bench: Bench) -> None:
+    """With what is configured: the right secret, by a token that has the page's policy only."""
     heard: list[Event] = []
-    with world.open(heard.append) as broker:
+    with bench.open(heard.append) as broker:
         assert broker.warnings == ()
-        assert broker.wait_ready(10), [(event.name, event.reason) for event in heard]
+        assert broker.wait_ready(PATIENCE), [(event.name, event.reason) for event in heard]
         assert sent(broker) == KEY
         (login,) = [event for event in heard if event.name == events.LOGIN]
-        token = world.vault.client().auth.token.lookup_accessor(login.lease_id)["data"]
+        token = bench.vault.client().auth.token.lookup_accessor(login.lease_id)["data"]
         assert token["policies"] == ["vaultauthz-production"]
         assert 0 < token["ttl"] <= 3600
-
-
-def test_who_deploys_can_issue_wrapped_secret_ids_only(bench: Bench) -> None:
-    """With the page's policy for it: one in clear is denied, one that is wrapped is not."""
-    for section in WAYS["approle, response-wrapped"]:
-        bench.follow(section)
-    made = bench.vault.client().auth.token.create(policies=["gateway-deployer"])
-    token = made["auth"]["client_token"]
-    (wrapping,) = [line for line in the("sh", "-wrap-ttl").text.splitlines() if "-wrap" in line]
-    bench.reader.run("rm secret_id")
-    assert bench.reader.shell(wrapping, VAULT_TOKEN=token).returncode == 0
-    assert len((bench.folder / "secret_id").read_text()) > 20
-    for other in (wrapping.replace("-wrap-ttl=5m ", ""), wrapping.replace("5m", "6m")):
-        assert other != wrapping
-        denied = bench.reader.shell(other, VAULT_TOKEN=token)
-        assert denied.returncode
-        assert "permission denied" in denied.stderr
 
 
 LOG_IN: Final = "bao write auth/approle/login role_id=@role_id secret_id="
@@ -236,6 +255,7 @@ LOG_IN: Final = "bao write auth/approle/login role_id=@role_id secret_id="
 
 def test_a_locked_role_is_shown_and_let_in_again(bench: Bench) -> None:
     """After five wrong tries the right secret_id is refused; the page's command mends it."""
+    bench.log_in()
     bench.follow("approle")
     right = f"{LOG_IN}@secret_id"
     bench.reader.run(right)
@@ -249,15 +269,14 @@ def test_a_locked_role_is_shown_and_let_in_again(bench: Bench) -> None:
 
 def test_what_leaked_is_ended_and_a_new_secret_id_goes_on(bench: Bench) -> None:
     """No secret_id of before logs in, no token of before lives; the gateway logs in by a new one."""
-    bench.follow("approle")
-    bench.write_policy()
+    bench.follow(THE_WHOLE, "approle")
     heard: list[Event] = []
 
     def logins() -> list[str]:
         return [event.lease_id for event in heard if event.name == events.LOGIN]
 
     with bench.open(heard.append) as broker:
-        assert broker.wait_ready(10)
+        assert broker.wait_ready(PATIENCE)
         bench.reader.run(the("sh", "secret-id-accessor/destroy").text)
         assert "invalid" in bench.reader.shell(f"{LOG_IN}@secret_id").stderr
         look = f"bao token lookup -accessor {logins()[0]}"
@@ -270,11 +289,20 @@ def test_what_leaked_is_ended_and_a_new_secret_id_goes_on(bench: Bench) -> None:
         assert sent(broker) == KEY
 
 
-@pytest.mark.parametrize("method", NOT_RUN)
-def test_what_openbao_lacks_is_read_and_not_run(bench: Bench, method: str) -> None:
-    """Our side is a valid configuration; Vault's is marked as not run, which OpenBao bears out."""
-    bench.private("password", "x")
-    bench.private("gateway.json", "{}")
+@pytest.mark.parametrize("method", LACKING)
+def test_what_openbao_lacks(bench: Bench, method: str) -> None:
+    """Our side is a valid configuration; HashiCorp's Vault takes its side, and OpenBao has none."""
+    bench.log_in()
+    pair = Authority(bench.folder, "a cloud's CA").issue("ldap.internal")
+    for name, text in {  # what the section says that its reader has
+        "password": "x",
+        "bindpass": "x",
+        "client-secret": "x",
+        "gateway.json": "{}",
+        "ldap-ca.pem": pair.cert.read_text(),
+        "vault.json": service_account(pair.key.read_text()),
+    }.items():
+        bench.private(name, text)
     found = []
     for block in BLOCKS:
         if block.section == method and block.ours:
@@ -282,19 +310,74 @@ def test_what_openbao_lacks_is_read_and_not_run(bench: Bench, method: str) -> No
             config = parse(text, "docs/auth.md", bench.folder, {})
             assert config.warnings == ()
             found += [type(stage.auth) for stage in config.stages.values()]
-    assert found == NOT_RUN[method]
+    assert found == LACKING[method]
     languages = {block.language for block in BLOCKS if block.section == method and not block.ours}
     assert languages == {"console"}
     enabling = the("console", f"vault auth enable {method}\n")
     assert enabling.section == method
-    refused = bench.reader.shell(f"bao auth enable {method}")
-    assert f"plugin not found in the catalog: {method}" in refused.stderr
+    if binaries.vault().hashicorps:
+        bench.follow(method)
+    else:
+        refused = bench.reader.shell(f"bao auth enable {method}")
+        assert f"plugin not found in the catalog: {method}" in refused.stderr
+
+
+def service_account(key: str) -> str:
+    """A key file of Google's, of an account that is none."""
+    return json.dumps(
+        {
+            "type": "service_account",
+            "project_id": "my-project",
+            "private_key_id": "1",
+            "private_key": key,
+            "client_email": "vault@my-project.iam.gserviceaccount.com",
+            "client_id": "1",
+            "token_uri": "https://oauth2.googleapis.com/token",
+        }
+    )
+
+
+def test_the_audit_log_in_both_spellings(bench: Bench) -> None:
+    """OpenBao takes the stanza and no command; Vault the command; both show our header then."""
+    bench.log_in()
+    command = the("console", "audit enable").text
+    if binaries.vault().hashicorps:
+        bench.vault.client().sys.disable_audit_device("file")  # ours, for which the page's is
+    bench.follow("Two spellings")
+    shown = bench.vault.client().read("sys/config/auditing/request-headers/X-Correlation-Id")
+    assert shown["data"] == {"X-Correlation-Id": {"hmac": False}}
+    if binaries.vault().hashicorps:
+        assert (bench.folder / "audit-too.jsonl").exists()
+        bench.vault.client().sys.disable_audit_device("file")
+        bench.vault.client().sys.enable_audit_device(
+            "file", options={"file_path": str(bench.vault.audit_path)}
+        )
+        return
+    refused = bench.reader.shell(command.replace("vault audit", "bao audit"))
+    assert "audit" in refused.stderr
+    assert refused.returncode
+    # The server has been started with the stanza, but for the path.
+    stanza = (bench.folder / "audit.hcl").read_text().partition("\n")[2]
+    mine = stanza.replace("/var/log/openbao/audit.jsonl", str(bench.vault.audit_path))
+    assert mine in (bench.vault.audit_path.parent / "config.hcl").read_text()
+    assert bench.vault.audit_entries()
+
+
+@pytest.mark.openbao("Vault has namespaces in its Enterprise edition only")
+def test_a_policy_in_a_namespace(bench: Bench) -> None:
+    """The commands as they stand write it there."""
+    bench.follow(THE_WHOLE, "Several stages")
+    listed = bench.reader.run("bao policy list -namespace=platform/production")
+    assert "vaultauthz-production" in listed.split()
+    for name in ("-namespace=platform production", "platform"):
+        bench.reader.run(f"bao namespace delete {name}")
 
 
 def test_no_block_is_left_out() -> None:
     """Every command of the page is run or marked as not run, and is written as a shell takes it."""
     run = {block.section for block in BLOCKS if block.language == "sh"}
-    assert run == {*WAYS, THE_WHOLE, "Lockout", "When a disk has leaked"}
+    elsewhere = {"Two spellings", "Several stages", "Lockout", "When a disk has leaked"}
+    assert run == {*WAYS, THE_WHOLE, FITS, *elsewhere}
     assert {block.language for block in BLOCKS} == {"sh", "console", "yaml", "hcl"}
     for block in BLOCKS:
         if block.language == "console":

@@ -15,6 +15,7 @@ from typing import Any
 import hvac
 import pytest
 
+from tests.integration.spelling import spelled
 from tests.patience import PATIENCE
 from vaultauthz.config import Config, parse
 from vaultauthz.demo.parts import OpenBao, Postgres, wait_for
@@ -211,7 +212,7 @@ def test_a_wrong_secret_id(bed: Bed) -> None:
     assert bed.run(stage="production", fetch=False)[0] == 0  # which ends the counting of tries
     (finding,) = told["findings"]
     assert (status, finding["stages"]) == (1, ["production"])
-    assert "bao write -f auth/approle/role/ROLE/secret-id" in finding["lines"]
+    assert spelled("bao write -f auth/approle/role/ROLE/secret-id") in finding["lines"]
     assert [stage["login"] for stage in told["stages"]] == ["failed", "done"]
 
 
@@ -221,7 +222,7 @@ def test_a_wrong_role(bed: Bed) -> None:
     assert role_id
     (finding,) = bed.findings((role_id[1], "nobody"), stage="staging")
     assert "role_id is unknown" in finding["why"]
-    assert "bao read auth/approle/role/ROLE/role-id" in finding["lines"]
+    assert spelled("bao read auth/approle/role/ROLE/role-id") in finding["lines"]
 
 
 def test_a_wrong_mount_of_the_login(bed: Bed) -> None:
@@ -229,7 +230,7 @@ def test_a_wrong_mount_of_the_login(bed: Bed) -> None:
     edit = ("secret_id_file: staging", "secret_id_file: staging, mount: elsewhere")
     (finding,) = bed.findings(edit, stage="staging")
     assert "auth/elsewhere failed" in finding["what"]
-    assert "bao auth list" in finding["lines"]
+    assert spelled("bao auth list") in finding["lines"]
 
 
 def test_a_database_role_that_is_not_there(bed: Bed) -> None:
@@ -247,7 +248,7 @@ def test_a_database_role_that_is_not_there(bed: Bed) -> None:
     finally:
         bed.write_policy("production", lines)
     assert "unknown role: payroll-production" in finding["what"]
-    assert finding["lines"] == ["bao list database/roles"]
+    assert finding["lines"] == [spelled("bao list database/roles")]
 
 
 def test_a_field_that_is_missing(bed: Bed) -> None:
@@ -334,7 +335,7 @@ def test_a_role_with_a_wrong_setting(
         found = bed.findings(stage="staging")
     by_what = {finding["what"]: finding for finding in found}
     assert what in by_what, found
-    assert line in by_what[what]["lines"]
+    assert spelled(line) in by_what[what]["lines"]
     assert wait_for(lambda: not bed.leases(), PATIENCE)
 
 
@@ -390,7 +391,7 @@ def test_vault_that_is_sealed_and_then_away(bed: Bed, tmp_path: Path) -> None:
         own.stop()
         status, told = bed.run(edit)
     assert sealed["what"] == f"{own.address} is sealed"
-    assert sealed["lines"] == [f"bao operator unseal -address={own.address}"]
+    assert sealed["lines"] == [spelled(f"bao operator unseal -address={own.address}")]
     (away,) = told["findings"]
     assert (status, away["stages"]) == (1, ["production", "staging"])
     assert "connection refused" in away["what"]
@@ -411,7 +412,7 @@ def test_the_example_in_the_documentation_is_what_is_printed(bed: Bed) -> None:
     finally:
         bed.write_policy("staging", lines)
     shown = out.getvalue().replace(bed.bao.address, "http://127.0.0.1:8200")
-    assert _words(shown) == _words(example[1])
+    assert _words(shown) == _words(spelled(example[1]))
 
 
 def _words(text: str) -> list[str]:

@@ -46,6 +46,7 @@ RULES = {
     "somebody": '[{principal: "*"}]',
     "pay": "[{claims: {scope: pay}}]",
     "level": "[{claims: {realm.level: 3, beta: true}}]",
+    "pod": "[{claims: {kubernetes.io.namespace: payments}}]",
     "reader": "[{methods: [GET], path_prefix: /v1}, {path_prefix: /open/}]",
     "either": '[{principal: "spiffe://corp/*", claims: {scope: pay}}, {methods: [PUT]}]',
     "kong": "[{consumer: '*'}, {group: staff}]",
@@ -143,6 +144,9 @@ TOKENS: tuple[dict[str, Any], ...] = (
     {"uid": 2**53 + 1, "scope": "pay"},
     {"uid": -5, "scope": "pay"},
     {"uid": "-5", "scope": "pay"},
+    {"kubernetes.io": {"namespace": "payments", "serviceaccount": {"name": "web"}}},
+    {"kubernetes.io": {"namespace": "other"}},
+    {"kubernetes.io": {"namespace": "payments"}, "kubernetes": {"io": {"namespace": "other"}}},
     {"app": {"x": {"role": "z"}}},
     {"app.x": {"role": ["z"]}},
     {"app": {"x.role": "z"}, "app.x.role": "yes"},
@@ -234,7 +238,7 @@ class TestTheSameAnswers:
                     Request("envoy", method, f"{rule}.test", "/v1", principal=principal)
                 ), (name, method)
 
-    @pytest.mark.parametrize("rule", ["pay", "level", "either", "guarded", "numbered"])
+    @pytest.mark.parametrize("rule", ["pay", "level", "pod", "either", "guarded", "numbered"])
     def test_tokens(
         self,
         gateways: dict[str, PrintedBed],

@@ -239,7 +239,7 @@ def test_the_printed_command_changes_a_roles_policies_only(bed: Bed, method: str
     before = client.read(place)["data"]
     config = replace(bed.loaded, stages={"alpha": Stage("alpha", auth)})
     (command,) = [line for line in attach.header(config, "alpha") if place in line]
-    bed.shell(command.replace("bao ", f"{binaries.bao()} ", 1))
+    bed.shell(command.replace("bao ", f"{binaries.vault().path} ", 1))
     changed = {"token_policies": ["vaultauthz-alpha"], "token_no_default_policy": True}
     assert client.read(place)["data"] == before | changed
 

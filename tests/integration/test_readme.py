@@ -41,7 +41,7 @@ def test_the_smallest_configuration_works_with_the_policy_that_is_printed_for_it
     text = _block("yaml", "stages:")
     for ours, here in {
         "https://vault.internal:8200": bao.address,
-        "role_id: gateway": f"role_id: {role_id}",
+        "role_id: 3f1d9c52-7b0e-4f4a-9c1e-5a2b8d60e7f4": f"role_id: {role_id}",
         "/run/secrets/secret_id": str(secret_id),
     }.items():
         assert ours in text

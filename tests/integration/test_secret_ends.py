@@ -18,7 +18,7 @@ import pytest
 from vaultauthz.config import parse
 from vaultauthz.core.decision import Allowed
 from vaultauthz.core.request import Request
-from vaultauthz.demo.parts import OpenBao, wait_for
+from vaultauthz.demo.parts import OpenBao, binaries, wait_for
 from vaultauthz.engine import Engine
 
 pytestmark = pytest.mark.integration
@@ -26,6 +26,7 @@ pytestmark = pytest.mark.integration
 _POLICY = """
 path "identity/oidc/token/gateway" { capabilities = ["read"] }
 path "ends-totp/code/partner"      { capabilities = ["read"] }
+path "ends-totp/keys/partner"      { capabilities = ["read"] }
 path "ends/*"                      { capabilities = ["read"] }
 """
 
@@ -95,12 +96,14 @@ def _code(secret: str, step: int) -> str:
 
 
 def test_a_totp_code_is_that_of_its_time_step(bao: OpenBao, login: str) -> None:
-    """Three steps in a row; OpenBao says with each code when it ends."""
+    """Three steps in a row; OpenBao says with each code when it ends, Vault at the key."""
     bao.enable_engine("ends-totp", "totp")
     made = bao.client().write(
         "ends-totp/keys/partner", generate=True, issuer="us", account_name="partner", period="4s"
     )
     (secret,) = parse_qs(urlsplit(made["data"]["url"]).query)["secret"]
+    # Vault does not say which step a code is of: in a step's first second it may be the last one's.
+    late = 1 if binaries.vault().hashicorps else 0
     seen: set[str] = set()
     with _engine(login, "{path: ends-totp/code/partner}", "{code}") as engine:
 
@@ -108,7 +111,7 @@ def test_a_totp_code_is_that_of_its_time_step(bao: OpenBao, login: str) -> None:
             before = time.time() // 4
             code, after = _sent(engine), time.time() // 4
             if code:
-                assert code in {_code(secret, int(step)) for step in (before, after)}
+                assert code in {_code(secret, int(step)) for step in (before - late, before, after)}
                 seen.add(code)
             return len(seen) == 3
 

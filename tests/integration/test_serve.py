@@ -199,6 +199,25 @@ class TestEnd:
             assert not server.admin_socket.exists()
             assert server.audit()[-1]["event"] == "token.revoked"
 
+    @pytest.mark.parametrize("transport", ["native", "grpcio"])
+    def test_it_drains_first(self, transport: str, login: Login, tmp_path: Path) -> None:
+        """For `drain` health checks and /readyz turn gateways away, and whoever asks is answered."""
+        listen = f"grpc: unix://{tmp_path}/grpc.sock\n  transport: {transport}\n  drain: 10m"
+        with Served(tmp_path, login, UPSTREAMS, listen) as server:
+            server.wait_ready()
+            with asking(server.socket) as gateway:
+                speaks(server.socket)
+                server.ask(signal.SIGTERM)
+                server.wait(lambda: not gateway.serving(), "it does not turn gateways away")
+                reply = server.admin("/readyz")
+                assert (reply.status, reply.body["stopping"]) == (503, "gateways are turned away")
+                assert gateway.check("geo").headers["x-api-key"] == KEY
+            with asking(server.socket) as late:
+                assert late.check("geo").status == 200
+            assert "token.revoked" not in [line["event"] for line in server.audit()]
+            server.ask(signal.SIGTERM)
+            assert server.ended() == -signal.SIGTERM
+
     def test_a_vault_that_hangs_does_not_hold_it_up(self, own_bao: OpenBao, tmp_path: Path) -> None:
         """With a Vault that does not answer it still ends, in time and with status 1."""
         with Served(tmp_path, login_at(own_bao), UPSTREAMS) as server:

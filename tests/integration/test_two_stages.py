@@ -27,7 +27,16 @@ from vaultauthz.demo.parts import OpenBao, Postgres, wait_for
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="module", params=LAYOUTS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        "stage-in-paths",
+        pytest.param(
+            "stage-in-namespaces",
+            marks=pytest.mark.openbao("Vault has namespaces in its Enterprise edition only"),
+        ),
+    ],
+)
 def house(
     request: pytest.FixtureRequest, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[House]:

@@ -9,6 +9,7 @@ import requests
 
 from tests.patience import PATIENCE
 from vaultauthz.demo.parts import OpenBao, binaries
+from vaultauthz.demo.parts.bao_server import MLOCK
 from vaultauthz.demo.parts.process import Process, free_port, wait_for
 
 CONFIG = """\
@@ -43,11 +44,13 @@ class Follower:
         self._first = first
         (folder / "data").mkdir(parents=True)
         config = folder / "config.hcl"
+        binary = binaries.vault()
+        text = CONFIG + (MLOCK if binary.hashicorps else "")
         config.write_text(
-            CONFIG.format(port=port, cluster_port=free_port(), folder=folder, leader=first.address)
+            text.format(port=port, cluster_port=free_port(), folder=folder, leader=first.address)
         )
         env = {k: v for k, v in os.environ.items() if not k.startswith(("VAULT_", "BAO_"))}
-        argv: list[str | Path] = [binaries.bao(), "server", "-config", config]
+        argv: list[str | Path] = [binary.path, "server", "-config", config]
         self._process = Process(argv, folder / "bao.log", env=env)
 
     def start(self) -> None:
@@ -65,6 +68,11 @@ class Follower:
 
     def seal(self) -> None:
         """Seal this node alone."""
+        if binaries.vault().hashicorps:  # which seals no standby, and says: restart instead
+            self._process.kill()
+            self._process.start()
+            self._process.wait_until(lambda: self.health() == SEALED)
+            return
         token = {"X-Vault-Token": self._first.root_token}
         requests.put(
             f"{self.address}/v1/sys/seal", headers=token, timeout=PATIENCE

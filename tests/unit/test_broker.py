@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from math import inf
 
 import pytest
@@ -143,6 +144,33 @@ class TestWhichUpstream:
         made = broker(held_by("pay"), held_by("geo"), routes=routes)
         assert credential_of(made.check(sent_to("PAY.test:8443", "/x?to=/geo"))) == "pay-prod"
         assert credential_of(made.check(sent_to("pay.test", "/geo?q=1"))) == "geo-prod"
+
+    @pytest.mark.parametrize(("method", "path"), [("CONNECT", ""), ("OPTIONS", "*")])
+    def test_what_has_no_path(self, method: str, path: str) -> None:
+        """It is for a route by host alone, also where other routes go by a path."""
+        routes = [PAY_ROUTE, Route("geo", "prod", host="geo.test", path_prefix="/geo")]
+        made = broker(held_by("pay"), held_by("geo"), routes=routes)
+        request = replace(sent_to("pay.test:443", path), method=method)
+        assert credential_of(made.check(request)) == "pay-prod"
+        request = replace(sent_to("geo.test:443", path), method=method)
+        assert made.check(request) == Denied(Reason.NO_UPSTREAM)
+
+    @pytest.mark.parametrize("rule", ["callers", "deny"])
+    def test_a_tunnel_past_a_rule_about_paths(self, rule: str) -> None:
+        """What goes through it has paths that the rule never sees."""
+        rules = (Rule(path_prefix="/admin"),)
+        callers = Callers(rules) if rule == "callers" else Callers(None, rules)
+        made = broker(held_by("pay", callers=callers), routes=[PAY_ROUTE])
+        request = replace(sent_to("pay.test:443", ""), method="CONNECT")
+        assert made.check(request) == Denied(Reason.BAD_REQUEST)
+        request.upstream = "pay"
+        assert made.check(request) == Denied(Reason.BAD_REQUEST)
+
+    def test_no_path_is_one_of_connect_only(self) -> None:
+        """Of another method nobody knows what it asks for, where a path decides."""
+        routes = [PAY_ROUTE, Route("geo", "prod", host="geo.test", path_prefix="/geo")]
+        made = broker(held_by("pay"), held_by("geo"), routes=routes)
+        assert made.check(sent_to("pay.test", "")) == Denied(Reason.BAD_REQUEST)
 
     @pytest.mark.parametrize("passes", [False, True])
     def test_an_unknown_name_is_denied(self, passes: bool) -> None:

@@ -16,7 +16,8 @@ LOCK = ROOT / "requirements"
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 GROUPS = ("runtime", "compose", "demo", "test", "check")  # each on top of the one before
-FILES = (*GROUPS, "build", "uv")
+BESIDE = ("aws", "gcp")  # on top of the first, by themselves: for the image
+FILES = (*GROUPS, *BESIDE, "build", "uv")
 PIN = re.compile(
     r"^(\S+==\S+(?: ; .*?)?) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE
 )
@@ -30,7 +31,8 @@ def pins(name: str) -> list[Requirement]:
 def locked(group: str) -> dict[str, list[Requirement]]:
     """What an installation of the group gets, by canonical name."""
     found: dict[str, list[Requirement]] = {}
-    for name in GROUPS[: GROUPS.index(group) + 1] if group in GROUPS else [group]:
+    below = GROUPS[: GROUPS.index(group)] if group in GROUPS else GROUPS[: group in BESIDE]
+    for name in (*below, group):
         for pin in pins(name):
             found.setdefault(canonicalize_name(pin.name), []).append(pin)
     return found
@@ -47,7 +49,7 @@ def wanted(group: str) -> list[Requirement]:
     return ranges
 
 
-@pytest.mark.parametrize("group", [*GROUPS, "build"])
+@pytest.mark.parametrize("group", [*GROUPS, *BESIDE, "build"])
 def test_every_range_is_met(group: str) -> None:
     """A range that was changed without `make lock` is found here."""
     have = locked(group)
@@ -64,6 +66,7 @@ def test_it_holds_pins_with_hashes_only(name: str) -> None:
     """No address of a registry or of a file, nothing without a hash, no option of pip's but the one."""
     rest = PIN.sub("", (LOCK / f"{name}.txt").read_text())
     before = f"-r {GROUPS[GROUPS.index(name) - 1]}.txt" if name in GROUPS[1:] else None
+    before = f"-r {GROUPS[0]}.txt" if name in BESIDE else before
     left = [line for line in rest.splitlines() if not line.lstrip().startswith("#")]
     assert left == ([before] if before else [])
     assert "/" not in "".join(rest.splitlines()[1:])
@@ -78,6 +81,14 @@ def test_one_version_for_all() -> None:
                 str(pin.specifier)
             )
     assert all(len(found) == 1 for found in versions.values())
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_the_image_may_have_besides_is_what_is_tested(name: str) -> None:
+    """The same pins as the tests', and nothing twice."""
+    tested = {str(pin) for pins_ in locked("test").values() for pin in pins_}
+    assert {str(pin) for pin in pins(name)} <= tested
+    assert not {pin.name for pin in pins(name)} & {pin.name for pin in pins("runtime")}
 
 
 def test_the_image_gets_what_runs_there() -> None:

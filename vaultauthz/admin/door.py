@@ -9,7 +9,9 @@ from typing import Any, Final, Self
 
 from vaultauthz.admin.place import AdminError, Place
 from vaultauthz.config.values import Listen, ServerTls
+from vaultauthz.core.file_text import BOM, NoTextError, check_form
 from vaultauthz.core.secret import Secret
+from vaultauthz.core.verification import as_others_do
 
 _HTTPS: Final = "https://"
 _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  where such a server answers
@@ -45,7 +47,7 @@ class Door:
         if token_file and not (address.startswith(_HTTPS) or place.path or place.loopback):
             raise ClientError(f"--admin: the token would go in clear; use {_HTTPS}{place}")
         if address.startswith(_HTTPS):
-            tls = ssl.create_default_context()
+            tls = as_others_do(ssl.create_default_context())
             if cert:
                 _show(tls, cert, cert)
         return cls(place, tls, token=_token(token_file))
@@ -90,9 +92,13 @@ def _token(file: Path | None) -> Secret | None:
     if file is None:
         return None
     try:
-        token = file.read_text("latin-1").strip()
+        data = file.read_bytes()
+        check_form(data)
     except OSError as exc:
         raise ClientError(f"{file}: the admin token cannot be read: {why(exc)}") from None
+    except NoTextError as exc:
+        raise ClientError(f"{file}: {exc}") from None
+    token = data.removeprefix(BOM).decode("latin-1").strip()
     if not token or not token.isprintable():
         raise ClientError(f"{file}: holds no token")
     return Secret(token)
@@ -101,7 +107,7 @@ def _token(file: Path | None) -> Secret | None:
 def _pinned(files: ServerTls) -> dict[str, Any]:
     """The certificate is known from its file: no authority and no name need to be asked."""
     try:
-        only = ssl.PEM_cert_to_DER_cert(_first_certificate(files.cert.read_text("ascii")))
+        only = ssl.PEM_cert_to_DER_cert(_first_certificate(files.cert.read_text("latin-1")))
     except (OSError, ValueError) as exc:
         raise ClientError(f"{files.cert}: is no certificate: {why(exc)}") from None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

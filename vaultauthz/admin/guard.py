@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from vaultauthz.admin.place import AdminError, Place
+from vaultauthz.core.file_text import BOM
 from vaultauthz.core.routing import bare_host
 
 MARK: Final = "X-Vaultauthz"
@@ -63,7 +64,7 @@ class TokenFile:
             _log.warning("%s: %s; the admin server lets nobody in", self._path, exc.strerror)
 
     def _read(self) -> tuple[_Stamp, bytes]:
-        return stamp(self._path), self._path.read_bytes().strip()
+        return stamp(self._path), self._path.read_bytes().removeprefix(BOM).strip()
 
 
 class Guard:

@@ -114,6 +114,7 @@ class Routes:
         shown: dict[str, object] = {"ready": readiness.ready}
         if not readiness.recorded:
             shown["audit"] = "cannot be written"
+        shown |= readiness.besides
         # Probes carry no token; then the names of upstreams stay inside.
         if readiness.waiting and self._guard.admits(call.authorization):
             shown["waiting"] = [asdict(waiting) for waiting in readiness.waiting]

@@ -18,12 +18,14 @@ from vaultauthz.admin.seats import Seats
 from vaultauthz.admin.tls import Terminator
 from vaultauthz.admin.view import AdminView
 from vaultauthz.config.values import Listen
+from vaultauthz.server_tls import FollowedTls
 
 CONNECTIONS: Final = 128  # at once; each has a thread
 _ENDING: Final = 32  # threads besides, of connections that were hung up on and are not over yet
 QUIET: Final = 5.0  # seconds without a byte
 WHOLE: Final = 10.0  # seconds for one request, from waiting for it to its answer
 _POLL: Final = 0.1
+_ROOM: Final = 2.0  # seconds that a newcomer waits for one of those threads to end
 
 _log = logging.getLogger(__name__)
 _BUSY: Final = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -45,6 +47,7 @@ class Admin:
         self._server: Server | None = None
         self._thread: Thread | None = None
         self._socket_file: tuple[int, int] = (0, 0)
+        self.tls: FollowedTls | None = None  # once started, where it has TLS
         self._place = Place()
 
     @property
@@ -72,11 +75,16 @@ class Admin:
             target=self._server.serve_forever, args=(_POLL,), name="admin", daemon=True
         )
         self._thread.start()
+        if tls:
+            self.tls = tls.files
+            self.tls.start()
 
     def stop(self) -> None:
         """Hang up on everybody and remove the socket file; takes less than a second."""
         if self._server is None or self._thread is None:
             return
+        if self.tls:
+            self.tls.stop()
         if self._place.path:
             remove(self._place.path, self._socket_file)
         self._server.shutdown()
@@ -128,7 +136,8 @@ class Server(ThreadingMixIn, TCPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Give the connection a seat and a thread, whoever must go for it."""
         address = client_address[0] if self.socket.family != socket.AF_UNIX else ""
-        if self._spare.acquire(blocking=False):
+        # Who was hung up on ends at once, but on a starved machine its thread has to get a turn.
+        if self._spare.acquire(timeout=_ROOM):
             if self._seats.take(request, address, time.monotonic(), self._whole):
                 try:
                     super().process_request(request, client_address)

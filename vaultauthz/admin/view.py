@@ -19,12 +19,14 @@ class Waiting:
 class Readiness:
     """``waiting`` names what is missing, optional upstreams too; ``ready`` leaves those out.
 
-    While requests cannot be ``recorded`` they are refused, and nothing is ready.
+    While requests cannot be ``recorded`` they are refused, and nothing is ready. ``besides`` is
+    what else there is to say, which need not stand in the way: phrases of ours by a key.
     """
 
     ready: bool
     waiting: tuple[Waiting, ...] = ()
     recorded: bool = True
+    besides: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
-_AGO: Final = re.compile(r"(\d{1,6})([smhd])\Z")
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+from vaultauthz.core.duration import length_of
 
 
 class WantedError(ValueError):
@@ -70,12 +68,13 @@ def moment(text: str, now: datetime) -> datetime:
         WantedError: it is none of these.
     """
     try:
-        if found := _AGO.match(text):
-            return now - timedelta(**{_UNITS[found[2]]: int(found[1])})
+        ago = length_of(text)
+        if ago is not None:
+            return now - timedelta(seconds=ago)
         return _aware(datetime.fromisoformat(text))
     except (ValueError, OverflowError):
         raise WantedError(
-            f"{text!r} is no time: write 24h (ago; s, m, h or d), 2026-11-22 or 2026-11-22T08:30:00Z"
+            f"{text!r} is no time: write 24h or 7d (ago), 2026-11-22 or 2026-11-22T08:30:00Z"
         ) from None
 
 

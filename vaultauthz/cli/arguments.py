@@ -44,9 +44,9 @@ def takes_log_level(parser: Parser) -> None:
     )
 
 
-def load_config(options: Options) -> Config:
-    """The configuration, its warnings told on standard error."""
-    config = load(options.config, os.environ)
+def load_config(options: Options, *, elsewhere: bool = False) -> Config:
+    """The configuration, its warnings told on standard error; ``elsewhere`` as for ``load``."""
+    config = load(options.config, os.environ, elsewhere=elsewhere)
     for warning in config.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return config

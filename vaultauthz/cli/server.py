@@ -67,7 +67,7 @@ def _demo(options: Options) -> int:
         from vaultauthz import demo
     except ModuleNotFoundError as exc:
         print(
-            f"vaultauthz demo: {exc.name} is missing; pip install 'vaultauthz[demo]'",
+            f"vaultauthz demo: {exc.name} is missing: run make demo in the checkout",
             file=sys.stderr,
         )
         return 2

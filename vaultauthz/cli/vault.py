@@ -77,4 +77,6 @@ def _policy(options: Options) -> int:
         options.token_file,
         os.environ.get("VAULT_TOKEN") or os.environ.get("BAO_TOKEN", ""),
     )
-    return command.run(load_config(options), asked, told(as_json=options.json), sys.stderr)
+    # Who writes policies is not whose secrets are on the gateway's disk.
+    config = load_config(options, elsewhere=True)
+    return command.run(config, asked, told(as_json=options.json), sys.stderr)

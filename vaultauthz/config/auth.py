@@ -78,7 +78,7 @@ def _read_approle(table: Table) -> AppRole:
         secret_id=table.get("secret_id", _inline_secret, None),
         secret_id_file=table.get("secret_id_file", secret_id_file, None),
         secret_id_wrapped=wrapped,
-        mount=table.get("mount", names.vault_path, "approle"),
+        mount=table.get("mount", names.mount, "approle"),
     )
 
 
@@ -100,7 +100,7 @@ def _read_kubernetes(table: Table) -> Kubernetes:
     return Kubernetes(
         role=names.role(table),
         token_file=table.get("token_file", files.awaited, usual),
-        mount=table.get("mount", names.vault_path, "kubernetes"),
+        mount=table.get("mount", names.mount, "kubernetes"),
     )
 
 
@@ -112,7 +112,7 @@ def _read_jwt(table: Table) -> Jwt:
         role=names.role(table),
         token_file=table.get("token_file", files.awaited_private, None),
         token_command=table.get("token_command", _command, ()),
-        mount=table.get("mount", names.vault_path, "jwt"),
+        mount=table.get("mount", names.mount, "jwt"),
     )
 
 
@@ -148,7 +148,7 @@ def _read_cert(table: Table, vault: Vault) -> Cert:
         client_cert=table.get("client_cert", files.readable, vault.tls.client_cert or nowhere),
         client_key=table.get("client_key", files.private, vault.tls.client_key or nowhere),
         role=table.get("role", Value.text, ""),
-        mount=table.get("mount", names.vault_path, "cert"),
+        mount=table.get("mount", names.mount, "cert"),
     )
 
 
@@ -168,11 +168,11 @@ def _username(value: Value) -> str:
 
 
 def _read_userpass(table: Table) -> UserPass:
-    return UserPass(*_user_and_file(table), mount=table.get("mount", names.vault_path, "userpass"))
+    return UserPass(*_user_and_file(table), mount=table.get("mount", names.mount, "userpass"))
 
 
 def _read_ldap(table: Table) -> Ldap:
-    return Ldap(*_user_and_file(table), mount=table.get("mount", names.vault_path, "ldap"))
+    return Ldap(*_user_and_file(table), mount=table.get("mount", names.mount, "ldap"))
 
 
 def _read_token_file(table: Table) -> TokenFile:

@@ -25,7 +25,7 @@ def read_aws(table: Table) -> Aws:
         role=names.role(table),
         region=table.get("region", _region, ""),
         server_id=table.get("server_id", _header_text, ""),
-        mount=table.get("mount", names.vault_path, "aws"),
+        mount=table.get("mount", names.mount, "aws"),
     )
 
 
@@ -59,7 +59,7 @@ def read_gcp(table: Table) -> Gcp:
         type=kind,
         service_account=table.get("service_account", _email, ""),
         credentials_file=table.get("credentials_file", files.private, None),
-        mount=table.get("mount", names.vault_path, "gcp"),
+        mount=table.get("mount", names.mount, "gcp"),
     )
 
 
@@ -76,5 +76,5 @@ def read_azure(table: Table) -> Azure:
         role=names.role(table),
         resource=table.get("resource", Value.text, Azure("").resource),
         client_id=table.get("client_id", Value.text, ""),
-        mount=table.get("mount", names.vault_path, "azure"),
+        mount=table.get("mount", names.mount, "azure"),
     )

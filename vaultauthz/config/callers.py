@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from vaultauthz.config import names
-from vaultauthz.config.document import Items, Scalar
+from vaultauthz.config.document import Items, Pairs, Scalar
 from vaultauthz.config.reader import Value
 from vaultauthz.core.callers import INEXACT, Claim, Pattern, Rule
 from vaultauthz.core.routing import ambiguous
@@ -74,6 +74,9 @@ def _wanted(value: Value) -> str | int | bool:
         if _WHOLE.match(node.text):
             return _told_if_inexact(value, int(node.text))
         raise value.wrong("is no plain whole number; put it in quotes to mean the text")
+    if isinstance(node, Pairs):
+        text = "wants a value, found a mapping; write nested names with dots, as in realm.roles"
+        raise value.wrong(text)
     return value.text()
 
 

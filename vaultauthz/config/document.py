@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import yaml
 
+from vaultauthz.config.escapes import Joined, is_half, whole
+
 # A configuration nests seven levels deep, and a megabyte of real upstreams makes
 # 150,000 nodes; aliases count as what they stand for.
 DEEPEST: Final = 32
@@ -91,15 +93,60 @@ def read(text: str, loader: Any = LOADER) -> Node | None:
     _check_characters(text)
     builder = _Builder()
     try:
-        for event in yaml.parse(text, Loader=loader):
-            builder.take(event)
+        _build(builder, text, loader)
     except yaml.MarkedYAMLError as exc:
-        _check_read_ahead(text, exc, builder)
-        raise _syntax_error(text, exc) from None
+        if not _at_half(text, exc):
+            raise _refused(text, exc, builder) from None
     except (yaml.YAMLError, ValueError, OverflowError):
         # The Python parser lets chr() fail on "\UFFFFFFFF".
-        raise DocumentError(1, "not YAML; is this the right file?") from None
+        raise _no_yaml() from None
+    else:
+        return builder.root
+    return _read_joined(Joined(text), loader)
+
+
+def _read_joined(joined: Joined, loader: Any) -> Node | None:
+    """The document once more, of a file with escapes as JSON has them."""
+    builder = _Builder(joined)
+    try:
+        _build(builder, joined.text, loader)
+    except yaml.MarkedYAMLError as exc:
+        refused = _refused(joined.text, exc, builder)
+        raise (_half(_line(exc)) if _at_half(joined.text, exc) else refused) from None
+    except (yaml.YAMLError, ValueError, OverflowError):
+        raise _no_yaml() from None
     return builder.root
+
+
+def _build(builder: _Builder, text: str, loader: Any) -> None:
+    for event in yaml.parse(text, Loader=loader):
+        builder.take(event)
+
+
+def _no_yaml() -> DocumentError:
+    return DocumentError(1, "not YAML; is this the right file?")
+
+
+def _half(line: int) -> DocumentError:
+    return DocumentError(
+        line,
+        "half a character: an escape of \\ud800 to \\udfff stands for one only in a pair, high and "
+        "low, in double quotes; write both, or the character itself",
+    )
+
+
+def _at_half(text: str, exc: yaml.MarkedYAMLError) -> bool:
+    return exc.problem_mark is not None and is_half(text, exc.problem_mark.index)
+
+
+def _line(exc: yaml.MarkedYAMLError) -> int:
+    mark = exc.problem_mark or exc.context_mark
+    return mark.line + 1 if mark else 1
+
+
+def _refused(text: str, exc: yaml.MarkedYAMLError, builder: _Builder) -> DocumentError:
+    _check_read_ahead(text, exc, builder)
+    return _syntax_error(text, exc)
 
 
 def _check_characters(text: str) -> None:
@@ -136,7 +183,7 @@ def _too_deep(line: int) -> DocumentError:
 
 def _syntax_error(text: str, exc: yaml.MarkedYAMLError) -> DocumentError:
     mark = exc.problem_mark or exc.context_mark
-    line = mark.line + 1 if mark else 1
+    line = _line(exc)
     if mark and _rest(text, mark.line, mark.column).startswith("\t"):
         return DocumentError(line, "not YAML: a tab where only spaces may indent; use spaces")
     problem = re.sub("'([^']*)'", _harmless, exc.problem or "it cannot be read")
@@ -177,8 +224,9 @@ class _Open:
 class _Builder:
     """Puts events together; holds the bounds."""
 
-    def __init__(self) -> None:
+    def __init__(self, joined: Joined | None = None) -> None:
         self.root: Node | None = None
+        self._joined = joined
         self.end = 0  # in the text, of the last event
         self._open: list[_Open] = []
         self._anchors: dict[str, Node] = {}
@@ -196,6 +244,7 @@ class _Builder:
             self._add(self._aliased(event.anchor, line), line)
         elif isinstance(event, yaml.ScalarEvent):
             self._check_tag(event.tag, line)
+            self._check_escapes(event, line)
             self._finish(_scalar(event, line), event.anchor, line)
         elif isinstance(event, yaml.CollectionStartEvent):
             self._check_tag(event.tag, line)
@@ -220,6 +269,16 @@ class _Builder:
         if tag not in _PLAIN_TAGS:
             raise DocumentError(line, "a YAML tag (!) is not accepted; quote a text that begins so")
 
+    def _check_escapes(self, event: Any, line: int) -> None:
+        # Elsewhere the same characters are no escapes, and have been changed all the same.
+        joined = self._joined
+        if (
+            joined
+            and event.style != '"'
+            and joined.within(event.start_mark.index, event.end_mark.index)
+        ):
+            raise _half(line)
+
     def _begin(self, collection: _Open) -> None:
         if self.depth >= DEEPEST:
             raise _too_deep(collection.line)
@@ -243,7 +302,10 @@ class _Builder:
 
 
 def _scalar(event: yaml.ScalarEvent, line: int) -> Scalar:
+    text = whole(event.value)  # the Python parser leaves halves as they are
+    if text is None:
+        raise _half(line)
     if not event.implicit[0]:  # quoted, or tagged as text
-        return Scalar(line, event.value)
+        return Scalar(line, text)
     tag = _RESOLVER.resolve(yaml.ScalarNode, event.value, (True, False))
     return Scalar(line, event.value, _KINDS.get(tag, "text"))

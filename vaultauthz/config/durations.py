@@ -1,27 +1,15 @@
-"""``500ms``, ``30s``, ``5m``, ``1h``."""
+"""``500ms``, ``30s``, ``1h30m``, ``30d``: as Vault takes them, each number with its unit."""
 
 from __future__ import annotations
 
-import re
+from typing import Final
 
 from vaultauthz.config.document import Scalar
 from vaultauthz.config.reader import Value, quoted
+from vaultauthz.core.duration import length_of
 
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h)\Z")
-_FORMS = "write a whole number and its unit: 500ms, 30s, 5m or 1h"
-
-
-def parse(text: str) -> float:
-    """A duration in seconds.
-
-    Raises:
-        ValueError: not of one of the four forms.
-    """
-    match = _DURATION.match(text)
-    if not match:
-        raise ValueError(text)
-    return int(match[1]) * _SECONDS[match[2]]
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_FORMS: Final = "write each number with its unit: 500ms, 30s, 5m, 1h30m or 30d"
 
 
 def spell(seconds: float) -> str:
@@ -34,13 +22,12 @@ def spell(seconds: float) -> str:
 
 def between(value: Value, *, least: float, most: float) -> float:
     """The duration in ``value``, in seconds, within both bounds."""
-    text = value.text()
-    try:
-        seconds = parse(text)
-    except ValueError:
+    text = value.text().strip()
+    seconds = length_of(text)
+    if seconds is None:
         bare = isinstance(value.node, Scalar) and value.node.kind == "a number"
         what = "has no unit" if bare else "is not a duration"
-        raise value.wrong(f"{quoted(text)} {what}; {_FORMS}") from None
+        raise value.wrong(f"{quoted(text)} {what}; {_FORMS}")
     if not least <= seconds <= most:
         raise value.wrong(f"{text} is out of bounds; use {spell(least)} to {spell(most)}")
     return seconds

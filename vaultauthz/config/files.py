@@ -10,11 +10,13 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from vaultauthz.config.exposed import exposed
 from vaultauthz.config.reader import Value
 from vaultauthz.config.report import Refused
+from vaultauthz.core.file_text import BOM, NoTextError, check_form
 
 _LARGEST_SECRET = 65_536  # bytes; a secret id has 36
 
@@ -27,18 +29,33 @@ def path(value: Value) -> Path:
 def readable(value: Value) -> Path:
     """The path of a file that is there and can be read."""
     found = path(value)
-    _first_bytes(value, found, 1)
-    _warn_if_exposed(value, found)
+    with _elsewhere(value):
+        _check_form(value, found, _first_bytes(value, found, _LARGEST_SECRET))
+        _warn_if_exposed(value, found)
     return found
 
 
 def private(value: Value) -> Path:
     """A readable file with a secret in it; a warning when others can read or replace it."""
     found = path(value)
-    if not _first_bytes(value, found, _LARGEST_SECRET).strip():
-        raise value.wrong(f"{found} is empty; write the secret into it")
-    _warn_if_exposed(value, found, secret=True)
+    with _elsewhere(value):
+        data = _first_bytes(value, found, _LARGEST_SECRET)
+        _check_form(value, found, data)
+        if not data.removeprefix(BOM).strip():
+            raise value.wrong(f"{found} is empty; write the secret into it")
+        _warn_if_exposed(value, found, secret=True)
     return found
+
+
+@contextmanager
+def _elsewhere(value: Value) -> Iterator[None]:
+    """What is wrong with a file is only a warning where it is another machine's to have."""
+    try:
+        yield
+    except Refused as refusal:
+        if not value.report.elsewhere:
+            raise
+        value.warn(f"{refusal.text}; the gateway will need it")
 
 
 def awaited(value: Value) -> Path:
@@ -59,7 +76,10 @@ def _awaited(value: Value) -> Path:
     elif stat.S_ISDIR(mode):
         raise value.wrong(f"{found} is a folder; name the file in it")
     else:
-        _first_bytes(value, found, 1)
+        try:
+            check_form(_first_bytes(value, found, _LARGEST_SECRET))
+        except NoTextError as exc:  # its writer may write another
+            value.warn(f"{found} {exc}")
     return found
 
 
@@ -136,6 +156,13 @@ def _first_bytes(value: Value, found: Path, count: int) -> bytes:
             return file.read(count)
     except OSError as exc:
         raise _unreadable(value, found, exc) from None
+
+
+def _check_form(value: Value, found: Path, data: bytes) -> None:
+    try:
+        check_form(data)
+    except NoTextError as exc:
+        raise value.wrong(f"{found} {exc}") from None
 
 
 def _unreadable(value: Value, found: Path, exc: OSError) -> Refused:

@@ -10,7 +10,9 @@ from vaultauthz.config import durations
 from vaultauthz.config.reader import Table
 
 KEYS: Final = ("increment", "ttl")
-LIFETIME: Final = partial(durations.between, least=1.0, most=30 * 24 * 3600.0)
+# The role and the mount bound it. Vault's own bound is 768h unless it is set, and certificates
+# of an authority live for ten years.
+LIFETIME: Final = partial(durations.between, least=1.0, most=87_600 * 3600.0)
 
 
 @dataclass(frozen=True, slots=True)

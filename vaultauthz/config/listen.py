@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
-from vaultauthz.config import addresses, files
-from vaultauthz.config.reader import Table, Value
+from vaultauthz.config import addresses, durations, files
+from vaultauthz.config.reader import Table, Value, quoted
 from vaultauthz.config.values import Listen, ServerTls
 
-KEYS: Final = ("admin", "admin_tls", "admin_token_file", "grpc", "grpc_tls", "transport")
+KEYS: Final = (
+    *("admin", "admin_tls", "admin_token_file"),
+    *("drain", "grpc", "grpc_tls", "transport"),
+)
 TLS_KEYS: Final = ("cert", "client_ca", "key")
+GRPC_TLS_KEYS: Final = ("cert", "client_ca", "client_names", "key")
+DRAIN: Final = partial(durations.between, least=0.0, most=600.0)
 TRANSPORTS: Final = ("auto", "native", "grpcio")
 _USUAL = Listen()
+# A URI, or a DNS name and not an IPv4 address; as a JSON Schema takes it, too.
+CLIENT_NAME: Final = (
+    r"^(?:(?:[A-Za-z][A-Za-z0-9+.-]*://|urn:)[!-)+-~]+"
+    r"|(?![0-9.]+$)[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(?:[.][A-Za-z0-9_][A-Za-z0-9_-]{0,62})*)$"
+)
 
 
 def read_listen(value: Value) -> Listen:
@@ -20,16 +32,18 @@ def read_listen(value: Value) -> Listen:
     table = value.table(KEYS)
     listen = Listen(
         grpc=_address(table, "grpc", ("grpc_tls",), _USUAL.grpc),
-        grpc_tls=table.get("grpc_tls", _server_tls, None),
+        grpc_tls=table.get("grpc_tls", _grpc_tls, None),
         admin=_address(table, "admin", ("admin_tls", "admin_token_file"), _USUAL.admin),
         admin_tls=table.get("admin_tls", _server_tls, None),
         admin_token_file=table.get("admin_token_file", files.private, None),
         transport=table.get("transport", lambda item: _transport(item, table), _USUAL.transport),
+        drain=table.get("drain", DRAIN, _USUAL.drain),
     )
     if listen.admin == listen.grpc and not listen.admin.endswith(":0"):
         raise table.entries.get("admin", value).wrong("is the address of grpc; use another")
     _refuse_if_open_to_all(table, listen)
     _warn_if_open_here(table, listen)
+    _warn_if_unnamed(table, listen)
     return listen
 
 
@@ -55,14 +69,40 @@ def _protected(value: Value, table: Table, tls: str, needs: Sequence[str]) -> st
     return address
 
 
-def _server_tls(value: Value) -> ServerTls:
-    table = value.table(TLS_KEYS)
+def _server_tls(value: Value, keys: Sequence[str] = TLS_KEYS) -> ServerTls:
+    table = value.table(keys)
     nowhere = value.report.folder
+    if "client_names" in table and "client_ca" not in table:
+        table.missing("client_ca", "client_names are of the certificates that it signed")
     return ServerTls(
         cert=table.require("cert", files.readable, nowhere, "add the certificate's file"),
         key=table.require("key", files.private, nowhere, "add the private key's file"),
         client_ca=table.get("client_ca", files.readable, None),
+        client_names=table.get("client_names", _client_names, ()),
     )
+
+
+def _grpc_tls(value: Value) -> ServerTls:
+    return _server_tls(value, GRPC_TLS_KEYS)
+
+
+def _client_names(value: Value) -> tuple[str, ...]:
+    if not value.items():
+        raise value.wrong("is empty, and nobody could ask; name the gateways' certificates")
+    return value.each(_client_name)
+
+
+def _client_name(value: Value) -> str:
+    """As it stands in a certificate: a DNS name, compared in lower case, or a URI."""
+    name = value.text()
+    if "*" in name:
+        raise value.wrong("holds a *; names are compared whole, so write each of them out")
+    if not re.match(CLIENT_NAME, name):
+        raise value.wrong(
+            f"{quoted(name)} is neither a DNS name nor a URI; write a subject alternative name of "
+            "the gateway's certificate, as in gateway.internal or spiffe://corp/gateway"
+        )
+    return name if ":" in name else name.lower()
 
 
 def _transport(value: Value, table: Table) -> str:
@@ -94,4 +134,14 @@ def _warn_if_open_here(table: Table, listen: Listen) -> None:
     if open_admin and not listen.admin.startswith(addresses.UNIX):
         table.entries["admin"].warn(
             f"{who} can rotate and revoke here; use a unix socket, or add admin_token_file"
+        )
+
+
+def _warn_if_unnamed(table: Table, listen: Listen) -> None:
+    """An authority signs for more than gateways, as a rule."""
+    tls = listen.grpc_tls
+    if tls and tls.client_ca and not tls.client_names:
+        table.entries["grpc_tls"].warn(
+            "whoever has a certificate that client_ca signed is given credentials, as any caller "
+            "it cares to name; add client_names, the names in the gateways' own certificates"
         )

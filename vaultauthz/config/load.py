@@ -31,13 +31,15 @@ AUDIT_KEYS: Final = ("access_log", "file")
 UNMATCHED: Final = ("deny", "pass")
 
 
-def load(path: Path, environ: Mapping[str, str]) -> Config:
+def load(path: Path, environ: Mapping[str, str], *, elsewhere: bool = False) -> Config:
     """The configuration in the file at ``path``.
+
+    ``elsewhere``: it is another machine's, so that the files it names need not be here.
 
     Raises:
         ConfigError: the file cannot be read, or something in it is wrong.
     """
-    config = parse(_text(path), str(path), path.parent, environ)
+    config = parse(_text(path), str(path), path.parent, environ, elsewhere=elsewhere)
     problem = exposed(path)  # whoever can write it can have any program run
     if problem is None:
         return config
@@ -64,18 +66,20 @@ def load_for_kong(path: Path, environ: Mapping[str, str]) -> Config:
     return fit_for_kong(load(path, environ))
 
 
-def parse(text: str, name: str, folder: Path, environ: Mapping[str, str]) -> Config:
+def parse(
+    text: str, name: str, folder: Path, environ: Mapping[str, str], *, elsewhere: bool = False
+) -> Config:
     """The configuration in ``text``.
 
     ``name`` stands for the file in messages, relative paths start at ``folder``,
-    ``environ`` may give ``VAULT_ADDR``.
+    ``environ`` may give ``VAULT_ADDR``; ``elsewhere`` as for ``load``.
 
     Raises:
         ConfigError: something in it is wrong.
     """
     if len(text) > LARGEST_FILE:
         raise _too_large(name)
-    report = Report(name, folder.absolute())
+    report = Report(name, folder.absolute(), elsewhere=elsewhere)
     try:
         config = _read(_root(text, report), environ)
     except Refused as refusal:

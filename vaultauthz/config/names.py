@@ -11,7 +11,8 @@ from vaultauthz.config.reader import Table, Value, quoted
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*\Z")
 _LONGEST = 100
-_VAULT_PATH = re.compile(r"[^/\s?#\\]+(?:/[^/\s?#\\]+)*\Z")
+_NAMESPACE = re.compile(r"[^/\s?#\\]+(?:/[^/\s?#\\]+)*\Z")
+_QUERY = re.compile(r"\?[A-Za-z_]+=")
 
 # RFC 9110, 7.6.1, and what frames a message: a proxy makes these anew for each hop.
 _HOP_BY_HOP: Final = frozenset(
@@ -69,24 +70,41 @@ def header_to_set(value: Value) -> str:
 
 
 def is_vault_path(text: str) -> bool:
-    """Whether Vault could have something at ``text``."""
-    return bool(_VAULT_PATH.match(text)) and not {".", ".."} & set(text.split("/"))
+    """Whether Vault could have something at ``text``: it takes what can be printed (Go's IsPrint)."""
+    segments = text.split("/")
+    return text.isprintable() and all(segments) and not {".", ".."} & set(segments)
 
 
 def vault_path(value: Value) -> str:
-    """``mount/more`` as Vault's command line takes it."""
+    """``mount/more`` as Vault's command line takes it: each character stands for itself."""
     text = value.text()
+    if text.lstrip("/").startswith("v1/"):
+        raise value.wrong("begins with v1/, which is of the HTTP API; leave it out")
+    if _QUERY.search(text):
+        raise value.wrong("has a query, which is of the HTTP API; use version or params")
+    if not text.isprintable():
+        raise value.wrong("holds a character that Vault refuses, as it cannot be printed")
     if not is_vault_path(text):
         raise value.wrong("is no path in Vault; write mount/name, without / at its ends")
-    if text.startswith("v1/"):
-        raise value.wrong("begins with v1/, which is of the HTTP API; leave it out")
     return text
+
+
+def mount(value: Value) -> str:
+    """Where an auth method is mounted, below ``auth/``: Vault's lists say ``approle/``.
+
+    Its API, and other tools, say ``auth/approle``.
+    """
+    text = value.text().strip("/")
+    if not is_vault_path(text) or text.startswith("v1/"):
+        raise value.wrong("is no mount of Vault's; write where it is below auth/, as in approle")
+    return text.removeprefix("auth/")
 
 
 def namespace(value: Value) -> str:
     """The path of a namespace, without slashes at its ends."""
     name = value.text().strip("/")  # Vault itself writes "platform/"
-    if not is_vault_path(name):
+    # It is sent as a header.
+    if not (name.isascii() and _NAMESPACE.match(name) and is_vault_path(name)):
         raise value.wrong("is no namespace; write its path, as in platform/team")
     return name
 

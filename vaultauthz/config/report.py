@@ -33,11 +33,15 @@ class Refused(Exception):  # noqa: N818 - ends the reading of one value, never s
 
 
 class Report:
-    """The problems and warnings of one file; ``folder`` is where its paths start."""
+    """The problems and warnings of one file; ``folder`` is where its paths start.
 
-    def __init__(self, name: str, folder: Path) -> None:
+    ``elsewhere``: the files that it names are another machine's, or another user's.
+    """
+
+    def __init__(self, name: str, folder: Path, *, elsewhere: bool = False) -> None:
         self.name = name
         self.folder = folder
+        self.elsewhere = elsewhere
         # Dicts for their order: a part that is read twice tells its problem once.
         self._problems: dict[tuple[int, str], None] = {}
         self._warnings: dict[tuple[int, str], None] = {}

@@ -28,7 +28,7 @@ GOES_WITH: Final = {
 METHODS: Final = ("read", "write")
 KEYS: Final = tuple(sorted((*FORMS, *GOES_WITH)))
 _HOUR = 3600.0
-_MOST_STALE = 720 * _HOUR
+_MOST_STALE = 768 * _HOUR  # as long as Vault lets a lease live by default
 REFRESH: Final = partial(durations.between, least=1.0, most=24 * _HOUR)
 VERSION: Final = partial(Value.whole, least=1, most=999_999_999)
 

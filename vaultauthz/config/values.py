@@ -25,6 +25,7 @@ class Tls:
     client_cert: Path | None = None
     client_key: Path | None = None
     server_name: str = ""
+    x509_strict: bool = False  # every demand of RFC 5280 on certificates
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +110,16 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class ServerTls:
-    """``client_ca`` makes it mutual: clients without its certificate are refused."""
+    """``client_ca`` makes it mutual: clients without its certificate are refused.
+
+    ``client_names``, of ``grpc_tls`` alone: DNS names in lower case, and URIs. Of such clients
+    those are answered whose certificate has one of them; () for all.
+    """
 
     cert: Path
     key: Path
     client_ca: Path | None = None
+    client_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +132,7 @@ class Listen:
     admin_tls: ServerTls | None = None
     admin_token_file: Path | None = None
     transport: str = "auto"  # auto | native | grpcio
+    drain: float = 0.0  # seconds between SIGTERM and the stop, in which gateways turn away
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ from math import inf
 from pathlib import Path
 from typing import Final
 
-from vaultauthz.config import addresses, durations, files, names
+from vaultauthz.config import addresses, durations, environment, files, names
 from vaultauthz.config.document import Items
 from vaultauthz.config.reader import Table, Value, quoted
 from vaultauthz.config.values import Tls, Vault
 
 KEYS: Final = ("address", "calls_per_second", "insecure", "namespace", "timeout", "tls")
-TLS_KEYS: Final = ("ca_cert", "client_cert", "client_key", "server_name")
+TLS_KEYS: Final = ("ca_cert", "client_cert", "client_key", "server_name", "x509_strict")
 MOST_ADDRESSES: Final = 8
 # Stands in for a refused one, so that a stage's login by certificate does not miss it again.
 HIDDEN: Final = Tls(client_cert=Path("?"), client_key=Path("?"))
@@ -23,14 +23,16 @@ TIMEOUT: Final = partial(durations.between, least=0.1, most=60.0)
 
 
 def read_vault(value: Value, environ: Mapping[str, str]) -> Vault:
-    """The server, its address from ``$VAULT_ADDR`` when the file has none."""
+    """The server; what the file does not say comes from ``$VAULT_ADDR`` and its like."""
     table = value.table(KEYS)
+    environment.tell_unread(value, environ)
+    environment.supply(table, environment.PLACE, environ)
     address, *fallbacks = _addresses(table, environ) or ("",)
     return Vault(
         address=address,
         fallbacks=tuple(fallbacks),
         namespace=table.get("namespace", names.namespace, ""),
-        tls=table.get("tls", _read_tls, HIDDEN if "tls" in table else Tls()),
+        tls=_tls(table, environ),
         timeout=table.get("timeout", TIMEOUT, 5.0),
         calls_per_second=table.get("calls_per_second", _rate, inf),
     )
@@ -44,9 +46,7 @@ def _rate(value: Value) -> float:
 
 
 def _addresses(table: Table, environ: Mapping[str, str]) -> tuple[str, ...]:
-    for name in ("VAULT_ADDR", "BAO_ADDR"):  # the second is OpenBao's own
-        if environ.get(name):
-            table.supply("address", environ[name], f"from ${name}")
+    environment.supply(table, environment.ADDRESS, environ)
     insecure = table.get("insecure", Value.flag, default=False)
     read = partial(_one_or_more, insecure=insecure)
     return table.require("address", read, (), "add https://HOST:PORT, or set $VAULT_ADDR")
@@ -77,8 +77,15 @@ def _one(value: Value, *, insecure: bool) -> str:
     return address
 
 
-def _read_tls(value: Value) -> Tls:
+def _tls(table: Table, environ: Mapping[str, str]) -> Tls:
+    read = partial(_read_tls, environ=environ)
+    return table.read_section("tls", read, HIDDEN if "tls" in table else Tls())
+
+
+def _read_tls(value: Value, environ: Mapping[str, str]) -> Tls:
     table = value.table(TLS_KEYS)
+    environment.supply(table, environment.TLS, environ)
+    environment.supply_pair(table, environ)
     table.need_both("client_cert", "client_key")
     usual = HIDDEN if {"client_cert", "client_key"} & set(table.entries) else Tls()
     return Tls(
@@ -86,4 +93,5 @@ def _read_tls(value: Value) -> Tls:
         client_cert=table.get("client_cert", files.readable, usual.client_cert),
         client_key=table.get("client_key", files.private, usual.client_key),
         server_name=table.get("server_name", Value.text, ""),
+        x509_strict=table.get("x509_strict", Value.flag, default=False),
     )

@@ -78,13 +78,14 @@ def _in_lower(pattern: Pattern) -> Pattern:
 class Claim:
     """A claim that a verified token must carry.
 
-    ``path`` is the claim's name, split at dots for nested ones. A list claim
-    matches when it holds the wanted value; ``scope`` and ``scp`` are lists
-    written with spaces (RFC 8693).
+    ``path`` is the claim's name, split at dots, each of which leads into an object or is one
+    of a name: URLs have them, clients, and Kubernetes (``kubernetes.io``). Where a token has
+    several values by that, all of them have to fit; ``widely`` one is enough. A list claim
+    matches when it holds the wanted value; ``scope`` and ``scp`` are lists written with
+    spaces (RFC 8693).
 
     A number that doubles do not tell from its neighbours is met by none of them, and
-    ``widely`` by all. ``widely`` it is also looked for wherever its name can lead, since names
-    of clients and URLs have dots, and a list's text may have several words of a scope.
+    ``widely`` by all; and ``widely`` a list's text may have several words of a scope.
     """
 
     path: tuple[str, ...]
@@ -92,15 +93,23 @@ class Claim:
 
     def met_by(self, claims: Mapping[str, Any], *, widely: bool = False) -> bool:
         """Whether these claims of one token hold it; ``widely``, for a rule that denies."""
+        found = self._found(claims)
         if widely:
-            return any(self._met(value, widely=True) for value in _all_found(self.path, claims))
-        return self._met(self.found_in(claims), widely=False)
+            return any(self._met(value, widely=True) for value in found)
+        return bool(found) and all(self._met(value, widely=False) for value in found)
 
     def shown_in(self, claims: Mapping[str, Any], *, widely: bool = False) -> Any:
         """The value that ``met_by`` goes by, for people; None when there is none."""
-        found = _all_found(self.path, claims) if widely else iter(())
-        met = (value for value in found if self._met(value, widely=True))
-        return next(met, self.found_in(claims))
+        found = self._found(claims)
+        decides = (value for value in found if self._met(value, widely=widely) is widely)
+        return next(decides, found[0] if found else None)
+
+    def _found(self, claims: Mapping[str, Any]) -> list[Any]:
+        """Every value that may be meant; null is none."""
+        if len(self.path) == 1:  # as most have it: it costs them as little as it can
+            value = claims.get(self.path[0])
+            return [] if value is None else [value]
+        return [value for value in _all_found(self.path, claims) if value is not None]
 
     def _met(self, value: Any, *, widely: bool) -> bool:
         if isinstance(value, (list, tuple)):
@@ -144,18 +153,6 @@ class Claim:
             ):
                 return True
         return False
-
-    def found_in(self, claims: Mapping[str, Any]) -> Any:
-        """The claim's value among these; None when it is not there."""
-        value: Any = claims.get(".".join(self.path))  # "https://corp/role" has dots of its own
-        if value is not None:
-            return value
-        value = claims
-        for name in self.path:
-            if not isinstance(value, Mapping):
-                return None
-            value = value.get(name)
-        return value
 
     def _same(self, value: Any, *, widely: bool) -> bool:
         # A protobuf Struct has only doubles, and 1 == True in Python.

@@ -30,6 +30,7 @@ SDS_WITHDRAWN: Final = "sds.withdrawn"  # … and has it no more
 SDS_REFUSED: Final = "sds.refused"  # it did not take it, and uses the one before
 AUDIT_DROPPED: Final = "audit.dropped"  # `reason` counts what is not in the log, and says why
 AUDIT_TORN: Final = "audit.torn"  # an unfinished line of ours stands before this one
+CLIENT_REFUSED: Final = "client.refused"  # `caller`, who may not ask at all; once a minute at most
 TOKEN_LEFT: Final = "token.left"  # at the end, to lapse: Envoys go on with what hangs on it
 
 
@@ -49,7 +50,9 @@ class Event:
     credential_id: str = ""
     vault_request_id: str = ""
     reason: str = ""
-    caller: str = ""  # whose lease it is, under `per: caller` and `per: request`; or the Envoy
+    caller: str = (
+        ""  # whose lease it is, under `per: caller` and `per: request`; the Envoy; the client
+    )
 
 
 @dataclass(slots=True)

@@ -269,8 +269,10 @@ class LeaseMachine:
             )
         )
         self._say(Publish(held.grant, ends_at))
-        again = now if self._wanted else event.sent_at + self.pace.renew_in(ttl, jitter)
-        self.due = again
+        again = self.pace.renew_in(ttl, jitter)
+        if not lasting:
+            again = self.pace.replace_in(ttl, min(asked, held.grant.ttl), jitter)
+        self.due = now if self._wanted else event.sent_at + again
 
     def _leave_limbo(self, ends_at: float, now: float) -> None:
         """A renewal came back for a lease that was withdrawn meanwhile: revoke it."""

@@ -24,11 +24,22 @@ class Pace:
     standby_lag: float = 60.0  # how long a node may still answer what was deleted
     rotation_poll: float = 1.0  # between reads of what Vault should have rotated by now
     rotation_grace: float = 10.0  # how long such a read proves that the old one still holds
+    replacing: float = 30.0  # what a replacement may need: a call that times out, and some more
     increment: float | None = None  # asked for at renewal; None: what the lease had at first
 
     def renew_in(self, ttl: float, jitter: float) -> float:
         """Seconds from sending the call until the renewal of a lease of ``ttl``."""
         return ttl * (self.renew_from + (self.renew_to - self.renew_from) * jitter)
+
+    def replace_in(self, left: float, first_ttl: float, jitter: float) -> float:
+        """Seconds from sending a renewal that left only ``left`` until the replacement.
+
+        In the window of what is left; but a lease that lives for an hour gives its
+        replacement minutes, and its last renewal may leave two seconds. So the replacement has
+        as much time as with a whole lease of ``first_ttl``, or ``replacing`` if that is less.
+        """
+        time = min(self.replacing, first_ttl - self.renew_in(first_ttl, jitter))
+        return min(self.renew_in(left, jitter), max(0.0, left - time))
 
     def read_in(self, read_again: float, jitter: float) -> float:
         """Seconds until a static secret is read again: never later than asked."""

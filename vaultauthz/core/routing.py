@@ -133,6 +133,15 @@ class Route:
     host: str = ""
     path_prefix: str = "/"
 
+    def is_for(self, path: str) -> bool:
+        """Whether the path is below; or there is none, and it goes by the host alone.
+
+        CONNECT has no path, and ``OPTIONS *`` is about the whole server (RFC 9112, 3.2).
+        """
+        if under(self.path_prefix, path):
+            return True
+        return path in ("", "*") and self.path_prefix == "/" and bool(self.host)
+
 
 @dataclass(frozen=True, slots=True)
 class Routes:
@@ -156,6 +165,6 @@ class Routes:
         named = self.by_host.get(host) or self.by_host.get(bare_host(host), ())
         for routes in (named, self.by_host.get("", ())):
             for route in routes:
-                if under(route.path_prefix, path):
+                if route.is_for(path):
                     return route
         return None

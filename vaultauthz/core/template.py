@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vaultauthz.core.field_value import not_blank
+from vaultauthz.core.fields import told
 from vaultauthz.core.outside import names
 from vaultauthz.core.secret import Secret
 
@@ -84,5 +85,5 @@ def value_of(name: str, fields: Mapping[str, Secret]) -> str:
     """The value of one field, which has to be there; see ``Template.fill``."""
     secret = fields.get(name)
     if secret is None:
-        raise MissingFieldError(name, tuple(sorted(fields)))
+        raise MissingFieldError(name, told(fields))
     return not_blank(secret.reveal(), name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vaultauthz.config.values import Config, Upstream
+from vaultauthz.core.fields import told
 from vaultauthz.core.fit import fitting, used_fields
 from vaultauthz.core.grant import Grant
 from vaultauthz.core.injection import InjectionError, field_names, render
@@ -69,7 +70,7 @@ class DryFetches:
         return Fetched(
             upstream.name,
             wanted,
-            tuple(grant.payload),
+            told(grant.payload),
             unfit=unfit,
             unfit_mend=mend,
             ttl=grant.ttl,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from typing import Final, TypeVar
 
 from vaultauthz.config.values import Config, Vault
 from vaultauthz.doctor.facts import Facts, Node, Server, Stage
+from vaultauthz.doctor.listeners import shown
 from vaultauthz.doctor.reach import node
 from vaultauthz.doctor.stage import Around, examine_stage
 from vaultauthz.doctor.turns import Locks, Turns
@@ -49,8 +51,8 @@ def examine(config: Config, asked: Asked, say: Callable[[str], None]) -> Facts:
             stages[name] = pool.submit(examine_stage, name, at, around, turns)
         wait(stages.values())
     except KeyboardInterrupt:
+        stop.set()  # first: who has read the word may count on it that nothing more is taken
         say("giving back what was taken")
-        stop.set()
         pool.shutdown(wait=False, cancel_futures=True)
         wait(stages.values(), timeout=_ENDING)
     finally:
@@ -62,6 +64,7 @@ def examine(config: Config, asked: Asked, say: Callable[[str], None]) -> Facts:
         fetched=asked.fetch,
         interrupted=stop.is_set(),
         unfinished=tuple(name for name, future in stages.items() if not future.done()),
+        shown=shown(config.listen, time.time()),
     )
 
 

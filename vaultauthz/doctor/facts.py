@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Final
 
 from vaultauthz.config.methods import Auth, TokenFile
 from vaultauthz.config.values import SecretSource, Vault
 from vaultauthz.core.grant import Verdict
+from vaultauthz.doctor.words import PHRASES
 from vaultauthz.policy import Need
 from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.probe import Health, Mount, TokenFacts
@@ -18,21 +20,32 @@ ROOT: Final = "root"  # a capability, and the policy that brings it
 DEFAULT: Final = "default"  # the policy that every token has, unless its role says no
 
 
+def cli(version: str) -> str:
+    """Vault's own command line: OpenBao's versions begin at 2, Enterprise's have a `+`."""
+    return "vault" if version.startswith(("0.", "1.")) or "+" in version else "bao"
+
+
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A call that did not work; ``detail`` is Vault's own text, for the operator's terminal."""
+    """A call that did not work; ``detail`` is Vault's own text, for the operator's terminal.
+
+    ``says``: which of the phrases of ``doctor.words`` are in the text, also where ``detail``
+    hides or cuts it.
+    """
 
     reason: str
     detail: str = ""
     status: int = 0
     verdict: Verdict = Verdict.REFUSED
     away: bool = False
+    says: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, error: VaultError) -> Trouble:
         """What the error says."""
         failure = error.failure
-        return cls(failure.reason, error.detail, error.status, failure.verdict, failure.away)
+        says = frozenset(filter(error.says, PHRASES))
+        return cls(failure.reason, error.detail, error.status, failure.verdict, failure.away, says)
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}" if self.detail else self.reason
@@ -56,6 +69,12 @@ class Node:
     trouble: Trouble | None = None
     handshake: Handshake | None = None  # None without TLS
     ahead: float | None = None
+    proxy: str = ""  # a variable that names a proxy, which others would use on this way
+
+    @property
+    def cli(self) -> str:
+        """The name of Vault's own command line there; OpenBao's of one that has not answered."""
+        return cli(self.health.version if self.health else "")
 
     @property
     def serves(self) -> bool:
@@ -201,13 +220,27 @@ class Stage:
 
     @property
     def cli(self) -> str:
-        """The name of Vault's own command line there; OpenBao's versions begin at 2."""
-        return "vault" if self.version.startswith(("0.", "1.")) or "+" in self.version else "bao"
+        """The name of Vault's own command line there."""
+        return cli(self.version)
 
     def command(self, verb: str, rest: str) -> str:
         """A line for a shell: Vault's own command, in this stage's namespace."""
         namespace = f" -namespace={self.namespace}" if self.namespace else ""
         return f"{self.cli} {verb}{namespace} {rest}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What clients of ours are shown at ``key``; ``trouble`` says why it would not be taken.
+
+    ``left`` is the part of its life that is left, from 1 to 0, ``ends_in`` in seconds.
+    """
+
+    key: str
+    path: Path
+    trouble: str = ""
+    left: float = 1.0
+    ends_in: float = inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,3 +256,4 @@ class Facts:
     fetched: bool = False
     interrupted: bool = False
     unfinished: tuple[str, ...] = ()
+    shown: tuple[Shown, ...] = ()

@@ -43,6 +43,17 @@ class Method:
     mount: str
     role: str
 
+    @property
+    def roles(self) -> str:
+        """Where its roles (users, certificates) are listed."""
+        kinds = {"cert": "certs", "userpass": "users", "ldap": "users"}
+        return f"auth/{self.mount}/{kinds.get(self.name, 'role')}"
+
+    @property
+    def config(self) -> str:
+        """Where the method's own settings are."""
+        return f"auth/{self.mount}/config{'/client' if self.name == 'aws' else ''}"
+
 
 def method(auth: Auth, role: str = "") -> Method:
     """``role``: an AppRole's name, which the configuration does not have."""

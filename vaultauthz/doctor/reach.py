@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from urllib.parse import urlsplit
+from urllib.request import proxy_bypass
 
 from vaultauthz.config.addresses import UNIX
 from vaultauthz.config.values import Vault
@@ -33,12 +35,22 @@ def node(vault: Vault, address: str) -> Node:
         if exc.status == 0:
             trouble = replace(trouble, detail=_cause(alone) or trouble.detail)
         hello = _handshake(alone, listen=True) if tls and exc.status == 0 else None
-        return Node(address, trouble=trouble, handshake=hello)
+        return Node(address, trouble=trouble, handshake=hello, proxy=_proxy(address))
     ahead = None
     if health.server_time is not None:
         # It is in whole seconds, cut off, and of some moment between asking and hearing.
         ahead = health.server_time + 0.5 - (began + time.time()) / 2
     return Node(address, health, None, _handshake(alone) if tls else None, ahead)
+
+
+def _proxy(address: str) -> str:
+    """The variable by which others go through a proxy to this address; "" for none."""
+    url = urlsplit(address)
+    if address.startswith(UNIX) or proxy_bypass(url.netloc):
+        return ""
+    names = (f"{url.scheme}_proxy", "all_proxy")
+    each = (form for name in names for form in (name, name.upper()))
+    return next((name for name in each if os.environ.get(name)), "")
 
 
 def _handshake(vault: Vault, *, listen: bool = False) -> Handshake:

@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from urllib.parse import unquote
 
-from vaultauthz.config.methods import AppRole, Ldap, UserPass
+from vaultauthz.config.methods import AppRole, Cert, Ldap, UserPass
 from vaultauthz.config.values import Config, KvSecret, SecretSource, Vault
 from vaultauthz.core.grant import Grant, Verdict
 from vaultauthz.core.secret import Secret
@@ -24,6 +23,7 @@ from vaultauthz.vault.probe import Mount, Probe
 from vaultauthz.vault.session import Session
 
 _HEADER = "X-Correlation-Id"
+_NOBODY = "vaultauthz-doctor"  # no user's name and no role's
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +126,17 @@ class _Examination:
         `token_bound_cidrs` keeps out. None: it cannot be told.
         """
         how = method(self.seen.auth)
-        path = f"auth/{how.mount}/login"
-        if isinstance(self.seen.auth, (UserPass, Ldap)) or not how.mount:
-            return None  # with the name in the path it would be a try for that user
+        if not how.mount:
+            return None
         self._turns.take()
         try:
-            self._probe.write(Secret(""), path, {})
+            if isinstance(self.seen.auth, (UserPass, Ldap)):
+                # The name is in the path, so that a login would be a try: this is none.
+                self._probe.read(Secret(""), f"auth/{how.mount}/login/{_NOBODY}")
+            else:
+                # Without a name our certificate finds its role, and is denied like the login.
+                nobody = {"name": _NOBODY} if isinstance(self.seen.auth, Cert) else {}
+                self._probe.write(Secret(""), f"auth/{how.mount}/login", nobody)
         except VaultError as exc:
             return None if exc.failure.away else exc.status not in (403, 404)
         return True
@@ -265,4 +270,4 @@ def _policy_path(source: SecretSource, mount: Mount | None) -> str:
     if isinstance(source, KvSecret):
         known = {source.path: (mount.path, mount.kv_version)} if mount and mount.kv_version else {}
         return kv_path(source.path, known)
-    return unquote(source.path)
+    return source.path

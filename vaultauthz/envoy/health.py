@@ -40,6 +40,11 @@ class Health:
         """Say NOT_SERVING from now on."""
         self._draining = True
 
+    @property
+    def draining(self) -> bool:
+        """Whether ``drain`` has been called."""
+        return self._draining
+
     def check(self, data: bytes, left: float | None = None) -> bytes:
         """The HealthCheckResponse for the HealthCheckRequest in ``data``.
 

@@ -16,6 +16,7 @@ from vaultauthz.leases.later import Later
 # gRPC's status codes, https://grpc.io/docs/guides/status-codes/
 INVALID_ARGUMENT: Final = 3
 NOT_FOUND: Final = 5
+PERMISSION_DENIED: Final = 7
 RESOURCE_EXHAUSTED: Final = 8
 INTERNAL: Final = 13
 UNAVAILABLE: Final = 14
@@ -53,11 +54,12 @@ class Method:
     ``answer`` must not block: a transport may run all calls on one thread. It takes the
     message and the seconds that the client waits (None: not known), and may promise its
     answer. ``refuse`` answers a call that there is no room for, and must be cheaper
-    still. Either may raise RpcError.
+    still. Either may raise RpcError. One that is ``for_all`` answers clients of any name.
     """
 
     answer: Callable[[bytes, float | None], bytes | Later[bytes]]
     refuse: Callable[[bytes, float | None], bytes]
+    for_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import Final
 
 from vaultauthz.core.aliases import folded
 from vaultauthz.core.methods import OVERRIDES
+from vaultauthz.envoy_config import clusters
 from vaultauthz.envoy_config.plan import Plan, Target
 from vaultauthz.envoy_config.readings import either, literal
 from vaultauthz.envoy_config.text import fill, flow, scalar
@@ -23,10 +24,16 @@ _FILTER: Final = """
     encode_raw_headers: true
     grpc_service:
       $timeout
-      envoy_grpc:
-        cluster_name: vaultauthz
-        # For the moment in which vaultauthz restarts. Asking twice is harmless: a check changes nothing.
-        retry_policy: {retry_on: "connect-failure,refused-stream,reset,unavailable", num_retries: 1}
+      envoy_grpc: {cluster_name: vaultauthz}
+      # Here, and not in envoy_grpc, where Envoy (1.40) reads it for xDS alone. Asking twice costs a second audit
+      # line, and with `per: request` a second lease, which ends by itself.
+      retry_policy:
+        retry_on: "connect-failure,refused-stream,reset,unavailable"
+        num_retries: 2
+        # By default Envoy waits up to a second, by when the timeout is over. And it (1.40) takes max_interval for
+        # the timeout of each try.
+        retry_back_off: {base_interval: 0.025s, max_interval: $each}
+        $elsewhere
     # When vaultauthz cannot be reached: refuse, and say 503 (a fault), not 403 (a verdict).
     failure_mode_allow: false
     status_on_error: {code: ServiceUnavailable}
@@ -50,6 +57,19 @@ _FILTER: Final = """
 _QUICK: Final = """
 # A check reads memory and takes well under a millisecond: half a second means that it hangs.
 timeout: 0.5s
+"""
+_QUICK_AFAR: Final = """
+# A check reads memory and takes well under a millisecond. A replica that hangs is given 0.4 s, for the connection
+# (connect_timeout) or for an answer (max_interval), and then another one is asked.
+timeout: 1s
+"""
+_ELSEWHERE: Final = """
+# Where there are several replicas, one that has not been asked yet. A single one is asked again.
+retry_host_predicate:
+  - name: envoy.retry_host_predicates.previous_hosts
+    typed_config:
+      "@type": type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate
+host_selection_retry_max_attempts: 3
 """
 _SLOW: Final = """
 # The first request of a lease of its own (`per: caller`, `per: request`) waits for Vault, for 80 % of
@@ -154,15 +174,25 @@ ANSWERS: Final = """
 
 def http_filter(plan: Plan) -> str:
     """The ext_authz filter."""
+    timeout, each = _timeouts(plan)
     return fill(
         _FILTER,
-        timeout=fill(_SLOW if plan.asks_vault else _QUICK),
+        timeout=fill(timeout),
+        each=each,
+        elsewhere="" if clusters.on_socket(plan.config.listen) else fill(_ELSEWHERE),
         validate=fill(_NO_VALIDATE if plan.sets_query else _VALIDATE),
         headers=scalar(_header_regex(plan)),
         headers_sent=_headers_sent(plan),
         claims=fill(_CLAIMS) if plan.reads_claims else "",
         body=fill(_BODY, most=str(MOST_OF_A_BODY)) if plan.signs_bodies else "",
     )
+
+
+def _timeouts(plan: Plan) -> tuple[str, str]:
+    """For a check, and for each time that it is asked: less only where somebody else may answer at once."""
+    if plan.asks_vault:
+        return _SLOW, "2s"
+    return (_QUICK, "0.5s") if clusters.on_socket(plan.config.listen) else (_QUICK_AFAR, "0.4s")
 
 
 def _headers_sent(plan: Plan) -> str:

@@ -11,7 +11,7 @@ from vaultauthz.envoy_config.readings import literal
 # Where the printed jwt_authn filter puts a token's claims, and the RBAC filter looks for them.
 JWT_FILTER: Final = "envoy.filters.http.jwt_authn"
 PAYLOAD: Final = "jwt_payload"
-# Parts of a name of which a rule that denies names every way to put them together: 2**7 ways.
+# Parts of a name of which a rule names every way to put them together: 2**7 ways.
 _MOST_PARTS: Final = 8
 Principal = dict[str, Any]
 
@@ -22,22 +22,22 @@ def has_claim(claim: Claim, *, denies: bool = False) -> Principal | None:
         return None  # a key of metadata is not empty
     if claim.double is not None and not denies:
         return {"not_id": {"any": True}}  # it is met by no token
-    wanted = _wanted(claim, NO_WORD if denies else SPACE, denies=denies)
-    if denies and len(claim.path) > _MOST_PARTS:
+    if len(claim.path) > _MOST_PARTS:
         return None
-    if denies and len(claim.path) > 1:
-        return {"or_ids": {"ids": [_metadata(way, wanted) for way in _ways(claim.path)]}}
-    whole = (".".join(claim.path),)
-    if len(claim.path) == 1:
-        return _metadata(whole, wanted)
-    # A name with dots is the claim of that name, and only where there is none a nested one.
-    absent = {"or_ids": {"ids": [_absent(whole), _metadata(whole, {"null_match": {}})]}}
-    nested = {"and_ids": {"ids": [absent, _metadata(claim.path, wanted)]}}
-    return {"or_ids": {"ids": [_metadata(whole, wanted), nested]}}
+    wanted = _wanted(claim, NO_WORD if denies else SPACE, denies=denies)
+    ways = tuple(_ways(claim.path))
+    if len(ways) == 1:
+        return _metadata(ways[0], wanted)
+    one = {"or_ids": {"ids": [_metadata(way, wanted) for way in ways]}}
+    if denies:
+        return one
+    # Where a token has several, all have to fit.
+    each = [{"or_ids": {"ids": [_absent(w), _null(w), _metadata(w, wanted)]}} for w in ways]
+    return {"and_ids": {"ids": [one, *each]}}
 
 
 def _ways(path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Each dot is one of a name, or leads into an object; as ``Claim`` looks ``widely``."""
+    """Each dot is one of a name, or leads into an object; as ``Claim`` looks."""
     yield (".".join(path),)
     for length in range(len(path) - 1, 0, -1):
         for rest in _ways(path[length:]):
@@ -46,6 +46,10 @@ def _ways(path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 
 def _absent(path: tuple[str, ...]) -> Principal:
     return {"not_id": _metadata(path, {"present_match": True})}
+
+
+def _null(path: tuple[str, ...]) -> Principal:
+    return _metadata(path, {"null_match": {}})
 
 
 def _metadata(path: tuple[str, ...], value: dict[str, Any]) -> Principal:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ipaddress
 from typing import Final
 
-from vaultauthz.config.values import Listen
+from vaultauthz.config.values import Listen, ServerTls
 from vaultauthz.envoy_config.gateway import example_address
 from vaultauthz.envoy_config.plan import Target
-from vaultauthz.envoy_config.text import fill, flow, scalar
+from vaultauthz.envoy_config.text import comment, fill, flow, scalar
 
 _UNIX: Final = "unix://"
 _WILDCARDS: Final = frozenset(("0.0.0.0", "[::]", "::"))  # noqa: S104 - told apart, not bound
@@ -37,6 +37,7 @@ $why
   $http2
   $keepalive
   $health
+  $replicas
   load_assignment:
     cluster_name: $name
     endpoints:
@@ -46,9 +47,9 @@ $why
 """
 
 _HEALTH: Final = """
-# SERVING means that every upstream has its credential. With one host Envoy asks it even while it
-# is unhealthy (panic routing): then the client gets vaultauthz's own answer, which says why. With
-# several, the healthy ones are asked.
+# SERVING means that every upstream has its credential, and that vaultauthz is not about to stop. A host
+# that says so no more is asked all the same while there is no better one (panic routing): then the
+# client gets vaultauthz's own answer, which says why.
 health_checks:
   - timeout: 1s
     interval: 2s
@@ -57,6 +58,14 @@ health_checks:
     unhealthy_threshold: 2
     healthy_threshold: 1
     grpc_health_check: {}
+"""
+
+_REPLICAS: Final = """
+# Several replicas are so many endpoints, or one name that DNS has several addresses for. Those that are
+# healthy are asked, all of them when none is. (By default all are, once fewer than half are healthy.)
+common_lb_config: {healthy_panic_threshold: {value: 1}}
+# By default three requests at a time may be retried: with a replica gone, many are.
+circuit_breakers: {thresholds: [{max_retries: 1024}]}
 """
 
 _KEEPALIVE: Final = """
@@ -71,6 +80,9 @@ transport_socket:
     "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
     $sni
     common_tls_context:
+      # vaultauthz hangs up on a client that does not name HTTP/2. Requests do so anyway; the health check
+      # does only by this.
+      alpn_protocols: [h2]
       $own
       validation_context:
         # REPLACE: the authority that signed vaultauthz's certificate (listen.grpc_tls.cert).
@@ -80,13 +92,19 @@ transport_socket:
 """
 
 _CLIENT_CERTIFICATE: Final = """
-# REPLACE: a client certificate that listen.grpc_tls.client_ca signed: whoever has one is given
-# credentials. Envoy reads both files again when the folder's links change, as Kubernetes moves them.
+$whose
+# Envoy reads these files, and ca.pem, when it starts and never again. For files that are
+# replaced while it runs see "Certificates of Envoy's that are replaced" in docs/envoy.md.
 tls_certificates:
   - certificate_chain: {filename: /etc/envoy/vaultauthz/client.pem}
     private_key: {filename: /etc/envoy/vaultauthz/client.key}
-    watched_directory: {path: /etc/envoy/vaultauthz}
 """
+
+_WHOEVER: Final = """
+# REPLACE: a client certificate that listen.grpc_tls.client_ca signed: whoever has one is given
+# credentials, unless client_names says who may have them.
+"""
+_NAMED: Final = "REPLACE: a client certificate that listen.grpc_tls.client_ca signed, with one of client_names in it: "
 
 _UPSTREAM: Final = """
 # REPLACE: the address of $name, three times.
@@ -119,7 +137,7 @@ _UPSTREAM: Final = """
 
 
 def ours(listen: Listen, name: str, why: str, *, health: bool) -> str:
-    """A cluster of that name for vaultauthz."""
+    """A cluster of that name for vaultauthz; where there may be replicas, ``health`` is looked at anyway."""
     place = _Place(listen.grpc)
     return fill(
         _OURS,
@@ -127,13 +145,20 @@ def ours(listen: Listen, name: str, why: str, *, health: bool) -> str:
         why=why,
         place_note=place.note,
         type=place.type,
-        connect_timeout="0.25s" if place.is_local else "1s",
+        # Less than half of a check's timeout, so that another replica can be asked after it.
+        connect_timeout="0.25s" if place.is_local else "0.4s",
         http2=fill(_HTTP2, dead=_ON_SOCKET if place.is_socket else _ON_TCP),
         keepalive="" if place.is_socket else fill(_KEEPALIVE),
-        health=fill(_HEALTH) if health else "",
+        health="" if place.is_socket and not health else fill(_HEALTH),
+        replicas="" if place.is_socket else fill(_REPLICAS),
         address=place.address,
         tls=_tls(listen, place) if listen.grpc_tls else "",
     )
+
+
+def on_socket(listen: Listen) -> bool:
+    """Whether Envoy reaches vaultauthz on a unix socket, of which there is one."""
+    return _Place(listen.grpc).is_socket
 
 
 class _Place:
@@ -177,14 +202,19 @@ def _is_loopback(host: str) -> bool:
 
 def _tls(listen: Listen, place: _Place) -> str:
     tls = listen.grpc_tls
-    mutual = tls is not None and tls.client_ca is not None
     return fill(
         _TLS,
         sni="" if place.is_ip else f"sni: {scalar(place.host)}",
-        own=fill(_CLIENT_CERTIFICATE) if mutual else "",
+        own=fill(_CLIENT_CERTIFICATE, whose=_whose(tls)) if tls and tls.client_ca else "",
         san="IP_ADDRESS" if place.is_ip else "DNS",
         host=scalar(place.host),
     )
+
+
+def _whose(tls: ServerTls) -> str:
+    if not tls.client_names:
+        return fill(_WHOEVER)
+    return comment(f"{_NAMED}{', '.join(tls.client_names)}.")
 
 
 def upstream(

@@ -58,6 +58,8 @@ def _ambiguous() -> Policies:
     """Where the path decides, one that servers read in more than one way is denied."""
     found = {name: _path({"safe_regex": {"regex": regex}}) for name, regex in AMBIGUOUS.items()}
     found["a fragment"] = _header(":path", "[^?]*#.*")  # which the path above has not
+    # CONNECT: what goes through its tunnel has paths that nobody sees.
+    found["a tunnel"] = {"not_rule": {"header": {"name": ":path", "present_match": True}}}
     return {name: {"permissions": [one], "principals": [_ANY]} for name, one in found.items()}
 
 

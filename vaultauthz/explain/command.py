@@ -46,6 +46,8 @@ class Asked:
             UsageError: the URL, a header or the claims cannot be read.
         """
         host, path = _split(self.url)
+        if self.method.upper() == "CONNECT" and path == "/":
+            path = ""  # as gateways tell it: a tunnel is to a host
         return Request(
             "explain",
             self.method,

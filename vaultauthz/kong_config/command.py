@@ -43,7 +43,7 @@ def run(config: Config, path: Path, asked: Asked, out: TextIO, err: TextIO) -> i
     """Print it; status 1 when something in the configuration does not go with Kong."""
     path = path.absolute()
     warnings = [
-        *([] if asked.outside else _about_environment(path)),
+        *([] if asked.outside else _about_environment(config, path)),
         *_about_audit(config, asked),
         *_about_place(asked),
         *_about_upstreams(config),
@@ -163,9 +163,13 @@ def _function(name: str, code: str) -> list[str]:
 # --- what does not go with Kong ----------------------------------------------
 
 
-def _about_environment(path: Path) -> Iterator[str]:
+def _about_environment(config: Config, path: Path) -> Iterator[str]:
     try:
-        load(path, {})
+        if load(path, {}).vault != config.vault:
+            yield (
+                "Kong starts its plugin servers with an empty environment: write what $VAULT_… or "
+                "$BAO_… says into the section vault"
+            )
     except ConfigError as exc:
         yield (
             "Kong starts its plugin servers with an empty environment, and without yours "

@@ -90,7 +90,7 @@ class LeaseRunner(Runner):
 
     def _rendered(self, upstream: Upstream, grant: Grant, sent_at: float) -> Answer:
         """The grant with the ready mutation in place of the secret's fields."""
-        fields: dict[str, Secret] = dict(grant.payload)
+        fields: dict[str, Secret] = grant.payload
         try:
             grant = fitting(upstream.inject, grant)
             mutation = render(upstream.inject, fields, upstream.strip)

@@ -65,7 +65,8 @@ LOGIN_SECONDS: Final = Described(
 )
 READY: Final = Described(
     "vaultauthz_ready",
-    "1 when every upstream that is not optional has its credential, and the audit log is written.",
+    "1 when every upstream that is not optional has its credential, the audit log is written, and "
+    "gateways are not turned away before a stop (listen.drain).",
 )
 AUDIT_DROPPED: Final = Described(
     "vaultauthz_audit_dropped",
@@ -89,6 +90,26 @@ CHECKS_UNREAD: Final = Described(
     "Checks that failed before a decision: too_large (over 4 MiB), ended (before it was read).",
     ("reason",),
 )
+CLIENTS_REFUSED: Final = Described(
+    "vaultauthz_clients_refused",
+    "Calls refused to clients whose certificate has none of listen.grpc_tls.client_names.",
+    ("service",),
+)
+TLS_SECONDS: Final = Described(
+    "vaultauthz_tls_seconds_left",
+    "Seconds until the certificate that new connections are shown ends; 0 once it has.",
+    ("listener",),
+)
+TLS_CURRENT: Final = Described(
+    "vaultauthz_tls_current",
+    "1 while that is the certificate in the files; 0 while what is there is refused.",
+    ("listener",),
+)
+TLS_REPLACED: Final = Described(
+    "vaultauthz_tls_replacements",
+    "Times that other files were found, by what became of them: taken, refused.",
+    ("listener", "result"),
+)
 BUILD: Final = Described("vaultauthz_build", "The version that runs.", ("version", "python"))
 
 LISTED: Final = (
@@ -110,5 +131,9 @@ LISTED: Final = (
     STREAMS,
     STREAMS_REFUSED,
     CHECKS_UNREAD,
+    CLIENTS_REFUSED,
+    TLS_SECONDS,
+    TLS_CURRENT,
+    TLS_REPLACED,
     BUILD,
 )

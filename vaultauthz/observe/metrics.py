@@ -34,6 +34,7 @@ from vaultauthz.observe.described import (
     AUDIT_WORKING,
     BUILD,
     CHECKS_UNREAD,
+    CLIENTS_REFUSED,
     LEASE_EVENTS,
     LEASE_SECONDS,
     LOGIN_SECONDS,
@@ -42,6 +43,9 @@ from vaultauthz.observe.described import (
     REJECTIONS,
     STREAMS,
     STREAMS_REFUSED,
+    TLS_CURRENT,
+    TLS_REPLACED,
+    TLS_SECONDS,
     VAULT_FAILURES,
     Described,
 )
@@ -50,6 +54,17 @@ from vaultauthz.observe.tally import Tally
 # The keeper's phrases are few. Should one ever carry a number, series stay bounded.
 _MAX_REASONS: Final = 32
 _KINDS: Final = {hundreds: f"{hundreds}xx" for hundreds in range(1, 6)}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a listener shows who it is with; ``seconds_left`` may be infinite."""
+
+    listener: str
+    seconds_left: float
+    current: bool
+    taken: int
+    refused: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +81,8 @@ class Gauges:
     audit_behind: Callable[[], int] = lambda: 0
     audit_working: Callable[[], bool] = lambda: True
     checks_unread: Callable[[], Mapping[str, int]] = dict  # by reason
+    clients_refused: Callable[[], Mapping[str, int]] = dict  # by service
+    certificates: Callable[[], Iterable[Shown]] = tuple
     own_leases: Callable[[], Iterable[tuple[str, str, float]]] = tuple  # stage, upstream, how many
 
 
@@ -176,6 +193,24 @@ class _Scraped(Collector):
             unread.add_metric((reason,), count)
         yield unread
         yield GaugeMetricFamily(*ACCESS_LOG_BEHIND[:2], value=self._gauges.access_log_behind())
+        clients = CounterMetricFamily(*CLIENTS_REFUSED[:2], labels=CLIENTS_REFUSED.labels)
+        for service, count in self._gauges.clients_refused().items():
+            clients.add_metric((service,), count)
+        yield clients
+        yield from self._certificates()
+
+    def _certificates(self) -> Iterator[Metric]:
+        seconds = GaugeMetricFamily(*TLS_SECONDS[:2], labels=TLS_SECONDS.labels)
+        current = GaugeMetricFamily(*TLS_CURRENT[:2], labels=TLS_CURRENT.labels)
+        replaced = CounterMetricFamily(*TLS_REPLACED[:2], labels=TLS_REPLACED.labels)
+        for shown in self._gauges.certificates():
+            seconds.add_metric((shown.listener,), max(shown.seconds_left, 0.0))
+            current.add_metric((shown.listener,), int(shown.current))
+            replaced.add_metric((shown.listener, "taken"), shown.taken)
+            replaced.add_metric((shown.listener, "refused"), shown.refused)
+        yield seconds
+        yield current
+        yield replaced
 
 
 class _WithoutCreated(Collector):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from vaultauthz.config.values import Config
+from vaultauthz.core.file_text import NoTextError, text_of
 from vaultauthz.core.secret import Secret
 from vaultauthz.policy import attach, hcl
 from vaultauthz.policy.hcl import PolicyError
@@ -86,9 +87,9 @@ def _token(asked: Asked) -> Secret | None:
 def _read(file: Path) -> str:
     try:
         with file.open("rb") as opened:
-            return opened.read(_LARGEST_TOKEN).decode().strip()
-    except (OSError, ValueError) as exc:
-        why = exc.strerror if isinstance(exc, OSError) else "it is not text"
+            return text_of(opened.read(_LARGEST_TOKEN))
+    except (OSError, NoTextError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) else f"it {exc}"
         raise PolicyError(f"{file}: the token cannot be read: {why}") from None
 
 

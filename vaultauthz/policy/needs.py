@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
-from urllib.parse import unquote
 
 from vaultauthz.config.methods import TokenFile
 from vaultauthz.config.values import Config, KvSecret, PathSecret, SecretSource
@@ -115,7 +114,7 @@ def _places(config: Config, stage: str, kv_versions: KvVersions) -> dict[str, _P
 def _place_of(source: SecretSource, kv_versions: KvVersions) -> tuple[str, Kind]:
     if isinstance(source, KvSecret):
         return kv_path(source.path, kv_versions), Kind.KV
-    path = unquote(source.path)  # it is put into the URL as it is, and Vault decodes that
+    path = source.path
     before_name = path.split("/")[1:-1][-1:]  # the engine's word, after the mount
     if before_name and before_name[0] in _STATIC and not source.write:
         return path, Kind.STATIC

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Mapping
 from dataclasses import replace
-from math import inf, isfinite
+from math import inf
 from typing import Any
 
 from vaultauthz.config.values import KvSecret
 from vaultauthz.core.credential import NO_LOGIN, Login, on_the_way
+from vaultauthz.core.fields import Fields
 from vaultauthz.core.grant import Failure, Grant, Renewal, Verdict, Version
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault import ends
@@ -28,10 +27,6 @@ _ROTATION_GRACE = 10.0
 
 _LATEST = 10**18  # a version's number; more digits are no number of Vault's
 _DIGITS = 40  # of a time in RFC 3339
-# What JSON can say as an escape and no HTTP message can carry.
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
-Fields = Mapping[str, Secret]
 
 
 class UnreadLeaseError(VaultError):
@@ -195,20 +190,10 @@ def _sortable(created: str) -> str:
     return f"{whole}.{decimals:0<9}" if created else ""
 
 
-def _fields(data: Any) -> dict[str, Secret]:
-    """Text and numbers as they are, a list of texts as lines; the rest goes on no request."""
+def _fields(data: Any) -> Fields:
     if not isinstance(data, dict):
         raise VaultError(NOT_VAULT)
-    fields: dict[str, Secret] = {}
-    for name, value in data.items():
-        if isinstance(value, list) and value and all(isinstance(line, str) for line in value):
-            value = "\n".join(value)  # a certificate's chain  # noqa: PLW2901
-        if isinstance(value, str):
-            if not _LONE_SURROGATE.search(value):
-                fields[name] = Secret(value)
-        elif isinstance(value, (bool, int)) or (isinstance(value, float) and isfinite(value)):
-            fields[name] = Secret(json.dumps(value))
-    return fields
+    return Fields.of(data)
 
 
 def _text(part: dict[str, Any], key: str) -> str:

@@ -1,11 +1,13 @@
-"""When a certificate ends by its own word (RFC 5280, 4.1.2.5), wherever it is stored."""
+"""From when to when a certificate is good by its own word (RFC 5280, 4.1.2.5), wherever it is stored."""
 
 from __future__ import annotations
 
 import base64
 import re
 from calendar import timegm
+from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 from typing import Final
 
 _PEM: Final = re.compile(
@@ -15,6 +17,14 @@ _SEQUENCE, _INTEGER, _VERSION = 0x30, 0x02, 0xA0
 _TIMES: Final = {0x17: "%y%m%d%H%M%SZ", 0x18: "%Y%m%d%H%M%SZ"}  # UTCTime, GeneralizedTime
 
 
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """In seconds since 1970."""
+
+    begins: float = -inf
+    ends: float = inf
+
+
 def not_after(text: str) -> float | None:
     """The end of the first certificate in a PEM text, in seconds since 1970.
 
@@ -22,23 +32,36 @@ def not_after(text: str) -> float | None:
     or none that can be read.
     """
     match = _PEM.search(text)
-    if match is None:
-        return None
+    found = None if match is None else _read(match[1])
+    return None if found is None else found.ends
+
+
+def validities(pem: bytes) -> list[Validity]:
+    """Of the certificates in a PEM text, in their order; those that cannot be read are left out."""
+    found = (_read(match[1]) for match in _PEM.finditer(pem.decode("latin-1")))
+    return [one for one in found if one is not None]
+
+
+def _read(base64_text: str) -> Validity | None:
     try:
-        return _end(base64.b64decode("".join(match[1].split())))
+        return _validity(base64.b64decode("".join(base64_text.split())))
     except (ValueError, IndexError):
         return None
 
 
-def _end(der: bytes) -> float:
+def _validity(der: bytes) -> Validity:
     at = _open(der, _open(der, 0, _SEQUENCE), _SEQUENCE)
     if der[at] == _VERSION:
         at = _after(der, at)
-    # Serial number, signature, issuer; then validity: its first time is the beginning.
+    # Serial number, signature, issuer; then validity: two times.
     for kind in (_INTEGER, _SEQUENCE, _SEQUENCE):
         _open(der, at, kind)
         at = _after(der, at)
-    at = _after(der, _open(der, at, _SEQUENCE))
+    begins = _open(der, at, _SEQUENCE)
+    return Validity(_time(der, begins), _time(der, _after(der, begins)))
+
+
+def _time(der: bytes, at: int) -> float:
     form = _TIMES.get(der[at], "")
     said = der[_open(der, at, der[at]) : _after(der, at)].decode("ascii")
     when = datetime.strptime(said, form)  # noqa: DTZ007  the Z says it

@@ -23,6 +23,7 @@ from datetime import datetime
 from math import inf, isfinite
 from typing import Any, Final
 
+from vaultauthz.core.duration import length_of
 from vaultauthz.core.grant import Failure, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault.certificates import not_after
@@ -43,9 +44,6 @@ _MOMENTS: Final = frozenset(
 )
 
 _NUMBER: Final = re.compile(r"[+-]?\d{1,20}(?:\.\d{1,20})?", re.ASCII)
-_GO_DURATION: Final = re.compile(r"(?:\d{1,12}(?:\.\d{1,9})?(?:d|h|ms|m|s))+", re.ASCII)
-_GO_PART: Final = re.compile(r"([\d.]+)(d|h|ms|m|s)", re.ASCII)
-_UNITS: Final = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _RFC_3339: Final = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):(\d\d)(\.\d{1,30})?(?:[Zz]|([+-])(\d\d):?(\d\d))", re.ASCII
 )
@@ -176,7 +174,7 @@ def _either(value: object, now: Now, *, duration: bool) -> tuple[float, float] |
     if duration:
         length = _number(value)
         if length is None and isinstance(value, str):
-            length = _go_duration(value)
+            length = length_of(value)
         # A time since 1970 under a name for durations: three decades are no life of a token.
         if length is not None and not (length > 1e9 and abs(length - now.vault) < _DECADE):
             return (length, inf) if length <= LONGEST else None
@@ -204,12 +202,6 @@ def _number(value: object) -> float | None:
     if not isinstance(value, (int, float)) or not -1e21 < value < 1e21:  # nor is NaN
         return None
     return float(value) if isfinite(value) else None
-
-
-def _go_duration(text: str) -> float | None:
-    if not _GO_DURATION.fullmatch(text):
-        return None
-    return sum(float(number) * _UNITS[unit] for number, unit in _GO_PART.findall(text))
 
 
 def _rfc_3339(text: str) -> float | None:

@@ -14,6 +14,7 @@ from enum import Enum
 from http import HTTPStatus
 
 from vaultauthz.core.grant import Failure, Verdict
+from vaultauthz.core.secret import Secret
 
 
 class Call(Enum):
@@ -59,6 +60,8 @@ class VaultError(Exception):
         detail: str = "",
         node: Node = Node.FINE,
         denied: Denied = Denied.UNCLEAR,
+        *,
+        text: str = "",
     ) -> None:
         self.failure = failure
         self.status = status
@@ -66,7 +69,26 @@ class VaultError(Exception):
         self.node = node
         self.denied = denied
         self.of_wrapping = False  # the text is about a wrapping token; ``detail`` may hide that
+        self._text = Secret(" ".join(text.split()))  # it may quote what was sent
         super().__init__(failure.reason)
+
+    def says(self, phrase: str) -> bool:
+        """Whether Vault's own text has this, in lower case; ` … ` stands for what may be between.
+
+        Of the whole text, in which ``detail`` hides each word that was sent to Vault: the name
+        of a header, for one.
+        """
+        at, text = 0, self._text.reveal()
+        for part in phrase.split(" … "):
+            found = text.find(part, at)
+            if found < 0:
+                return False
+            at = found + len(part)
+        return True
+
+    def meaning(self, failure: Failure) -> VaultError:
+        """The same answer where it means something else: what the method knows better."""
+        return VaultError(failure, self.status, self.detail, text=self._text.reveal())
 
     @property
     def unanswered(self) -> bool:
@@ -195,7 +217,7 @@ def of_status(
     wait = max(row.wait, retry_after if row.verdict is _RETRY else 0.0)
     away = row.node is not Node.FINE
     failure = Failure(row.verdict, row.reason.format(status), wait, away)
-    error = VaultError(failure, status, detail, row.node, _denied(status, texts))
+    error = VaultError(failure, status, detail, row.node, _denied(status, texts), text=text)
     error.of_wrapping = "wrapping token" in text
     return error
 

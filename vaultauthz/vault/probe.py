@@ -9,7 +9,7 @@ from typing import Any
 
 from vaultauthz.config.values import Vault
 from vaultauthz.core.secret import Secret
-from vaultauthz.vault import health
+from vaultauthz.vault import health, paths
 from vaultauthz.vault.calls import Calls
 from vaultauthz.vault.errors import NOT_VAULT, Call, VaultError
 from vaultauthz.vault.transport import Answer
@@ -141,19 +141,19 @@ class Probe:
     def read(self, token: Secret, path: str) -> Answer:
         """GET ``path`` (without ``/v1/``): the whole answer."""
         with self._calls.carrying(token, Call.READ) as transport:
-            answer: Answer = transport.get(f"/v1/{path}")
+            answer: Answer = transport.get(paths.url(path))
             return answer
 
     def write(self, token: Secret, path: str, body: Mapping[str, Any]) -> Answer:
         """POST ``body`` to ``path``: the whole answer, {} for an empty one."""
         with self._calls.carrying(token, Call.OTHER) as transport:
-            answer: Answer = transport.post(f"/v1/{path}", json=dict(body))
+            answer: Answer = transport.post(paths.url(path), json=dict(body))
             return answer
 
     def delete(self, token: Secret, path: str) -> Answer:
         """DELETE ``path``: the whole answer, {} for an empty one."""
         with self._calls.carrying(token, Call.OTHER) as transport:
-            answer: Answer = transport.delete(f"/v1/{path}")
+            answer: Answer = transport.delete(paths.url(path))
             return answer
 
 

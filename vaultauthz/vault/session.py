@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -16,7 +17,7 @@ from vaultauthz.config.values import KvSecret, PathSecret, SecretSource, Vault
 from vaultauthz.core.credential import Login
 from vaultauthz.core.grant import Failure, Grant, Renewal, Verdict
 from vaultauthz.core.secret import Secret
-from vaultauthz.vault import answers, auth, errors, totp
+from vaultauthz.vault import answers, auth, errors, paths, totp
 from vaultauthz.vault.auth.lockable import Lockable
 from vaultauthz.vault.auth.tries import SHARED, Tries
 from vaultauthz.vault.calls import Calls
@@ -97,7 +98,7 @@ class Session:
             return self._path(transport, source, login)
 
     def _path(self, transport: Transport, source: PathSecret, login: Login) -> Grant:
-        url, params = f"/v1/{source.path}", dict(source.params)
+        url, params = paths.url(source.path), dict(source.params)
         if source.ttl is not None:
             params["ttl"] = f"{int(source.ttl)}s"
         answer = (
@@ -113,7 +114,7 @@ class Session:
         """A TOTP code of a Vault that says nothing beside it."""
         key = totp.key_path(source.path)
         try:
-            described = transport.get(f"/v1/{key}")
+            described = transport.get(paths.url(key))
         except VaultError as exc:
             if exc.status in (403, 404) and exc.failure.verdict is not Verdict.TOKEN_DEAD:
                 raise VaultError(totp.unknown(key), exc.status, exc.detail) from exc
@@ -137,6 +138,8 @@ class Session:
         except VaultError as exc:
             if exc.failure.verdict is not Verdict.RETRY or exc.status == 200:
                 self._kv_mounts.pop(mount, None)  # it may have been upgraded or moved
+            if version == 2 and path.startswith("data/") and exc.status in (403, 404):
+                raise _data_twice(exc) from exc
             raise
 
     def _kv_mount(self, transport: Transport, path: str) -> tuple[str, int]:
@@ -146,7 +149,7 @@ class Session:
             known = self._kv_mounts.get(str(parent))
             if known:
                 return str(parent), known
-        data = transport.get(f"/v1/sys/internal/ui/mounts/{path}").get("data")
+        data = transport.get(paths.url(f"sys/internal/ui/mounts/{path}")).get("data")
         if not isinstance(data, dict) or data.get("type") not in ("kv", "generic"):
             raise VaultError(Failure(Verdict.REFUSED, "no KV engine is mounted at this path"))
         mount = str(data.get("path", "")).strip("/")
@@ -166,6 +169,13 @@ class Session:
         """End a lease now."""
         with self._calls.carrying(token, Call.REVOKE) as transport:
             LeaseApi(transport).revoke_lease(lease_id)
+
+
+def _data_twice(exc: VaultError) -> VaultError:
+    """As the HTTP API has the path, where the command line's is wanted."""
+    reason = f"{exc.failure.reason}; leave out data/ after the mount, which is put in by itself"
+    failure = replace(exc.failure, reason=reason)
+    return VaultError(failure, exc.status, exc.detail, exc.node, exc.denied)
 
 
 def _now(transport: Transport) -> Now:

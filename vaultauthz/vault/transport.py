@@ -42,7 +42,6 @@ _PUBLIC = frozenset(
 _NAME = 16  # characters; a shorter role_id is a name that somebody chose
 _ECHO = 6  # characters; shorter ones are in an identifier by chance
 _LONGEST_WAIT = 999_999.0  # seconds of a Retry-After that are believed
-_LONE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
 Answer = dict[str, Any]
 
@@ -184,8 +183,8 @@ def _ask(method: str, url: str, headers: dict[str, str], content: object, params
     if content is not None:
         body = json.dumps(content, allow_nan=False).encode()
         headers["Content-Type"] = "application/json"
-    # hvac has escaped what its own paths are made of; ours come as they are.
-    path = _LONE_PERCENT.sub("%25", quote(url.strip("/"), safe="/%-._~:@!$&'()*+,;="))
+    # What it is made of is escaped already: by hvac, or by `paths.url`.
+    path = quote(url.strip("/"), safe="/%-._~:@!$&'()*+,;=")
     given = {name: value for name, value in (params or {}).items() if value is not None}
     query = f"?{urlencode(given, doseq=True)}" if given else ""
     return Ask(method.upper(), f"/{path}{query}", headers, body)

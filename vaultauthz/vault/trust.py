@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 from vaultauthz.config.values import Tls
+from vaultauthz.core.verification import as_others_do
 from vaultauthz.vault import errors
 
 # Where systems keep their authorities, for a Python that was built to look elsewhere.
@@ -54,6 +55,7 @@ class Trust:
     def _load(self) -> ssl.SSLContext:
         tls = self._tls
         context = ssl.create_default_context(cafile=tls.ca_cert)
+        as_others_do(context, strict=tls.x509_strict)
         if tls.ca_cert is None and not _has_system_store():
             for path in _SYSTEM:
                 with contextlib.suppress(OSError):

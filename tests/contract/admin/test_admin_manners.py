@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import ssl
 import threading
@@ -99,6 +100,19 @@ def test_dripping_client_is_dropped(impatient: Admin) -> None:
             return False
 
         wait_until(hung_up)
+
+
+def test_a_probe_waits_for_the_threads_of_those_who_were_hung_up_on(view: FakeView) -> None:
+    """On a starved machine they take a moment to end; that is no reason for a 503."""
+    with serving(Listen(admin="127.0.0.1:0"), view) as admin:
+        spare = admin._server._spare  # type: ignore[union-attr]
+        while spare.acquire(blocking=False):
+            pass
+        with reached(admin) as probe:
+            probe.sendall(PROBE)
+            assert not select.select([probe], [], [], 0.2)[0]
+            spare.release()
+            assert received(probe)[:12] == b"HTTP/1.1 200"
 
 
 def reached(admin: Admin) -> socket.socket:

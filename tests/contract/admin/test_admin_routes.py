@@ -44,6 +44,14 @@ def test_not_ready_while_nothing_is_recorded(admin: Admin, view: FakeView) -> No
     assert (reply.status, reply.json) == (503, {"ready": False, "audit": "cannot be written"})
 
 
+def test_what_is_told_besides(admin: Admin, view: FakeView) -> None:
+    """A certificate that has ended, a stop that is near: whether or not it is ready."""
+    view.readiness = Readiness(ready=True, besides=(("grpc_tls", "the certificate has ended"),))
+    reply = ask(admin, "/readyz")
+    told = {"ready": True, "grpc_tls": "the certificate has ended"}
+    assert (reply.status, reply.json) == (200, told)
+
+
 def test_leases(admin: Admin, view: FakeView) -> None:
     """Leases are a JSON list; a time that never comes is null."""
     view.rows.append(LeaseRow("staging", "geo", "failed", "", "", math.inf, None, 2, "no field x"))

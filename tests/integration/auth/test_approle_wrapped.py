@@ -15,6 +15,7 @@ from tests.patience import PATIENCE
 from vaultauthz.config.methods import AppRole
 from vaultauthz.core.grant import Verdict
 from vaultauthz.core.secret import Secret
+from vaultauthz.demo.parts import binaries
 
 from .auth_bao import AuthBao, failure_of
 
@@ -103,7 +104,8 @@ def test_a_used_token_is_a_possible_interception(vault: AuthBao, delivery: Deliv
     for token in (used, "s.never0000000000000000001", vault.root_token, "a.b.c"):
         delivery.deliver(token)
         error = failure_of(vault.session(delivery.auth), token, stolen)
-        assert (error.failure.verdict, error.status) == (Verdict.LOCKED, 400)
+        assert error.failure.verdict is Verdict.LOCKED
+        assert error.status in ((400, 403) if binaries.vault().hashicorps else (400,))
         assert INTERCEPTED in error.failure.reason
         assert "issue a new secret_id" in error.failure.reason
 

@@ -51,6 +51,7 @@ def test_times() -> None:
     """Ago, a day and a time; in UTC unless it says otherwise."""
     assert moment("90m", START) == START - timedelta(minutes=90)
     assert moment("2d", START) == START - timedelta(days=2)
+    assert moment("1h30m", START) == START - timedelta(minutes=90)
     assert moment("2026-11-22", START) == datetime(2026, 11, 22, tzinfo=UTC)
     assert moment("2026-11-22T09:00:00+01:00", START) == START
     assert moment("2026-11-22 08:00", START) == START

@@ -118,11 +118,11 @@ STAGES = [
     ),
     (
         AUTH,
-        "{method: approle, role_id: a, mount: /auth/approle/}",
+        "{method: approle, role_id: a, mount: /auth//approle/}",
         (
             (
-                "5: stages.prod.auth.mount: is no path in Vault; "
-                "write mount/name, without / at its ends"
+                "5: stages.prod.auth.mount: is no mount of Vault's; "
+                "write where it is below auth/, as in approle"
             ),
         ),
     ),

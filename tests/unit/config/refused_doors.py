@@ -185,6 +185,59 @@ LISTENING = [
     ),
     (
         LISTEN,
+        f"{PORT}\n  grpc_tls: {{cert: cert.pem, key: key.pem, client_names: [a.test]}}",
+        (
+            (
+                "24: listen.grpc_tls.client_ca: is missing; client_names are of the certificates "
+                "that it signed"
+            ),
+        ),
+    ),
+    *(
+        (
+            LISTEN,
+            f"{PORT}\n  grpc_tls: {{cert: cert.pem, key: key.pem, client_ca: ca.pem, client_names: {names}}}",
+            (f"24: listen.grpc_tls.client_names{told}",),
+        )
+        for names, told in (
+            ("[]", ": is empty, and nobody could ask; name the gateways' certificates"),
+            ("gateway", ": wants a list, found text; write it as [a, b] or with -"),
+            ("[a.test, '']", "[1]: is empty; give it a value or leave the key out"),
+            (
+                "['*.test']",
+                "[0]: holds a *; names are compared whole, so write each of them out",
+            ),
+            *(
+                (
+                    f"['{name}']",
+                    (
+                        f"[0]: '{name}' is neither a DNS name nor a URI; write a subject alternative "
+                        "name of the gateway's certificate, as in gateway.internal or "
+                        "spiffe://corp/gateway"
+                    ),
+                )
+                for name in ("10.0.0.1", "::1", "CN=gateway", "a.test:9000", "a b", ".test")
+            ),
+        )
+    ),
+    (
+        LISTEN,
+        f"{LISTEN}\n  admin_tls: {{cert: cert.pem, key: key.pem, client_names: [a.test]}}",
+        (
+            "22: listen.admin: is missing; admin_tls is for HOST:PORT",
+            (
+                "24: listen.admin_tls.client_names: unknown key; did you mean client_ca? "
+                "Known here: cert, client_ca, key"
+            ),
+        ),
+    ),
+    (
+        LISTEN,
+        f"{LISTEN}\n  drain: 11m",
+        ("24: listen.drain: 11m is out of bounds; use 0ms to 10m",),
+    ),
+    (
+        LISTEN,
         "  grpc: 127.0.0.1:9000\n  admin: 127.0.0.1:9000",
         ("24: listen.admin: is the address of grpc; use another",),
     ),

@@ -253,15 +253,19 @@ VAULT = [
     ),
 ]
 
-FORMS = "write a whole number and its unit: 500ms, 30s, 5m or 1h"
+FORMS = "write each number with its unit: 500ms, 30s, 5m, 1h30m or 30d"
 DURATIONS = [
     ("5", f"'5' has no unit; {FORMS}"),
     ("1.5", f"'1.5' has no unit; {FORMS}"),
     ("5 minutes", f"'5 minutes' is not a duration; {FORMS}"),
-    ("1h30m", f"'1h30m' is not a duration; {FORMS}"),
-    ("2d", f"'2d' is not a duration; {FORMS}"),
+    ("1h30", f"'1h30' is not a duration; {FORMS}"),
+    ("1H", f"'1H' is not a duration; {FORMS}"),
+    ("2w", f"'2w' is not a duration; {FORMS}"),
     ("-5s", f"'-5s' is not a duration; {FORMS}"),
-    ("1.5s", f"'1.5s' is not a duration; {FORMS}"),
+    ("s", f"'s' is not a duration; {FORMS}"),
+    (".s", f"'.s' is not a duration; {FORMS}"),
+    ("1h30m", "1h30m is out of bounds; use 100ms to 1m"),
+    ("2d", "2d is out of bounds; use 100ms to 1m"),
     ("0s", "0s is out of bounds; use 100ms to 1m"),
     ("99ms", "99ms is out of bounds; use 100ms to 1m"),
     ("61s", "61s is out of bounds; use 100ms to 1m"),

@@ -190,10 +190,10 @@ LIFETIMES = [
         (
             STAGE,
             f"{STAGE}\n    {key}: {duration}",
-            (f"6: stages.prod.{key}: {duration} is out of bounds; use 1s to 720h",),
+            (f"6: stages.prod.{key}: {duration} is out of bounds; use 1s to 87600h",),
         )
         for key in ("ttl", "increment")
-        for duration in ("999ms", "721h")
+        for duration in ("999ms", "87601h", "3651d")
     ),
     *(
         (SOURCE, f"{{{form}: a/b, {key}: 1h}}", (f"{SECRET_KEY}.{key}: goes with {forms} only",))
@@ -209,7 +209,7 @@ LIFETIMES = [
         (
             SOURCE,
             f"{{path: a/b, {key}: 0s}}",
-            (f"{SECRET_KEY}.{key}: 0s is out of bounds; use 1s to 720h",),
+            (f"{SECRET_KEY}.{key}: 0s is out of bounds; use 1s to 87600h",),
         )
         for key in ("ttl", "increment")
     ),

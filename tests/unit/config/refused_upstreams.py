@@ -79,7 +79,7 @@ SECRETS = [
     (
         "{kv: secret/geo}",
         "{kv: secret/geo, max_stale: 1m}",
-        ("15: upstreams.geo.secret.max_stale: 1m is out of bounds; use 5m to 720h",),
+        ("15: upstreams.geo.secret.max_stale: 1m is out of bounds; use 5m to 768h",),
     ),
     (
         "{kv: secret/geo}",
@@ -105,6 +105,35 @@ SECRETS = [
         "{kv: secret/geo}",
         "{path: v1/a/b}",
         ("15: upstreams.geo.secret.path: begins with v1/, which is of the HTTP API; leave it out",),
+    ),
+    (
+        "{kv: secret/geo}",
+        "{kv: /v1/secret/data/b}",
+        ("15: upstreams.geo.secret.kv: begins with v1/, which is of the HTTP API; leave it out",),
+    ),
+    (
+        "{kv: secret/geo}",
+        "{kv: 'secret/b?version=2'}",
+        (
+            "15: upstreams.geo.secret.kv: has a query, which is of the HTTP API; use version or params",
+        ),
+    ),
+    (
+        "{kv: secret/geo}",
+        '{kv: "secret/a\u00a0b"}',
+        (
+            "15: upstreams.geo.secret.kv: holds a character that Vault refuses, as it cannot be printed",
+        ),
+    ),
+    (
+        "{kv: secret/geo}",
+        '{static_role: "a/b/ /./c"}',
+        (
+            (
+                "15: upstreams.geo.secret.static_role: is no path in Vault; "
+                "write mount/name, without / at its ends"
+            ),
+        ),
     ),
     (
         "{kv: secret/geo}",
@@ -433,6 +462,16 @@ CALLERS = [
         RULE,
         "{claims: {}}",
         ("19: upstreams.geo.callers[0].claims: is empty; add NAME: VALUE, or remove it",),
+    ),
+    (
+        RULE,
+        "{claims: {kubernetes.io: {namespace: b}}}",
+        (
+            (
+                "19: upstreams.geo.callers[0].claims.kubernetes.io: wants a value, found a mapping; "
+                "write nested names with dots, as in realm.roles"
+            ),
+        ),
     ),
     (
         RULE,

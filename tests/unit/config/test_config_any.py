@@ -13,6 +13,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests import fast_yaml
 from vaultauthz.config import Config, ConfigError, document, parse
 
 from .conftest import EVERY, SECRET, VALID, Folder
@@ -83,21 +84,21 @@ def test_a_mistyped_character(folder: Folder, data: st.DataObject) -> None:
 @given(st.data())
 def test_a_wrong_value(folder: Folder, data: st.DataObject) -> None:
     """Any value anywhere in a valid configuration is refused in order, or loads."""
-    tree = yaml.safe_load(data.draw(st.sampled_from([VALID, EXAMPLE, EVERY])))
+    tree = fast_yaml.load(data.draw(st.sampled_from([VALID, EXAMPLE, EVERY])))
     parent, key = data.draw(st.sampled_from(list(places(tree))))
     parent[key] = data.draw(VALUES)
-    outcome(folder, yaml.dump(tree, allow_unicode=True))
+    outcome(folder, fast_yaml.dump(tree))
 
 
 @SHARED
 @given(st.data())
 def test_a_wrong_key(folder: Folder, data: st.DataObject) -> None:
     """Any key anywhere in a valid configuration is refused in order, or loads."""
-    tree = yaml.safe_load(data.draw(st.sampled_from([VALID, EXAMPLE, EVERY])))
+    tree = fast_yaml.load(data.draw(st.sampled_from([VALID, EXAMPLE, EVERY])))
     mappings = [(parent, key) for parent, key in places(tree) if isinstance(parent, dict)]
     parent, key = data.draw(st.sampled_from(mappings))
     parent[data.draw(SCALARS)] = parent.pop(key)
-    outcome(folder, yaml.dump(tree, allow_unicode=True))
+    outcome(folder, fast_yaml.dump(tree))
 
 
 def places(tree: Any) -> Iterator[tuple[Any, Any]]:

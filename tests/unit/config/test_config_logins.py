@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,14 +18,16 @@ from vaultauthz.config import (
     Aws,
     Azure,
     Cert,
+    ConfigError,
     Gcp,
     Jwt,
     Ldap,
     UserPass,
+    parse,
 )
 from vaultauthz.config import auth as reader
 
-from .conftest import SECRET, VALID, Folder, edited
+from .conftest import EVERY, SECRET, VALID, Folder, edited
 from .refused_auth import AUTH
 from .test_config_any import SHARED
 
@@ -32,6 +35,10 @@ TOKEN = Path("token")
 KEY = Path("key.pem")
 LOGINS = [
     ("approle, role_id: a, mount: b/c", AppRole("a", mount="b/c")),
+    ("approle, role_id: a, mount: /auth/b/c/", AppRole("a", mount="b/c")),
+    ("approle, role_id: a, mount: auth/auth/b", AppRole("a", mount="auth/b")),
+    ("approle, role_id: a, mount: author", AppRole("a", mount="author")),
+    ("approle, role_id: a, mount: 'our%20 ü?'", AppRole("a", mount="our%20 ü?")),
     ("approle, role_id_file: token", AppRole(role_id_file=TOKEN)),
     (
         "approle, role_id: a, secret_id_file: token, secret_id_wrapped: true",
@@ -277,3 +284,23 @@ def test_the_address_is_in_the_variable_of_either_server(folder: Folder) -> None
     assert folder.parse(text, {"BAO_ADDR": "https://bao"}).vault.address == "https://bao"
     both = {"BAO_ADDR": "https://bao", "VAULT_ADDR": "https://vault"}
     assert folder.parse(text, both).vault.address == "https://vault"
+
+
+def test_what_is_elsewhere_need_not_be_here(folder: Folder) -> None:
+    """Every file that a login or TLS names: a warning each, and the rest is as it would be."""
+    there = folder.parse(EVERY)
+    for name in ("cert.pem", "key.pem", "token"):
+        (folder.path / name).unlink()
+    assert folder.problems(EVERY)
+    here = parse(EVERY, "c.yaml", folder.path, {}, elsewhere=True)
+    assert replace(here, warnings=()) == replace(there, warnings=())
+    told = "\n".join(here.warnings)
+    for key in ("tls.client_cert", "tls.client_key", "role_id_file", "password_file"):
+        assert re.search(rf"\.{key}: .*; the gateway will need it", told), key
+
+
+def test_what_is_wrong_by_itself_is_wrong_elsewhere_too(folder: Folder) -> None:
+    """Only the files are another machine's."""
+    text = edited("method: approle", "method: nonesuch")
+    with pytest.raises(ConfigError, match="nonesuch"):
+        parse(text, "c.yaml", folder.path, {}, elsewhere=True)

@@ -30,7 +30,7 @@ def test_refused(folder: Folder, old: str, new: str, wanted: tuple[str, ...]) ->
 
 @pytest.mark.parametrize(("text", "wanted"), DURATIONS)
 def test_durations(folder: Folder, text: str, wanted: str) -> None:
-    """A duration is a whole number and a unit, within bounds that are told."""
+    """A duration is one of Vault's with its unit, within bounds that are told."""
     config = edited("https://vault.test:8200", f"https://vault.test:8200\n  timeout: {text}")
     assert folder.problems(config) == (f"c.yaml:3: vault.timeout: {wanted}",)
 

@@ -222,8 +222,18 @@ def test_routes(folder: Folder, route: str, wanted: Route) -> None:
         ("{grpc: 'localhost:0'}", Listen("localhost:0")),
         ("{grpc: '[::1]:65535', transport: native}", Listen("[::1]:65535", transport="native")),
         (
-            "{grpc: '0.0.0.0:9', grpc_tls: {cert: cert.pem, key: key.pem, client_ca: ca.pem}}",
-            Listen("0.0.0.0:9", ServerTls(Path("cert.pem"), Path("key.pem"), Path("ca.pem"))),
+            (
+                "{grpc: '0.0.0.0:9', drain: 10s, grpc_tls: {cert: cert.pem, key: key.pem, "
+                "client_ca: ca.pem, client_names: [Gateway.Internal, 'spiffe://Corp/gw', urn:a:b]}}"
+            ),
+            Listen(
+                "0.0.0.0:9",
+                ServerTls(
+                    *(Path("cert.pem"), Path("key.pem"), Path("ca.pem")),
+                    ("gateway.internal", "spiffe://Corp/gw", "urn:a:b"),
+                ),
+                drain=10.0,
+            ),
         ),
         (
             (

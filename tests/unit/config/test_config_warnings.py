@@ -114,7 +114,7 @@ def test_a_port_on_loopback_is_every_local_users(folder: Folder, address: str, t
 
 def test_a_port_that_wants_a_certificate_or_a_token_is_not(folder: Folder) -> None:
     """And neither is a unix socket."""
-    tls = "{cert: cert.pem, key: key.pem, client_ca: ca.pem}"
+    tls = "{cert: cert.pem, key: key.pem, client_ca: ca.pem, client_names: [gateway]}"
     safe = (
         f"  grpc: 127.0.0.1:1\n  grpc_tls: {tls}\n  admin: 127.0.0.1:2\n  admin_token_file: token"
     )
@@ -122,6 +122,17 @@ def test_a_port_that_wants_a_certificate_or_a_token_is_not(folder: Folder) -> No
     assert folder.warnings(edited(LISTEN, f"{LISTEN}\n  admin: unix:///run/a.sock")) == ()
     open_ = f"{LISTEN}\n  admin: 127.0.0.1:2\n  admin_tls: {TLS}"
     assert folder.warnings(edited(LISTEN, open_)) == (f"{ASKED} admin_token_file",)
+
+
+def test_an_authority_signs_for_more_than_gateways(folder: Folder) -> None:
+    """Without names whoever has a certificate of its may ask: on every address that has TLS."""
+    tls = "{cert: cert.pem, key: key.pem, client_ca: ca.pem}"
+    for address in ("127.0.0.1:1", "0.0.0.0:1"):
+        (line,) = folder.warnings(edited(LISTEN, f"  grpc: {address}\n  grpc_tls: {tls}"))
+        assert line.startswith(
+            "c.yaml:24: listen.grpc_tls: whoever has a certificate that client_ca"
+        )
+        assert "add client_names" in line
 
 
 APPROLE = "method: approle, role_id: gateway, secret_id_file: secret_id"

@@ -160,21 +160,42 @@ def test_claim(path: str, wanted: str | int | bool, claims: dict[str, Any], met:
     [
         ("resource_access.my.client.roles", {"resource_access": {"my.client": {"roles": ["x"]}}}),
         ("https://corp.example/app.role", {"https://corp.example/app": {"role": "x"}}),
+        ("kubernetes.io.namespace", {"kubernetes.io": {"namespace": "x"}}),
+        (
+            "kubernetes.io.serviceaccount.name",
+            {"kubernetes.io": {"namespace": "y", "serviceaccount": {"name": "x", "uid": "z"}}},
+        ),
+        ("a.b", {"a.b": "x", "a": {"b": ["x"]}}),
+        ("a.b", {"a.b": None, "a": {"b": "x"}}),
+        ("a.b.c", {"a": {"b.c": "x"}, "a.b": {"d": "y"}}),
+    ],
+)
+def test_a_dot_may_be_one_of_a_name(path: str, claims: dict[str, Any]) -> None:
+    """Names of clients, of URLs and Kubernetes' own have dots."""
+    for widely in (False, True):
+        assert Claim(tuple(path.split(".")), "x").met_by(claims, widely=widely)
+        assert not Claim(tuple(path.split(".")), "z").met_by(claims, widely=widely)
+
+
+@pytest.mark.parametrize(
+    ("path", "claims"),
+    [
         ("a.b", {"a.b": "y", "a": {"b": "x"}}),
+        ("a.b", {"a.b": "x", "a": {"b": "y"}}),
         ("a.b", {"a.b": [], "a": {"b": ["x"]}}),
+        ("a.b", {"a.b": {}, "a": {"b": "x"}}),
         ("a.b.c", {"a": {"b.c": "y"}, "a.b": {"c": "x"}}),
         ("scope", {"scope": ["read x"]}),
         ("a.scp", {"a": {"scp": ["x\u00a0read"]}}),
     ],
 )
-def test_a_claim_that_denies_is_looked_for_wherever_it_can_be(
-    path: str, claims: dict[str, Any]
-) -> None:
-    """Names of clients and URLs have dots; what allows is where it always was, or nowhere."""
+def test_what_can_be_read_in_two_ways(path: str, claims: dict[str, Any]) -> None:
+    """One is enough to deny; what allows has to be said by all, and by the book."""
     claim = Claim(tuple(path.split(".")), "x")
     assert claim.met_by(claims, widely=True)
-    assert claim.shown_in(claims, widely=True) not in ("y", [])
+    assert claim.shown_in(claims, widely=True) not in ("y", [], {})
     assert not claim.met_by(claims)
+    assert claim.shown_in(claims) != "x"
     assert not Claim(claim.path, "z").met_by(claims, widely=True)
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import inf
+from unittest.mock import ANY
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vaultauthz.core import events
 from vaultauthz.core.credential import Login
@@ -91,9 +94,43 @@ def test_shorter_renewal_leads_to_rotation() -> None:
     """When Vault gives less than asked, ``max_ttl`` is near: use it, then replace it."""
     life = in_state(State.RENEWING)
     life.at(60, renewed(60, ttl=50))
-    assert life.wake_at == 60 + 0.6 * 50
+    assert life.wake_at == 60 + 50 - 30, "half a minute to mint in"
     assert life.at(90, Tick()) == [CallIssue()]
     assert life.state is State.REPLACING
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.5, 0.999])
+@pytest.mark.parametrize("left", [0.5, 2.0, 20.0])
+def test_renewal_that_leaves_little_is_replaced_at_once(left: float, jitter: float) -> None:
+    """Near ``max_ttl`` a share of what is left is no time to mint in: it begins right away."""
+    life = in_state(State.RENEWING)
+    assert life.at(60, renewed(60, ttl=left), jitter) == [ANY, CallIssue()]
+    assert life.state is State.REPLACING
+
+
+@given(
+    st.floats(1.0, 1e7),
+    st.floats(0.01, 1.0),
+    st.none() | st.floats(0.1, 2.0),
+    st.floats(0.0, 0.999),
+)
+def test_replacement_has_the_time_that_a_whole_lease_gives_it(
+    ttl: float, share: float, increment: float | None, jitter: float
+) -> None:
+    """However little the last renewal left, and whatever was asked for: a quarter, or 30 s."""
+    asked = ttl * increment if increment else None
+    life = Life(Pace(increment=asked))
+    life.at(0, Tick())
+    life.at(0, issued(life, "one", 0, ttl))
+    sent_at = life.wake_at
+    life.at(sent_at, Tick())
+    left = share * ttl
+    if not life.machine.pace.shorter(left, life.machine.pace.asked(ttl)):
+        return
+    life.at(sent_at, renewed(sent_at, left), jitter)
+    begins = sent_at if life.state is not State.HELD else life.wake_at
+    usual = min(30.0, 0.25 * min(ttl, asked or ttl))
+    assert sent_at + left - begins >= min(left, usual) * (1 - 1e-6)
 
 
 def test_lease_that_is_no_more_renewable_is_replaced() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vaultauthz.core.outside import HIDDEN, LONGEST, host, names, shown
@@ -110,6 +110,8 @@ def test_a_secret_of_a_syllable_is_hidden_where_it_stands_alone(secret: str) -> 
 @given(st.text(string.ascii_letters + string.digits, min_size=6, max_size=60), st.integers(1, 16))
 def test_a_secret_in_pieces_is_hidden(between: str, secret: str, size: int) -> None:
     """As in short lines, however short; in part only where less than eight characters are whole."""
+    runs = {secret[at : at + 4].lower() for at in range(len(secret) - 3)}
+    assume(not any(run in "unexpected body" for run in runs))  # a word that it is in goes, too
     pieces = between.join(secret[at : at + size] for at in range(0, len(secret), size))
     told = shown(f'unexpected body ("{pieces}"): #', [secret]).replace(HIDDEN, "")
     assert told == "unexpected body  #"

@@ -27,6 +27,16 @@ def test_renewal_is_later_with_more_jitter(ttl: float, low: float, high: float) 
     assert PACE.renew_in(ttl, low) <= PACE.renew_in(ttl, high)
 
 
+@given(TTL, TTL, JITTER)
+def test_a_replacement_is_never_later_than_in_the_window(
+    left: float, first: float, jitter: float
+) -> None:
+    """And what is left then is what it has of a whole lease, unless there is less already."""
+    wait = PACE.replace_in(left, first, jitter)
+    assert 0.0 <= wait <= PACE.renew_in(left, jitter)
+    assert left - wait >= min(left, PACE.replacing, first * 0.25) * (1 - 1e-6)
+
+
 @given(TTL, JITTER)
 def test_static_secret_is_never_read_later_than_asked(read_again: float, jitter: float) -> None:
     """A static secret is read again at most a tenth before ``refresh`` is over, never after."""

@@ -42,6 +42,23 @@ def test_under(prefix: str, path: str, found: bool) -> None:
     assert under(prefix, path) is found
 
 
+@pytest.mark.parametrize("path", ["", "*"])
+@pytest.mark.parametrize("host", ["tunnel.test:443", "Tunnel.TEST.", "tunnel.test"])
+def test_what_has_no_path_is_for_a_route_by_host(host: str, path: str) -> None:
+    """CONNECT, and OPTIONS * (RFC 9112, 3.2.3 and 3.2.4)."""
+    below = Route("below", "prod", host="tunnel.test", path_prefix="/v1")
+    alone = Route("alone", "prod", host="tunnel.test")
+    anywhere = Route("anywhere", "prod", path_prefix="/")
+    assert Routes.of([below, alone, anywhere]).find(host, path) == alone
+    assert Routes.of([below, anywhere]).find(host, path) is None, "any path is no host"
+
+
+@pytest.mark.parametrize("path", ["x", "v1/x", "http://tunnel.test/v1", "tunnel.test:443", "**"])
+def test_what_is_no_path_is_for_no_route(path: str) -> None:
+    """Gateways tell an absolute-form target by its host and path; another form is none."""
+    assert Routes.of([Route("alone", "prod", host="tunnel.test")]).find("tunnel.test", path) is None
+
+
 SEGMENTS = st.lists(st.sampled_from(["v1", "v10", "a", "", "v"]), max_size=4)
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.unit.doctor import examples as ex
 from tests.unit.doctor.examples import judged
 from vaultauthz.config.methods import Kubernetes, TokenFile, UserPass
-from vaultauthz.config.values import KvSecret, PathSecret
+from vaultauthz.config.values import KvSecret, PathSecret, Tls
 from vaultauthz.core.grant import Verdict
 from vaultauthz.doctor.facts import Access, Handshake, Node, SecretFile, Server, Stage, Trouble
 from vaultauthz.policy import Need
@@ -31,14 +31,16 @@ _DENIED = Trouble("permission denied by Vault", "1 error occurred: * permission 
 _AWAY = Trouble("Vault cannot be reached", "connection refused", 0, Verdict.RETRY, True)
 _GONE = Trouble("nothing at this path in Vault", "", 404, Verdict.SECRET_GONE)
 _SEALED = replace(ex.NODE, health=replace(ex.HEALTH, sealed=True))
+_SEALED_VAULT = Node(ex.ADDRESS, replace(ex.HEALTH, sealed=True, version="1.21.4"))
 _NEW = replace(ex.NODE, health=replace(ex.HEALTH, sealed=True, initialized=False))
 _OTHER = replace(ex.NODE, health=replace(ex.HEALTH, cluster_name="cluster-b"))
 _GONE_NODE = Node("https://b.test:8200", trouble=_AWAY)
 _TLS = Trouble("the TLS handshake with Vault failed", "SSLError")
 
 
-def _tls(problem: str) -> Server:
-    return ex.server(Node(ex.ADDRESS, trouble=_TLS, handshake=Handshake(problem=problem)))
+def _tls(problem: str, *, strict: bool = False) -> Server:
+    found = ex.server(Node(ex.ADDRESS, trouble=_TLS, handshake=Handshake(problem=problem)))
+    return replace(found, vault=replace(found.vault, tls=Tls(x509_strict=strict)))
 
 
 def _file(mode: int | None, *, private: bool = True) -> Stage:
@@ -47,6 +49,12 @@ def _file(mode: int | None, *, private: bool = True) -> Stage:
 
 SERVERS = {
     "away": Case(ex.server(_GONE_NODE), "error", "connection refused", "bao status -address="),
+    "away, and others have a proxy": Case(
+        ex.server(replace(_GONE_NODE, proxy="HTTPS_PROXY")),
+        "error",
+        "connection refused",
+        "$HTTPS_PROXY is set, and not used",
+    ),
     "one of two away": Case(
         ex.server(_GONE_NODE, ex.NODE), "warning", "https://b.test:8200: ", "check the address"
     ),
@@ -66,6 +74,15 @@ SERVERS = {
         "vault.tls.server_name",
     ),
     "expired certificate": Case(_tls("certificate has expired"), "error", "expired", "renewed"),
+    "against RFC 5280": Case(
+        _tls("Missing Authority Key Identifier", strict=True),
+        "error",
+        "Missing Authority Key Identifier",
+        "remove vault.tls.x509_strict",
+    ),
+    "a certificate that is refused for another reason": Case(
+        _tls("CA certificate key too weak"), "error", "too weak", "the network is well"
+    ),
     "no TLS there": Case(_tls("wrong version number"), "error", "wrong version", "tls_disable"),
     "client certificate wanted": Case(
         _tls("tlsv13 alert certificate required"), "error", "required", "vault.tls.client_cert"
@@ -81,6 +98,9 @@ SERVERS = {
     ),
     "not initialized": Case(ex.server(_NEW), "error", "is not initialized", "bao operator init"),
     "sealed": Case(ex.server(_SEALED), "error", "is sealed", "bao operator unseal"),
+    "sealed, HashiCorp's": Case(
+        ex.server(_SEALED_VAULT), "error", "is sealed", "vault operator unseal"
+    ),
     "one of two sealed": Case(ex.server(_SEALED, ex.NODE), "warning", "is sealed", "unseal"),
     "two clusters": Case(
         ex.server(ex.NODE, _OTHER), "error", "cluster-a, cluster-b", "one cluster"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from tests import fast_yaml
 from vaultauthz.config import Config, parse
 
 ROOT = Path(__file__).parents[3]
@@ -27,7 +26,7 @@ def config_of(upstreams: str, head: str = HEAD) -> Config:
 
 def bootstrap(text: str) -> Document:
     """A printed bootstrap."""
-    document: Document = yaml.safe_load(text)
+    document: Document = fast_yaml.load(text)
     return document
 
 

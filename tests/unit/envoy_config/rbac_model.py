@@ -74,15 +74,20 @@ def _matches(rule: Mapping[str, Any], sent: Sent) -> bool:
         "not_rule": lambda: not _matches(what, sent),
         "not_id": lambda: not _matches(what, sent),
         "header": lambda: _header(what, sent),
-        "url_path": lambda: _text(what["path"], re.split("[?#]", sent.path, maxsplit=1)[0]),
+        "url_path": lambda: (
+            bool(sent.path) and _text(what["path"], re.split("[?#]", sent.path, maxsplit=1)[0])
+        ),
         "sourced_metadata": lambda: _metadata(what["metadata_matcher"], sent),
     }
     return judge[kind]()
 
 
 def _header(matcher: Mapping[str, Any], sent: Sent) -> bool:
-    sent_all = ((":method", sent.method), (":path", sent.path), *sent.headers)
+    path = ((":path", sent.path),) if sent.path else ()  # CONNECT has none
+    sent_all = ((":method", sent.method), *path, *sent.headers)
     values = [value for name, value in sent_all if name == matcher["name"]]
+    if "present_match" in matcher:
+        return bool(values) is matcher["present_match"]
     return any(_text(matcher["string_match"], value) for value in values)  # each for itself
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from tests import fast_yaml
 from tests.unit.envoy.access_lines import LINE
 from tests.unit.envoy_config.printing import Document, bootstrap, config_of, manager_of
 from vaultauthz.envoy.access_file.line import read
@@ -123,4 +123,4 @@ def test_it_is_said_what_to_start_envoy_with() -> None:
     out = io.StringIO()
     run(config_of(ONE % "any" + AUDIT), Path("c.yaml"), Asked("sds"), out, io.StringIO())
     assert "--file-flush-interval-msec" in out.getvalue()
-    assert yaml.safe_load(out.getvalue())
+    assert fast_yaml.load(out.getvalue())

@@ -124,7 +124,11 @@ class TestFilter:
     def test_a_lease_of_one_s_own(self, per: str) -> None:
         """A check that has to ask Vault gets the time for it."""
         own = f"{{{SECRET}, {KEYED}, callers: any, per: {per}}}"
-        assert filter_of(asked(f"upstreams: {{a: {own}}}"))["grpc_service"]["timeout"] == "2s"
+        for listen in ("", "\nlisten: {grpc: '127.0.0.1:9000'}"):
+            service = filter_of(asked(f"upstreams: {{a: {own}}}{listen}"))["grpc_service"]
+            # Envoy's timeout for each try is max_interval.
+            each = service["retry_policy"]["retry_back_off"]["max_interval"]
+            assert (service["timeout"], each) == ("2s", "2s")
 
     def test_claims(self) -> None:
         """Tokens are verified first, their claims go along, and the token itself goes no further."""
@@ -343,6 +347,78 @@ class TestListen:
             assert endpoint["address"] == address
             assert ("upstream_connection_options" in found) == ("pipe" not in address)
             assert "transport_socket" not in found
+
+
+class TestReplicas:
+    """Over TCP there may be several, and one of them may be gone."""
+
+    FAR = "\nlisten: {{grpc: '10.0.0.1:9000', grpc_tls: {}}}"
+    PREVIOUS = "envoy.retry_host_predicates.previous_hosts"
+
+    def tls(self, folder: Path, more: str = "") -> str:
+        """The files of `grpc_tls`, in YAML; nothing looks into them here."""
+        for name in ("cert", "key", "ca"):
+            (folder / name).write_text("x")
+            (folder / name).chmod(0o600)
+        return f"{{cert: {folder}/cert, key: {folder}/key, client_ca: {folder}/ca{more}}}"
+
+    def test_a_check_is_asked_of_another_one(self, tmp_path: Path) -> None:
+        """Where Envoy reads it, in less than the timeout, and not of the same replica."""
+        head = f"upstreams: {{a: {ANY}}}"
+        near, loopback, far = (
+            filter_of(asked(head + listen))["grpc_service"]
+            for listen in (
+                "",
+                "\nlisten: {grpc: '127.0.0.1:9000'}",
+                self.FAR.format(self.tls(tmp_path)),
+            )
+        )
+        timeouts = [
+            (one["timeout"], one["retry_policy"]["retry_back_off"]["max_interval"])
+            for one in (near, loopback, far)
+        ]
+        assert timeouts == [("0.5s", "0.5s"), ("1s", "0.4s"), ("1s", "0.4s")]
+        for one in (near, loopback, far):
+            assert one["envoy_grpc"] == {"cluster_name": "vaultauthz"}
+            policy = one["retry_policy"]
+            assert policy["num_retries"] == 2
+            assert policy["retry_back_off"]["base_interval"] == "0.025s"
+            assert {"reset", "unavailable"} < set(policy["retry_on"].split(","))
+            predicates = [found["name"] for found in policy.get("retry_host_predicate", ())]
+            assert predicates == ([] if one is near else [self.PREVIOUS])
+
+    @pytest.mark.parametrize("mode", ["ext_authz", "sds"])
+    def test_those_that_are_healthy(self, mode: str, tmp_path: Path) -> None:
+        """Both clusters look at health, which takes ALPN; a connection that hangs leaves time for another."""
+        config = config_of(f"upstreams: {{a: {ANY}}}{self.FAR.format(self.tls(tmp_path))}")
+        document = bootstrap(said(config, mode)[1])
+        for name in ("vaultauthz", "vaultauthz_logs"):
+            found = cluster(document, name)
+            assert found["health_checks"][0]["grpc_health_check"] == {}
+            assert found["connect_timeout"] == "0.4s"
+            assert found["common_lb_config"] == {"healthy_panic_threshold": {"value": 1}}
+            assert found["circuit_breakers"]["thresholds"] == [{"max_retries": 1024}]
+            context = found["transport_socket"]["typed_config"]["common_tls_context"]
+            assert context["alpn_protocols"] == ["h2"]
+            # It would be read of a secret alone, which these files are not.
+            assert "watched_directory" not in context["tls_certificates"][0]
+
+    def test_a_socket_has_one(self) -> None:
+        """Nobody else could be asked."""
+        found = cluster(asked(f"upstreams: {{a: {ANY}}}"), "vaultauthz")
+        assert not {"common_lb_config", "circuit_breakers", "transport_socket"} & set(found)
+
+    def test_whose_certificate_it_takes(self, tmp_path: Path) -> None:
+        """The names that may ask stand where the certificate has to be replaced."""
+        open_, named = (
+            said(config_of(f"upstreams: {{a: {ANY}}}{self.FAR.format(self.tls(tmp_path, more))}"))[
+                1
+            ]
+            for more in ("", ", client_names: [gateway.internal, 'spiffe://corp/gw']")
+        )
+        assert "whoever has one is given" in open_
+        assert "gateway.internal, spiffe://corp/gw." in named.replace("\n", " ").replace(" # ", " ")
+        assert "whoever" not in named
 
 
 def test_both_snippets_are_yaml() -> None:

@@ -174,6 +174,9 @@ def test_envoy_lets_nothing_through_that_we_deny(callers: Callers, sent: Sent, p
 @example(Claim(("a", "b"), "x"), {"a.b": [], "a": {"b": "x"}})
 @example(Claim(("a", "b"), "x"), {"a": {"b": ["x"]}})
 @example(Claim(("a", "b", "c"), "x"), {"a": {"b.c": "x"}})
+@example(Claim(("a", "b", "c"), "x"), {"a.b": {"c": "x"}})
+@example(Claim(("a", "b", "c"), "x"), {"a.b": {"c": "x"}, "a": {"b": {"c": "y"}}})
+@example(Claim(("a", "b", "c"), "x"), {"a.b": {"c": "x"}, "a": {"b": {"c": None}}})
 @example(Claim(("a", "scope"), "x"), {"a": {"scope": ["pay x"]}})
 def test_claims(claim: Claim, claims: dict[str, Any]) -> None:
     """A claim is found under its name with dots or nested, alone or in a list, as we find it."""
@@ -225,6 +228,16 @@ class TestOneByOne:
             assert not lets(callers, path=path), path
         assert lets(callers, path="/admin2")
 
+    def test_a_tunnel_does_not_lead_past_a_path(self) -> None:
+        """CONNECT has no path, and what goes through has some that nobody sees."""
+        for callers in (
+            Callers(None, (Rule(path_prefix="/admin"),)),
+            Callers((Rule(path_prefix="/"),)),
+        ):
+            assert not lets(callers, method="CONNECT", path="")
+            assert lets(callers, path="/x")
+        assert lets(Callers(None, (Rule(methods=frozenset(("POST",))),)), method="CONNECT", path="")
+
     def test_kong_s_keys_match_nobody(self) -> None:
         """A rule with a consumer or a group allows nobody at Envoy's door, and denies nobody."""
         rules = (Rule(consumer=Pattern.parse("*")), Rule(group="g"))
@@ -244,9 +257,10 @@ class TestOneByOne:
         (Rule(claims=(Claim(tuple("abcdefghi"), "x"),)), "too many dots"),
     ],
 )
-def test_what_envoy_cannot_deny_is_refused(rule: Rule, why: str) -> None:
-    """In all the spellings that a check denies; what allows has but one."""
-    assert filters(Callers((rule,))).allow
+def test_names_with_too_many_ways_are_refused(rule: Rule, why: str) -> None:
+    """Each dot doubles what Envoy has to be told."""
+    with pytest.raises(UnsayableError, match=rf"callers\[0\].*{why}"):
+        filters(Callers((rule,)))
     with pytest.raises(UnsayableError, match=rf"deny\[0\].*{why}"):
         filters(Callers(None, (rule,)))
 

@@ -14,7 +14,7 @@ from vaultauthz.core.decision import Allowed, Denied
 from vaultauthz.core.events import FAILED, ISSUED, LOGIN, Event
 from vaultauthz.core.reasons import Reason
 from vaultauthz.observe.described import LISTED
-from vaultauthz.observe.metrics import Gauges, Metrics
+from vaultauthz.observe.metrics import Gauges, Metrics, Shown
 
 PAIRS = [("production", "payments"), ("staging", "payments")]
 
@@ -32,6 +32,11 @@ def metrics() -> Metrics:
             audit_behind=lambda: 7,
             audit_working=lambda: False,
             own_leases=lambda: [("staging", "payments", 7)],
+            clients_refused=lambda: {"envoy.service.auth.v3.Authorization": 4},
+            certificates=lambda: [
+                Shown("grpc", 60.5, current=True, taken=2, refused=1),
+                Shown("admin", -3.0, current=False, taken=0, refused=5),
+            ],
         )
     )
     return made
@@ -55,6 +60,18 @@ def test_every_listed_metric_is_there(metrics: Metrics) -> None:
         assert f" {metric.help}\n" in metrics.text()
     assert "process_start_time_seconds" in families
     assert "_created" not in metrics.text()
+
+
+def test_certificates_and_clients(metrics: Metrics) -> None:
+    """One that has ended has nothing left; what is refused is told apart from what was taken."""
+    found = samples(metrics)
+    assert found["vaultauthz_tls_seconds_left", "grpc"] == 60.5
+    assert found["vaultauthz_tls_seconds_left", "admin"] == 0
+    current = [found["vaultauthz_tls_current", name] for name in ("grpc", "admin")]
+    assert current == [1, 0]
+    assert found["vaultauthz_tls_replacements_total", "grpc", "taken"] == 2
+    assert found["vaultauthz_tls_replacements_total", "admin", "refused"] == 5
+    assert found["vaultauthz_clients_refused_total", "envoy.service.auth.v3.Authorization"] == 4
 
 
 def test_checks(metrics: Metrics) -> None:

@@ -132,12 +132,12 @@ def test_why_stays_short() -> None:
     assert found["secret/data/x"].why == "holds the secret of a0 and 39 more"
 
 
-def test_a_path_is_as_vault_decodes_it() -> None:
-    """A read's path goes into the URL as it is, so Vault's policies see it without its %XX."""
-    found = of({"a": PathSecret("e/creds/a%20b"), "k": KvSecret("secret/a%20b")})
-    assert "e/creds/a b" in found
-    assert "secret/data/a%20b" in found  # hvac encodes this one once more
-    assert found[LEASE_RENEW].lease_prefixes == ("e/creds/a b/",)
+def test_a_path_is_as_it_is_written() -> None:
+    """Each character stands for itself, in the configuration as in Vault's policies."""
+    found = of({"a": PathSecret("e/creds/a%20b c"), "k": KvSecret("secret/a%20b c")})
+    assert "e/creds/a%20b c" in found
+    assert "secret/data/a%20b c" in found
+    assert found[LEASE_RENEW].lease_prefixes == ("e/creds/a%20b c/",)
 
 
 def test_a_stage_needs_its_own_secrets_only() -> None:

@@ -135,12 +135,14 @@ def test_any_json_is_a_kv_secret_or_an_error(answer: dict[str, Any], version: in
 
 
 def test_text_and_numbers_become_fields_and_nothing_else() -> None:
-    """Numbers and booleans as JSON has them, texts of a list as lines; what else there is, not."""
-    data = {"s": "x", "i": 8080, "f": 1.5, "b": True, "none": None, "map": {"a": 1}}
+    """Numbers and booleans as JSON has them, texts of a list as lines, objects by dotted names."""
+    data = {"s": "x", "i": 8080, "f": 1.5, "b": True, "none": None}
+    data |= {"map": {"a": 1, "b": {"c": "deep"}}}
     data |= {"chain": ["one", "two"], "empty": [], "mixed": ["a", 1], "odd": ["\ud800"]}
     grant = answers.path_secret({"data": data, "lease_id": "l", "lease_duration": 60}, LOGIN, NOW)
     found = {name: field.reveal() for name, field in grant.payload.items()}
-    assert found == {"s": "x", "i": "8080", "f": "1.5", "b": "true", "chain": "one\ntwo"}
+    nested = {"map.a": "1", "map.b.c": "deep"}
+    assert found == {"s": "x", "i": "8080", "f": "1.5", "b": "true", "chain": "one\ntwo"} | nested
 
 
 def test_a_leased_secret_without_a_duration_is_refused() -> None:

@@ -180,7 +180,7 @@ def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(VaultError) as caught:
         auth.login(recorder, Aws("gateway"), {})
     assert caught.value.failure.verdict is Verdict.REFUSED
-    assert "pip install 'vaultauthz[aws]'" in caught.value.failure.reason
+    assert "pip install 'botocore>=1.35'" in caught.value.failure.reason
 
 
 @pytest.mark.parametrize(("before", "after"), [(logging.NOTSET, logging.CRITICAL), (10, 10)])

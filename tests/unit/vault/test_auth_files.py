@@ -27,6 +27,8 @@ def test_the_text_is_taken_without_what_is_around_it(tmp_path: Path) -> None:
     path = tmp_path / "password"
     path.write_text("\n  two wörds \r\n")
     assert read_secret(path, "password").reveal() == "two wörds"
+    path.write_bytes(b"\xef\xbb\xbf" + "two wörds\r\n".encode())
+    assert read_secret(path, "password").reveal() == "two wörds", "nor is a byte order mark"
 
 
 def test_a_file_is_read_through_a_link(tmp_path: Path) -> None:
@@ -47,7 +49,11 @@ def test_a_file_is_read_through_a_link(tmp_path: Path) -> None:
     [
         (b"", "is empty"),
         (b" \n\t ", "is empty"),
-        (b"s3cr3t\xff", "it is not text"),
+        (b"\xef\xbb\xbf\r\n", "is empty"),
+        (b"s3cr3t\xff", "is not text"),
+        ("s3cr3t\r\n".encode("utf-16"), "is UTF-16; save it as UTF-8"),
+        ("s3cr3t".encode("utf-16-be"), "holds NUL bytes; save it as text in UTF-8"),
+        ("s3cr3t".encode("utf-32"), "is UTF-16; save it as UTF-8"),
         (b"s" * (64 * 1024 + 1), "is larger than 64 KiB"),
     ],
 )

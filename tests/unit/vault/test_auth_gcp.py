@@ -76,7 +76,7 @@ def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(VaultError) as caught:
         auth.login(nobody, Gcp("edge", type="iam", service_account=EMAIL), {})
     assert caught.value.failure.verdict is Verdict.REFUSED
-    assert "pip install 'vaultauthz[gcp]'" in caught.value.failure.reason
+    assert "pip install 'google-auth[requests]>=2.38'" in caught.value.failure.reason
     monkeypatch.setenv("GCE_METADATA_HOST", "127.0.0.1:1")
     with pytest.raises(VaultError, match="metadata server cannot be reached"):
         auth.login(nobody, Gcp("edge"), {})

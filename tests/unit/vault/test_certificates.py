@@ -16,7 +16,7 @@ from vaultauthz.config.values import KvSecret
 from vaultauthz.core.fit import EndedError, fitting
 from vaultauthz.core.injection import Tls
 from vaultauthz.vault import answers
-from vaultauthz.vault.certificates import not_after
+from vaultauthz.vault.certificates import Validity, not_after, validities
 from vaultauthz.vault.ends import Now
 
 T = 1796032800  # 2026-11-30T10:00:00Z
@@ -75,3 +75,11 @@ def test_one_in_kv_is_used_until_then() -> None:
     grant = answers.kv({"data": data}, KvSecret("secret/partner"), 1, Now(T, T))
     with pytest.raises(EndedError, match=r"field certificate .* notAfter"):
         fitting([Tls()], grant)
+
+
+def test_all_of_a_text_from_when_to_when() -> None:
+    """In their order; what cannot be read is left out."""
+    broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    text = f"{pem(T)}{broken}{pem(T + 5)}".encode()
+    assert validities(text) == [Validity(T - 86400, T), Validity(T - 86395, T + 5)]
+    assert validities(b"\xff") == []

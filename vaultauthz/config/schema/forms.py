@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from vaultauthz.config import durations
+from vaultauthz.core.duration import PATTERN
 
 Schema = dict[str, Any]
 
@@ -83,7 +84,7 @@ def duration(
     return {
         "description": f"{description} {bounds}".rstrip(),
         "type": "string",
-        "pattern": "^[0-9]{1,9}(ms|s|m|h)$",
+        "pattern": f"^{PATTERN}$",
         **({"default": durations.spell(usual)} if usual is not None else {}),
     }
 

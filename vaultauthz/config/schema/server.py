@@ -18,7 +18,9 @@ def vault() -> Schema:
             "insecure": flag(
                 "Allow http:// beyond this machine: logins and secrets travel in clear text."
             ),
-            "namespace": text("Of Vault Enterprise, HCP or OpenBao, as in platform/team."),
+            "namespace": text(
+                "Of Vault Enterprise, HCP or OpenBao, as in platform/team; default: $VAULT_NAMESPACE."
+            ),
             "tls": _tls(),
             "timeout": duration("Of one call to Vault.", reader.TIMEOUT, _USUAL.timeout),
             "calls_per_second": {
@@ -58,6 +60,9 @@ def _tls() -> Schema:
             "client_cert": file("Our certificate, in PEM."),
             "client_key": file("Its private key, in PEM."),
             "server_name": text("The name in Vault's certificate, where it is not the host's."),
+            "x509_strict": flag(
+                "Refuse certificates that lack what RFC 5280 demands, as Python does from 3.13 on."
+            ),
         },
         "TLS towards Vault; default: the system's authorities.",
         dependentRequired={"client_cert": ["client_key"], "client_key": ["client_cert"]},

@@ -1,4 +1,4 @@
-"""The life of one OpenBao server: its storage survives stop and start, and its audit log is a file."""
+"""The life of one OpenBao or Vault server: its storage survives stop and start, and its audit log is a file."""
 
 import json
 import os
@@ -14,7 +14,6 @@ from vaultauthz.demo.parts.process import PartError, Process, free_port
 
 # Raft, because it is the one storage that both lasts and is in OpenBao 2.7 (`file` is gone from it).
 # A performance_multiplier of 1 makes a lone node its own leader in a tenth of a second instead of five to ten.
-# The audit device is declared here, because OpenBao takes none through its API.
 CONFIG = """\
 api_addr = "http://127.0.0.1:{port}"
 cluster_addr = "http://127.0.0.1:{cluster_port}"
@@ -31,12 +30,18 @@ listener "tcp" {{
   cluster_address = "127.0.0.1:{cluster_port}"
   tls_disable = true
 }}
-
+"""
+# Declared, because OpenBao takes none through its API. HashiCorp's Vault takes none but by that.
+AUDIT = """
 audit "file" "file" {{
   options {{
     file_path = "{folder}/audit.jsonl"
   }}
 }}
+"""
+# Which HashiCorp's Vault wants to be said beside raft (since 1.20), and OpenBao has done away with.
+MLOCK = """
+disable_mlock = true
 """
 # https://openbao.org/api-docs/system/health: what the health endpoint answers for each state.
 ACTIVE, NOT_INITIALIZED, SEALED = 200, 501, 503
@@ -46,6 +51,7 @@ CORRELATION_HEADER = "X-Correlation-Id"
 class BaoServer:
     """One OpenBao server with one unseal key, initialized and unsealed by the first `start`.
 
+    Or HashiCorp's Vault, where $VAULTAUTHZ_TEST_VAULT names one.
     `stop`, `kill` and `start` keep its state, its port and the root token. Not dev mode: that forgets everything.
     """
 
@@ -119,11 +125,12 @@ class BaoServer:
         return [json.loads(line) for line in lines if line.endswith(b"\n")]
 
     def _prepare(self) -> Process:
-        binary = binaries.bao()
+        binary = binaries.vault()
         (self._folder / "data").mkdir(parents=True, exist_ok=True)
         config = self._folder / "config.hcl"
+        text = CONFIG + (MLOCK if binary.hashicorps else AUDIT)
         config.write_text(
-            CONFIG.format(port=self.port, cluster_port=free_port(), folder=self._folder)
+            text.format(port=self.port, cluster_port=free_port(), folder=self._folder)
         )
         # Without the caller's VAULT_* and BAO_* variables, which override the file.
         env = {
@@ -131,12 +138,18 @@ class BaoServer:
             for name, value in os.environ.items()
             if not name.startswith(("VAULT_", "BAO_"))
         }
-        return Process([binary, "server", "-config", config], self._folder / "bao.log", env=env)
+        return Process(
+            [binary.path, "server", "-config", config], self._folder / "bao.log", env=env
+        )
 
     def _initialize(self) -> None:
         keys = self.client().sys.initialize(secret_shares=1, secret_threshold=1)
         self._unseal_key, self.root_token = keys["keys"][0], keys["root_token"]
         self.unseal()
+        if binaries.vault().hashicorps:
+            self.client().sys.enable_audit_device(
+                "file", options={"file_path": str(self.audit_path)}
+            )
         # In clear, so that our log and Vault's can be joined by it.
         self.client().write_data(
             f"sys/config/auditing/request-headers/{CORRELATION_HEADER}", data={"hmac": False}

@@ -122,7 +122,7 @@ class Process:
             raise PartError(f"{self.name} is running already (pid {self.pid})")
         if not os.access(self.argv[0], os.X_OK):
             raise PartError(
-                f"{self.argv[0]} is missing or cannot be run: pip install 'vaultauthz[demo]'"
+                f"{self.argv[0]} is missing or cannot be run: run make demo in the checkout"
             )
         uid, gid = (self._user.pw_uid, self._user.pw_gid) if self._user else (-1, -1)
         words = [os.getpid(), int(self._death_signal), uid, gid, *self.argv]

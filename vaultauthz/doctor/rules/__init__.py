@@ -71,6 +71,7 @@ def judge(facts: Facts) -> tuple[Finding, ...]:
         for rule in OF_STAGE
         for finding in rule(stage)
     ]
+    found += files.not_shown(facts)
     found += files.configured(facts)
     return tuple(sorted(_merged(found), key=lambda finding: finding.severity != ERROR))
 

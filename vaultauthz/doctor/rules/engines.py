@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from shlex import quote
 
 from vaultauthz.config.values import KvSecret, PathSecret
 from vaultauthz.doctor.facts import Place, Stage
@@ -95,6 +96,6 @@ def no_versions(stage: Stage) -> Iterator[Finding]:
                 "(KV version 1)",
                 "what is newest is used, whatever version says",
                 "remove version, or upgrade the engine",
-                stage.command("kv enable-versioning", f"{place.mount.path}/"),
+                stage.command("kv enable-versioning", quote(f"{place.mount.path}/")),
                 upstream=place.upstream,
             )

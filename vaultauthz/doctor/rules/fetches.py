@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from shlex import quote
 from typing import Final
 
 from vaultauthz.config.values import KvSecret, PathSecret
@@ -44,14 +45,14 @@ def _way_out(stage: Stage, fetch: Fetched, place: Place) -> tuple[str, tuple[str
     if isinstance(place.source, KvSecret):
         if fetch.trouble.verdict is Verdict.SECRET_GONE:
             pairs = " ".join(f"{name}=…" for name in fetch.wanted)
-            line = stage.command("kv put", f"{path} {pairs}")
+            line = stage.command("kv put", f"{quote(path)} {pairs}")
             return "write it (or correct the path)", (line,)
-        return "see whether it can be read with this", (stage.command("kv get", path),)
+        return "see whether it can be read with this", (stage.command("kv get", quote(path)),)
     if fetch.trouble.status >= 500:
         return "the engine could not reach its service: see its connection, and Vault's log", ()
     head, _, _ = path.rpartition("/")
     roles = head.replace("/static-creds", "/static-roles").replace("/creds", "/roles")
-    listing = (stage.command("list", roles.replace("/issue", "/roles")),)
+    listing = (stage.command("list", quote(roles.replace("/issue", "/roles"))),)
     return "see that the role is there, and that it is spelled so", listing
 
 
@@ -64,7 +65,7 @@ def fields(stage: Stage) -> Iterator[Finding]:
         lines = []
         if isinstance(place.source, KvSecret):
             pairs = " ".join(f"{name}=…" for name in fetch.lacking)
-            lines.append(stage.command("kv patch", f"{place.source.path} {pairs}"))
+            lines.append(stage.command("kv patch", f"{quote(place.source.path)} {pairs}"))
         yield error(
             f"{place.source.path} has no field {', '.join(fetch.lacking)}; it has: {has}",
             "inject cannot fill in what is not there; requests are answered 503",
@@ -133,6 +134,6 @@ def left_behind(stage: Stage) -> Iterator[Finding]:
                 f"the lease that doctor took could not be revoked: {fetch.left}",
                 f"the login that Vault made for it lives for another {span(fetch.ttl)}",
                 "revoke it",
-                stage.command("lease revoke", fetch.lease_id),
+                stage.command("lease revoke", quote(fetch.lease_id)),
                 upstream=fetch.upstream,
             )

@@ -8,9 +8,11 @@ from shlex import quote
 from vaultauthz.doctor.facts import Facts, SecretFile, Stage
 from vaultauthz.doctor.finding import Finding, error, warning
 from vaultauthz.doctor.rules.server import clear_text
+from vaultauthz.doctor.text import span
 
 _READ_OR_WRITTEN_BY_ALL = 0o006
 _WRITTEN_BY_GROUP = 0o020
+_LITTLE = 0.1  # of a certificate's life: what renews it does so well before
 
 
 def absent(stage: Stage) -> Iterator[Finding]:
@@ -43,6 +45,24 @@ def _is_open(file: SecretFile) -> bool:
     if file.mode is None or not file.private:
         return False
     return bool(file.mode & (_READ_OR_WRITTEN_BY_ALL | _WRITTEN_BY_GROUP))
+
+
+def not_shown(facts: Facts) -> Iterator[Finding]:
+    """A certificate of ours that is not taken, or that is about to end."""
+    for shown in facts.shown:
+        if shown.trouble:
+            yield error(
+                f"{shown.key}: {shown.trouble}",
+                "a server that runs goes on with the one before; one that starts cannot be reached",
+                "have it replaced; this shows what is there",
+                f"openssl x509 -noout -subject -dates -in {quote(str(shown.path))}",
+            )
+        elif shown.left < _LITTLE:
+            yield warning(
+                f"{shown.key}: {shown.path} ends in {span(shown.ends_in)}",
+                "from then on nobody new can connect",
+                "see that what renews it runs; a running server takes the next one by itself",
+            )
 
 
 def configured(facts: Facts) -> Iterator[Finding]:

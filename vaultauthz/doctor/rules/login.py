@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from shlex import quote
 from typing import Final
 
 from vaultauthz.doctor.facts import Stage
@@ -54,7 +55,7 @@ def refused(stage: Stage) -> Iterator[Finding]:
         f"the login by {how.name}{where} failed: {stage.login}",
         f"{found.means}; {_NOTHING}",
         found.mend,
-        *(stage.command(verb, rest) for verb, rest in found.commands.items()),
+        *(stage.command(verb, rest) for verb, rest in found.commands),
     )
 
 
@@ -68,7 +69,7 @@ def wrapping(stage: Stage) -> Iterator[Finding]:
             "somebody who took the secret_id on its way; the next start has no login",
             "look in Vault's audit log for sys/wrapping/unwrap; if it was not ours, revoke that "
             "secret_id. Then deliver a new one (ROLE is the role's name)",
-            stage.command("write", f"-wrap-ttl=10m -f {how.role}/secret-id"),
+            stage.command("write", f"-wrap-ttl=10m -f {quote(how.role)}/secret-id"),
         )
 
 

@@ -1,12 +1,13 @@
 """What a refused login means, method by method, and where to look.
 
-Vault says little on purpose. Sources: its documentation of each auth method, and what
-OpenBao 2.7 answered in our tests.
+Where Vault says which setting it is about, ``vaultauthz.doctor.words`` has it; else it says
+little on purpose, and what is told here are the causes that are left. Sources: Vault's
+documentation of each auth method, and what OpenBao 2.7 answered in our tests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,9 +15,14 @@ from vaultauthz.config.methods import AppRole, TokenFile
 from vaultauthz.core.grant import Verdict
 from vaultauthz.doctor.facts import Stage, Trouble
 from vaultauthz.doctor.methods import Method, method
+from vaultauthz.doctor.words import said
 
 _LOCKING: Final = ("approle", "userpass", "ldap")
 _NO_ROUTE: Final = ("no handler", "unsupported path", "unsupported operation")
+_COMPARE_CIDRS: Final = (
+    "compare token_bound_cidrs with the address that Vault sees us come from, which may be a "
+    "proxy's or a gateway's (NAT)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +31,7 @@ class Meaning:
 
     means: str
     mend: str
-    commands: Mapping[str, str]
+    commands: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +41,6 @@ class Refusal:
     stage: Stage
     trouble: Trouble
     how: Method
-
-    @property
-    def config(self) -> str:
-        """Where the method's own settings are."""
-        return f"auth/{self.how.mount}/config"
 
 
 def meaning(stage: Stage, trouble: Trouble) -> Meaning:
@@ -51,7 +52,7 @@ def meaning(stage: Stage, trouble: Trouble) -> Meaning:
 def _away(refusal: Refusal) -> Meaning | None:
     if not refusal.trouble.away:
         return None
-    return Meaning("Vault stopped answering", "try again when it is well", {"status": ""})
+    return Meaning("Vault stopped answering", "try again when it is well", (("status", ""),))
 
 
 def _dead_token(refusal: Refusal) -> Meaning | None:
@@ -67,7 +68,7 @@ def _dead_token(refusal: Refusal) -> Meaning | None:
     else:
         means = "the token in the file cannot be used"
     mend = "have whatever writes the file log in again (of Vault Agent: look at its log)"
-    return Meaning(means, mend, {})
+    return Meaning(means, mend, ())
 
 
 def _not_tried(refusal: Refusal) -> Meaning | None:
@@ -77,14 +78,35 @@ def _not_tried(refusal: Refusal) -> Meaning | None:
         "this name has had wrong or unanswered logins lately, from here or from a vaultauthz that "
         "runs on this machine; five in a row lock it for 15 minutes, so no more is risked now",
         "mend what they were refused for, and try again in 17 minutes at the latest",
-        {},
+        (),
     )
 
 
 def _not_sent(refusal: Refusal) -> Meaning | None:
     if refusal.trouble.status:
         return None
-    return Meaning("it did not get as far as Vault", "mend what is named there", {})
+    return Meaning("it did not get as far as Vault", "mend what is named there", ())
+
+
+def _said(refusal: Refusal) -> Meaning | None:
+    """What Vault's own words name."""
+    row = said(refusal.how.name, refusal.trouble.says)
+    if row is None:
+        return None
+    how = refusal.how
+    paths = {"role": how.role, "roles": how.roles, "config": how.config}
+    commands = tuple((verb, rest.format(**paths)) for verb, rest in row.commands)
+    return Meaning(row.means, row.mend, commands)
+
+
+def _over_quota(refusal: Refusal) -> Meaning | None:
+    if refusal.trouble.status != 429:
+        return None
+    return Meaning(
+        "a quota of Vault's own lets no more logins in for the moment",
+        "wait, or raise the quota that holds for this mount",
+        (("list", "sys/quotas/rate-limit"),),
+    )
 
 
 def _bound(refusal: Refusal) -> Meaning | None:
@@ -96,37 +118,45 @@ def _bound(refusal: Refusal) -> Meaning | None:
     return Meaning(
         f"the method at auth/{refusal.how.mount} is there and lets no login in from this address: "
         "token_bound_cidrs of the role (or of the whole method) name others",
-        "compare token_bound_cidrs with the address that Vault sees us come from, which may be a "
-        "proxy's or a gateway's (NAT)",
-        {"read": refusal.how.role},
+        _COMPARE_CIDRS,
+        (("read", refusal.how.role),),
     )
 
 
 def _not_mounted(refusal: Refusal) -> Meaning | None:
-    trouble, how = refusal.trouble, refusal.how
-    denied = trouble.status == 403 and how.name not in (*_LOCKING, "kubernetes")
+    trouble, how, mounted = refusal.trouble, refusal.how, refusal.stage.mounted
+    may_be = mounted is False or how.name not in (*_LOCKING, "kubernetes")
+    denied = trouble.status == 403 and may_be
     if not (denied or trouble.status == 404 or any(t in trouble.detail for t in _NO_ROUTE)):
         return None
     return Meaning(
         f"no auth method answers at auth/{how.mount}",
         "enable it, or correct mount (and namespace)",
-        {"auth list": "", "auth enable": f"-path={how.mount} {how.name}"},
+        (("auth list", ""), ("auth enable", f"-path={how.mount} {how.name}")),
     )
 
 
 def _locked(refusal: Refusal) -> Meaning | None:
     if refusal.trouble.status != 403 or refusal.how.name not in _LOCKING:
         return None
+    causes = ["Vault has locked this login, as five wrong tries do for 15 minutes"]
+    if (
+        refusal.how.name != "approle" or not refusal.stage.mounted
+    ):  # whose token it is that is bound
+        causes.append(
+            "token_bound_cidrs (of a user, a role or the method) name other addresses than ours"
+        )
+    if not refusal.stage.mounted:
+        causes.append("no auth method is mounted there")
+    means = f"either {', or '.join(causes)}" if len(causes) > 1 else causes[0]
     return Meaning(
-        "either Vault has locked this login, as five wrong tries do for 15 minutes, or "
-        "token_bound_cidrs (of a user, a role or the method) name other addresses than ours, or "
-        "no auth method is mounted there",
+        means,
         "see which it is; ACCESSOR and ALIAS are in what the second command prints",
-        {
-            "auth list": "",
-            "read": "sys/locked-users",
-            "write": "-f sys/locked-users/ACCESSOR/unlock/ALIAS",
-        },
+        (
+            ("auth list", ""),
+            ("read", "sys/locked-users"),
+            ("write", "-f sys/locked-users/ACCESSOR/unlock/ALIAS"),
+        ),
     )
 
 
@@ -135,10 +165,12 @@ def _by_method(refusal: Refusal) -> Meaning | None:
 
 
 _IN_TURN: Final = (
+    _over_quota,  # which is an answer, though no node would serve us now
     _away,
     _dead_token,
     _not_tried,
     _not_sent,
+    _said,
     _bound,
     _not_mounted,
     _locked,
@@ -154,7 +186,7 @@ def _approle(refusal: Refusal) -> Meaning:
         "addresses (CIDR)",
         f"put a new secret_id into {auth.secret_id_file or 'the configuration'}, and compare "
         "role_id (ROLE: the role's name)",
-        {"write": f"-f {role}/secret-id", "read": f"{role}/role-id"},
+        (("write", f"-f {role}/secret-id"), ("read", f"{role}/role-id")),
     )
 
 
@@ -163,35 +195,29 @@ def _kubernetes(refusal: Refusal) -> Meaning:
         return Meaning(
             "Vault could not ask Kubernetes about the service account",
             "look at kubernetes_host, the CA and token_reviewer_jwt in Vault",
-            {"read": refusal.config},
+            (("read", refusal.how.config),),
         )
+    # Vault says no more than that, whatever came of its TokenReview.
+    left = "" if refusal.stage.mounted else ", or the method is not mounted there"
     return Meaning(
-        "the role does not name this pod's service account or its namespace, its audience is "
-        "another, its token_bound_cidrs name other addresses, Vault may not create TokenReviews, or "
-        "the method is not mounted there",
-        "compare bound_service_account_names, bound_service_account_namespaces and audience with "
-        "the pod; Vault's reviewer needs the cluster role system:auth-delegator",
-        {"read": refusal.how.role, "auth list": ""},
+        "the account's name, namespace and audience are not what Vault complains of, so its "
+        "TokenReview failed: its reviewer may not create one or its token (token_reviewer_jwt) has "
+        "ended, the API server is not at kubernetes_host or not of its CA, the token is another "
+        f"cluster's, deleted or for an audience that the API server denies; or token_bound_cidrs of "
+        f"the role name other addresses{left}",
+        "give Vault's reviewer the cluster role system:auth-delegator (kubectl auth can-i create "
+        "tokenreviews.authentication.k8s.io --as=system:serviceaccount:NAMESPACE:REVIEWER) and a "
+        "token that lives; Vault's own log says which it is (log_level=debug, `login unauthorized`)",
+        (("read", refusal.how.config), ("auth list", "")),
     )
 
 
-_JWT: Final = {
-    "audience": "the token's audience (aud) is not among the role's bound_audiences",
-    "issuer": "the token's issuer (iss) is not the method's bound_issuer",
-    "could not be found": "there is no such role",
-    "expired": "the token has expired, or a clock is wrong",
-    "signature": "none of the method's keys signed the token, or they cannot be fetched",
-}
-
-
 def _jwt(refusal: Refusal) -> Meaning:
-    text = refusal.trouble.detail.lower()
-    usual = "the role's bound audience, subject or claims are not the token's"
     return Meaning(
-        next((means for word, means in _JWT.items() if word in text), usual),
+        "the role's bound audience, subject or claims are not the token's",
         "compare bound_audiences, bound_subject and bound_claims of the role with the token's "
-        f"claims, and its issuer and keys with {refusal.config}",
-        {"read": refusal.how.role},
+        f"claims, and its issuer and keys with {refusal.how.config}",
+        (("read", refusal.how.role),),
     )
 
 
@@ -200,7 +226,7 @@ def _cert(refusal: Refusal) -> Meaning:
         "no role trusts this client certificate, its names are not among the allowed, or "
         "something on the way ends TLS",
         "compare certificate and allowed_* of the role with what we present",
-        {"list": f"auth/{refusal.how.mount}/certs", "read": refusal.how.role},
+        (("list", refusal.how.roles), ("read", refusal.how.role)),
     )
 
 
@@ -209,7 +235,7 @@ def _password(refusal: Refusal) -> Meaning:
     return Meaning(
         f"user name or password is not as {where} has it",
         "put the right password into password_file; some more wrong tries lock the user",
-        {"read": refusal.how.role},
+        (("read", refusal.how.role),),
     )
 
 
@@ -217,8 +243,8 @@ def _cloud(refusal: Refusal) -> Meaning:
     return Meaning(
         "the role does not name this identity, there is no such role, or Vault cannot check it "
         "with the cloud (a wrong clock counts as well)",
-        f"compare what the role is bound to with this machine's identity, and {refusal.config}",
-        {"read": refusal.how.role},
+        f"compare what the role is bound to with this machine's identity, and {refusal.how.config}",
+        (("read", refusal.how.role),),
     )
 
 

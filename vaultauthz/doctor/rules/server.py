@@ -33,6 +33,14 @@ _NO_TLS: Final = (
 _CLIENT: Final = (
     "Vault wants a client certificate that it trusts: set vault.tls.client_cert and client_key"
 )
+_STRICT: Final = (
+    "have Vault's certificate, or its authority's, issued anew as RFC 5280 demands, or remove "
+    "vault.tls.x509_strict, which other clients of Vault do not have; this shows them"
+)
+_OTHERWISE: Final = (
+    "the address answers, so the network is well: what fails is TLS, or the certificate, for the "
+    "reason above; this shows both"
+)
 # A part of OpenSSL's words → what to do. The first that fits counts.
 _TLS: Final = {
     "unable to get": _AUTHORITY,
@@ -60,7 +68,7 @@ def away(server: Server) -> Iterator[Finding]:
             continue
         severity = ERROR if server.node is None else WARNING
         why = _NO_LOGIN if server.node is None else _FALLBACK
-        mend, lines = _way_back(node)
+        mend, lines = _way_back(node, strict=server.vault.tls.x509_strict)
         yield Finding(severity, _unreached(node), why, mend, lines)
 
 
@@ -69,7 +77,7 @@ def _unreached(node: Node) -> str:
     return f"{node.address}: {words or node.trouble}"
 
 
-def _way_back(node: Node) -> tuple[str, tuple[str, ...]]:
+def _way_back(node: Node, *, strict: bool) -> tuple[str, tuple[str, ...]]:
     assert node.trouble
     host = urlsplit(node.address).netloc
     if node.handshake and node.handshake.problem:
@@ -77,6 +85,8 @@ def _way_back(node: Node) -> tuple[str, tuple[str, ...]]:
         for part, mend in _TLS.items():
             if part in problem:
                 return mend, (f"openssl s_client -connect {host} -showcerts </dev/null",)
+        mend = _STRICT if strict else _OTHERWISE
+        return mend, (f"openssl s_client -connect {host} -showcerts </dev/null",)
     if node.address.startswith("http://") and node.trouble.status == 400:
         return f"this port wants TLS: set vault.address to https://{host}", ()
     if 300 <= node.trouble.status < 400:
@@ -86,7 +96,10 @@ def _way_back(node: Node) -> tuple[str, tuple[str, ...]]:
         return "see that the agent behind this socket runs, and that we may open it", (
             f"ls -l {quote(path)}",
         )
-    return "check the address, that Vault runs, and what is between (firewall, DNS)", (
+    between = "firewall, DNS"
+    if node.proxy and node.trouble.away:
+        between += f"; ${node.proxy} is set, and not used for Vault"
+    return f"check the address, that Vault runs, and what is between ({between})", (
         f"bao status -address={node.address}",
     )
 
@@ -95,7 +108,7 @@ def not_initialized(server: Server) -> Iterator[Finding]:
     """A new Vault that has no keys yet."""
     for node in server.nodes:
         if node.health and not node.health.initialized:
-            line = f"bao operator init -address={node.address}"
+            line = f"{node.cli} operator init -address={node.address}"
             yield error(f"{node.address} is not initialized", _NO_LOGIN, "initialize it", line)
 
 
@@ -104,7 +117,7 @@ def sealed(server: Server) -> Iterator[Finding]:
     for node in server.nodes:
         if node.health and node.health.initialized and node.health.sealed:
             severity = ERROR if server.node is None else WARNING
-            line = f"bao operator unseal -address={node.address}"
+            line = f"{node.cli} operator unseal -address={node.address}"
             why = _NO_LOGIN if server.node is None else _FALLBACK
             yield Finding(severity, f"{node.address} is sealed", why, "unseal it", (line,))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import inf
+from shlex import quote
 from typing import Final
 
 from vaultauthz.config.methods import TokenFile
@@ -26,7 +27,7 @@ def _setting(stage: Stage, *settings: str) -> tuple[str, tuple[str, ...]]:
     role = method(stage.auth, stage.role).role
     if not role:
         return "have whatever writes the token file ask for another token", ()
-    return "change it at the role", (stage.command("write", f"{role} {' '.join(settings)}"),)
+    return "change it at the role", (stage.command("write", f"{quote(role)} {' '.join(settings)}"),)
 
 
 def longest_lease(stage: Stage) -> float:
@@ -48,7 +49,7 @@ def shut_out(stage: Stage) -> Iterator[Finding]:
             "revokes the token at once); every request is answered 503",
             "compare them with the address that Vault sees us come from, which may be a proxy's or a "
             f"gateway's (NAT); {mend}, the second line lets every address in",
-            *([stage.command("read", role)] if role else []),
+            *([stage.command("read", quote(role))] if role else []),
             *lines,
         )
 

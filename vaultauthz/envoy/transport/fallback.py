@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import socket
-import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 import grpc
 
-from vaultauthz.config.addresses import LONGEST_SOCKET_PATH
+from vaultauthz.envoy.place import ListenError
 from vaultauthz.envoy.rpc import MESSAGE_LIMIT
+from vaultauthz.envoy.transport.private import private
 from vaultauthz.envoy.transport.streams import Streams
 
 _OPTIONS: Final = (
@@ -23,20 +18,21 @@ _OPTIONS: Final = (
     # All clients come over connections of our own; what bounds them is `Streams`.
     ("grpc.max_concurrent_streams", 1 << 20),
 )
-_PREFIX: Final = "vaultauthz-streams-"
-_SOCKET: Final = "grpc.sock"
-_RANDOM: Final = 8  # characters that the folder's name gets besides
-_STARTS: Final = 60.0  # seconds in which a server that has made its folder will listen
 
 
 class Fallback:
-    """Serves streams at ``path``, in a folder that only this user may enter."""
+    """Serves streams at ``path``, which only this process knows or may reach.
 
-    def __init__(self, streams: Streams) -> None:
+    ``beside`` is the folder of the socket that clients use, None if they come by TCP.
+
+    Raises:
+        ListenError: there is no place for that socket.
+    """
+
+    def __init__(self, streams: Streams, beside: Path | None) -> None:
         self._streams = streams
-        _sweep()
-        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_place()))  # mode 0700
-        self.path = self._folder / _SOCKET
+        self._socket = private(beside)
+        self.path = self._socket.path
         self._pool = ThreadPoolExecutor(1)  # grpcio wants one; each stream brings its own
         # The hard limit behind the soft one: refusing takes its time too.
         limit = 2 * streams.most
@@ -48,10 +44,13 @@ class Fallback:
         )
 
     def start(self) -> None:
-        """Listen. Raises RuntimeError when that is not to be had."""
+        """Listen. Raises ListenError when that is not to be had."""
         try:
-            self._server.add_insecure_port(f"unix:{self.path}")
+            self._server.add_insecure_port(self._socket.target)
             self._server.start()
+        except RuntimeError as exc:
+            self._forget()
+            raise ListenError(f"streams (SDS, access logs): {self._socket.target}: {exc}") from exc
         except BaseException:
             self._forget()
             raise
@@ -67,30 +66,4 @@ class Fallback:
 
     def _forget(self) -> None:
         self._pool.shutdown(wait=False)
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _place() -> Path:
-    """The system's place for temporary files, where a socket's path fits into it."""
-    usual = Path(tempfile.gettempdir())
-    longest = len(os.fsencode(usual / _PREFIX / _SOCKET)) + _RANDOM
-    return usual if longest <= LONGEST_SOCKET_PATH else Path("/tmp")  # noqa: S108  a folder of its own
-
-
-def _sweep() -> None:
-    """Remove what servers of ours have left that were killed."""
-    for folder in _place().glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):  # it goes, or was never ours
-            found = folder.stat()
-            ours = found.st_uid == os.getuid() and time.time() - found.st_mtime > _STARTS
-            if ours and not _answers(folder / _SOCKET):
-                shutil.rmtree(folder)
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            return False
-    return True
+        self._socket.forget()

@@ -6,12 +6,12 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 import grpc
 
+from vaultauthz.envoy.clients import CHECKS, Clients
 from vaultauthz.envoy.rpc import (
     BACKLOG,
     INTERNAL,
@@ -25,6 +25,7 @@ from vaultauthz.envoy.rpc import (
 from vaultauthz.envoy.transport.streams import STATUS, Streams
 from vaultauthz.envoy.unread import Unread
 from vaultauthz.leases.later import Later
+from vaultauthz.server_tls import FollowedTls, Identity
 
 # Answers do not block, so more threads only fight for the GIL: 1, 4 and 8 came out alike
 # within the noise, and a few keep one slow check from holding up all.
@@ -51,15 +52,6 @@ _OPTIONS: Final = (
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Identity:
-    """PEM texts; with ``client_ca`` a client must show a certificate that it signed."""
-
-    key: bytes
-    cert: bytes
-    client_ca: bytes | None = None
-
-
 class GrpcioTransport:
     """Serves ``methods`` (by path) and streams on ``target``: ``unix:/path`` or ``host:port``."""
 
@@ -67,17 +59,19 @@ class GrpcioTransport:
         self,
         target: str,
         methods: Mapping[str, Method],
-        identity: Identity | None = None,
         backlog: int = BACKLOG,
         streams: Streams | None = None,
         *,
+        tls: FollowedTls | None = None,
+        clients: Clients | None = None,
         unread: Unread | None = None,
     ) -> None:
         self._target = target
         self._unread = unread or Unread()
         self._methods = methods
         self._streams = streams
-        self._identity = identity
+        self._tls = tls
+        self._clients = clients
         self._desk = _Desk(backlog, self._unread.ended)
         self._backlog = backlog
         self._server: grpc.Server | None = None
@@ -124,22 +118,25 @@ class GrpcioTransport:
         self._desk.shutdown(wait=False)
 
     def _bind(self, server: grpc.Server) -> int:
-        identity = self._identity
-        if identity is None:
+        if self._tls is None:
             return server.add_insecure_port(self._target)
-        credentials = grpc.ssl_server_credentials(
-            [(identity.key, identity.cert)],
-            root_certificates=identity.client_ca,
-            require_client_auth=identity.client_ca is not None,
+        shown = _Shown(self._tls)
+        credentials = grpc.dynamic_ssl_server_credentials(
+            shown.first,
+            shown.other,  # type: ignore[arg-type] # None is for no change; the stubs do not know
+            require_client_authentication=shown.mutual,
         )
         return server.add_secure_port(self._target, credentials)
 
     def _handler(self, method: Method) -> Callable[[bytes, grpc.ServicerContext], bytes]:
         desk, unread = self._desk, self._unread
+        clients = None if method.for_all else self._clients
 
         def handle(data: bytes, context: grpc.ServicerContext) -> bytes:
             desk.has_read()
             try:
+                if clients:
+                    clients.admit(context.auth_context(), CHECKS)  # type: ignore[arg-type] # lists; the stubs are wrong
                 data = unread.checked(data)
                 left = context.time_remaining()
                 if desk.refusing:
@@ -159,6 +156,32 @@ class GrpcioTransport:
             return b""
 
         return handle
+
+
+class _Shown:
+    """What new connections are shown, as grpcio wants it: asked for as each one begins.
+
+    It holds a lock meanwhile, so no file is read here.
+    """
+
+    def __init__(self, tls: FollowedTls) -> None:
+        self._tls = tls
+        self._identity = tls.identity
+        self.first = self._made(self._identity)
+        self.mutual = self._identity.client_ca is not None
+
+    def other(self) -> grpc.ServerCertificateConfiguration | None:
+        """Another one than at the last call; None for the same."""
+        identity = self._tls.identity
+        if identity is self._identity:
+            return None
+        self._identity = identity
+        return self._made(identity)
+
+    def _made(self, identity: Identity) -> grpc.ServerCertificateConfiguration:
+        return grpc.ssl_server_certificate_configuration(
+            [(identity.key, identity.cert)], identity.client_ca
+        )
 
 
 class _Desk(Executor):

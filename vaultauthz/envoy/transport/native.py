@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pygrpc_native import EVENT_CALL, EVENT_CANCEL, NativeGrpcFront
@@ -42,6 +43,8 @@ _WAIT_MS: Final = 100
 # 50 answers took less than 5 ms.
 _FLUSH: Final = 0.1  # seconds
 _TOGETHER: Final = 16  # answers that are handed over together: the first of them waits for the rest
+
+_UNIX: Final = "unix:"
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +102,8 @@ class NativeTransport:
             io_threads=1,
         )
         if self._streams:
-            self._fallback = _fallback(self._streams)
-            self._front.set_fallback(str(self._fallback.path))
+            self._fallback = _fallback(self._streams, self._target)
+            self._front.set_fallback(self._fallback.path)
         self._front.start()
         self._thread.start()
 
@@ -198,9 +201,10 @@ class NativeTransport:
             self._fail(call_id, exc)
 
 
-def _fallback(streams: Streams) -> Fallback:
+def _fallback(streams: Streams, target: str) -> Fallback:
     from vaultauthz.envoy.transport.fallback import Fallback  # noqa: PLC0415 - loads grpcio
 
-    fallback = Fallback(streams)
+    beside = Path(target.removeprefix(_UNIX)).parent if target.startswith(_UNIX) else None
+    fallback = Fallback(streams, beside)
     fallback.start()
     return fallback

@@ -15,6 +15,7 @@ from typing import Final
 
 import grpc
 
+from vaultauthz.envoy.clients import Clients
 from vaultauthz.envoy.inbox import Inbox
 from vaultauthz.envoy.rpc import (
     INTERNAL,
@@ -36,9 +37,15 @@ log = logging.getLogger(__name__)
 class Streams:
     """Runs ``methods`` (by path), at most ``most`` calls of them at a time."""
 
-    def __init__(self, methods: Mapping[str, Stream], most: int = MOST_STREAMS) -> None:
+    def __init__(
+        self,
+        methods: Mapping[str, Stream],
+        most: int = MOST_STREAMS,
+        clients: Clients | None = None,
+    ) -> None:
         self._methods = methods
         self._most = most
+        self._clients = clients
         self._lock = threading.Lock()
         self._inboxes: set[Inbox] = set()
         self._ending = False
@@ -61,7 +68,8 @@ class Streams:
         made: list[grpc.GenericRpcHandler[bytes, bytes]] = []
         for path, stream in self._methods.items():
             service, name = path[1:].split("/")
-            handler = grpc.stream_stream_rpc_method_handler(_Behavior(self, stream, self._pool))
+            behavior = _Behavior(self, service, stream, self._pool)
+            handler = grpc.stream_stream_rpc_method_handler(behavior)
             made.append(grpc.method_handlers_generic_handler(service, {name: handler}))
         return made
 
@@ -78,11 +86,17 @@ class Streams:
         self._pool.shutdown(wait=False)
 
     def run(
-        self, stream: Stream, messages: Iterator[bytes], context: grpc.ServicerContext
+        self,
+        service: str,
+        stream: Stream,
+        messages: Iterator[bytes],
+        context: grpc.ServicerContext,
     ) -> Iterator[bytes]:
         """One call, from its first message to its end."""
         inbox = Inbox()
         try:
+            if self._clients:
+                self._clients.admit(context.auth_context(), service)  # type: ignore[arg-type] # lists; the stubs are wrong
             self._enter(inbox)
             self._pool.submit(_read, messages, inbox)
             yield from stream.answers(inbox)
@@ -122,13 +136,16 @@ class Streams:
 class _Behavior:
     """What grpcio calls for each call of a method; it finds the pool in the attribute."""
 
-    def __init__(self, streams: Streams, stream: Stream, pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, streams: Streams, service: str, stream: Stream, pool: ThreadPoolExecutor
+    ) -> None:
         self._streams = streams
+        self._service = service
         self._stream = stream
         self.experimental_thread_pool = pool
 
     def __call__(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        return self._streams.run(self._stream, messages, context)
+        return self._streams.run(self._service, self._stream, messages, context)
 
 
 def _read(messages: Iterator[bytes], inbox: Inbox) -> None:

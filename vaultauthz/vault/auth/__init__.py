@@ -7,6 +7,7 @@ Those that need more than hvac are loaded when they are first used.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from vaultauthz.config.methods import (
     AppRole,
@@ -36,6 +37,9 @@ from vaultauthz.vault.auth import (
 from vaultauthz.vault.auth.lockable import Lockable
 from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.transport import Answer, Transport
+
+# What else is to be installed, as pyproject.toml has it among the extras.
+NEEDS: Final = {Aws: "botocore>=1.35", Gcp: "google-auth[requests]>=2.38"}
 
 Memory = dict[str, Secret]  # what one login leaves for the next, in this process only
 
@@ -78,7 +82,7 @@ def _in_a_cloud(transport: Transport, auth: Aws | Gcp | Azure) -> Answer:
 
                 return aws.login(transport, auth)
     except ModuleNotFoundError as exc:
-        text = f"{exc.name} is missing: pip install 'vaultauthz[{type(auth).__name__.lower()}]'"
+        text = f"{exc.name} is missing: pip install '{NEEDS.get(type(auth), exc.name)}'"
         raise VaultError(Failure(Verdict.REFUSED, text)) from exc
 
 

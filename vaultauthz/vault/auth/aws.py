@@ -23,6 +23,7 @@ from botocore.session import Session
 
 from vaultauthz.config.methods import Aws
 from vaultauthz.core import outside
+from vaultauthz.vault import paths
 from vaultauthz.vault.auth import cloud
 from vaultauthz.vault.errors import Call, VaultError
 from vaultauthz.vault.transport import Answer, Transport
@@ -51,7 +52,7 @@ def login(transport: Transport, auth: Aws) -> Answer:
     except Exception as exc:
         raise cloud.failed("the AWS credential chain failed", _kind(exc)) from exc
     transport.call = Call.LOGIN
-    answer = transport.login(url=f"/v1/auth/{auth.mount}/login", use_token=False, json=body)
+    answer = transport.login(url=paths.url(f"auth/{auth.mount}/login"), use_token=False, json=body)
     return cast(Answer, answer)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 from vaultauthz.config.methods import Azure
 from vaultauthz.core.grant import Verdict
 from vaultauthz.core.secret import Secret
+from vaultauthz.vault import paths
 from vaultauthz.vault.auth import cloud
 from vaultauthz.vault.errors import Call
 from vaultauthz.vault.transport import Answer, Transport
@@ -34,7 +35,7 @@ def login(transport: Transport, auth: Azure) -> Answer:
     transport.call = Call.LOGIN
     # hvac's own login() has no resource_id, which apps are looked up by.
     answer = transport.login(
-        url=f"/v1/auth/{auth.mount}/login",
+        url=paths.url(f"auth/{auth.mount}/login"),
         use_token=False,
         json={"role": auth.role, "jwt": token.reveal(), **place},
     )

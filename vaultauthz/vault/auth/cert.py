@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vaultauthz.config.methods import Cert
+from vaultauthz.vault import paths
 from vaultauthz.vault.errors import Call
 from vaultauthz.vault.transport import Answer, Transport
 
@@ -14,5 +15,5 @@ def login(transport: Transport, auth: Cert) -> Answer:
     """
     transport.call = Call.LOGIN
     body = {"name": auth.role} if auth.role else {}
-    answer: Answer = transport.post(f"/v1/auth/{auth.mount}/login", json=body)
+    answer: Answer = transport.post(paths.url(f"auth/{auth.mount}/login"), json=body)
     return answer

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from vaultauthz.core.file_text import NoTextError, text_of
 from vaultauthz.core.grant import Failure, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault.errors import VaultError
@@ -85,9 +86,9 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 def _as_secret(text: bytes, name: str) -> Secret:
     try:
-        decoded = text.decode().strip()
-    except UnicodeDecodeError:
-        raise _failed(name, "printed what is not text") from None  # which would quote it
+        decoded = text_of(text)
+    except NoTextError as exc:
+        raise _failed(name, f"printed what {exc}") from None
     if not decoded:
         raise _failed(name, "printed nothing")
     return Secret(decoded)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from vaultauthz.core.file_text import NoTextError, text_of
 from vaultauthz.core.grant import Failure, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault.errors import VaultError
@@ -13,7 +14,7 @@ _LIMIT = 64 * 1024
 
 
 def read_secret(path: Path, what: str) -> Secret:
-    """The file's text without surrounding white space.
+    """The file's text without a byte order mark and white space around it.
 
     Raises:
         VaultError: it cannot be read, is empty or too large; worth another try,
@@ -21,13 +22,14 @@ def read_secret(path: Path, what: str) -> Secret:
     """
     try:
         data = _read(path)
-        text = data.decode().strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        problem = exc.strerror if isinstance(exc, OSError) else "it is not text"
-        # Not "from exc", which for text that is none quotes the whole file.
-        raise _unread(what, f"{path}: {problem}") from None
+    except OSError as exc:
+        raise _unread(what, f"{path}: {exc.strerror}") from None
     if len(data) > _LIMIT:
         raise _unread(what, f"{path} is larger than {_LIMIT // 1024} KiB")
+    try:
+        text = text_of(data)
+    except NoTextError as exc:
+        raise _unread(what, f"{path} {exc}") from None
     if not text:
         raise _unread(what, f"{path} is empty")
     return Secret(text)

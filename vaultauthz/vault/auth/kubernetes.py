@@ -24,6 +24,6 @@ def login(transport: Transport, auth: Kubernetes) -> Answer:
     except VaultError as exc:
         if exc.status == 403:
             failure = Failure(Verdict.RETRY, "Vault refused the service account")
-            raise VaultError(failure, exc.status, exc.detail) from exc
+            raise exc.meaning(failure) from exc
         raise
     return cast(Answer, answer)

@@ -77,7 +77,7 @@ class Lockable:
             wait = self.tries.refused(turn)
             if again and wait < inf:
                 failure = Failure(Verdict.LOCKED, _WORKED, again_in=wait)
-                raise VaultError(failure, exc.status, exc.detail) from exc
+                raise exc.meaning(failure) from exc
         elif not (exc.unanswered and by_others):
             self.tries.spare(turn)
         else:

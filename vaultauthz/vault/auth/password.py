@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import cast
 
-from hvac.api.auth_methods import Ldap as LdapApi
-from hvac.api.auth_methods import Userpass as UserPassApi
-
 from vaultauthz.config.methods import Ldap, UserPass
+from vaultauthz.vault import paths
 from vaultauthz.vault.auth.files import read_secret
 from vaultauthz.vault.auth.lockable import Lockable
 from vaultauthz.vault.transport import Answer, Transport
@@ -19,11 +17,13 @@ def login(transport: Transport, auth: UserPass | Ldap, lockable: Lockable) -> An
     A directory that hangs, or that Vault's own account is refused by, is a wrong password, too.
     """
     password = read_secret(auth.password_file, "password")
-    api = UserPassApi(transport) if isinstance(auth, UserPass) else LdapApi(transport)
     # Vault counts for a name in lower case, whatever way it is written.
     who = (auth.mount, auth.username.lower())
     with lockable.trying(transport, who, password, [auth.password_file], by_others=True):
-        answer = api.login(
-            auth.username, password.reveal(), use_token=False, mount_point=auth.mount
+        # hvac escapes a name for LDAP, and does not for userpass.
+        answer = transport.login(
+            url=paths.url(f"auth/{auth.mount}/login/{auth.username}"),
+            use_token=False,
+            json={"password": password.reveal()},
         )
     return cast(Answer, answer)

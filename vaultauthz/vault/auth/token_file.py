@@ -40,9 +40,9 @@ def login(transport: Transport, auth: TokenFile) -> Answer:
         answer: Answer = Api(transport).lookup_self()
     except VaultError as exc:
         if exc.status == 403 and exc.denied is Denied.POLICY:
-            raise VaultError(_NO_LOOKUP, exc.status, exc.detail) from exc
+            raise exc.meaning(_NO_LOOKUP) from exc
         if exc.status == 403:
-            raise VaultError(_UNKNOWN, exc.status, exc.detail) from exc
+            raise exc.meaning(_UNKNOWN) from exc
         raise
     data = answer.get("data")
     if not isinstance(data, dict):

@@ -75,7 +75,7 @@ def _taken(
             raise
         if not before:
             memory.pop(asked, None)
-        raise VaultError(_LOST if before else _USED, exc.status, exc.detail) from exc
+        raise exc.meaning(_LOST if before else _USED) from exc
 
 
 def _check_origin(transport: Transport, mount: str, token: Secret) -> None:

@@ -1,0 +1,51 @@
+"""The user has had enough: what is said, and from when on it holds."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.patience import PATIENCE
+from vaultauthz.config import parse
+from vaultauthz.doctor import examine
+from vaultauthz.doctor.facts import Stage
+from vaultauthz.doctor.turns import StoppedError, Turns
+
+CONFIG = """
+vault: {address: "http://127.0.0.1:1"}
+stages: {prod: {auth: {method: approle, role_id: 4d2f, secret_id_file: s}}}
+upstreams: {a: {secret: {path: creds/a}, inject: [{bearer: "{token}"}], callers: any}}
+"""
+
+
+def test_nothing_is_taken_after_it_said_that_it_gives_back(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A stage in the middle of its fetches gets no other turn once that word is out."""
+    turns: list[Turns] = []
+    begun = threading.Event()
+    waits = iter([KeyboardInterrupt, None])
+
+    def stage(name: str, _node: Any, _around: Any, its: Turns) -> Stage:
+        turns.append(its)
+        begun.set()
+        return Stage(name, config.stages[name].auth)
+
+    def wait(*_args: Any, **_more: Any) -> None:
+        begun.wait(PATIENCE)
+        if (error := next(waits)) is not None:
+            raise error
+
+    def say(what: str) -> None:
+        if what.startswith("giving back"):
+            with pytest.raises(StoppedError):
+                turns[0].take()
+
+    (tmp_path / "s").write_text("x")
+    config = parse(CONFIG, "c.yaml", tmp_path, {})
+    monkeypatch.setattr(examine, "examine_stage", stage)
+    monkeypatch.setattr(examine, "wait", wait)
+    assert examine.examine(config, examine.Asked(), say).interrupted
