@@ -16,7 +16,6 @@ import argparse
 import contextlib
 import shlex
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -35,7 +34,16 @@ from kong_clients import MsgPack, ProtoBuf, Tally, WrongError, drive  # noqa: E4
 
 from tests.contract.kong import Kong, Server  # noqa: E402
 from tests.contract.kong.process import listening, wait_until  # noqa: E402
-from tests.contract.kong_bed import OURS, STOCK, UPSTREAMS, config, routes, server_of  # noqa: E402
+from tests.contract.kong_bed import (  # noqa: E402
+    OURS,
+    STOCK,
+    UPSTREAMS,
+    config,
+    outside,
+    routes,
+    server_of,
+    server_pid,
+)
 from tests.contract.running import fake  # noqa: E402
 
 PROTOCOLS: dict[str, type[ProtoBuf | MsgPack]] = {OURS: ProtoBuf, STOCK: MsgPack}
@@ -44,17 +52,15 @@ TOKEN = "Bearer one-1"
 
 
 @contextlib.contextmanager
-def running(server: Server) -> Iterator[int]:
-    """The server's process id, while it runs."""
-    quiet = subprocess.DEVNULL
-    command = ["/bin/sh", "-c", f"exec {server.start_cmd}"]
-    environment = dict(server.environment)
-    with subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet) as process:
+def running(kind: str, folder: Path, path: Path) -> Iterator[tuple[Server, int]]:
+    """The server and its process id, while it runs."""
+    started = outside(kind, folder, path)
+    with started.process:
         try:
-            wait_until(lambda: listening(server), "a server")
-            yield process.pid
+            wait_until(lambda: listening(started.server), "a server")
+            yield started.server, started.process.pid
         finally:
-            process.terminate()
+            started.process.terminate()
 
 
 def measured(
@@ -88,8 +94,8 @@ def compare(
         for kind in (OURS, STOCK):
             place = folder / kind
             place.mkdir()
-            server = server_of(kind, place, config(vault, place, {"bearer": UPSTREAMS["bearer"]}))
-            servers[kind] = (server, stack.enter_context(running(server)))
+            path = config(vault, place, {"bearer": UPSTREAMS["bearer"]})
+            servers[kind] = stack.enter_context(running(kind, place, path))
         for number in range(options.rounds):
             for slots, rounds in found.items():
                 for kind in (OURS, STOCK) if number % 2 else (STOCK, OURS):
@@ -150,7 +156,7 @@ def long(folder: Path, count: int) -> None:
         with Kong(server, routes(list(upstreams))) as kong:
             for tenth in range(11):
                 print(
-                    f"{tenth * count // 10:8} requests: {footprint(kong.supervisor.pid or 0)}",
+                    f"{tenth * count // 10:8} requests: {footprint(server_pid(folder))}",
                     flush=True,
                 )
                 if tenth == 10:

@@ -10,11 +10,12 @@ from vaultauthz import serve
 from vaultauthz.config import fit_for_kong, load_for_kong
 from vaultauthz.config.values import Config
 from vaultauthz.envoy.als.rejections import Rejections
-from vaultauthz.kong.door import Door, Parent
+from vaultauthz.kong.door import Door
 from vaultauthz.kong.gate import Gate
 from vaultauthz.kong.given import Given
 from vaultauthz.kong.place import Place, PlaceError
-from vaultauthz.kong.server import raise_file_limit
+from vaultauthz.kong.processes import Process
+from vaultauthz.kong.server import Server, raise_file_limit
 from vaultauthz.service import Service
 from vaultauthz.wanted import Wanted
 
@@ -23,12 +24,26 @@ HANDOVER: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
+class Supervised:
+    """What a supervisor that Kong has started says: who Kong is, and what it asked for."""
+
+    master: Process
+    fits: str
+
+    @classmethod
+    def told(cls, text: str) -> Supervised:
+        """Read ``PID,BEGAN,FITS``. Raises ValueError."""
+        pid, began, fits = text.split(",")
+        return cls(Process(int(pid), began), fits)
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
-    """What the command line says. ``child``: Kong starts and ends it."""
+    """What the command line says; ``supervised`` is None for one that Kong did not start."""
 
     socket: Path
     group: str = ""
-    child: bool = False
+    supervised: Supervised | None = None
 
 
 class Hears:
@@ -50,6 +65,43 @@ def gate_of(service: Service) -> tuple[Gate, Given]:
     return Gate(service.check, lambda: engine.broker.table, lambda: engine.config, given), given
 
 
+class _Life:
+    """A server at its place, and what it tells its supervisor."""
+
+    def __init__(self, place: Place, supervised: Supervised | None) -> None:
+        self._place = place
+        self._supervised = supervised
+        self._stale = False
+        self._service: Service
+        self._door: Door
+
+    def open(self, config: Config) -> Service:
+        """The server for a configuration."""
+        self._service = Service(config, self._opened, load_for_kong)
+        return self._service
+
+    def _opened(self, service: Service) -> Door:
+        gate, given = gate_of(service)
+        server = Server(self._place, gate, lambda: service.engine.ready)
+        master = self._supervised.master if self._supervised else None
+        self._door = Door(self._place, given, server, master)
+        return self._door
+
+    def tell(self) -> None:
+        """Say who has the place."""
+        if self._supervised:
+            self._place.tell(self._supervised.fits, stale=self._stale)
+
+    @property
+    def over(self) -> bool:
+        """Whether it is to end."""
+        stale = bool(self._service.at_restart)
+        if stale != self._stale:
+            self._stale = stale
+            self.tell()
+        return self._door.over
+
+
 def run(wanted: Wanted, config: Config, asked: Asked) -> int:
     """Serve Kong's plugin until SIGTERM; as ``serve.run``, but for the gateway.
 
@@ -59,26 +111,21 @@ def run(wanted: Wanted, config: Config, asked: Asked) -> int:
     """
     fit_for_kong(config)
     raise_file_limit()
-    parent = Parent() if asked.child else None
+    if asked.supervised and config.audit.file is None:
+        raise serve.StartError(
+            "audit.file: name a file, as Kong's end of standard output closes when Kong reloads "
+            "or ends, and the server goes on"
+        )
     place = Place(asked.socket.absolute(), asked.group)
+    life = _Life(place, asked.supervised)
     try:
         # First of all: from now on Kong's new connections wait for us, and the server
         # before, if there is one, gives way.
-        place.take(HANDOVER if asked.child else 0.0)
+        place.take(HANDOVER if asked.supervised else 0.0)
+        life.tell()
     except PlaceError as exc:
         raise serve.StartError(str(exc)) from exc
-    doors: list[Door] = []
-
-    def door(service: Service) -> Door:
-        gate, given = gate_of(service)
-        doors.append(Door(place, gate, given, lambda: service.engine.ready, parent))
-        return doors[-1]
-
-    way = serve.Way(
-        f"Kong's plugin on {place.path}",
-        lambda config: Service(config, door, load_for_kong),
-        lambda: doors[-1].over,
-    )
+    way = serve.Way(f"Kong's plugin on {place.path}", life.open, lambda: life.over)
     try:
         return serve.run(wanted, config, way)
     finally:

@@ -89,6 +89,7 @@ class Service:
             recorders=[self.audit.record_check],
             listeners=[self.metrics.record_event, self.audit.record_event, versions.record_event],
         )
+        self.at_restart: tuple[str, ...] = ()  # sections of the file that wait for a restart
         self._start = self.engine.broker.start
         listeners = self._listeners()
         path = config.audit.access_log if door is None else None
@@ -244,6 +245,7 @@ class Service:
         self.metrics.configured(_known(config))  # first: what is new is heard of at once
         changes = self.engine.reload(config)
         self.sds.reloaded()
+        self.at_restart = changes.at_restart
         files = [told for tls in self._tls.values() if (told := tls.reread())]
         told = ", ".join([*([str(changes)] if changes else []), *files])
         log.info("reloaded: %s", told or "nothing has changed")

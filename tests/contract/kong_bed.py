@@ -6,8 +6,10 @@ import contextlib
 import json
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from tests.contract.faults import wait_until
 from tests.contract.kong import Guard, Kong, Route, Server, Settings, stock_server
 from tests.contract.running import approle, database, fake, kv
 from vaultauthz.kong.info import MARK, mark_of
+from vaultauthz.kong.place import holder
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = ROOT / "kong_plugin" / "vault_authz.py"
@@ -68,11 +71,63 @@ def config(
     return path
 
 
+OUR_KONG = [sys.executable, "-m", "vaultauthz", "kong"]
+
+
+def serve(folder: Path, path: Path, *options: str) -> list[str]:
+    """`vaultauthz kong serve`, as somebody else than Kong starts it."""
+    return [*OUR_KONG, "serve", "-c", str(path), "--socket", str(folder / "k.sock"), *options]
+
+
 def our_server(folder: Path, path: Path, *options: str) -> Server:
-    """`vaultauthz kong serve`, as Kong starts it."""
-    ours = [sys.executable, "-m", "vaultauthz", "kong"]
-    serve = [*ours, "serve", "-c", str(path), "--socket", str(folder / "k.sock"), *options]
-    return Server(folder / "k.sock", shlex.join([*ours, "dump"]), shlex.join(serve))
+    """`vaultauthz kong serve --child`, as Kong starts it."""
+    return Server(
+        folder / "k.sock",
+        shlex.join([*OUR_KONG, "dump"]),
+        shlex.join(serve(folder, path, "--child", *options)),
+        process=lambda: server_pid(folder),
+    )
+
+
+def started(folder: Path) -> int:
+    """How many servers the supervisors there have started so far."""
+    return words(folder).count("the server is started")
+
+
+def words(folder: Path) -> str:
+    """The log file of a server that Kong has started, so far."""
+    path = folder / "k.sock.log"
+    return path.read_text() if path.exists() else ""
+
+
+@dataclass(frozen=True)
+class Outside:
+    """A server that something else than Kong has started, and what Kong is told of it."""
+
+    server: Server
+    process: subprocess.Popen[bytes]
+
+
+def outside(kind: str, folder: Path, path: Path) -> Outside:
+    """Either server, started by the test; somebody has to end it."""
+    known = server_of(kind, folder, path)
+    command = shlex.join(serve(folder, path)) if kind == OURS else str(known.start_cmd)
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", f"exec {command}"],
+        env=dict(known.environment),
+        stdout=quiet,
+        stderr=quiet,
+    )
+    return Outside(Server(known.socket, known.query_cmd), process)
+
+
+def server_pid(folder: Path) -> int:
+    """The process that serves there; 0 for none."""
+    with contextlib.suppress(FileNotFoundError):
+        found = holder(folder / "k.sock")
+        return found.pid if found else 0
+    return 0
 
 
 def their_server(folder: Path, path: Path) -> Server:

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import signal
 import subprocess
 import sys
-import threading
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import pytest
 
 from tests.contract.fake_vault import FakeVault
 from tests.contract.faults import wait_until
-from tests.contract.kong import Answer, Kong, Settings, Verdict
+from tests.contract.kong import Kong, Settings, Verdict
 from tests.contract.kong_bed import (
     OURS,
     STOCK,
+    UPSTREAMS,
     audit,
     config,
     inject,
     kong_of,
     our_server,
+    outside,
     routes,
+    serve,
     server_of,
+    server_pid,
+    started,
 )
+from tests.contract.kong_load import Load
 from tests.contract.running import fake
 from tests.patience import PATIENCE
 
@@ -46,52 +46,6 @@ def vault() -> Iterator[FakeVault]:
         yield running
 
 
-class Load:
-    """Requests for all four routes without a pause, while the context lasts.
-
-    ``wrong`` are those that went on with another credential than their own, or with none.
-    """
-
-    def __init__(self, kong: Kong, threads: int = 8) -> None:
-        self._kong = kong
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=(NAMES[n % 4],)) for n in range(threads)
-        ]
-        self.verdicts: Counter[str] = Counter()
-        self.wrong: list[Answer] = []
-        self.others: list[Answer] = []
-
-    def _run(self, name: str) -> None:
-        while not self._stop.is_set():
-            answer = self._kong.request("GET", f"/{name}", headers=[("Authorization", "mine")])
-            self.verdicts[answer.verdict.value] += 1
-            if answer.received is None:
-                self.others.append(answer)
-            elif answer.received.values("authorization") != [f"Bearer {name}"]:
-                self.wrong.append(answer)
-
-    def see(self, count: int) -> None:
-        """Until so many more have been proxied."""
-        wanted = self.verdicts["proxied"] + count
-        assert wait_until(lambda: self.verdicts["proxied"] >= wanted), self.verdicts
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(PATIENCE)
-
-
 @pytest.mark.parametrize("kind", [OURS, STOCK])
 def test_killed_under_load(tmp_path: Path, vault: FakeVault, kind: str) -> None:
     """Three times kill -9: nobody ever gets another route's credential, and nothing goes on without its own."""
@@ -102,7 +56,7 @@ def test_killed_under_load(tmp_path: Path, vault: FakeVault, kind: str) -> None:
             kong.kill_server()
         load.see(100)
     assert load.wrong == []
-    assert kong.supervisor.starts >= 4
+    assert (started(tmp_path) if kind == OURS else kong.supervisor.starts) >= 4
     # While there is no server, Kong says 500, or with the stock one the guard 503.
     assert {answer.verdict for answer in load.others} <= {Verdict.FAILED, Verdict.GUARDED}
 
@@ -124,25 +78,6 @@ def test_ids_of_the_server_before(tmp_path: Path, vault: FakeVault) -> None:
                 assert answer.upstream.header("authorization") == f"Bearer {name}"
                 assert answer.access.retries <= 1
         assert not set(before.values()) & set(kong.workers[0].instances.known.values())
-
-
-def test_a_reload_of_kong(tmp_path: Path, vault: FakeVault) -> None:
-    """The next server takes over from the one before: the requests in between wait, and none is lost."""
-    server = our_server(tmp_path, config(vault, tmp_path, FOUR), "--child")
-    with Kong(server, routes(NAMES), settings=QUICK) as kong, Load(kong, threads=4) as load:
-        load.see(50)
-        first = kong.supervisor
-        kong.reload(overlap=3)
-        load.see(100)
-        assert wait_until(lambda: first.pid is None)
-        assert kong.supervisor.starts == 1
-        kong.supervisor.kill(signal.SIGKILL)  # else it would wait for one after it
-    assert load.wrong == []
-    assert [a for a in load.others if a.verdict is not Verdict.FAILED] == []
-    # Both wrote the one audit log, the second from where the first had ended.
-    lines = (tmp_path / "audit.jsonl").read_bytes().splitlines()
-    assert [json.loads(line)["seq"] for line in lines] == list(range(1, len(lines) + 1))
-    assert len(audit(tmp_path, "login")) >= 2
 
 
 class TestOneAtATime:
@@ -184,9 +119,8 @@ class TestOneAtATime:
 
 def _serve(folder: Path, path: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """A server that is not going to start."""
-    ours = [sys.executable, "-m", "vaultauthz", "kong", "serve", "-c", str(path)]
     return subprocess.run(
-        [*ours, "--socket", str(folder / "k.sock"), *options],
+        serve(folder, path, *options),
         capture_output=True,
         text=True,
         check=False,
@@ -195,20 +129,36 @@ def _serve(folder: Path, path: Path, *options: str) -> subprocess.CompletedProce
 
 
 class TestItsEnd:
-    @pytest.mark.parametrize("kind", [OURS, STOCK])
-    def test_on_sigterm_everything_is_revoked(self, tmp_path: Path, kind: str) -> None:
-        """Within seconds, and its status is 0."""
-        with kong_of(kind, tmp_path) as (kong, vault):
+    def test_after_a_stop_everything_is_revoked(self, tmp_path: Path) -> None:
+        """Kong's SIGKILL hits nobody who has anything to do, and the server ends by itself."""
+        with kong_of(OURS, tmp_path) as (kong, vault):
             assert kong.request("GET", "/pay").status == 200
             assert vault.leases
         assert not vault.leases
-        assert kong.logged("terminated: 0")
+
+    @pytest.mark.parametrize("kind", [OURS, STOCK])
+    def test_on_sigterm_everything_is_revoked(
+        self, tmp_path: Path, vault: FakeVault, kind: str
+    ) -> None:
+        """Where something else than Kong has started it: within seconds, and its status is 0."""
+        path = config(vault, tmp_path, {"pay": UPSTREAMS["pay"]})
+        started = outside(kind, tmp_path, path)
+        kong = Kong(started.server, routes(["pay"], kind))
+        try:
+            kong.wait_for_server()
+            assert kong.request("GET", "/pay").status == 200
+            assert vault.leases
+        finally:
+            started.process.terminate()
+            assert started.process.wait(PATIENCE) == 0
+            kong.close()
+        assert not vault.leases
 
     def test_it_ends_with_the_worker_that_started_it(
         self, tmp_path: Path, vault: FakeVault
     ) -> None:
         """Also where nobody told it: a Kong that was killed leaves no server behind."""
-        server = our_server(tmp_path, config(vault, tmp_path, FOUR), "--child")
+        server = our_server(tmp_path, config(vault, tmp_path, FOUR))
         start = f"exec {server.start_cmd}"
         command = f"import subprocess; subprocess.Popen({start!r}, shell=True).wait()"
         with (tmp_path / "log").open("w") as out:
@@ -255,7 +205,7 @@ def test_nothing_grows(tmp_path: Path, vault: FakeVault) -> None:
                     answer = kong.request("GET", path)
                     assert answer.status == status
                     answer.log.wait()
-            return footprint(kong.supervisor.pid or 0)
+            return footprint(server_pid(tmp_path))
 
         before = requests(300)
         after = requests(700)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hmac
+import json
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +28,13 @@ from tests.contract.kong_bed import (
 )
 from tests.contract.running import fake
 
-ASKED = ("kong.nginx.get_var", "kong.nginx.get_var")  # the request's id and its first line
+# The request's id and its first line, and the rest of who asks for what.
+ASKED = (
+    "kong.nginx.get_var",
+    "kong.nginx.get_var",
+    "kong.request.get_host",
+    "kong.client.get_consumer",
+)
 SET = "kong.service.request.set_headers"
 CLEAR, HIDE = "kong.service.request.clear_header", "kong.log.set_serialize_value"
 SHOP = Consumer("shop")
@@ -56,8 +65,8 @@ def either(
 class TestCalls:
     """The PDK calls of the access phase, which a request waits for."""
 
-    def test_a_token_takes_three(self, kong: Kong) -> None:
-        """Two questions, which go out together, and one that sets the header."""
+    def test_a_token_takes_five(self, kong: Kong) -> None:
+        """Four questions, which go out together, and one that sets the header."""
         assert kong.request("GET", "/bearer").pdk_calls == (*ASKED, SET)
 
     def test_a_key_is_hidden_from_kongs_logs(self, kong: Kong) -> None:
@@ -67,17 +76,17 @@ class TestCalls:
         answer.log.wait()
         assert answer.log.serialized["request"]["headers"]["x-api-key"] == "REDACTED"
 
-    def test_a_consumer_is_asked_for_where_a_rule_wants_one(self, kong: Kong) -> None:
-        """By its full name one more call; by a pattern another, since `anonymous` is a consumer as well."""
+    def test_a_credential_is_asked_for_where_a_pattern_wants_a_consumer(self, kong: Kong) -> None:
+        """By its full name no more calls; by a pattern one, since `anonymous` is a consumer as well."""
         answer = kong.request("GET", "/shop", consumer=SHOP)
-        assert answer.pdk_calls == (*ASKED, "kong.client.get_consumer", SET)
+        assert answer.pdk_calls == (*ASKED, SET)
         answer = kong.request("GET", "/anyone", consumer=SHOP)
-        assert answer.pdk_calls[2:4] == ("kong.client.get_consumer", "kong.client.get_credential")
+        assert answer.pdk_calls == (*ASKED, "kong.client.get_credential", SET)
 
     def test_a_denial_takes_one_besides_the_questions(self, kong: Kong) -> None:
         """The answer to the client."""
         answer = kong.request("GET", "/shop")
-        assert answer.pdk_calls == (*ASKED, "kong.client.get_consumer", "kong.response.exit")
+        assert answer.pdk_calls == (*ASKED, "kong.response.exit")
 
     def test_the_log_phase_takes_one(self, kong: Kong) -> None:
         """`kong.log.serialize`, after the answer went out."""
@@ -229,6 +238,68 @@ def test_a_signature(tmp_path: Path) -> None:
         headers = [("Content-Length", str(len(in_a_file)))]
         answer = kong.request("POST", "/signed", headers=headers, body=in_a_file)
         assert (answer.status, answer.json()["error"]) == (400, "bad_request")
+
+
+def test_a_signature_behind_strip_path(tmp_path: Path) -> None:
+    """What is signed is the upstream's path; rules and the audit log go by the client's."""
+    form = {"key": "{key}", "sign": ["{target}"], "headers": {"X-Signature": "{signature}"}}
+    callers = [{"path_prefix": "/signed/v1"}]
+    upstreams = {"signed": inject("one", {"hmac": form}, callers=callers)}
+    with fake() as vault:
+        server = server_of(OURS, tmp_path, config(vault, tmp_path, upstreams))
+        route = Route("signed", "/signed", {"upstream": "signed"}, strip_path=True)
+        with Kong(server, [route]) as kong:
+            answer = kong.request("GET", "/signed/v1/a?x=1", host="pay.test", consumer=SHOP)
+            assert (answer.upstream.path, answer.upstream.query) == ("/v1/a", "x=1")
+            wanted = hmac.digest(b"one-1", b"/v1/a?x=1", "sha256").hex()
+            assert answer.upstream.header("x-signature") == wanted
+            assert kong.request("GET", "/signed/v2").json()["error"] == "caller_denied"
+        line = audited(tmp_path, "request.allowed")
+        told = [line[key] for key in ("caller", "host", "path")]
+        assert told == ["shop", "pay.test", "/signed/v1/a"]
+
+
+FORMS = {
+    "any": "bearer",
+    "a consumer": "shop",
+    "a pattern": "anyone",
+    "a group": "staff",
+    "a method": "reads",
+    "a path": "v1",
+    "each caller": "own",
+    "a key in the query": "query",
+}
+
+
+@pytest.mark.parametrize("name", FORMS.values(), ids=FORMS)
+def test_the_line_says_who_asked_for_what(either: Kong, name: str) -> None:
+    """Whatever the rule goes by, and of a denial as well: the consumer, the host and the client's path."""
+    folder = either.server.socket.parent
+    folder = folder if (folder / "audit.jsonl").exists() else folder.parent
+    who = Consumer("shop", groups=("staff",))
+    for method, host, path in (("GET", "pay.test", f"/{name}/v1"), ("POST", "x.test", f"/{name}")):
+        answer = either.request(method, f"{path}?key=mine", host=host, consumer=who)
+        event = "request.allowed" if answer.status == 200 else "request.denied"
+        line = audited(folder, event, host=host, upstream=name, path=path)
+        assert (line["caller"], line["method"]) == ("shop", method)
+        assert "mine" not in json.dumps(line)
+
+
+def test_a_report_by_caller(folder: Path, kong: Kong) -> None:
+    """`vaultauthz audit report --by caller` names Kong's consumers under `callers: any`."""
+    kong.request("GET", "/bearer", consumer=Consumer("reporter"))
+    assert audited(folder, "request.allowed", caller="reporter")
+    report = [sys.executable, "-m", "vaultauthz", "audit", "report", "--by", "caller", "--json"]
+    told = subprocess.run(
+        [*report, str(folder / "audit.jsonl")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rows = json.loads(told.stdout)["callers"]
+    assert [(row["upstream"], row["allowed"]) for row in rows if row["caller"] == "reporter"] == [
+        ("bearer", 1)
+    ]
 
 
 def test_a_reload_takes_effect(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -140,7 +142,7 @@ class TestPromises:
             got: list[Any] = []
             waiting = threading.Thread(target=lambda: got.append(kong.request("GET", "/geo")))
             waiting.start()
-            assert wait_until(inside.server._busy)
+            assert wait_until(lambda: inside.server.busy)
             assert right(kong)
             promised.answer(allowed("geo"))
             waiting.join(PATIENCE)
@@ -153,7 +155,7 @@ class TestPromises:
         with Inside(tmp_path, lambda _: promised) as inside, kong_with(inside) as kong:
             waiting = threading.Thread(target=lambda: got.append(kong.request("GET", "/geo")))
             waiting.start()
-            assert wait_until(inside.server._busy)
+            assert wait_until(lambda: inside.server.busy)
             inside.server.stop(0.1)
             waiting.join(PATIENCE)
         assert (got[0].status, got[0].json()["error"]) == (503, "overloaded")
@@ -249,6 +251,41 @@ class TestIntruders:
             call = pb.RpcCall(sequence=2, cmd_start_instance=command)
             with Intruder(inside.place.path, frame(call.SerializeToString())) as intruder:
                 assert intruder.hear() == b""
+
+
+class TestTheEnd:
+    """Kong may be about to send a call on any of its connections."""
+
+    def test_an_idle_connection(self, inside: Inside) -> None:
+        """Kong reads that there is no more, and what it has sent meanwhile is no error to it: it calls elsewhere."""
+        with socket.socket(socket.AF_UNIX) as kong:
+            kong.settimeout(PATIENCE)
+            kong.connect(str(inside.place.path))
+            assert wait_until(lambda: inside.server.connections == 1)
+            ending = threading.Thread(target=inside.server.stop, args=(PATIENCE,))
+            ending.start()
+            assert kong.recv(1) == b""
+            kong.sendall(frame(b"x" * 10_000))
+            assert kong.recv(1) == b""
+        ending.join(PATIENCE)
+        assert not ending.is_alive()
+
+    def test_those_who_were_not_served_yet(self, tmp_path: Path) -> None:
+        """However many wait to be accepted: none of them is reset."""
+        with (
+            Inside(tmp_path, by_name, ready=lambda: False) as inside,
+            contextlib.ExitStack() as all_,
+        ):
+            kongs = [all_.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(200)]
+            for kong in kongs:
+                kong.settimeout(PATIENCE)
+                kong.connect(str(inside.place.path))
+            ending = threading.Thread(target=inside.server.stop, args=(PATIENCE,))
+            ending.start()
+            assert [kong.recv(1) for kong in kongs] == [b""] * len(kongs)
+            for kong in kongs:
+                kong.close()
+            ending.join(PATIENCE)
 
 
 class TestInstances:

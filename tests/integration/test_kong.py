@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,8 +108,8 @@ def test_no_secret_is_logged(kong: Kong, folder: Path) -> None:
 
 
 def test_the_end(kong: Kong, postgres: Postgres) -> None:
-    """SIGTERM revokes what was leased: PostgreSQL has no such user any more."""
+    """After Kong's stop what was leased is revoked: PostgreSQL has no such user any more."""
     user, _ = login_of(kong.request("GET", "/pay", consumer=Consumer("shop")))
     assert user in postgres.users()
-    os.kill(kong.supervisor.pid or 0, signal.SIGTERM)
+    kong.stop()
     assert wait_for(lambda: user not in postgres.users(), PATIENCE)

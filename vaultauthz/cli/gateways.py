@@ -77,9 +77,13 @@ def add_envoy(commands: Commands) -> None:
 def add_kong(commands: Commands) -> None:
     parser = commands.add_parser("kong", help="serve Kong's plugin, and print how to set it up")
     parsers = kong.add(parser, takes_config, takes_log_level)
-    parsers["serve"].set_defaults(run=lambda options: until_sigterm(options, kong.serve))
+    parsers["serve"].set_defaults(run=_kong_serve)
     parsers["dump"].set_defaults(run=kong.dump)
     parsers["config"].set_defaults(run=lambda options: kong.config(options, load_config(options)))
+
+
+def _kong_serve(options: Options) -> int:
+    return kong.supervise(options) if options.child else until_sigterm(options, kong.serve)
 
 
 def _explain(options: Options) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from vaultauthz.config import Config
+from vaultauthz.config import Config, ConfigError, load_for_kong
 from vaultauthz.wanted import Wanted
 
 Parser = argparse.ArgumentParser
@@ -40,9 +41,24 @@ def add(
     serve.add_argument(
         "--child",
         action="store_true",
-        help="Kong starts it: take over from the server before, end when Kong has ended",
+        help="Kong starts it: keep a server that outlives Kong's workers, and ends after Kong",
     )
+    serve.add_argument(
+        "--log-file",
+        metavar="FILE",
+        type=Path,
+        help="with --child: what the server says (default: beside the socket, PATH.log)",
+    )
+    # How the process that Kong has started calls the server.
+    serve.add_argument("--supervised", default="", help=argparse.SUPPRESS)
     dump = actions.add_parser("dump", help="print what Kong's query_cmd wants to know")
+    dump.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        type=Path,
+        help="say on standard error if this configuration is not valid, as Kong's log may show",
+    )
     dump.add_argument(
         "--file",
         metavar="FILE",
@@ -91,9 +107,18 @@ def add(
 
 
 def dump(options: argparse.Namespace) -> int:
-    """Print name, priority, phases and schema of the plugin as JSON, and nothing else."""
+    """Print name, priority, phases and schema of the plugin as JSON, and nothing else.
+
+    What is wrong with the configuration goes to standard error, which Kong leaves alone: it
+    shows what a server says at its level `info`, and so not why one did not start.
+    """
     from vaultauthz.kong import info
 
+    if options.config is not None:
+        try:
+            load_for_kong(options.config, os.environ)
+        except ConfigError as exc:
+            print(f"vaultauthz: the plugin server will not start:\n{exc}", file=sys.stderr)
     if options.file is None:
         sys.stdout.write(info.dump())
         return 0
@@ -104,11 +129,28 @@ def dump(options: argparse.Namespace) -> int:
     return 0
 
 
+def supervise(options: argparse.Namespace) -> int:
+    """Keep a server for the Kong that has started this."""
+    from vaultauthz import kong_supervise
+
+    socket, config = options.socket.absolute(), options.config.absolute()
+    words = ["-c", str(config), "--socket", str(socket), "--log-level", options.log_level]
+    words += ["--group", options.group] if options.group else []
+    log_file = options.log_file or socket.with_name(f"{socket.name}.log")
+    asked = kong_supervise.Asked(socket, config, log_file.absolute(), tuple(words))
+    try:
+        return kong_supervise.run(asked)
+    except kong_supervise.SuperviseError as exc:
+        print(f"vaultauthz: {exc}", file=sys.stderr)
+        return 2
+
+
 def serve(options: argparse.Namespace, config: Config, wanted: Wanted) -> int:
     """Speak ProtoBuf:1 with Kong; otherwise as `vaultauthz serve`."""
     from vaultauthz import kong_serve
 
-    asked = kong_serve.Asked(options.socket, options.group, options.child)
+    supervised = kong_serve.Supervised.told(options.supervised) if options.supervised else None
+    asked = kong_serve.Asked(options.socket, options.group, supervised)
     return kong_serve.run(wanted, config, asked)
 
 

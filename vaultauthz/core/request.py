@@ -19,11 +19,13 @@ class Message:
 
     ``headers`` are in the order in which they came, their names in lower case, their values
     as ``os.fsdecode`` makes text of bytes. ``body`` is all of it: b"" where there is none,
-    None where there is one that the gateway did not send along, or not whole.
+    None where there is one that the gateway did not send along, or not whole. ``target`` is the
+    path with the query that goes to the upstream, "" where that is the client's.
     """
 
     headers: tuple[tuple[str, str], ...]
     body: bytes | None
+    target: str = ""
 
 
 @dataclass(slots=True)

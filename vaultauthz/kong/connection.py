@@ -70,6 +70,11 @@ class Connection:
         return self._steps is not None
 
     @property
+    def quiet(self) -> bool:
+        """Whether no call is under way, nor the beginning of one, and another may come."""
+        return self._steps is None and not self.owed
+
+    @property
     def owed(self) -> bool:
         """Whether Kong owes us something: the rest of a frame, a result, its hanging up."""
         waits = self._steps is not None and not self._promised

@@ -10,22 +10,76 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
+import logging
 import os
+import signal
 import socket
 import stat
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from vaultauthz.kong.group import group_number
+from vaultauthz.kong.handover import Heir, Inheritance
+from vaultauthz.kong.processes import Process, began_at
+
+log = logging.getLogger(__name__)
 
 # What nginx's workers ask for at once; a full backlog refuses a unix socket's clients.
 BACKLOG: Final = 4096
 _POLL: Final = 0.05  # seconds
+_DEATH: Final = 5.0  # seconds for a process that was killed to be gone
 
 
 class PlaceError(OSError):
     """The socket cannot be had there; the message names the place and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The server that has a place, as it says itself; 0 and "" where it does not.
+
+    ``fits`` is what it was asked to be, ``stale`` that a part of its configuration only a
+    restart takes over.
+    """
+
+    pid: int = 0
+    began: str = ""
+    fits: str = ""
+    stale: bool = False
+
+    @property
+    def signalable(self) -> bool:
+        """Whether the number is still that process's."""
+        return self.pid > 1 and bool(self.began) and self.began == began_at(self.pid)
+
+
+def holder(path: Path) -> Holder | None:
+    """Who has the place at ``path``; None for nobody. Raises OSError."""
+    fd = os.open(lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _told(fd)
+    finally:
+        os.close(fd)
+    return None
+
+
+def lock_of(path: Path) -> Path:
+    """The file that the place's holder keeps locked."""
+    return path.with_name(f"{path.name}.lock")
+
+
+def _told(fd: int) -> Holder:
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        told = json.loads(os.pread(fd, 4096, 0))
+        return Holder(
+            int(told["pid"]), str(told["began"]), str(told["fits"]), told["stale"] is True
+        )
+    return Holder()
 
 
 class Place:
@@ -37,6 +91,7 @@ class Place:
         self._listener: socket.socket | None = None
         self._identity: tuple[int, int] | None = None
         self._lock = -1
+        self.inherited = Inheritance()  # from the server before
 
     @property
     def listener(self) -> socket.socket:
@@ -54,12 +109,15 @@ class Place:
             PlaceError: the system refuses, or the server before does not go.
         """
         try:
-            self._lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = os.open(lock_of(self.path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             if not patience and not self._locked():
                 raise self._error("another server has it; stop that one first")
             self._see_that_it_is_a_socket()
-            self._listen()
-            self._wait(patience)
+            if patience:
+                self._succeed(patience)
+            else:
+                self._listen()
+            os.ftruncate(self._lock, 0)  # what the one before has said of itself
         except PlaceError:
             self.release()
             raise
@@ -67,13 +125,45 @@ class Place:
             self.release()
             raise self._error(getattr(exc, "strerror", None) or exc) from exc
 
-    def _wait(self, patience: float) -> None:
-        """Until the server before is gone."""
+    def _succeed(self, patience: float) -> None:
+        heir = Heir(self.path)
+        try:
+            self._listen()
+            self._wait(heir, patience)
+            heir.wait(0)
+            self.inherited = heir.inheritance()
+        finally:
+            heir.close()
+
+    def _wait(self, heir: Heir, patience: float) -> None:
+        """Until the server before is gone; one that does not go is killed, as it may be stuck."""
+        if self._ended(heir, patience):
+            return
+        before = _told(self._lock)
+        if not before.signalable:
+            raise self._error(f"the server before has not ended in {patience:g} s")
+        log.error("the server before has not ended in %g s: it is killed", patience)
+        os.kill(before.pid, signal.SIGKILL)
+        if not self._ended(heir, _DEATH):
+            raise self._error("the server before was killed, and has not ended")
+
+    def _ended(self, heir: Heir, patience: float) -> bool:
         until = time.monotonic() + patience
         while not self._locked():
+            if self.lost:
+                raise self._error("yet another server has come, which takes over")
             if time.monotonic() > until:
-                raise self._error(f"the server before has not ended in {patience:g} s")
-            time.sleep(_POLL)
+                return False
+            heir.wait(_POLL)
+        return True
+
+    def tell(self, fits: str, *, stale: bool = False) -> None:
+        """Let a supervisor know what has the place."""
+        process = Process(os.getpid())
+        process.close()
+        data = json.dumps(asdict(Holder(process.pid, process.began, fits, stale))).encode()
+        os.pwrite(self._lock, data, 0)
+        os.ftruncate(self._lock, len(data))
 
     @property
     def lost(self) -> bool:

@@ -1,7 +1,7 @@
 """What has to be asked of Kong about a request before it can be decided.
 
-Always its id and its first line, for the audit log; the rest only where a rule of the
-upstream, or its signature, wants it. All questions go out together, so that a request
+Always its id, its first line, its host and its consumer, for the audit log; the rest only where
+a rule of the upstream, or its signature, wants it. All questions go out together, so that a request
 waits for Kong once, however many there are.
 """
 
@@ -23,7 +23,9 @@ from vaultauthz.core.signing import SigningError
 from vaultauthz.kong import calls
 from vaultauthz.kong.calls import Batch, Call
 
-_BASE: Final = (calls.REQUEST_ID, calls.REQUEST_LINE)
+# Its line is written before the request goes on, and says who asked for what. Kong tells the
+# same in its log phase, but a line that waited for that would be missing after a crash.
+_BASE: Final = (calls.REQUEST_ID, calls.REQUEST_LINE, calls.HOST, calls.CONSUMER)
 # "http://host/path": a proxy's form, which servers must accept (RFC 9112, 3.2.2).
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*")
 _ID_LIMIT: Final = 128  # characters, as at Envoy's door
@@ -35,7 +37,7 @@ Results = dict[Call, Any]
 
 def of_route(*, named: bool) -> tuple[Call, ...]:
     """What finds the upstream: nothing where the plugin's configuration names it."""
-    return _BASE if named else (*_BASE, calls.HOST, calls.PATH)
+    return _BASE if named else (*_BASE, calls.PATH)
 
 
 def of_binding(binding: Binding, upstream: Upstream | None) -> tuple[Call, ...]:
@@ -52,12 +54,10 @@ def _of_rules(binding: Binding) -> tuple[Call, ...]:
     wanted: list[Call] = []
     former = binding.former.callers if binding.former else ()
     for rule in (*binding.callers.rules, *(r for callers in former for r in callers.rules)):
-        if rule.consumer is not None:
-            wanted.append(calls.CONSUMER)
-            # key-auth's `anonymous` is a consumer, too, of nobody's credential. Who is
-            # named in full is meant; a pattern means those who have been authenticated.
-            if "*" in rule.consumer.text:
-                wanted.append(calls.CREDENTIAL)
+        # key-auth's `anonymous` is a consumer, too, of nobody's credential. Who is
+        # named in full is meant; a pattern means those who have been authenticated.
+        if rule.consumer is not None and "*" in rule.consumer.text:
+            wanted.append(calls.CREDENTIAL)
         if rule.group is not None:
             wanted += [calls.SHARED_GROUPS, calls.CTX_GROUPS]
         if rule.path_prefix is not None:
@@ -69,7 +69,7 @@ def _of_rules(binding: Binding) -> tuple[Call, ...]:
 
 def _of_scope(upstream: Upstream | None) -> tuple[Call, ...]:
     if upstream is not None and upstream.per == "caller":
-        return (calls.CONSUMER, calls.CREDENTIAL)
+        return (calls.CREDENTIAL,)
     return ()
 
 
@@ -90,7 +90,7 @@ def _of_signature(binding: Binding, upstream: Upstream | None) -> tuple[Call, ..
     if not by_slot and not any(isinstance(form, (SigV4, Hmac)) for form in forms):
         return ()
     body = (calls.BODY,) if by_slot or needs_body(forms) else ()
-    return (calls.HOST, calls.HEADERS, calls.UPSTREAM_PATH, calls.RAW_QUERY, *body)
+    return (calls.HEADERS, calls.UPSTREAM_PATH, calls.RAW_QUERY, *body)
 
 
 def batch(wanted: tuple[Call, ...]) -> Batch:
@@ -104,17 +104,13 @@ def fill(request: Request, known: Results) -> None:
     method, target = _parsed(known[calls.REQUEST_LINE])
     request.method = method
     request.path = known.get(calls.PATH) or target
-    request.host = known.get(calls.HOST, "")
-    request.consumer = known.get(calls.CONSUMER, "")
+    request.host = known[calls.HOST]
+    request.consumer = known[calls.CONSUMER]
     request.groups = known.get(calls.SHARED_GROUPS) or known.get(calls.CTX_GROUPS, ())
     if calls.HEADERS in known:
         request.headers = partial(_sent, known)
     if calls.UPSTREAM_PATH in known:
         request.message = partial(_message, method, known)
-        # What is signed has to be what the upstream receives.
-        path, query = known[calls.UPSTREAM_PATH], known[calls.RAW_QUERY]
-        if path and calls.PATH not in known:
-            request.path = f"{path}?{query}" if query else path
 
 
 def disown(request: Request, known: Results, callers: Callers) -> None:
@@ -159,4 +155,6 @@ def _message(method: str, known: Results) -> Message:
         body = None
     if not body and length in ("", "0") and "transfer-encoding" not in said:
         body = b"" if length == "0" or method in _BODILESS else body
-    return Message(tuple(headers), body)
+    # What is signed has to be what the upstream receives.
+    path, query = known[calls.UPSTREAM_PATH], known[calls.RAW_QUERY]
+    return Message(tuple(headers), body, f"{path}?{query}" if path and query else path)

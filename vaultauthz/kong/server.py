@@ -24,6 +24,7 @@ from vaultauthz.core.reasons import Reason
 from vaultauthz.core.trace import where
 from vaultauthz.kong.connection import Connection, HangUp
 from vaultauthz.kong.gate import Gate
+from vaultauthz.kong.handover import Giver
 from vaultauthz.kong.instances import Instances
 from vaultauthz.kong.place import Place
 from vaultauthz.leases.later import Later
@@ -42,13 +43,14 @@ _ACCEPT: Final = 64  # connections at once
 class _Line:
     """A connection and its socket."""
 
-    __slots__ = ("connection", "fd", "heard_at", "out", "sock")
+    __slots__ = ("connection", "ending", "fd", "heard_at", "out", "sock")
 
     def __init__(self, sock: socket.socket, heard_at: float) -> None:
         self.sock = sock
         self.fd = sock.fileno()
         self.heard_at = heard_at
         self.out = bytearray()
+        self.ending = False  # we send no more, and read only to see Kong close it
         self.connection: Connection
 
 
@@ -74,6 +76,7 @@ class Server:
         self._most = connections
         self._stall = stall
         self._instances = Instances()
+        self._instances.inherit(place.inherited.instances, place.inherited.next)
         self._lines: dict[int, _Line] = {}
         self._posted: deque[Callable[[], None]] = deque()
         self._wakes, self._waker = socket.socketpair()
@@ -87,6 +90,11 @@ class Server:
     def connections(self) -> int:
         """How many there are."""
         return len(self._lines)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request waits for us."""
+        return any(line.connection.busy for line in tuple(self._lines.values()))
 
     def start(self) -> None:
         """Answer, from a thread of its own."""
@@ -114,6 +122,8 @@ class Server:
             if not self._accepts and (self._ready() or self._now - begin > HOLD):
                 self._accepts = True
                 self._selector.register(self._place.listener, selectors.EVENT_READ, None)
+                for sock in self._place.inherited.connections:
+                    self._open(sock)
             self._turn(_LOOK if self._accepts else _LOOK / 10)
             if self._now >= look_at:
                 look_at = self._now + _LOOK
@@ -121,19 +131,41 @@ class Server:
         self._finish(self._until)
 
     def _finish(self, until: float) -> None:
-        self._accept()  # who came before the end was called
+        """Finish what is under way, and let go of each connection without losing a request.
+
+        The next server gets it, if there is one. One that we closed while Kong sends a call on
+        it would be an error to Kong. So else we only say that we send no more: Kong closes it,
+        and takes most calls elsewhere.
+        """
+        giver = Giver.to(self._place.path) if self._place.lost else None
+        while self._accept():  # who came before the end was called
+            pass
         if self._accepts:
             self._selector.unregister(self._place.listener)
         self._place.leave()
-        while self._turn(0) or (self._busy() and time.monotonic() < until):
+        while self._lines and time.monotonic() < until:
+            for line in tuple(self._lines.values()):
+                if line.connection.quiet and not line.out:
+                    self._let_go(line, giver)
             self._turn(_LOOK / 10)
         for line in tuple(self._lines.values()):
             self._guarded(line, line.connection.give_up)
             self._close(line)
+        if giver is not None:
+            giver.end(self._instances.named, self._instances.last)
         self._selector.close()
 
-    def _busy(self) -> bool:
-        return any(line.connection.busy or line.out for line in self._lines.values())
+    def _let_go(self, line: _Line, giver: Giver | None) -> None:
+        if line.ending:
+            return
+        if giver is not None and giver.give(line.sock):
+            self._close(line)
+            return
+        line.ending = True
+        try:
+            line.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._close(line)
 
     def _turn(self, wait: float) -> bool:
         """Serve who has something to say, within ``wait`` seconds; whether anybody had."""
@@ -156,17 +188,19 @@ class Server:
         else:
             self._accept()
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """Take some of those who wait; whether there may be more."""
         for _ in range(_ACCEPT):
             try:
                 sock, _address = self._place.listener.accept()
             except BlockingIOError:
-                return
+                return False
             except OSError as exc:
                 if exc.errno in (errno.EMFILE, errno.ENFILE) and not self._close_an_idle_one():
                     time.sleep(_LOOK / 10)  # others' files are not ours to close
-                return
+                return False
             self._open(sock)
+        return True
 
     def _open(self, sock: socket.socket) -> None:
         if len(self._lines) >= self._most and not self._close_an_idle_one():
@@ -200,6 +234,8 @@ class Server:
         if not data:
             self._close(line)
             return
+        if line.ending:
+            return  # Kong makes this call again, on another connection
         line.heard_at = self._now
         self._guarded(line, partial(line.connection.take, data))
 

@@ -79,8 +79,13 @@ def _conf(path: Path, asked: Asked) -> list[str]:
     serve = _ours("serve", "-c", str(path), "--socket", str(asked.socket))
     if asked.outside:
         return [*lines, *_outside(name, serve, asked)]
-    lines.append(f"{name}_query_cmd = {_ours('dump')}")
-    return [*lines, f"{name}_start_cmd = {serve} --child", *FROZEN]
+    return [
+        *lines,
+        f"{name}_query_cmd = {_ours('dump', '-c', str(path))}",
+        f"# What the server says is in {asked.socket}.log; Kong shows it at log_level info alone.",
+        f"{name}_start_cmd = {serve} --child",
+        *FROZEN,
+    ]
 
 
 def _outside(name: str, serve: str, asked: Asked) -> list[str]:
@@ -173,7 +178,14 @@ def _about_environment(config: Config, path: Path) -> Iterator[str]:
 
 
 def _about_audit(config: Config, asked: Asked) -> Iterator[str]:
-    if config.audit.file is None and not asked.outside:
+    if config.audit.file is not None or asked.outside:
+        return
+    if not asked.stock:
+        yield (
+            "audit: a server that Kong starts wants a file, as it goes on when Kong has closed "
+            "its standard output; add audit.file"
+        )
+    else:
         yield (
             "audit: without a file it goes to standard output, which Kong writes to its own log, "
             "and only at log_level info or debug; add audit.file"

@@ -26,7 +26,8 @@ and `kong/pdk`; test_stand_in_stock.py shows with the stock server what was seen
 A list instead of the object means MsgPack:1. Only the first plugin counts. `start_cmd` runs as
 `sh -c "exec ..."`, again when it ended, at most once a second; its output goes to Kong's log; **its
 environment is empty** (nginx keeps none for its workers; `nginx_main_env` adds to it). On a reload a second
-server starts on the same socket path while the first still runs; the first gets SIGTERM.
+server starts on the same socket path while the first still runs. What a worker 0 that ends has started gets
+SIGTERM and, 0.14 s later, SIGKILL (`tree`, which is Kong's master and worker 0 as real processes).
 
 # ProtoBuf:1 on the wire
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 import threading
 import time
@@ -15,7 +16,14 @@ from tests.contract.kong import schema
 from tests.contract.kong.answer import Answer, Trace
 from tests.contract.kong.exchange import Line
 from tests.contract.kong.lua import text
-from tests.contract.kong.process import StartFailed, Supervisor, listening, query, wait_until
+from tests.contract.kong.process import (
+    Master,
+    StartFailed,
+    Supervisor,
+    listening,
+    query,
+    wait_until,
+)
 from tests.contract.kong.proxy import NO_ROUTE, Client, Proxy
 from tests.contract.kong.routes import Consumer, Route, Server, Settings
 from tests.contract.kong.upstream import pairs
@@ -50,6 +58,7 @@ class Kong:
         self._lock = threading.Lock()
         self._turn = itertools.count()
         self._old: list[threading.Thread] = []
+        self._running: Master | None = None
         for route in routes:
             self._check(route)
         self.workers, self.supervisor = self._generation()
@@ -113,10 +122,10 @@ class Kong:
         route.seq += 1
 
     def reload(self, *, overlap: float = 8.0) -> None:
-        """New workers and a new server on the same socket path; returns when the new server listens.
+        """New workers, whose worker 0 runs `start_cmd`; returns when its server listens.
 
-        The old server gets SIGTERM once the old workers have nothing under way, after `overlap` seconds
-        at the latest.
+        The old worker 0 ends what it has started once it has nothing under way, after `overlap` seconds
+        at the latest. So both run for a while, and what serves may be the one or the other.
         """
         workers, supervisor = self.workers, self.supervisor
         before = listening(self.server)
@@ -127,12 +136,32 @@ class Kong:
         )
         retiring.start()
         self._old.append(retiring)
-        if self.server.start_cmd is not None:
+        if self.server.start_cmd is None:
+            return
+        if self.server.process is not None:
+            wait_until(lambda: self.supervisor.pid, "a new supervisor runs")
+            self.wait_for_server()
+        else:
             wait_until(lambda: listening(self.server) not in {None, before}, "a new server listens")
 
+    @property
+    def master(self) -> Master:
+        """The process that all of Kong's are below."""
+        if self._running is None:
+            self._running = Master()
+        return self._running
+
     def kill_server(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """End the server at once; worker 0 starts it again. Returns when it is dead."""
-        self.supervisor.kill(number)
+        """End the server at once; it is started again. Returns when it is dead."""
+        process = self.server.process
+        if process is None:
+            self.supervisor.kill(number)
+            return
+        wait_until(process, "a server is there")
+        pid = process()
+        assert pid > 1, pid
+        os.kill(pid, number)
+        wait_until(lambda: process() != pid, "the server has ended")
 
     def wait_for_server(self) -> None:
         """Wait until the server accepts connections."""
@@ -143,11 +172,20 @@ class Kong:
         with self._lock:
             return [line.message for line in self.lines if words in line.message]
 
+    def stop(self) -> None:
+        """`kong stop`, whatever is under way; returns when Kong's processes have ended."""
+        if self._running is not None:
+            self._running.stop()
+
     def close(self) -> None:
         """Wait for what is under way, end every server that was started, close every connection."""
         _retire(self.workers, self.supervisor, overlap=5)
         for thread in self._old:
             thread.join()
+        if self._running is not None:
+            self._running.stop()
+            if (process := self.server.process) is not None:
+                wait_until(lambda: not process(), "the server has ended after Kong")
 
     def _check(self, route: Route) -> None:
         if route.config is not None:
@@ -167,7 +205,7 @@ class Kong:
         for _ in range(self._size):
             one = Worker(self.plugin, self.server.socket, self.settings, self._log, announce)
             workers.append(one)
-        return workers, Supervisor(self.server, self.settings, self._log)
+        return workers, Supervisor(self.server, self.settings, self._log, lambda: self.master)
 
     def _route(self, uri: str) -> Route | None:
         fitting = [route for route in self.routes.values() if uri.startswith(route.path)]
@@ -195,9 +233,10 @@ class Kong:
 
 def _retire(workers: list[Worker], supervisor: Supervisor, overlap: float) -> None:
     end = time.monotonic() + overlap
-    for worker in workers:
+    workers[0].drained(overlap)
+    supervisor.stop()  # whatever the others have under way
+    for worker in workers[1:]:
         worker.drained(max(0.0, end - time.monotonic()))
-    supervisor.stop()
     for worker in workers:  # what was still under way has lost its server by now
         worker.drained(5)
         worker.pool.close()

@@ -93,6 +93,18 @@ class Pool:
         self._settings = settings
         self._idle: list[Connection] = []  # the last used at the end
         self._lock = threading.Lock()
+        self._closed = threading.Event()
+        if settings.notices_hangups:
+            threading.Thread(target=self._notice, name="kong-pool", daemon=True).start()
+
+    def _notice(self) -> None:
+        """Close what stirs while it is idle, as nginx's event loop does."""
+        while not self._closed.wait(0.01):
+            with self._lock:
+                stirred = [one for one in self._idle if one.stirred()]
+                self._idle = [one for one in self._idle if one not in stirred]
+            for one in stirred:
+                one.close()
 
     def take(self) -> Connection:
         """The connection used last, or a new one. Raises Lost."""
@@ -127,6 +139,7 @@ class Pool:
 
     def close(self) -> None:
         """Close what is idle."""
+        self._closed.set()
         with self._lock:
             idle, self._idle = self._idle, []
         for connection in idle:

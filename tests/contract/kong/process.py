@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tests.contract.kong.routes import Server, Settings
@@ -65,81 +68,124 @@ def query(server: Server) -> Plugin:
     return plugin
 
 
-class Supervisor:
-    """Runs `start_cmd`, again when it ended, at most once in `Settings.respawn` seconds."""
+class Master:
+    """Kong's master process, and below it the worker 0 of each generation; see `tree`."""
 
-    def __init__(self, server: Server, settings: Settings, log: Log) -> None:
+    def __init__(self) -> None:
+        script = str(Path(__file__).with_name("tree.py"))
+        # As nginx does, it says in place of its arguments what it is. Without a venv, whose
+        # interpreter finds its library by that name.
+        self._process = subprocess.Popen(
+            ["nginx: master process", "-I", "-S", script],
+            executable=os.path.realpath(sys.executable),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._hearing: dict[int, Callable[[dict[str, Any]], None]] = {}
+        self._thread = threading.Thread(target=self._listen, name="kong-master", daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def begin(self, hear: Callable[[dict[str, Any]], None], **told: Any) -> int:
+        """Start a worker 0, whose events `hear` gets; the number of its generation."""
+        generation = len(self._hearing) + 1
+        self._hearing[generation] = hear
+        self._tell(generation=generation, **told)
+        return generation
+
+    def end(self, generation: int) -> None:
+        """Have a worker 0 end."""
+        self._tell(generation=generation)
+
+    def stop(self) -> None:
+        """`kong stop`: every worker ends, then the master."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        self._process.wait(PATIENCE)
+        self._thread.join(PATIENCE)
+
+    def _tell(self, **told: Any) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError, ValueError):  # it was killed, or stopped
+            self._process.stdin.write(json.dumps(told).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as events:
+            for event in events:
+                told = json.loads(event)
+                self._hearing[told["generation"]](told)
+
+
+class Supervisor:
+    """Worker 0 of one generation, which runs `start_cmd`, again when it ended, at most once in `Settings.respawn`."""
+
+    def __init__(
+        self, server: Server, settings: Settings, log: Log, master: Callable[[], Master]
+    ) -> None:
         self.starts = 0
+        self.pid: int | None = None  # of what it has started, while that runs
+        self.worker: int | None = None  # its own, while it runs
         self._server = server
         self._settings = settings
         self._log = log
-        self._child: subprocess.Popen[bytes] | None = None
-        self._exiting = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="kong-worker-0", daemon=True)
+        self._master = master
+        self._generation = 0
+        self._changed = threading.Condition()
+        self._ended: set[int] = set()
+        self._over = False
 
     def start(self) -> None:
         """Start the server, if it is Kong's to start."""
         if self._server.start_cmd is not None:
-            self._thread.start()
-
-    @property
-    def pid(self) -> int | None:
-        """The running server's process id."""
-        child = self._child
-        return child.pid if child is not None and child.poll() is None else None
+            self._generation = self._master().begin(
+                self._hear,
+                command=self._server.start_cmd,
+                environment=dict(self._server.environment),
+                respawn=self._settings.respawn,
+            )
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send the server a signal and wait until it has ended. A new one is started in its time."""
-        child = self._child
-        assert child is not None, "no server was started"
-        child.send_signal(number)
-        child.wait(PATIENCE)
+        """Send what it has started a signal and wait until that has ended. A new one is started in its time."""
+        pid = self.pid
+        assert pid is not None, "no server was started"
+        os.kill(pid, number)
+        with self._changed:
+            assert self._changed.wait_for(lambda: pid in self._ended, PATIENCE)
 
-    def stop(self, patience: float = PATIENCE) -> None:
-        """SIGTERM, as a worker 0 that exits sends it; SIGKILL after `patience`, which Kong never sends."""
-        self._exiting.set()
-        child = self._child
-        if child is not None and child.poll() is None:
-            child.terminate()
-            try:
-                child.wait(patience)
-            except subprocess.TimeoutExpired:
-                self._log("error", "the server did not end on SIGTERM")
-                child.kill()
-                child.wait(PATIENCE)
-        if self._thread.is_alive():
-            self._thread.join(PATIENCE)
+    def stop(self) -> None:
+        """The worker ends: SIGTERM and, at once after it, SIGKILL for what it has started."""
+        if self._generation:
+            with self._changed:
+                assert self._changed.wait_for(lambda: self.worker or self._over, PATIENCE)
+            self._master().end(self._generation)
+            with self._changed:
+                assert self._changed.wait_for(lambda: self._over, PATIENCE)
 
-    def _run(self) -> None:
-        while not self._exiting.is_set():
-            next_start = time.monotonic() + self._settings.respawn
-            self._spawn()
-            self._grab_output()
-            self._exiting.wait(max(0.0, next_start - time.monotonic()))
-
-    def _spawn(self) -> None:
-        self.starts += 1
-        self._child = subprocess.Popen(
-            ["/bin/sh", "-c", f"exec {self._server.start_cmd}"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=dict(self._server.environment),
-        )
-        if self._exiting.is_set():  # stop() has looked already
-            self._child.kill()
-
-    def _grab_output(self) -> None:
-        child = self._child
-        assert child is not None
-        assert child.stdout is not None
-        with child.stdout as output:
-            for line in output:
-                self._log(
-                    "server",
-                    f"[{self._server.name}:{child.pid}] {line.decode(errors='replace').rstrip()}",
-                )
-        self._log("notice", f"external pluginserver terminated: {child.wait()}")
+    def _hear(self, event: dict[str, Any]) -> None:
+        if "line" in event:
+            self._log("server", f"[{self._server.name}:{event['pid']}] {event['line']}")
+        if "ended" in event:
+            self._log(
+                "notice", f"external pluginserver '{self._server.name}' terminated: {event['why']}"
+            )
+        with self._changed:
+            if "worker" in event:
+                self.worker, self._over = event["worker"], False
+            elif "over" in event:
+                self.worker, self.pid, self._over = None, None, True
+            elif "started" in event:
+                self.starts, self.pid = self.starts + 1, event["started"]
+            elif "ended" in event:
+                self._ended.add(event["ended"])
+                self.pid = None
+            self._changed.notify_all()
 
 
 def listening(server: Server) -> int | None:

@@ -72,7 +72,7 @@ class Proxy:
             body=client.body,
             host=client.host,
             args=args,
-            path=path,
+            path=route.upstream_path(path),
             upstream_host=f"{route.name}.service",
             body_buffer=self._settings.body_buffer,
         )

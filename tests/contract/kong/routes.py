@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,12 @@ class Route:
     config: Mapping[str, Any] | None = None
     service: Service = field(default_factory=Service)
     guard: Guard | None = None
+    strip_path: bool = False
     seq: int = 1  # goes up with each new config; Kong's __seq__
+
+    def upstream_path(self, path: str) -> str:
+        """What the service gets of a path; Kong's own default for `strip_path` is true."""
+        return "/" + path[len(self.path) :].lstrip("/") if self.strip_path else path
 
     @property
     def id(self) -> str:
@@ -101,6 +106,8 @@ class Server:
     """A plugin server as kong.conf names it. Without `start_cmd` it is run by somebody else.
 
     nginx empties the environment of its workers, so the server gets `environment` and nothing more.
+    `process` tells who serves (0 for nobody), where that is not what `start_cmd` runs: a process that goes on
+    at a reload, and for a while after Kong's end.
     """
 
     socket: Path
@@ -108,6 +115,7 @@ class Server:
     start_cmd: str | None = None
     name: str = "py"
     environment: Mapping[str, str] = field(default_factory=dict)
+    process: Callable[[], int] | None = None
 
 
 @dataclass(frozen=True)

@@ -36,19 +36,24 @@ LINES = [
 ]
 
 
+def told(call: calls.Call, answer: str) -> questions.Results:
+    """Kong's answers, one of them this."""
+    known = {calls.REQUEST_ID: "1", calls.REQUEST_LINE: "GET /a HTTP/1.1"}
+    return known | {calls.HOST: "h", calls.CONSUMER: ""} | {call: answer}
+
+
 @pytest.mark.parametrize(("line", "wanted"), LINES)
 def test_the_request_line(line: str, wanted: tuple[str, str]) -> None:
     """Method and target, also in the form that names the host."""
     request = Request("kong")
-    questions.fill(request, {calls.REQUEST_ID: "1", calls.REQUEST_LINE: line})
+    questions.fill(request, told(calls.REQUEST_LINE, line))
     assert (request.method, request.path) == wanted
 
 
 def test_rules_go_by_the_path_that_kong_tells() -> None:
     """Where the path decides it is asked for by itself."""
-    known = {calls.REQUEST_ID: "1", calls.REQUEST_LINE: "GET /a HTTP/1.1", calls.PATH: "/b"}
     request = Request("kong")
-    questions.fill(request, known)
+    questions.fill(request, told(calls.PATH, "/b"))
     assert request.path == "/b"
 
 
@@ -83,6 +88,7 @@ def signed(**more: Any) -> questions.Results:
         calls.REQUEST_ID: "1",
         calls.REQUEST_LINE: f"{more.get('method', 'POST')} /client HTTP/1.1",
         calls.HOST: "h",
+        calls.CONSUMER: "shop",
         calls.HEADERS: more.get("headers", ()),
         calls.UPSTREAM_PATH: "/upstream",
         calls.RAW_QUERY: "a=1",
@@ -111,7 +117,8 @@ def test_the_body_that_is_signed(told: dict[str, Any], wanted: bytes | None) -> 
     questions.fill(request, signed(**told))
     assert request.message is not None
     assert request.message().body == wanted
-    assert request.path == "/upstream?a=1"
+    assert request.message().target == "/upstream?a=1"
+    assert (request.host, request.path, request.caller) == ("h", "/client", "shop")
 
 
 def test_headers_that_are_asked_for() -> None:

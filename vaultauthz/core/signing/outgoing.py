@@ -69,5 +69,5 @@ def outgoing(
         known.pop(name, None)
     for name, value in headers:
         known[name] = [value]
-    path, _, query = request.path.partition("?")
+    path, _, query = (message.target or request.path).partition("?")
     return Outgoing(request.method, request.host, path, query, known, message.body)

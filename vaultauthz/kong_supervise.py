@@ -1,0 +1,230 @@
+"""``vaultauthz kong serve --child``: what Kong starts, and keeps a server for it.
+
+Kong's worker 0 ends what it has started by SIGTERM and, 0.1 s later, SIGKILL, at a stop and at
+each reload. A server needs longer: it has requests to finish and leases to revoke. So Kong
+starts this small process, and the server is another one, in a session of its own, which no
+signal of Kong's reaches. It ends when Kong has (``kong.vigil``), or when another takes over.
+
+At a reload the next supervisor goes on with the server that runs, and not a connection is
+closed. It starts another only where it was told to by another command or version, or where
+that one's configuration has a change that only a restart takes over; then the one hands over
+to the other (``kong.place``). All that supervisors and servers know of each other are two
+locked files beside the socket, so that any of them may be killed at any moment.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Final
+
+from vaultauthz.kong.claim import Claim, Failures, claimed
+from vaultauthz.kong.place import Holder, holder
+from vaultauthz.kong.processes import Process, master_of
+from vaultauthz.kong.vigil import pause
+from vaultauthz.kong.words import Words
+from vaultauthz.leases.clock import boottime
+from vaultauthz.version import __version__
+from vaultauthz.wanted import Watch
+
+log = logging.getLogger(__name__)
+
+_LOOK: Final = 0.1  # seconds between looks
+_BRIEF: Final = 10.0  # seconds; a server that lives less has failed
+_ORPHAN: Final = 3.0  # seconds without the supervisor that came after us, until we are back
+
+
+class SuperviseError(Exception):
+    """It cannot do its work; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """``words`` are the options of `kong serve`; ``log_file`` is where the server's words go."""
+
+    socket: Path
+    config: Path
+    log_file: Path
+    words: tuple[str, ...]
+
+
+def run(asked: Asked) -> int:
+    """Keep a server until Kong ends this process; its status when it cannot be started.
+
+    Raises:
+        SuperviseError: Kong did not start this, or a file beside the socket cannot be made.
+    """
+    parent = os.getppid()
+    master = master_of(parent)
+    if master <= 1 and parent <= 1:
+        raise SuperviseError("--child is for Kong, which starts it; leave it out")
+    try:
+        words = Words(asked.log_file)
+        root = logging.getLogger()
+        root.handlers[:] = [words]
+        root.setLevel(logging.INFO)
+        return Supervisor(asked, parent, Process(master), words).run()
+    except OSError as exc:
+        raise SuperviseError(f"{exc.filename or asked.socket}: {exc.strerror}") from exc
+
+
+@dataclass(slots=True)
+class _Started:
+    """A server that this process has started."""
+
+    process: subprocess.Popen[bytes]
+    at: float  # boottime
+    served: bool = False
+
+
+class Supervisor:
+    """``run`` until the worker of Kong's that started us has ended, or says that we shall."""
+
+    def __init__(self, asked: Asked, worker: int, master: Process, words: Words) -> None:
+        self._asked = asked
+        self._worker = worker
+        self._words = words
+        told = [__version__, sys.executable, *asked.words, master.pid, master.began]
+        self._fits = sha256(json.dumps(told).encode()).hexdigest()[:16]
+        self._kong = f"{master.pid},{master.began},{self._fits}"
+        self._claim = Claim(asked.socket)
+        self._watch = Watch(asked.config)
+        self._server: _Started | None = None
+        self._settled = False  # the server that there is is the one to keep
+        self._unfit = False  # … at the last look there was another
+        self._alone_at: float | None = None
+        self._signals: SimpleQueue[int] = SimpleQueue()
+
+    def run(self) -> int:
+        """Raises OSError."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda heard, _: self._signals.put(heard))
+        self._claim.take()
+        try:
+            return self._watch_over()
+        finally:
+            if self._claim.mine:
+                self._words.relay()
+
+    def _watch_over(self) -> int:
+        while os.getppid() == self._worker:
+            status = self._look()
+            if status is not None:
+                return status
+            if self._heard() in (signal.SIGTERM, signal.SIGINT):
+                break
+        log.info("Kong ends its supervisor; the server ends when Kong has, or is taken over")
+        return 0
+
+    def _heard(self) -> int:
+        with suppress(Empty):
+            number = self._signals.get(timeout=_LOOK)
+            found = holder(self._asked.socket) if number == signal.SIGHUP else None
+            if found and found.signalable:
+                os.kill(found.pid, number)
+            return number
+        return 0
+
+    def _look(self) -> int | None:
+        """See to the server; the status to end with, if any."""
+        started = self._server
+        status = started.process.poll() if started else None
+        if started and status is not None:
+            self._server = None
+        if not self._is_ours():
+            return None
+        self._words.relay()
+        found = holder(self._asked.socket)
+        if started and status is not None:
+            return self._ended(started, status, found)
+        if started:
+            self._see(started, found)
+        elif found is None:
+            self._start_in_time()
+        elif not self._settled:
+            self._judge(found)
+        return None
+
+    def _is_ours(self) -> bool:
+        """Whether no other supervisor has come; one that came and has died does not count."""
+        if self._claim.mine:
+            return True
+        now = boottime()
+        if claimed(self._asked.socket):
+            self._alone_at = None
+        elif self._alone_at is None:
+            self._alone_at = now
+        elif now - self._alone_at >= _ORPHAN:
+            self._alone_at, self._settled = None, True
+            self._claim.take()
+            return True
+        return False
+
+    def _judge(self, found: Holder) -> None:
+        """Keep the server that there is, or have another one take over."""
+        if found.fits == self._fits and not found.stale:
+            self._settled = True
+            log.info("the server goes on, process %d", found.pid)
+        elif self._unfit:  # twice: the first time it may not have told us yet
+            log.info("another server takes over from process %d", found.pid)
+            self._start()
+        else:
+            self._unfit = True
+
+    def _see(self, started: _Started, found: Holder | None) -> None:
+        if found and found.pid == started.process.pid and not started.served:
+            started.served = self._settled = True
+
+    def _ended(self, started: _Started, status: int, found: Holder | None) -> int | None:
+        how = f"by signal {-status}" if status < 0 else f"with status {status}"
+        lived = boottime() - started.at
+        if started.served or status <= 0:  # not one that gave up by itself
+            if lived >= _BRIEF:
+                self._claim.note(Failures())
+            elif status:
+                self._fail()
+            log.warning("the server, process %d, has ended %s", started.process.pid, how)
+            return None
+        if found:
+            self._settled = True
+            log.error("the next server did not start (it ended %s): the one before stays", how)
+            return None
+        self._fail()
+        log.error("the server did not start: it ended %s", how)
+        return status
+
+    def _fail(self) -> None:
+        self._claim.note(Failures(self._claim.failures.count + 1, boottime()))
+
+    def _start_in_time(self) -> None:
+        """Start it, but not at once where the last starts have failed."""
+        failures = self._claim.failures
+        waited = boottime() - failures.at
+        if 0 <= waited < pause(failures.count) and not self._watch.changed():
+            return
+        self._start()
+
+    def _start(self) -> None:
+        words = self._words.open()
+        command = [sys.executable, "-m", "vaultauthz", "kong", "serve", *self._asked.words]
+        try:
+            process = subprocess.Popen(  # noqa: S603 - ourselves
+                [*command, "--supervised", self._kong],
+                stdin=subprocess.DEVNULL,
+                stdout=words,
+                stderr=words,
+                start_new_session=True,  # no signal of Kong's, or of its terminal
+            )
+        finally:
+            os.close(words)
+        self._server = _Started(process, boottime())
+        log.info("the server is started, process %d", process.pid)
