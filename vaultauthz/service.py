@@ -14,6 +14,7 @@ from vaultauthz.admin import Admin
 from vaultauthz.config import ConfigError, load
 from vaultauthz.config.values import Config
 from vaultauthz.core.decision import Decision
+from vaultauthz.core.lease_row import LeaseRow
 from vaultauthz.core.request import Request
 from vaultauthz.core.trace import where
 from vaultauthz.engine import Engine
@@ -25,7 +26,7 @@ from vaultauthz.envoy.sds.discovery import Discovery
 from vaultauthz.envoy.server import Server
 from vaultauthz.leases.clock import boottime
 from vaultauthz.leases.later import Later
-from vaultauthz.leases.rows import WITHOUT, Row
+from vaultauthz.leases.rows import WITHOUT
 from vaultauthz.observe.audit import AuditLog
 from vaultauthz.observe.metrics import Gauges, Metrics
 from vaultauthz.version import __version__
@@ -226,7 +227,7 @@ def _known(config: Config) -> list[tuple[str, str]]:
     return [(stage, u.name) for u in config.upstreams.values() for stage in u.stages]
 
 
-def _left(row: Row) -> float:
+def _left(row: LeaseRow) -> float:
     if row.state in WITHOUT:
         return 0.0
     return inf if row.seconds_left is None else max(0.0, row.seconds_left)
