@@ -86,6 +86,22 @@ def noted(response: CheckResponse) -> dict[str, str]:
     return {name: v.string_value for name, v in response.dynamic_metadata.fields.items()}
 
 
+@pytest.mark.parametrize(
+    ("left", "wait"),
+    [(None, 0.4), (-1.0, 0.05), (0.0, 0.05), (0.0625, 0.05), (1.0, 0.8), (12.5, 10.0), (1e9, 10.0)],
+)
+def test_how_long_a_check_may_wait_for_vault(left: float | None, wait: float) -> None:
+    """Most of Envoy's patience, so that our answer is there first; never nothing, and never for long."""
+    waits: list[float] = []
+
+    def check(request: Request) -> Decision:
+        waits.append(request.wait)
+        return Denied(Reason.NO_UPSTREAM)
+
+    Check(check).answer(data(), left)
+    assert waits == [pytest.approx(wait)]
+
+
 class TestRequest:
     def test_the_plain_fields(self) -> None:
         """Method, host, path with its query, and who asks: Envoy."""
