@@ -21,9 +21,9 @@ from vaultauthz.core.credential import Credential
 from vaultauthz.core.decision import Allowed, Decision, Denied
 from vaultauthz.core.injection import Mutation
 from vaultauthz.core.reasons import ANSWERS, Reason
-from vaultauthz.core.request import Request
+from vaultauthz.core.request import REQUEST_ID_LIMIT, Request
 from vaultauthz.envoy.ext_authz import Check
-from vaultauthz.envoy.request import JWT_NAMESPACE, PRINCIPAL_LIMIT, REQUEST_ID_LIMIT
+from vaultauthz.envoy.request import JWT_NAMESPACE, PRINCIPAL_LIMIT
 
 SECRET = "hunter2-the-password"
 CREDENTIAL = Credential(
