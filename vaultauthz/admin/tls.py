@@ -6,9 +6,9 @@ import logging
 import socket
 import ssl
 
-from vaultauthz.admin.guard import stamp
 from vaultauthz.admin.place import AdminError
 from vaultauthz.config.values import ServerTls
+from vaultauthz.stamps import Stamp, stamp
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Terminator:
             # Half of a new pair, most likely: the old one serves until both are there.
             _log.warning("admin_tls is not read again: %s", exc.strerror or exc)
 
-    def _stamped(self) -> list[tuple[int, int, int]]:
+    def _stamped(self) -> list[Stamp]:
         files = (self._files.cert, self._files.key, self._files.client_ca)
         return [stamp(path) for path in files if path]
 
