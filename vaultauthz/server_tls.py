@@ -22,12 +22,13 @@ from typing import Final
 from vaultauthz.config.values import ServerTls
 from vaultauthz.core.file_text import BOM
 from vaultauthz.core.trace import where
+from vaultauthz.stamps import Stamp, stamp
 from vaultauthz.vault.certificates import Validity, validities
 
 _EVERY: Final = 1.0  # seconds between looks
 # A file that was changed so lately may be changed again without its stamp showing it.
 _FRESH: Final = 2.0  # seconds
-_Stamps = tuple[tuple[int, int, int, int], ...]
+_Stamps = tuple[Stamp, ...]
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +151,7 @@ class FollowedTls:
                 log.error("%s: the files cannot be followed: %s", self._name, where(exc))  # noqa: TRY400
 
     def _lasting(self, stamps: _Stamps | None) -> bool:
-        newest = max(max(stamp[:2]) for stamp in stamps) / 1e9 if stamps else inf
+        newest = max(max(each.modified, each.changed) for each in stamps) / 1e9 if stamps else inf
         return self._clock() - newest > _FRESH
 
     def _judge(self, *, final: bool) -> None:
@@ -200,12 +201,11 @@ def _paths(files: ServerTls) -> tuple[Path, ...]:
 
 
 def _stamps(files: ServerTls) -> _Stamps | None:
-    """What changes whenever a file does, also when a link on the way to it is moved."""
+    """Those of all the files; None while one is not there."""
     try:
-        found = [path.stat() for path in _paths(files)]
+        return tuple(stamp(path) for path in _paths(files))
     except OSError:
         return None
-    return tuple((f.st_mtime_ns, f.st_ctime_ns, f.st_ino, f.st_size) for f in found)
 
 
 def _texts(files: ServerTls) -> tuple[bytes, ...]:

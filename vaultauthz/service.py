@@ -15,6 +15,7 @@ from vaultauthz.config import ConfigError, load
 from vaultauthz.config.values import Config
 from vaultauthz.core.decision import Decision
 from vaultauthz.core.events import CLIENT_REFUSED, Event
+from vaultauthz.core.lease_row import LeaseRow
 from vaultauthz.core.request import Request
 from vaultauthz.core.trace import where
 from vaultauthz.engine import Engine
@@ -26,7 +27,7 @@ from vaultauthz.envoy.sds.discovery import Discovery
 from vaultauthz.envoy.server import Server
 from vaultauthz.leases.clock import boottime
 from vaultauthz.leases.later import Later
-from vaultauthz.leases.rows import WITHOUT, Row
+from vaultauthz.leases.rows import WITHOUT
 from vaultauthz.observe.audit import AuditLog
 from vaultauthz.observe.metrics import Gauges, Metrics, Shown
 from vaultauthz.server_tls import FollowedTls
@@ -286,7 +287,7 @@ def _known(config: Config) -> list[tuple[str, str]]:
     return [(stage, u.name) for u in config.upstreams.values() for stage in u.stages]
 
 
-def _left(row: Row) -> float:
+def _left(row: LeaseRow) -> float:
     if row.state in WITHOUT:
         return 0.0
     return inf if row.seconds_left is None else max(0.0, row.seconds_left)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from vaultauthz.admin.view import LeaseRow, Readiness, Waiting
+from vaultauthz.admin.view import Readiness, Waiting
+from vaultauthz.core.lease_row import LeaseRow
 from vaultauthz.engine import Engine
 from vaultauthz.observe.metrics import Metrics
 
@@ -43,21 +44,7 @@ class View:
 
     def leases(self) -> list[LeaseRow]:
         """Every login (its upstream is "") and every lease."""
-        return [
-            LeaseRow(
-                row.stage,
-                row.upstream,
-                row.state,
-                row.lease_id,
-                row.credential_id,
-                row.seconds_left,
-                row.next_call_in,
-                row.failures,
-                row.last_error,
-                optional=row.optional,
-            )
-            for row in self._engine.keeper.rows()
-        ]
+        return self._engine.keeper.rows()
 
     def metrics(self) -> str:
         """The metrics in Prometheus's text format."""

@@ -9,6 +9,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from vaultauthz.stamps import stamp_if_any
+
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -20,24 +22,16 @@ class Watch:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._known = self._last = self._stat()
+        self._known = self._last = stamp_if_any(path)
 
     def changed(self) -> bool:
         """Whether it has changed since this last said so, and is the same as at the last look."""
-        before, self._last = self._last, self._stat()
+        before, self._last = self._last, stamp_if_any(self.path)
         # Gone for a moment: some programs write another file and move it into place.
         if self._last in (None, self._known) or self._last != before:
             return False
         self._known = self._last
         return True
-
-    def _stat(self) -> tuple[int, int, int] | None:
-        # Through links: Kubernetes replaces a mounted ConfigMap by moving one. And not the
-        # time that `cp -p` sets, which stays when somebody lets us read the file, too.
-        with contextlib.suppress(OSError):
-            stat = self.path.stat()
-            return stat.st_ctime_ns, stat.st_ino, stat.st_size
-        return None
 
 
 class Wanted:

@@ -252,6 +252,27 @@ def test_new_callers_are_not_let_to_the_old_secret(vault: FakeVault) -> None:
         assert wait_until(lambda: running.sent(principal="spiffe://corp/guest") == "two-1")
 
 
+def test_the_old_secret_keeps_its_rules_over_two_reloads(vault: FakeVault) -> None:
+    """All that was said since it came holds on; a reload that leaves the upstream alone forgets none of it."""
+    shop, guest = ({"principal": f"spiffe://corp/{name}"} for name in ("shop", "guest"))
+    job = {"consumer": "job"}
+    document = settings(vault, pay=kv("one", callers=[shop, job]))
+    between = settings(vault, pay=kv("two", callers=[shop, guest]))
+    opened = settings(vault, pay=kv("two", strip=["x-a"]))
+    apart = changed(opened, lambda d: d.update(unmatched="pass"))
+    with Running(document) as running:
+        running.wait_ready()
+        vault.stop()
+        for new in (between, opened, apart):
+            running.reload(new)
+            sent = [running.sent(**who) for who in (shop, guest, job)]
+            assert sent == ["one-1", CALLER_DENIED, CALLER_DENIED]
+        vault.start()
+        assert wait_until(
+            lambda: [running.sent(**who) for who in (shop, guest, job)] == ["two-1"] * 3
+        )
+
+
 # --- upstreams that come and go ---
 
 

@@ -109,6 +109,18 @@ class TestWhichUpstream:
         request.host = "pay.test"
         assert credential_of(made.check(request)) == "geo-prod"
 
+    @pytest.mark.parametrize("path", ["//admin/x", "/./admin", "/x/../admin", "/%61dmin"])
+    def test_a_path_that_leads_to_two_of_them(self, path: str) -> None:
+        """By one reading to the one and by another to the other: nobody's credential is sent to either."""
+        routes = [
+            Route("web", "prod", path_prefix="/"),
+            Route("admin", "prod", path_prefix="/admin"),
+        ]
+        made = broker(held_by("web"), held_by("admin"), routes=routes)
+        assert made.check(sent_to("any.test", path)) == Denied(Reason.BAD_REQUEST)
+        assert credential_of(made.check(sent_to("any.test", "/admin/x"))) == "admin-prod"
+        assert credential_of(made.check(sent_to("any.test", "/x"))) == "web-prod"
+
     def test_each_stage_has_its_own(self) -> None:
         """The same upstream in two stages has two credentials."""
         made = broker(held_by("pay", "prod"), held_by("pay", "test"))

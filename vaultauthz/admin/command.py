@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import Any, Final
 
 from vaultauthz.admin.client import Client, UnknownUpstreamError
@@ -12,6 +13,11 @@ from vaultauthz.terminal import Told, columns
 Row = dict[str, Any]
 
 _COLUMNS: Final = ("UPSTREAM", "STAGE", "STATE", "LEFT", "NEXT CALL", "CREDENTIAL")
+_BELOW: Final[dict[str, Any]] = {
+    "initial_indent": "  for ",
+    "subsequent_indent": "      ",
+    "break_on_hyphens": False,
+}
 _DOING: Final = {
     "rotate": ("rotating", "the present credential is used until the new one is there"),
     "revoke": ("revoking", "requests are answered 503 until there is another credential"),
@@ -91,13 +97,24 @@ def span(seconds: float | None) -> str:
 def table(rows: Sequence[Row], width: int | None) -> list[str]:
     """The rows under their headings; in ``width`` columns, if need be with less in them."""
     # The credential goes first: leases --json has it.
-    return columns([list(_COLUMNS), *(_cells(row) for row in rows)], width, least=4)
+    lines = columns([list(_COLUMNS), *(_cells(row, _name(row)) for row in rows)], width, least=4)
+    if all(map(str.startswith, lines[1:], map(_name, rows))) or width is None:
+        return lines
+    # The callers below their leases, as two whose ends are cut look like one.
+    heads, *lines = columns(
+        [list(_COLUMNS), *(_cells(row, _upstream(row)) for row in rows)], width, least=4
+    )
+    below = (wrap(_whose(row), width, **_BELOW) for row in rows)
+    return [
+        heads,
+        *(part for line, more in zip(lines, below, strict=True) for part in (line, *more)),
+    ]
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: Row, name: str) -> list[str]:
     left = span(row["seconds_left"]) or "no end" if _has_credential(row) else "-"
     return [
-        _name(row) + (" *" if row.get("optional") else ""),
+        name + (" *" if row.get("optional") else ""),
         str(row["stage"]),
         str(row["state"]),
         left,
@@ -106,9 +123,19 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
+def _upstream(row: Row) -> str:
+    return str(row["upstream"] or "(login)")
+
+
+def _whose(row: Row) -> str:
+    """Whose lease it is; "" for one that all callers share."""
+    nobody = "" if row.get("shared", True) else "a request"  # of nobody that we know
+    return str(row.get("caller") or nobody)
+
+
 def _name(row: Row) -> str:
-    caller = f" for {row['caller']}" if row.get("caller") else ""
-    return f"{row['upstream'] or '(login)'}{caller}"
+    whose = _whose(row)
+    return f"{_upstream(row)} for {whose}" if whose else _upstream(row)
 
 
 def _troubles(rows: Sequence[Row]) -> list[str]:

@@ -16,17 +16,11 @@ from typing import Final
 from vaultauthz.admin.place import AdminError, Place
 from vaultauthz.core.file_text import BOM
 from vaultauthz.core.routing import bare_host
+from vaultauthz.stamps import Stamp, stamp
 
 MARK: Final = "X-Vaultauthz"
 
 _log = logging.getLogger(__name__)
-_Stamp = tuple[int, int, int]
-
-
-def stamp(path: Path) -> _Stamp:
-    """Changes whenever the file does, also when another is moved into its place."""
-    found = path.stat()
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 class TokenFile:
@@ -60,10 +54,10 @@ class TokenFile:
                 self._stamp, self._token = self._read()
         except OSError as exc:
             # A file that is gone was perhaps removed to lock everybody out.
-            self._stamp, self._token = (0, 0, 0), b""
+            self._stamp, self._token = Stamp(0, 0, 0, 0), b""
             _log.warning("%s: %s; the admin server lets nobody in", self._path, exc.strerror)
 
-    def _read(self) -> tuple[_Stamp, bytes]:
+    def _read(self) -> tuple[Stamp, bytes]:
         return stamp(self._path), self._path.read_bytes().removeprefix(BOM).strip()
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from vaultauthz.core.lease_row import LeaseRow
+
+__all__ = ["AdminView", "LeaseRow", "Readiness", "Waiting"]
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
@@ -27,26 +31,6 @@ class Readiness:
     waiting: tuple[Waiting, ...] = ()
     recorded: bool = True
     besides: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseRow:
-    """One upstream's lease in one stage, or that stage's login. All of it is safe to show.
-
-    For a login ``upstream`` is "" and ``lease_id`` is its token's accessor.
-    Times are in seconds from now; None where there is no such moment.
-    """
-
-    stage: str
-    upstream: str
-    state: str
-    lease_id: str = ""
-    credential_id: str = ""
-    seconds_left: float | None = None
-    renew_in: float | None = None
-    failures: int = 0  # in a row, until now
-    last_error: str = ""  # a phrase of ours
-    optional: bool = False  # readiness does not wait for it
 
 
 class AdminView(Protocol):

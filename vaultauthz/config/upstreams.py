@@ -11,7 +11,8 @@ from vaultauthz.config import durations, kong_logs, names
 from vaultauthz.config.callers import HINT, read_callers, read_rules
 from vaultauthz.config.inject import read_inject, read_strip
 from vaultauthz.config.lifetimes import Lifetimes
-from vaultauthz.config.reader import Value, quoted
+from vaultauthz.config.reader import Table, Value, quoted
+from vaultauthz.config.sds_slots import never_answered
 from vaultauthz.config.secret_source import read_secret
 from vaultauthz.config.values import Upstream
 from vaultauthz.core.callers import Callers
@@ -68,7 +69,7 @@ def _read_upstream(name: str, value: Value, *, stages: Mapping[str, Lifetimes]) 
         if key in table and per != wanted:
             raise table.entries[key].wrong(f"is for per: {wanted}; remove it, or set per")
     read = partial(read_secret, stages={stage: stages.get(stage, Lifetimes()) for stage in own})
-    return Upstream(
+    upstream = Upstream(
         name=name,
         stages=own,
         secrets=table.require("secret", read, MappingProxyType({})),
@@ -86,6 +87,15 @@ def _read_upstream(name: str, value: Value, *, stages: Mapping[str, Lifetimes]) 
         idle=table.get("idle", IDLE, 600.0),
         hold=table.get("hold", HOLD, 30.0),
     )
+    _warn_of_sds(table, upstream)
+    return upstream
+
+
+def _warn_of_sds(table: Table, upstream: Upstream) -> None:
+    """Say so where Envoy would ask by SDS, and never be answered."""
+    obstacle = never_answered(upstream)
+    if obstacle and obstacle.key in table:
+        table.entries[obstacle.key].warn(f"SDS hands nothing out: the upstream {obstacle.why}")
 
 
 def _own_stages(value: Value, *, known: Collection[str]) -> tuple[str, ...]:

@@ -16,6 +16,8 @@ from vaultauthz.core.aliases import Sent, folded
 OVERRIDES: Final = ("x-http-method", "x-http-method-override", "x-method-override")
 TOKEN: Final = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _TOKEN: Final = re.compile(TOKEN)
+# Methods whose requests have a body only if they say so (RFC 9110, 8.6).
+BODILESS: Final = frozenset(("GET", "HEAD", "DELETE", "OPTIONS", "TRACE"))
 
 
 def _letters(word: str) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from vaultauthz.core.aliases import Look, Sent
 
+# Characters of a request's id, which goes into each audit line and into the answer. Gateways' own
+# are shorter, but a trusted hop in front may send its own.
+REQUEST_ID_LIMIT: Final = 128
 # Everything that the gateway has authenticated about a caller; () for nobody.
 Identity = tuple[str, ...]
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 from vaultauthz.config.methods import AppRole
 from vaultauthz.core.grant import Verdict
 from vaultauthz.core.outside import shown
 from vaultauthz.core.secret import Secret
 from vaultauthz.doctor.facts import Trouble
 from vaultauthz.vault.auth.files import read_secret
+from vaultauthz.vault.auth.wrapping import LOOKUP, origin
 from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.probe import Probe
 
@@ -19,14 +18,11 @@ def look_at_wrapping(probe: Probe, auth: AppRole) -> Trouble | None:
     assert auth.secret_id_file
     try:
         token = read_secret(auth.secret_id_file, "secret_id")
-        # In the body: as a header it would be used up by the question.
-        answer = probe.write(Secret(""), "sys/wrapping/lookup", {"token": token.reveal()})
+        answer = probe.write(Secret(""), LOOKUP, {"token": token.reveal()})
+        other = origin(answer, auth.mount)
     except VaultError as exc:
         return Trouble.of(exc)
-    data = answer.get("data")
-    made_by = data.get("creation_path") if isinstance(data, dict) else None
-    wanted = rf"auth/{re.escape(auth.mount)}/role/[^/]+/secret-id"
-    if isinstance(made_by, str) and re.fullmatch(wanted, made_by):
+    if other is None:
         return None
     reason = f"it was not made by auth/{auth.mount}/role/…/secret-id"
-    return Trouble(reason, shown(str(made_by), [token.reveal()]), verdict=Verdict.LOCKED)
+    return Trouble(reason, shown(other, [token.reveal()]), verdict=Verdict.LOCKED)

@@ -11,22 +11,20 @@ from google.protobuf.struct_pb2 import Struct, Value
 
 from vaultauthz._pb.ext_authz_pb2 import AttributeContext, CheckRequest
 from vaultauthz.core.aliases import Sent, among, folded
-from vaultauthz.core.request import Message, Request
+from vaultauthz.core.methods import BODILESS
+from vaultauthz.core.request import REQUEST_ID_LIMIT, Message, Request
 
 # Where Envoy's jwt_authn filter puts the claims of the tokens that it has verified. It
 # arrives only if the ext_authz filter lists it in `metadata_context_namespaces`.
 JWT_NAMESPACE: Final = "envoy.filters.http.jwt_authn"
-# A request id goes into each audit line and into the answer; Envoy's own has 36 characters,
-# but a trusted hop in front may send its own.
-REQUEST_ID_LIMIT: Final = 128
 # Characters of a certificate's name: it is compared with each rule, remembered and logged.
 PRINCIPAL_LIMIT: Final = 8192
 _LENGTHS: Final = frozenset((len("x-request-id"), len("cookie")))
 # Envoy's word, in the check only, on whether the body that it sends along is all of it.
 PARTIAL_BODY: Final = "x-envoy-auth-partial-body"
-# Methods whose requests have a body only if they say so. Others have to say if they have none
-# (RFC 9110, 8.6): Envoy (1.40) hides `transfer-encoding` from its filters, and HTTP/2 has none.
-_BODILESS: Final = frozenset((b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE"))
+# Other methods have to say if there is no body: Envoy (1.40) hides `transfer-encoding` from its
+# filters, and HTTP/2 has none.
+_BODILESS: Final = frozenset(method.encode() for method in BODILESS)
 
 
 _parsed: Final = CheckRequest.FromString

@@ -32,8 +32,7 @@ from vaultauthz.core.decision import Allowed, Decision, Denied
 from vaultauthz.core.injection import Mutation, merge_cookies
 from vaultauthz.core.parameters import folded_parameter, is_parameter
 from vaultauthz.core.reasons import ANSWERS, Reason
-from vaultauthz.core.request import Request
-from vaultauthz.envoy.request import REQUEST_ID_LIMIT
+from vaultauthz.core.request import REQUEST_ID_LIMIT, Request
 
 _NOTHING: Final = Mutation()
 

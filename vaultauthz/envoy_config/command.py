@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from vaultauthz.config.sds_slots import TLS, kept_back, slots
 from vaultauthz.config.values import Config
 from vaultauthz.envoy_config import bootstrap, sds
 from vaultauthz.envoy_config.plan import Plan
@@ -26,8 +27,13 @@ def run(config: Config, file: Path, asked: Asked, out: TextIO, err: TextIO) -> i
         out.write(bootstrap.ext_authz(file.name, plan, snippet=asked.snippet))
         return _without_certificate(plan, err)
     reasons = {upstream.name: sds.obstacle(upstream) for upstream in plan.upstreams}
-    left_out = {name: why for name, why in reasons.items() if why}
-    err.writelines(f"vaultauthz: {name} is left out: it {why}\n" for name, why in left_out.items())
+    found = {name: obstacle for name, obstacle in reasons.items() if obstacle}
+    err.writelines(
+        f"vaultauthz: {name} is left out: upstreams.{name}.{obstacle.key}: it {obstacle.why}; "
+        "--mode ext_authz has it\n"
+        for name, obstacle in found.items()
+    )
+    left_out = {name: obstacle.why for name, obstacle in found.items()}
     kept = plan.only(target for target in plan.targets if target.upstream.name not in left_out)
     if not kept.targets:
         err.write("vaultauthz: no upstream is left for SDS; use --mode ext_authz\n")
@@ -38,10 +44,12 @@ def run(config: Config, file: Path, asked: Asked, out: TextIO, err: TextIO) -> i
 
 def _without_certificate(plan: Plan, err: TextIO) -> int:
     """Client certificates come by SDS in this mode, too."""
-    names = [u.name for u in plan.upstreams if sds.TLS in sds.slots(u) and not sds.hands_out(u)]
-    err.writelines(
-        f"vaultauthz: {name} gets no client certificate: it has callers; say callers_enforced_by: "
-        "envoy (a check asks about them all the same)\n"
-        for name in names
-    )
-    return 1 if names else 0
+    found = [(u.name, kept_back(u)) for u in plan.upstreams if TLS in slots(u)]
+    told = [
+        f"vaultauthz: {name} gets no client certificate: upstreams.{name}.{obstacle.key}: it "
+        f"{obstacle.why} (a check asks about callers all the same)\n"
+        for name, obstacle in found
+        if obstacle
+    ]
+    err.writelines(told)
+    return 1 if told else 0

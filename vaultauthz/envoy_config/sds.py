@@ -9,16 +9,15 @@ from __future__ import annotations
 import textwrap
 from typing import Any, Final
 
+from vaultauthz.config.sds_slots import TLS, Obstacle, kept_back, secret_name, slots, unfit
 from vaultauthz.config.values import Upstream
 from vaultauthz.core.aliases import folded
-from vaultauthz.core.injection import Basic, Bearer, Header, Injection, Tls, header_names
 from vaultauthz.envoy_config.plan import Target, cleared
 from vaultauthz.envoy_config.rbac import Filters, Policies, UnsayableError, filters
 from vaultauthz.envoy_config.readings import either
-from vaultauthz.envoy_config.text import block, fill, flow, join, scalar
+from vaultauthz.envoy_config.text import block, comment, fill, flow, join, scalar
 
 _DEPTH: Final = 22  # columns in front of a policy
-TLS: Final = "tls"  # the slot of a certificate
 
 _PROTOCOL: Final = """
 typed_extension_protocol_options:
@@ -97,6 +96,7 @@ sds_config:
 
 _CERTIFICATE: Final = """
 # Who we are to the service: certificate and key come from Vault, and are replaced while Envoy runs.
+$withheld
 tls_certificate_sds_secret_configs:
   - $secret
 """
@@ -132,38 +132,22 @@ local_reply_config:
 """
 
 
-def obstacle(upstream: Upstream) -> str:
-    """Why Envoy cannot put this upstream's credential in by itself; "" when it can."""
-    if upstream.per != "instance":
-        return (
-            f"per: {upstream.per}: its leases are made when requests come, and SDS has one for all"
-        )
-    other = sorted({_form(i) for i in upstream.inject if not _fits(i)})
+def obstacle(upstream: Upstream) -> Obstacle | None:
+    """Why Envoy cannot put this upstream's credential in by itself; None when it can."""
+    found = kept_back(upstream)
+    if found:
+        return found
+    other = unfit(upstream.inject)
     if other:
-        return f"injects {' and '.join(other)}, where Envoy by itself sets headers and certificates only"
-    if not hands_out(upstream):
-        return "has callers, which vaultauthz is not asked about in this mode; say callers_enforced_by: envoy"
+        why = "where Envoy by itself sets headers and certificates only"
+        return Obstacle("inject", f"injects {' and '.join(other)}, {why}")
     try:
         filters(upstream.callers)
     except UnsayableError as exc:
-        return f"has a rule that Envoy cannot enforce as vaultauthz does: {exc}"
-    return ""
-
-
-def hands_out(upstream: Upstream) -> bool:
-    """Whether vaultauthz gives its secrets to whichever Envoy asks."""
-    ruled = upstream.callers.allow is not None or upstream.callers.deny
-    return not ruled or upstream.callers_enforced_by == "envoy"
-
-
-def _fits(injection: Injection) -> bool:
-    if isinstance(injection, Header):
-        return injection.name != TLS  # which names the certificate
-    return isinstance(injection, (Bearer, Basic, Tls))
-
-
-def _form(injection: Injection) -> str:
-    return type(injection).__name__.lower()
+        return Obstacle(
+            "callers", f"has a rule that Envoy cannot enforce as vaultauthz does: {exc}"
+        )
+    return None
 
 
 def metadata(target: Target) -> str:
@@ -201,7 +185,19 @@ def certificate(target: Target) -> str:
     """The client certificate of the cluster's TLS; "" where the upstream wants none."""
     if TLS not in slots(target.upstream):
         return ""
-    return fill(_CERTIFICATE, secret=_secret(target, TLS))
+    return fill(
+        _CERTIFICATE,
+        withheld=_withheld(target.upstream),
+        secret=_secret(target, TLS),
+    )
+
+
+def _withheld(upstream: Upstream) -> str:
+    """What the reader has to know where no certificate will come."""
+    found = kept_back(upstream)
+    if found is None:
+        return ""
+    return comment(f"NONE COMES, and requests are answered 503: {upstream.name} {found.why}.")
 
 
 def _deny(made: Filters) -> str:
@@ -247,17 +243,8 @@ def _injectors(target: Target) -> str:
 
 
 def _secret(target: Target, slot: str) -> str:
-    """The reference to a secret; its name names the slot where there are several."""
-    parts = [target.stage, target.upstream.name]
-    if len(slots(target.upstream)) > 1:
-        parts.append(slot)
-    return fill(_SECRET, name=scalar("/".join(parts)))
-
-
-def slots(upstream: Upstream) -> tuple[str, ...]:
-    """The places that a secret of its own fills: headers, and ``tls``."""
-    tls = (TLS,) if any(isinstance(injection, Tls) for injection in upstream.inject) else ()
-    return (*header_names(upstream.inject), *tls)
+    """The reference to a secret."""
+    return fill(_SECRET, name=scalar(secret_name(target.stage, target.upstream, slot)))
 
 
 def local_replies() -> str:

@@ -18,7 +18,8 @@ from vaultauthz.core.aliases import Sent, among, long_names
 from vaultauthz.core.callers import Callers
 from vaultauthz.core.credential import Slot
 from vaultauthz.core.injection import Hmac, SigV4, header_names, needs_body
-from vaultauthz.core.request import Message, Request
+from vaultauthz.core.methods import BODILESS
+from vaultauthz.core.request import REQUEST_ID_LIMIT, Message, Request
 from vaultauthz.core.signing import SigningError
 from vaultauthz.kong import calls
 from vaultauthz.kong.calls import Batch, Call
@@ -28,9 +29,6 @@ from vaultauthz.kong.calls import Batch, Call
 _BASE: Final = (calls.REQUEST_ID, calls.REQUEST_LINE, calls.HOST, calls.CONSUMER)
 # "http://host/path": a proxy's form, which servers must accept (RFC 9112, 3.2.2).
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*")
-_ID_LIMIT: Final = 128  # characters, as at Envoy's door
-# Methods whose requests have a body only if they say so.
-_BODILESS: Final = frozenset(("GET", "HEAD", "DELETE", "OPTIONS", "TRACE"))
 
 Results = dict[Call, Any]
 
@@ -100,7 +98,7 @@ def batch(wanted: tuple[Call, ...]) -> Batch:
 
 def fill(request: Request, known: Results) -> None:
     """Put Kong's answers into the request."""
-    request.request_id = known[calls.REQUEST_ID][:_ID_LIMIT]
+    request.request_id = known[calls.REQUEST_ID][:REQUEST_ID_LIMIT]
     method, target = _parsed(known[calls.REQUEST_LINE])
     request.method = method
     request.path = known.get(calls.PATH) or target
@@ -154,7 +152,7 @@ def _message(method: str, known: Results) -> Message:
     if body is not None and length not in ("", str(len(body))):
         body = None
     if not body and length in ("", "0") and "transfer-encoding" not in said:
-        body = b"" if length == "0" or method in _BODILESS else body
+        body = b"" if length == "0" or method in BODILESS else body
     # What is signed has to be what the upstream receives.
     path, query = known[calls.UPSTREAM_PATH], known[calls.RAW_QUERY]
     return Message(tuple(headers), body, f"{path}?{query}" if path and query else path)

@@ -29,6 +29,7 @@ from vaultauthz.core.lease_messages import (
     Stop,
     Tick,
 )
+from vaultauthz.core.lease_row import LeaseRow
 from vaultauthz.core.pace import Pace
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.trace import where
@@ -37,7 +38,7 @@ from vaultauthz.leases.clock import boottime
 from vaultauthz.leases.ending import answer_for, end
 from vaultauthz.leases.lease_runner import LeaseRunner, fingerprint
 from vaultauthz.leases.login_runner import LoginRunner
-from vaultauthz.leases.rows import WITHOUT, Row, row
+from vaultauthz.leases.rows import WITHOUT, row
 from vaultauthz.leases.runner import Runner
 from vaultauthz.leases.scopes import KINDS, Scope
 from vaultauthz.leases.stage import Stage
@@ -375,7 +376,7 @@ class Keeper:
         """Whether every upstream that is not optional has had its credential."""
         return self._ready and not self._stopping
 
-    def waiting(self) -> list[Row]:
+    def waiting(self) -> list[LeaseRow]:
         """The shared leases that hold no credential now, optional ones too."""
         with self.lock:
             return [
@@ -385,7 +386,7 @@ class Keeper:
                 if runner.machine.state.value in WITHOUT
             ]
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[LeaseRow]:
         """Every login and lease."""
         with self.lock:
             now = self.clock()

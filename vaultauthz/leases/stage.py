@@ -20,6 +20,7 @@ from vaultauthz.core.lease_messages import (
     NotRevoked,
 )
 from vaultauthz.core.secret import Secret
+from vaultauthz.stamps import Stamp, stamp_if_any
 from vaultauthz.vault.session import Session
 
 if TYPE_CHECKING:
@@ -294,13 +295,5 @@ class Stage:
         if any(self._seen_files[path] not in (None, before.get(path)) for path in self._seen_files):
             self.wants_login = True
 
-    def _stat_files(self) -> dict[Path, tuple[int, int] | None]:
-        return {path: _stat(path) for path in self.session.watched}
-
-
-def _stat(path: Path) -> tuple[int, int] | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_ino
+    def _stat_files(self) -> dict[Path, Stamp | None]:
+        return {path: stamp_if_any(path) for path in self.session.watched}

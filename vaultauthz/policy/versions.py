@@ -53,7 +53,7 @@ def ask(config: Config, stage: str, probe: Probe, token: Secret) -> Versions:
 
 def _add_mount(mounts: dict[str, int], path: str, probe: Probe, token: Secret) -> str:
     mount = probe.mount(token, path)
-    if mount.kv_version is None or not path.startswith(f"{mount.path}/"):
+    if mount.kv_version is None or not mount.holds(path):
         return ""
     mounts[mount.path] = mount.kv_version
     return mount.path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Any
+from typing import Any, Final
 
 from vaultauthz.config.values import Vault
 from vaultauthz.core.secret import Secret
@@ -14,6 +14,8 @@ from vaultauthz.vault.calls import Calls
 from vaultauthz.vault.errors import NOT_VAULT, Call, VaultError
 from vaultauthz.vault.transport import Answer
 
+MOUNT: Final = "sys/internal/ui/mounts"  # tells the engine of a path to who has any right there
+_KV: Final = ("kv", "generic")  # the second is what version 1 was called once
 _PATHS_AT_ONCE = 100  # of one capabilities call; an answer of ours holds 1 MiB at most
 
 
@@ -56,9 +58,29 @@ class Mount:
 
     path: str  # without slashes at its ends
     type: str
-    kv_version: int | None = None
+    kv_version: int | None = None  # None for one that is no KV engine
     default_lease_ttl: float | None = None
     max_lease_ttl: float | None = None
+
+    @classmethod
+    def told(cls, answer: Answer) -> Mount:
+        """As ``MOUNT`` answers; path and type are "" where it tells none."""
+        data = _part(answer, "data")
+        options, config = _part(data, "options"), _part(data, "config")
+        kind, version = _text(data, "type"), None
+        if kind in _KV:
+            version = 2 if options.get("version") == "2" else 1
+        return cls(
+            _text(data, "path").strip("/"),
+            kind,
+            version,
+            _number(config, "default_lease_ttl"),
+            _number(config, "max_lease_ttl"),
+        )
+
+    def holds(self, path: str) -> bool:
+        """Whether ``path`` is below it."""
+        return bool(self.path) and path.startswith(f"{self.path}/")
 
 
 class Probe:
@@ -122,21 +144,10 @@ class Probe:
 
     def mount(self, token: Secret, path: str) -> Mount:
         """The engine that ``path`` belongs to; a token with any right on it may ask."""
-        data = _data(self.read(token, f"sys/internal/ui/mounts/{path}"))
-        options, config = _part(data, "options"), _part(data, "config")
-        where, kind = _text(data, "path").strip("/"), _text(data, "type")
-        if not where or not kind:
+        found = Mount.told(self.read(token, f"{MOUNT}/{path}"))
+        if not found.path or not found.type:
             raise VaultError(NOT_VAULT)
-        version = None
-        if kind in ("kv", "generic"):
-            version = 2 if options.get("version") == "2" else 1
-        return Mount(
-            where,
-            kind,
-            version,
-            _number(config, "default_lease_ttl"),
-            _number(config, "max_lease_ttl"),
-        )
+        return found
 
     def read(self, token: Secret, path: str) -> Answer:
         """GET ``path`` (without ``/v1/``): the whole answer."""

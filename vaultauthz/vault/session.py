@@ -23,6 +23,7 @@ from vaultauthz.vault.auth.tries import SHARED, Tries
 from vaultauthz.vault.calls import Calls
 from vaultauthz.vault.ends import Now
 from vaultauthz.vault.errors import Call, VaultError
+from vaultauthz.vault.probe import MOUNT, Mount
 from vaultauthz.vault.transport import Transport
 
 _STATIC: Final = "/static-creds/"  # where the engines give what they rotate by themselves
@@ -149,16 +150,13 @@ class Session:
             known = self._kv_mounts.get(str(parent))
             if known:
                 return str(parent), known
-        data = transport.get(paths.url(f"sys/internal/ui/mounts/{path}")).get("data")
-        if not isinstance(data, dict) or data.get("type") not in ("kv", "generic"):
+        found = Mount.told(transport.get(paths.url(f"{MOUNT}/{path}")))
+        if found.kv_version is None:
             raise VaultError(Failure(Verdict.REFUSED, "no KV engine is mounted at this path"))
-        mount = str(data.get("path", "")).strip("/")
-        if not mount or not path.startswith(mount + "/"):
+        if not found.holds(path):
             raise VaultError(errors.NOT_VAULT)
-        options = data.get("options")
-        version = 2 if isinstance(options, dict) and options.get("version") == "2" else 1
-        self._kv_mounts[mount] = version
-        return mount, version
+        self._kv_mounts[found.path] = found.kv_version
+        return found.path, found.kv_version
 
     def renew(self, token: Secret, lease_id: str, increment: float) -> Renewal:
         """Renew a lease by ``increment`` seconds."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import ssl
 import threading
-from pathlib import Path
 
 from vaultauthz.config.values import Tls
 from vaultauthz.core.verification import as_others_do
+from vaultauthz.stamps import Stamp, stamp_if_any
 from vaultauthz.vault import errors
 
 # Where systems keep their authorities, for a Python that was built to look elsewhere.
@@ -19,7 +19,7 @@ _SYSTEM = (
     "/etc/ssl/cert.pem",  # macOS, BSD
 )
 
-_Seen = tuple[tuple[int, int, int] | None, ...]
+_Seen = tuple[Stamp | None, ...]
 
 
 class Trust:
@@ -50,7 +50,9 @@ class Trust:
 
     def _look(self) -> _Seen:
         tls = self._tls
-        return tuple(map(_stat, filter(None, (tls.ca_cert, tls.client_cert, tls.client_key))))
+        return tuple(
+            map(stamp_if_any, filter(None, (tls.ca_cert, tls.client_cert, tls.client_key)))
+        )
 
     def _load(self) -> ssl.SSLContext:
         tls = self._tls
@@ -65,13 +67,6 @@ class Trust:
             # With a password, or OpenSSL would ask for that of an encrypted key at the terminal.
             context.load_cert_chain(tls.client_cert, tls.client_key, password="")
         return context
-
-
-def _stat(path: Path) -> tuple[int, int, int] | None:
-    with contextlib.suppress(OSError):
-        found = path.stat()
-        return found.st_mtime_ns, found.st_ino, found.st_size
-    return None
 
 
 def _has_system_store() -> bool:

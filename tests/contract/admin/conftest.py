@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.patience import PATIENCE
-from vaultauthz.admin import Admin, LeaseRow, Readiness
+from vaultauthz.admin import Admin, AdminView, LeaseRow, Readiness
 from vaultauthz.config.values import Listen
 
 TOKEN = "open-sesame"
@@ -71,7 +71,7 @@ def view() -> FakeView:
 
 
 @contextmanager
-def serving(listen: Listen, view: FakeView, **patience: float) -> Iterator[Admin]:
+def serving(listen: Listen, view: AdminView, **patience: float) -> Iterator[Admin]:
     """A server that is stopped at the end, and leaves no thread behind."""
     others = set(threading.enumerate())  # an earlier test's fake may have left one
     admin = Admin(listen, view, **patience)

@@ -69,6 +69,8 @@ def test_leases(admin: Admin, view: FakeView) -> None:
             "failures": 0,
             "last_error": "",
             "optional": False,
+            "caller": "",
+            "shared": True,
         },
         {
             "stage": "staging",
@@ -81,6 +83,8 @@ def test_leases(admin: Admin, view: FakeView) -> None:
             "failures": 2,
             "last_error": "no field x",
             "optional": False,
+            "caller": "",
+            "shared": True,
         },
     ]
 

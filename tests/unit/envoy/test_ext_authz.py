@@ -21,9 +21,9 @@ from vaultauthz.core.credential import Credential
 from vaultauthz.core.decision import Allowed, Decision, Denied
 from vaultauthz.core.injection import Mutation
 from vaultauthz.core.reasons import ANSWERS, Reason
-from vaultauthz.core.request import Request
+from vaultauthz.core.request import REQUEST_ID_LIMIT, Request
 from vaultauthz.envoy.ext_authz import Check
-from vaultauthz.envoy.request import JWT_NAMESPACE, PRINCIPAL_LIMIT, REQUEST_ID_LIMIT
+from vaultauthz.envoy.request import JWT_NAMESPACE, PRINCIPAL_LIMIT
 
 SECRET = "hunter2-the-password"
 CREDENTIAL = Credential(
@@ -84,6 +84,22 @@ def set_headers(response: CheckResponse) -> dict[str, str]:
 def noted(response: CheckResponse) -> dict[str, str]:
     """The dynamic metadata."""
     return {name: v.string_value for name, v in response.dynamic_metadata.fields.items()}
+
+
+@pytest.mark.parametrize(
+    ("left", "wait"),
+    [(None, 0.4), (-1.0, 0.05), (0.0, 0.05), (0.0625, 0.05), (1.0, 0.8), (12.5, 10.0), (1e9, 10.0)],
+)
+def test_how_long_a_check_may_wait_for_vault(left: float | None, wait: float) -> None:
+    """Most of Envoy's patience, so that our answer is there first; never nothing, and never for long."""
+    waits: list[float] = []
+
+    def check(request: Request) -> Decision:
+        waits.append(request.wait)
+        return Denied(Reason.NO_UPSTREAM)
+
+    Check(check).answer(data(), left)
+    assert waits == [pytest.approx(wait)]
 
 
 class TestRequest:

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from tests.unit.envoy.sds_world import ANY, KEY, RULES, STAGE, World
 from vaultauthz._pb.discovery_pb2 import Secret
 from vaultauthz.broker import Former
+from vaultauthz.config.sds_slots import slots
 from vaultauthz.core.callers import Callers, Rule
 from vaultauthz.core.injection import Basic, Bearer, Cookie, Header, Query, Tls
 from vaultauthz.core.template import Template
-from vaultauthz.envoy.sds.secrets import Secrets, slots, texts
+from vaultauthz.envoy.sds.secrets import Secrets, texts
 from vaultauthz.envoy.sds.served import ABSENT, WITHDRAWN, Served
 
 T = Template.parse

@@ -19,8 +19,6 @@ from tests.unit.envoy_config.printing import (
 )
 from vaultauthz.config import Config
 from vaultauthz.core.injection import header_names
-from vaultauthz.envoy.sds import secrets as served
-from vaultauthz.envoy_config import sds
 from vaultauthz.envoy_config.bootstrap import ext_authz
 from vaultauthz.envoy_config.command import Asked, run
 from vaultauthz.envoy_config.plan import Plan
@@ -263,26 +261,6 @@ class TestSds:
         status, text, err = said(config_of(f"upstreams: {{a: {query}}}"), "sds")
         assert (status, text) == (1, "")
         assert "no upstream is left" in err
-
-    @pytest.mark.parametrize(
-        "inject",
-        [
-            '[{bearer: "{k}"}]',
-            '[{header: {name: X-A, value: "{k}"}}, {basic: {username: u, password: "{p}"}}]',
-            "[{tls: {}}]",
-            '[{tls: {}}, {bearer: "{k}"}]',
-        ],
-    )
-    def test_secrets_have_the_names_that_are_served(self, inject: str) -> None:
-        """Each slot that SDS serves is asked for, by its name there."""
-        config = config_of(f"upstreams: {{a: {{{SECRET}, inject: {inject}, callers: any}}}}")
-        slots = served.slots(config.upstreams["a"])
-        assert sds.slots(config.upstreams["a"]) == slots
-        text = said(config, "sds")[1]
-        names = re.findall(r"name: (production/\S+)", text)
-        whole = {f"production/a/{slot}" for slot in slots} if len(slots) > 1 else {"production/a"}
-        assert set(names) == whole
-        assert len(names) == len(slots)
 
     def test_filters_stand_with_the_secret(self) -> None:
         """Rules first, then the client's own goes, then ours comes; and the client's never wins."""

@@ -158,6 +158,21 @@ def test_our_argument_is_there_once(sent: str) -> None:
     assert merged.split("&")[:-1] == others
 
 
+ENCODED = [
+    ("key", "%6bey=x&a=%6bey", "a=%6bey&key=ours"),
+    ("key", "k%65y&%6B%65%79=1&Key=1", "Key=1&key=ours"),
+    ("a+b", "a%20b=x&a+b=y&a_b=z&ab=1", "ab=1&a+b=ours"),
+    ("a%26b", "a%26b=x&a&b=1", "a&b=1&a%26b=ours"),
+    ("k%C3%A9", "ké=1&k%c3%a9=2&k%C3=3", "k%C3=3&k%C3%A9=ours"),
+]
+
+
+@pytest.mark.parametrize(("name", "sent", "merged"), ENCODED)
+def test_encoded_names_of_arguments(name: str, sent: str, merged: str) -> None:
+    """The client's and ours are compared by what they stand for, and ours goes out as it is."""
+    assert merge_query(sent, [(name, "ours")]) == merged
+
+
 @pytest.mark.parametrize("reason", Reason)
 def test_denials(reason: Reason) -> None:
     """The one table's status, and a body without a word of Vault's."""
@@ -290,3 +305,18 @@ def test_an_odd_line_ends_nothing() -> None:
     given_to._over.put(None)
     given_to._run()
     assert hears.heard == [("prod", "pay", 200)]
+
+
+def test_requests_that_never_end_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest first; what is told of one that was forgotten is nobody's."""
+    monkeypatch.setattr("vaultauthz.kong.given._MOST", 3)
+    hears = Nobody()
+    given_to = Given(hears)
+    for number in range(5):
+        given_to.note(str(number), allowed("pay"))
+        assert len(given_to._uses) == min(number + 1, 3)
+    for number in range(5):
+        told = {"request": {"id": str(number)}, "upstream_status": str(200 + number)}
+        given_to._read(json.dumps(told))
+    assert hears.heard == [("prod", "pay", 202), ("prod", "pay", 203), ("prod", "pay", 204)]
+    assert not given_to._uses

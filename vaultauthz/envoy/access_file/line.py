@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 
 from vaultauthz.core.events import Access
 from vaultauthz.core.reasons import Reason
+from vaultauthz.core.request import REQUEST_ID_LIMIT
 from vaultauthz.envoy.als.entry import BY_UPSTREAM, refused_by, sane
-from vaultauthz.envoy.request import REQUEST_ID_LIMIT
 
 _TEXT: Final = 1100  # characters of a text; the audit log shows 1024
 _MOST_STATUS: Final = 999

@@ -14,8 +14,9 @@ from google.protobuf.struct_pb2 import Struct
 from vaultauthz._pb.accesslog_pb2 import AccessLogCommon, HTTPAccessLogEntry
 from vaultauthz.core.events import Access
 from vaultauthz.core.reasons import Reason
+from vaultauthz.core.request import REQUEST_ID_LIMIT
 from vaultauthz.envoy.als.versions import SKEW
-from vaultauthz.envoy.request import JWT_NAMESPACE, REQUEST_ID_LIMIT
+from vaultauthz.envoy.request import JWT_NAMESPACE
 
 EXT_AUTHZ_NAMESPACE: Final = "envoy.filters.http.ext_authz"
 # The cluster's tags win: its filters are what puts the credential on. A request that was

@@ -1,7 +1,6 @@
 """Which secret a name stands for, and what of it Envoy may have now.
 
-A name is ``STAGE/UPSTREAM``, or ``STAGE/UPSTREAM/SLOT`` where the upstream fills more than
-one; the slot is a header's name in lower case, or ``tls``.
+Names and slots are those of ``config.sds_slots``; a slot may be named where there is one only.
 """
 
 from __future__ import annotations
@@ -15,23 +14,15 @@ from typing import Final, Protocol
 
 from vaultauthz._pb.discovery_pb2 import DataSource, GenericSecret, Secret, TlsCertificate
 from vaultauthz.broker import Former
+from vaultauthz.config.sds_slots import TLS, has_rules, kept_back, slots, unfit
 from vaultauthz.config.values import Upstream
 from vaultauthz.core.callers import Callers
 from vaultauthz.core.credential import Credential, Slot
-from vaultauthz.core.injection import (
-    Basic,
-    Bearer,
-    Header,
-    Injection,
-    Mutation,
-    Tls,
-    header_names,
-)
+from vaultauthz.core.injection import Mutation
 from vaultauthz.envoy.sds.served import ABSENT, WITHDRAWN, Place, Served
 
 log = logging.getLogger(__name__)
 
-TLS: Final = "tls"
 _MOST_WARNINGS: Final = 1000  # names that are told about once; a client could make up any number
 
 
@@ -122,10 +113,10 @@ class Secrets:
 
     def _find(self, place: Place) -> tuple[Upstream, Slot]:
         found = self._shared.shared(*place)
-        if found is None:
+        obstacle = kept_back(found[0]) if found else None
+        if found is None or (obstacle and obstacle.key == "per"):
             raise WithheldError("is no upstream in that stage whose lease all callers share")
-        upstream = found[0]
-        if _has_rules(upstream.callers) and upstream.callers_enforced_by != "envoy":
+        if obstacle:
             raise WithheldError(
                 "has callers, which are not asked about in SDS mode; have Envoy enforce them "
                 "(see `vaultauthz envoy --mode sds`) and say callers_enforced_by: envoy"
@@ -152,14 +143,6 @@ class Secrets:
         log.warning("sds: Envoy asks for %r, which %s", text[:200], why)
 
 
-def slots(upstream: Upstream) -> tuple[str, ...]:
-    """The slots of the upstream that SDS fills; empty where it cannot fill all of them."""
-    if any(not _fits(injection) for injection in upstream.inject):
-        return ()
-    tls = (TLS,) if any(isinstance(injection, Tls) for injection in upstream.inject) else ()
-    return (*header_names(upstream.inject), *tls)
-
-
 def texts(served: Served) -> tuple[bytes, ...]:
     """What must not be seen of it."""
     if served.credential is None:
@@ -169,19 +152,11 @@ def texts(served: Served) -> tuple[bytes, ...]:
     return tuple(text.encode() for text in (*dict(mutation.headers).values(), *keys))
 
 
-def _fits(injection: Injection) -> bool:
-    if isinstance(injection, Header):
-        return injection.name != TLS  # which stands for the certificate
-    return isinstance(injection, (Bearer, Basic, Tls))
-
-
 def _slot_of(upstream: Upstream, wanted: str) -> str:
     known = slots(upstream)
     if not known:
-        unfit = [type(i).__name__.lower() for i in upstream.inject if not _fits(i)]
-        raise WithheldError(
-            f"injects by {' and '.join(dict.fromkeys(unfit))}, which SDS cannot; use ext_authz"
-        )
+        forms = " and ".join(unfit(upstream.inject))
+        raise WithheldError(f"injects by {forms}, which SDS cannot; use ext_authz")
     if wanted.lower() in known:
         return wanted.lower()
     if wanted:
@@ -191,15 +166,11 @@ def _slot_of(upstream: Upstream, wanted: str) -> str:
     return known[0]
 
 
-def _has_rules(callers: Callers) -> bool:
-    return callers.allow is not None or bool(callers.deny)
-
-
 def _was_withheld(former: Former | None, credential: Credential, callers: Callers) -> bool:
     """Whether a reload would hand out what it has not replaced yet, under rules now gone."""
     if former is None or former.credential_id != credential.credential_id:
         return False
-    return any(_has_rules(before) and before != callers for before in former.callers)
+    return any(has_rules(before) and before != callers for before in former.callers)
 
 
 def _encoded(name: str, slot: str, mutation: Mutation) -> bytes | None:

@@ -14,6 +14,7 @@ from typing import Final
 
 from vaultauthz.core.grant import Failure, Verdict
 from vaultauthz.core.secret import Secret
+from vaultauthz.stamps import Stamp, stamp_if_any
 from vaultauthz.vault import health
 from vaultauthz.vault.auth.tries import SHARED, Tries, Turn
 from vaultauthz.vault.errors import Call, VaultError
@@ -88,7 +89,7 @@ class Lockable:
         text = secret.reveal() if secret else ""
         digest = hmac.new(_KEY, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
         if digest not in self._marks:
-            seen = [f"{path} {_stat(path)}" for path in files]
+            seen = [f"{path} {_told(stamp_if_any(path))}" for path in files]
             mark = hashlib.sha256("\n".join(seen or [digest]).encode()).hexdigest()[:32]
             if len(self._marks) >= _MOST_MARKS:
                 self._marks.clear()
@@ -96,9 +97,6 @@ class Lockable:
         return self._marks[digest]
 
 
-def _stat(path: Path) -> str:
-    try:
-        found = path.stat()
-    except OSError:
-        return ""
-    return f"{found.st_mtime_ns} {found.st_ino} {found.st_size}"
+def _told(found: Stamp | None) -> str:
+    # By when its content was written: to let somebody else read the file makes no other secret.
+    return f"{found.modified} {found.inode} {found.size}" if found else ""

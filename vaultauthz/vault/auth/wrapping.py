@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from hvac.api.system_backend import Wrapping as Api
@@ -22,6 +23,8 @@ from vaultauthz.vault.answers import is_token
 from vaultauthz.vault.errors import NOT_VAULT, Call, VaultError
 from vaultauthz.vault.transport import Transport
 
+# Asked with the token in the body: as a header it would be used up by the question.
+LOOKUP: Final = "sys/wrapping/lookup"
 _PREFIX: Final = "wrapped secret_id "  # of this module's names in a stage's memory
 _LONGEST: Final = 4096  # characters of a secret_id
 _UUID: Final = re.compile(r"(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -40,6 +43,21 @@ _LOST = Failure(
 _NO_SECRET_ID = Failure(
     Verdict.LOCKED, "what the wrapping token gave is no secret_id; issue a new one"
 )
+
+
+def origin(answer: Mapping[str, Any], mount: str) -> str | None:
+    """The path that made the token, as ``LOOKUP`` answers; None where our AppRole mount did.
+
+    Raises:
+        VaultError: it says no path.
+    """
+    data = answer.get("data")
+    path = data.get("creation_path") if isinstance(data, dict) else None
+    if not isinstance(path, str):
+        raise VaultError(NOT_VAULT)
+    # Vault shows no namespace in front, and a mount with its name could pass for one.
+    ours = re.fullmatch(rf"auth/{re.escape(mount)}/role/[^/]+/secret-id", path)
+    return None if ours else path
 
 
 def secret_id(transport: Transport, mount: str, token: Secret, memory: dict[str, Secret]) -> Secret:
@@ -81,18 +99,13 @@ def _taken(
 def _check_origin(transport: Transport, mount: str, token: Secret) -> None:
     """That the token was made by our AppRole mount, and is still good."""
     transport.call, transport.credential = Call.OTHER, None
-    # hvac has no method for it. In the body, as in the header it would be used up by it.
-    answer: Any = transport.post("/v1/sys/wrapping/lookup", json={"token": token.reveal()})
-    data = answer.get("data")
-    path = data.get("creation_path") if isinstance(data, dict) else None
-    if not isinstance(path, str):
-        raise VaultError(NOT_VAULT)
-    # Vault shows no namespace in front, and a mount with its name could pass for one.
-    if not re.fullmatch(rf"auth/{re.escape(mount)}/role/[^/]+/secret-id", path):
+    # hvac has no method for it.
+    other = origin(transport.post(f"/v1/{LOOKUP}", json={"token": token.reveal()}), mount)
+    if other is not None:
         reason = f"the wrapping token was not made by auth/{mount}/role/…/secret-id"
         raise VaultError(
             Failure(Verdict.LOCKED, f"{reason}: possible interception"),
-            detail=f"it was made by {shown(path, [token.reveal()])!a}",
+            detail=f"it was made by {shown(other, [token.reveal()])!a}",
         )
 
 

@@ -1,0 +1,143 @@
+"""What the plugin asks of Kong about a request, and who the caller is then: the generator, without a socket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from tests.contract.kong_inside import Nobody, allowed
+from vaultauthz._pb import kong_pb2 as pb
+from vaultauthz.broker import Binding, Broker, Table
+from vaultauthz.config.values import Config, KvSecret, Upstream, Vault
+from vaultauthz.core.callers import Callers, Pattern, Rule
+from vaultauthz.core.credential import Slot
+from vaultauthz.core.decision import Decision, Denied
+from vaultauthz.core.reasons import Reason
+from vaultauthz.core.request import Request
+from vaultauthz.core.routing import Route, Routes
+from vaultauthz.kong import calls
+from vaultauthz.kong.calls import Call, frame
+from vaultauthz.kong.connection import Connection, HangUp
+from vaultauthz.kong.gate import End, Gate, Instance
+from vaultauthz.kong.given import Given
+from vaultauthz.kong.instances import Instances
+
+NAMED, ROUTED = Instance("pay", "prod"), Instance("", "")
+KNOWN = {
+    calls.REQUEST_ID: "1",
+    calls.REQUEST_LINE: "GET / HTTP/1.1",
+    calls.HOST: "h",
+    calls.PATH: "/",
+    calls.CONSUMER: "shop-anonymous",
+    calls.CREDENTIAL: False,
+}
+
+
+class World:
+    """One upstream with these callers; ``seen`` are the requests that a decision was made about."""
+
+    def __init__(self, callers: Callers, per: str = "instance") -> None:
+        slot = Slot()
+        slot.credential = allowed("pay").credential
+        upstream = Upstream("pay", ("prod",), {"prod": KvSecret("a/b")}, (), callers, per=per)
+        table = Table(
+            [Binding("pay", "prod", callers, slot)],
+            Routes.of([Route("pay", "prod", path_prefix="/")]),
+        )
+        config = Config(Vault("http://127.0.0.1:1"), {}, {"pay": upstream})
+        self.seen: list[Request] = []
+        self.broker = Broker(table, self._record, lambda: 0.0)
+        self.gate = Gate(self.broker.check, lambda: table, lambda: config, Given(Nobody()))
+
+    def _record(self, request: Request, decision: Decision) -> bool:
+        self.seen.append(request)
+        return True
+
+    def ask(self, instance: Instance, **known: Any) -> tuple[set[str], End]:
+        """The names of what Kong was asked, and how it ended."""
+        asked: set[str] = set()
+        steps = self.gate.access(Instance(instance.upstream, instance.stage))
+        wanted: Any = next(steps)
+        try:
+            while True:
+                asked.update(call.name for call in wanted.calls)
+                wanted = steps.send({call: KNOWN[call] for call in wanted.calls})
+        except StopIteration as stop:
+            return asked, stop.value
+
+
+def rules(*consumers: str, deny: Iterable[str] = ()) -> Callers:
+    """Rules about consumers by pattern."""
+    allow, denied = (
+        tuple(Rule(consumer=Pattern.parse(text)) for text in texts) for texts in (consumers, deny)
+    )
+    return Callers(allow or None, denied)
+
+
+@pytest.mark.parametrize("instance", [NAMED, ROUTED], ids=["named", "routed"])
+class TestAnonymous:
+    """key-auth's anonymous consumer: one of nobody's credential."""
+
+    @pytest.mark.parametrize(
+        ("callers", "consumer", "passes"),
+        [
+            (rules("shop-*"), "", False),
+            (rules("other", "shop-*"), "", False),
+            (rules("shop-anonymous"), "shop-anonymous", True),
+            (rules(deny=["shop-*"]), "shop-anonymous", False),
+            (rules("*", deny=["other*"]), "", False),
+        ],
+    )
+    def test_no_pattern_means_it(
+        self, instance: Instance, callers: Callers, consumer: str, passes: bool
+    ) -> None:
+        """It is let in by its name in full only, and denied by either; whoever decides has the same."""
+        world = World(callers)
+        _, end = world.ask(instance)
+        assert [request.consumer for request in world.seen] == [consumer]
+        assert end.answers != passes
+
+    def test_it_has_no_lease_of_its_own(self, instance: Instance) -> None:
+        """Under `per: caller` it is nobody, whatever the rules say."""
+        world = World(Callers(None), per="caller")
+        asked, _ = world.ask(instance)
+        assert {calls.CONSUMER.name, calls.CREDENTIAL.name} <= asked
+        assert [request.identity for request in world.seen] == [()]
+
+    def test_what_no_rule_wants_is_not_asked(self, instance: Instance) -> None:
+        """Each question costs the request something."""
+        asked, _ = World(rules("shop-anonymous")).ask(instance)
+        assert calls.CONSUMER.name in asked
+        assert calls.CREDENTIAL.name not in asked
+
+
+def answers(asked: Iterable[Call]) -> bytes:
+    """Kong's results for these."""
+    return b"".join(
+        frame(pb.String(v=str(KNOWN[call]).encode()).SerializeToString()) for call in asked
+    )
+
+
+@pytest.mark.parametrize("message", [b"", b"x", pb.RpcCall(sequence=2).SerializeToString()])
+def test_a_frame_after_the_client_was_answered(message: bytes) -> None:
+    """Kong says no more on that connection: whoever does is hung up on, and gets nothing."""
+    sent: list[bytes] = []
+    instances = Instances()
+    config, table = Config(Vault("http://127.0.0.1:1"), {}, {}), Table([], Routes())
+    gate = Gate(
+        lambda _: Denied(Reason.CALLER_DENIED), lambda: table, lambda: config, Given(Nobody())
+    )
+    connection = Connection(gate, instances, sent.append, lambda _: None)
+    event = pb.CmdHandleEvent(instance_id=instances.add(Instance("pay", "")), event_name="access")
+    begun = frame(pb.RpcCall(sequence=1, cmd_handle_event=event).SerializeToString())
+    connection.take(begun)
+    connection.take(answers([calls.REQUEST_ID, calls.REQUEST_LINE]))
+    assert b"kong.response.exit" in sent[-1]
+    assert connection.owed  # its hanging up
+    said = len(sent)
+    for more in (frame(message), begun):
+        with pytest.raises(HangUp):
+            connection.take(more)
+    assert len(sent) == said
