@@ -163,4 +163,4 @@ def _paths(options: Options) -> list[Path]:
 
     if options.log:
         return list(options.log)
-    return paths_of(load(options.config, os.environ).audit, options.config)
+    return paths_of(load(options.config, os.environ, elsewhere=True).audit, options.config)

@@ -65,7 +65,7 @@ def add(
         type=Path,
         help="write it there, for `/bin/cat FILE` in a Kong without Python",
     )
-    config = actions.add_parser("config", help="print Kong's configuration that fits it")
+    config = actions.add_parser("config", help="print the Kong configuration that goes with ours")
     takes_config(config)
     config.add_argument(
         "--stock",
