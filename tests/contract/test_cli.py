@@ -162,6 +162,7 @@ class TestUsage:
         done = shell.run(*command, "--help")
         assert (done.status, done.err) == (0, "")
         assert done.out.startswith(" ".join(("usage: vaultauthz", *command)))
+        assert re.match(r"[A-Z]", done.out.split("\n\n")[1]), "no description"
 
     def test_help_names_every_command(self, shell: Shell) -> None:
         """The first page lists them."""

@@ -75,7 +75,11 @@ def add_envoy(commands: Commands) -> None:
 
 
 def add_kong(commands: Commands) -> None:
-    parser = commands.add_parser("kong", help="serve Kong's plugin, and print how to set it up")
+    parser = commands.add_parser(
+        "kong",
+        help="serve Kong's plugin, and print how to set it up",
+        description="Serve Kong's plugin vault-authz, and print how to set it up.",
+    )
     parsers = kong.add(parser, takes_config, takes_log_level)
     parsers["serve"].set_defaults(run=_kong_serve)
     parsers["dump"].set_defaults(run=kong.dump)
