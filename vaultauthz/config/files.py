@@ -96,14 +96,18 @@ def program(value: Value) -> Path:
     named = str(value.report.folder / word) if "/" in word else word
     found = shutil.which(named)
     if found is None:
-        with _elsewhere(value):  # not repeated: a whole command line may stand there, with a secret
-            raise value.wrong("is no program that can be run here; write its path, and chmod +x it")
+        _refuse_program(value)
         return Path(named)
     program = Path(found).absolute()
     for place in (program, *(_before(word, program) if "/" not in word else ())):
         if _warn_if_exposed(value, place):
             break
     return program
+
+
+def _refuse_program(value: Value) -> None:
+    with _elsewhere(value):  # not repeated: a whole command line may stand there, with a secret
+        raise value.wrong("is no program that can be run here; write its path, and chmod +x it")
 
 
 def _before(word: str, found: Path) -> Iterator[Path]:
