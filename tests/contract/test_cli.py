@@ -74,6 +74,11 @@ COMMANDS = [
     ("doctor",),
     ("policy",),
     ("explain",),
+    ("envoy",),
+    ("kong",),
+    ("kong", "config"),
+    ("kong", "serve"),
+    ("kong", "dump"),
     ("leases",),
     ("rotate",),
     ("revoke",),
@@ -157,6 +162,7 @@ class TestUsage:
         done = shell.run(*command, "--help")
         assert (done.status, done.err) == (0, "")
         assert done.out.startswith(" ".join(("usage: vaultauthz", *command)))
+        assert re.match(r"[A-Z]", done.out.split("\n\n")[1]), "no description"
 
     def test_help_names_every_command(self, shell: Shell) -> None:
         """The first page lists them."""
@@ -387,6 +393,39 @@ class TestServe:
         assert "vaultauthz: listen.grpc: 127.0.0.1:0" in done.err
         assert "Traceback" not in done.err
         assert SECRET not in done.err
+
+
+class TestElsewhere:
+    """What only prints or asks the running server wants none of the login's files."""
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ("explain", "https://pay.test/v1"),
+            ("envoy",),
+            ("kong", "config"),
+            ("kong", "config", "--stock"),
+            ("kong", "config", "--format", "helm"),
+            ("audit", "report"),
+            ("leases",),
+        ],
+        ids=" ".join,
+    )
+    def test_the_secret_is_another_machines_or_users(
+        self, shell: Shell, command: tuple[str, ...]
+    ) -> None:
+        """The same is printed without it; of what has to do with it, a warning says that it lacks."""
+        (shell.folder / "audit.jsonl").write_bytes(written(used(1, "c1", caller="shop")))
+        here = shell.run(*command, "-c", "c.yaml")
+        (shell.folder / "secret_id").unlink()
+        there = shell.run(*command, "-c", "c.yaml")
+        assert (there.status, there.out) == (here.status, here.out)
+        more = [line for line in there.err.splitlines() if line not in here.err.splitlines()]
+        if command[0] in ("audit", "leases"):
+            assert more == []
+        else:
+            assert [".secret_id_file: " in line for line in more] == [True, True]  # each stage's
+            assert all(line.endswith("; the gateway will need it") for line in more)
 
 
 class TestAudit:

@@ -100,6 +100,12 @@ def declared(root: Path, spec: dict[str, Any]) -> None:
         found = within(root, target)
         found.mkdir(exist_ok=True)
         tmpfs(found, options)
+        for place in spec["shared"]:
+            # Where this checkout is below the place, its programs are in the image all the same.
+            if Path(place).is_relative_to(target) and not Path(place).is_symlink():
+                again = within(root, place)
+                again.mkdir()
+                bind(place, again, read_only=True)
 
 
 def main() -> None:

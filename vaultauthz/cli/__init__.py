@@ -39,6 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vaultauthz",
         description="Short-lived upstream credentials from Vault or OpenBao, put on the request.",
+        epilog="Exit status: 0 good, 1 a finding, 2 wrong usage or configuration. "
+        "`vaultauthz COMMAND --help` says more of each.",
     )
     parser.add_argument("--version", action="version", version=f"vaultauthz {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 def add_audit(commands: Commands) -> None:
     """Add the three."""
     audit = commands.add_parser(
-        "audit", help="check the audit log, report who used what, join it with Vault's"
+        "audit",
+        help="check the audit log, report who used what, join it with Vault's",
+        description="Read the audit log of one server, rotated files too; see audit.file.",
     )
     actions = audit.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_verify(actions)
@@ -163,4 +165,4 @@ def _paths(options: Options) -> list[Path]:
 
     if options.log:
         return list(options.log)
-    return paths_of(load(options.config, os.environ).audit, options.config)
+    return paths_of(load(options.config, os.environ, elsewhere=True).audit, options.config)

@@ -10,7 +10,11 @@ from vaultauthz.config import Config, fit_for_kong
 
 
 def add_config(commands: Commands) -> None:
-    config = commands.add_parser("config", help="look at a configuration")
+    config = commands.add_parser(
+        "config",
+        help="look at a configuration",
+        description="Look at a configuration; neither Vault nor a server is asked.",
+    )
     actions = config.add_subparsers(title="actions", required=True, metavar="ACTION")
     check = actions.add_parser(
         "check", help="say what is wrong with it", description=_check.__doc__

@@ -55,7 +55,7 @@ def add_explain(commands: Commands) -> None:
 def add_envoy(commands: Commands) -> None:
     envoy = commands.add_parser(
         "envoy",
-        help="print the Envoy configuration that fits it",
+        help="print the Envoy configuration that goes with ours",
         description=_envoy.__doc__,
     )
     takes_config(envoy)
@@ -75,15 +75,23 @@ def add_envoy(commands: Commands) -> None:
 
 
 def add_kong(commands: Commands) -> None:
-    parser = commands.add_parser("kong", help="serve Kong's plugin, and print how to set it up")
+    parser = commands.add_parser(
+        "kong",
+        help="serve Kong's plugin, and print how to set it up",
+        description="Serve Kong's plugin vault-authz, and print how to set it up.",
+    )
     parsers = kong.add(parser, takes_config, takes_log_level)
     parsers["serve"].set_defaults(run=_kong_serve)
     parsers["dump"].set_defaults(run=kong.dump)
-    parsers["config"].set_defaults(run=lambda options: kong.config(options, load_config(options)))
+    parsers["config"].set_defaults(run=_kong_config)
 
 
 def _kong_serve(options: Options) -> int:
     return kong.supervise(options) if options.child else until_sigterm(options, kong.serve)
+
+
+def _kong_config(options: Options) -> int:
+    return kong.config(options, load_config(options, elsewhere=True))
 
 
 def _explain(options: Options) -> int:
@@ -105,7 +113,7 @@ def _explain(options: Options) -> int:
         tuple(options.header),
     )
     try:
-        return run(load_config(options), asked, told(as_json=options.json))
+        return run(load_config(options, elsewhere=True), asked, told(as_json=options.json))
     except UsageError as exc:
         print(f"vaultauthz: {exc}", file=sys.stderr)
         return 2
@@ -119,4 +127,5 @@ def _envoy(options: Options) -> int:
     from vaultauthz.envoy_config.command import Asked, run
 
     asked = Asked(options.mode, options.snippet)
-    return run(load_config(options), options.config, asked, sys.stdout, sys.stderr)
+    config = load_config(options, elsewhere=True)
+    return run(config, options.config, asked, sys.stdout, sys.stderr)

@@ -26,7 +26,12 @@ def add(
 ) -> dict[str, Parser]:
     """Add the commands to ``kong``; their parsers by name."""
     actions = kong.add_subparsers(title="actions", required=True, metavar="ACTION")
-    serve = actions.add_parser("serve", help="be Kong's plugin server until SIGTERM")
+    serve = actions.add_parser(
+        "serve",
+        help="be Kong's plugin server until SIGTERM",
+        description="Log in to Vault, lease each upstream's credential and serve the plugin "
+        "vault-authz: for Kong's start_cmd (--child), systemd, or as a container.",
+    )
     takes_config(serve)
     takes_log(serve)
     serve.add_argument(
@@ -51,7 +56,11 @@ def add(
     )
     # How the process that Kong has started calls the server.
     serve.add_argument("--supervised", default="", help=argparse.SUPPRESS)
-    dump = actions.add_parser("dump", help="print what Kong's query_cmd wants to know")
+    dump = actions.add_parser(
+        "dump",
+        help="print what Kong's query_cmd wants to know",
+        description="Print the plugin's name, priority, phases and schema, as JSON.",
+    )
     dump.add_argument(
         "-c",
         "--config",
@@ -65,7 +74,12 @@ def add(
         type=Path,
         help="write it there, for `/bin/cat FILE` in a Kong without Python",
     )
-    config = actions.add_parser("config", help="print Kong's configuration that fits it")
+    config = actions.add_parser(
+        "config",
+        help="print the Kong configuration that goes with ours",
+        description="Print lines for kong.conf, and a kong.yml with a route for each upstream. "
+        "What is yours to fill in is marked REPLACE. Status 1 when something does not go with Kong.",
+    )
     takes_config(config)
     config.add_argument(
         "--stock",

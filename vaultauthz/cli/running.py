@@ -102,7 +102,9 @@ def _asked(options: Options, run: Callable[[Client, Told], int]) -> int:
         if options.admin or options.token_file or options.cert:
             door = Door.at(options.admin, options.token_file, options.cert)
         else:
-            door = Door.of(load(options.config, os.environ).listen, options.config)
+            # An operator who may use the admin address need not be able to read the login's files.
+            config = load(options.config, os.environ, elsewhere=True)
+            door = Door.of(config.listen, options.config)
         return run(Client(door), told(as_json=options.json))
     except ClientError as exc:
         print(f"vaultauthz: {exc}", file=sys.stderr)

@@ -93,14 +93,21 @@ def awaited_private(value: Value) -> Path:
 def program(value: Value) -> Path:
     """A program that we may run: one on $PATH, or by its path when that has a slash."""
     word = value.text()
-    found = shutil.which(str(value.report.folder / word) if "/" in word else word)
-    if found is None:  # not repeated: a whole command line may stand there, with a secret
-        raise value.wrong("is no program that can be run here; write its path, and chmod +x it")
+    named = str(value.report.folder / word) if "/" in word else word
+    found = shutil.which(named)
+    if found is None:
+        _refuse_program(value)
+        return Path(named)
     program = Path(found).absolute()
     for place in (program, *(_before(word, program) if "/" not in word else ())):
         if _warn_if_exposed(value, place):
             break
     return program
+
+
+def _refuse_program(value: Value) -> None:
+    with _elsewhere(value):  # not repeated: a whole command line may stand there, with a secret
+        raise value.wrong("is no program that can be run here; write its path, and chmod +x it")
 
 
 def _before(word: str, found: Path) -> Iterator[Path]:

@@ -165,7 +165,7 @@ def _function(name: str, code: str) -> list[str]:
 
 def _about_environment(config: Config, path: Path) -> Iterator[str]:
     try:
-        if load(path, {}).vault != config.vault:
+        if load(path, {}, elsewhere=True).vault != config.vault:
             yield (
                 "Kong starts its plugin servers with an empty environment: write what $VAULT_… or "
                 "$BAO_… says into the section vault"

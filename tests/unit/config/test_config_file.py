@@ -214,16 +214,6 @@ def test_many_problems_end_early(folder: Folder) -> None:
     assert problems[-1] == "c.yaml: and more; mend these 100 problems first"
 
 
-def test_ten_thousand_upstreams(folder: Folder) -> None:
-    """The size limit leaves room for ten thousand upstreams."""
-    head = VALID.split("upstreams:")[0]
-    body = "".join(
-        f'  u{n}: {{secret: {{path: db/creds/u{n}}}, inject: [bearer: "{{t}}"], callers: any}}\n'
-        for n in range(10_000)
-    )
-    assert len(folder.parse(f"{head}upstreams:\n{body}").upstreams) == 10_000
-
-
 SOMEBODY_ELSES = {
     "shadow, a line of it": "root:$6$hunter2$h4sh:19000:0:99999:7:::\n",
     "password and colon": "hunter2:\n",

@@ -299,6 +299,21 @@ def test_what_is_elsewhere_need_not_be_here(folder: Folder) -> None:
         assert re.search(rf"\.{key}: .*; the gateway will need it", told), key
 
 
+@pytest.mark.parametrize("program", ["./nowhere", "no-such-program-of-ours"])
+def test_a_program_need_not_be_here_either(folder: Folder, program: str) -> None:
+    """The words are as they are written, and the warning shows none of them."""
+    text = edited(AUTH, f"{{method: jwt, role: r, token_command: [{program}, --audience, vault]}}")
+    assert folder.problems(text)
+    there = parse(text, "c.yaml", folder.path, {}, elsewhere=True)
+    (warning,) = there.warnings
+    assert "token_command[0]: is no program" in warning
+    assert warning.endswith("; the gateway will need it")
+    auth = there.stages["prod"].auth
+    assert isinstance(auth, Jwt)
+    name = str(folder.path / program) if "/" in program else program
+    assert auth.token_command == (name, "--audience", "vault")
+
+
 def test_what_is_wrong_by_itself_is_wrong_elsewhere_too(folder: Folder) -> None:
     """Only the files are another machine's."""
     text = edited("method: approle", "method: nonesuch")

@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from vaultauthz.policy import hcl
+from vaultauthz.policy.needs import Need
+
 _TOKEN = re.compile(r'\s+|#[^\n]*(?:\n|\Z)|"((?:[^"\\\n]|\\.)*)"|[a-z_]+|[={}\[\],]')
 _ESCAPE = re.compile(r'\\(?:u([0-9a-f]{4})|U([0-9a-f]{8})|(["\\]))')
 
@@ -76,3 +79,25 @@ def _string(tokens: list[str]) -> str:
 def _char(found: re.Match[str]) -> str:
     code = found.group(1) or found.group(2)
     return chr(int(code, 16)) if code else found.group(3)
+
+
+def said(paths: tuple[Need, ...]) -> dict[str, tuple[list[str], list[str] | None]]:
+    """What a policy of these needs must say: capabilities, and the leases it is for."""
+    return {
+        need.path: (
+            list(need.capabilities),
+            [f"{p}*" for p in hcl.lease_prefixes(need)] if need.lease_prefixes else None,
+        )
+        for need in paths
+    }
+
+
+def says(text: str) -> dict[str, tuple[list[str], list[str] | None]]:
+    """What it does say."""
+    return {
+        path: (
+            block["capabilities"],
+            block["allowed_parameters"]["lease_id"] if "allowed_parameters" in block else None,
+        )
+        for path, block in read(text).items()
+    }

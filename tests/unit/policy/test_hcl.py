@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.policy.configured import one_stage
-from tests.unit.policy.hcl_reader import read
+from tests.unit.policy.hcl_reader import read, said, says
 from vaultauthz.config.values import KvSecret, PathSecret
 from vaultauthz.policy import hcl
 from vaultauthz.policy.hcl import PolicyError
@@ -52,28 +51,6 @@ path "sys/leases/revoke" {
 }
 
 """
-
-
-def said(paths: tuple[Need, ...]) -> dict[str, tuple[list[str], list[str] | None]]:
-    """What a policy of these needs must say: capabilities, and the leases it is for."""
-    return {
-        need.path: (
-            list(need.capabilities),
-            [f"{p}*" for p in hcl.lease_prefixes(need)] if need.lease_prefixes else None,
-        )
-        for need in paths
-    }
-
-
-def says(text: str) -> dict[str, tuple[list[str], list[str] | None]]:
-    """What it does say."""
-    return {
-        path: (
-            block["capabilities"],
-            block["allowed_parameters"]["lease_id"] if "allowed_parameters" in block else None,
-        )
-        for path, block in read(text).items()
-    }
 
 
 def test_a_policy_is_comments_and_a_block_for_each_need() -> None:
@@ -152,29 +129,6 @@ def test_no_text_breaks_out(paths: list[str], comments: list[str], form: hcl.For
     text = "".join(map(hcl.comment, comments))
     text += "".join(hcl.block(need, "".join(comments), form) for need in wanted)
     assert says(text) == said(tuple(wanted))
-
-
-def test_ten_thousand_upstreams_fit_into_what_vault_takes() -> None:
-    """Their lines get shorter until they do, and say the same."""
-    found = needs(
-        one_stage({f"app-{n:05}": PathSecret(f"database/creds/app-{n:05}") for n in range(10_000)}),
-        "prod",
-        {},
-    )
-    text = hcl.policy(found, ["head"], {})
-    assert hcl.stored_size(text) <= hcl.LARGEST
-    assert says(text) == said(found)
-    assert text.count('"database/creds/*"') == 2  # what leases it is for: their one folder
-    assert "# app-00042\n" in text
-    longer = hcl.policy([replace(n, upstreams=("n" * 60,)) for n in found], [], {})
-    assert hcl.stored_size(longer) <= hcl.LARGEST
-    assert "nnn" not in longer
-
-
-def test_ten_thousand_upstreams_at_one_path_are_one_line() -> None:
-    """A path is named once, whoever wants it."""
-    found = needs(one_stage({f"a{n}": KvSecret("secret/x") for n in range(10_000)}), "prod", {})
-    assert len(read(hcl.policy(found, [], {}))) == len(found) == 5
 
 
 def test_every_subset_of_blocks_is_a_policy() -> None:

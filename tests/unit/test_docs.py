@@ -1,0 +1,63 @@
+"""What the documents name is what there is: rooms, keys of the configuration, metrics."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vaultauthz.config.schema import schema
+from vaultauthz.observe.described import LISTED
+
+ROOT = Path(__file__).parents[2]
+DOCS = {page.name: page.read_text() for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]}
+
+
+def test_the_rooms_are_in_the_order_of_imports() -> None:
+    """docs/architecture.md has each of import-linter's layers, from the top down."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    layers = {
+        name.strip().removeprefix("vaultauthz."): depth
+        for depth, layer in enumerate(contracts["contracts"][0]["layers"])
+        for name in layer.split(":")
+    }
+    table = DOCS["architecture.md"].split("## The rooms")[1].split("\n\n")[2]
+    named = [
+        [word.removesuffix("/").removesuffix(".py") for word in re.findall(r"`([^`]+)`", first)]
+        for first in re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)
+    ]
+    assert sorted(room for row in named for room in row) == sorted(layers)
+    depths = [[layers[room] for room in row] for row in named]
+    assert all(max(above) <= min(below) for above, below in itertools.pairwise(depths))
+
+
+def test_every_key_is_documented() -> None:
+    """As code, in docs/configuration.md or docs/signing.md."""
+    text = DOCS["configuration.md"] + DOCS["signing.md"]
+    blocks = re.findall(r"```.*?```", text, re.DOTALL)
+    words = re.findall(r"`[^`]+`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    known = set(re.findall(r"\w+", "\n".join([*blocks, *words])))
+    assert set(_keys(schema())) - known == set()
+
+
+def test_every_metric_that_is_named_is_one() -> None:
+    """With `_total` where it is a counter's."""
+    names = {metric.name for metric in LISTED}
+    for page, text in DOCS.items():
+        for name in re.findall(r"`(vaultauthz_\w+)(?:\{[^`]*)?`", text):
+            assert name in names or name.removesuffix("_total") in names, f"{page}: {name}"
+
+
+def _keys(part: Any) -> Iterator[str]:
+    """The keys of each mapping that the schema describes."""
+    if isinstance(part, dict):
+        properties = part.get("properties", {})
+        yield from properties
+        for key, value in part.items():
+            yield from _keys(list(value.values()) if key == "properties" else value)
+    elif isinstance(part, list):
+        for one in part:
+            yield from _keys(one)
