@@ -42,6 +42,16 @@ def test_the_file_wins(folder: Folder) -> None:
     assert folder.parse(VALID, environ).vault_of("prod").namespace == "team"
 
 
+@pytest.mark.parametrize("root", ["root", "root/", "/root", "/"])
+def test_the_namespace_without_a_name(folder: Folder, root: str) -> None:
+    """It can be meant whatever the environment says; an empty text says neither."""
+    text = edited("prod:\n", f"prod:\n    namespace: {root}\n")
+    assert folder.parse(text, {"VAULT_NAMESPACE": "team"}).vault_of("prod").namespace == "root"
+    assert folder.parse(VALID, {"VAULT_NAMESPACE": root}).vault.namespace == "root"
+    (problem,) = folder.problems(edited("prod:\n", 'prod:\n    namespace: ""\n'))
+    assert "is empty; write root for the one without a name" in problem
+
+
 def test_half_a_certificate(folder: Folder) -> None:
     """A pair is taken whole, and never put together of two."""
     key = str(folder.path / "key.pem")
