@@ -91,6 +91,19 @@ SECRETS = [
             ),
         ),
     ),
+    *(
+        (
+            "{kv: secret/geo}",
+            f"{{{form}: '{path}'}}",
+            (
+                (
+                    f"15: upstreams.geo.secret.{form}: has white space at its ends, "
+                    "which vault read leaves out; remove it"
+                ),
+            ),
+        )
+        for form, path in (("path", "a/b "), ("path", " a/b"), ("static_role", "a/static-creds/b "))
+    ),
     (
         "{kv: secret/geo}",
         "{path: a/../b}",
