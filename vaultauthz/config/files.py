@@ -70,16 +70,17 @@ def awaited(value: Value) -> Path:
 
 def _awaited(value: Value) -> Path:
     found = path(value)
-    mode = _mode(value, found)
-    if mode is None:
-        value.warn(f"{found} is not there yet; no login before it is")
-    elif stat.S_ISDIR(mode):
-        raise value.wrong(f"{found} is a folder; name the file in it")
-    else:
-        try:
-            check_form(_first_bytes(value, found, _LARGEST_SECRET))
-        except NoTextError as exc:  # its writer may write another
-            value.warn(f"{found} {exc}")
+    with _elsewhere(value):
+        mode = _mode(value, found)
+        if mode is None:
+            value.warn(f"{found} is not there yet; no login before it is")
+        elif stat.S_ISDIR(mode):
+            raise value.wrong(f"{found} is a folder; name the file in it")
+        else:
+            try:
+                check_form(_first_bytes(value, found, _LARGEST_SECRET))
+            except NoTextError as exc:  # its writer may write another
+                value.warn(f"{found} {exc}")
     return found
 
 
@@ -95,7 +96,9 @@ def program(value: Value) -> Path:
     word = value.text()
     found = shutil.which(str(value.report.folder / word) if "/" in word else word)
     if found is None:  # not repeated: a whole command line may stand there, with a secret
-        raise value.wrong("is no program that can be run here; write its path, and chmod +x it")
+        with _elsewhere(value):
+            raise value.wrong("is no program that can be run here; write its path, and chmod +x it")
+        return Path(word)
     program = Path(found).absolute()
     for place in (program, *(_before(word, program) if "/" not in word else ())):
         if _warn_if_exposed(value, place):
@@ -131,10 +134,11 @@ def socket(value: Value, text: str) -> None:
 def to_write(value: Value) -> Path:
     """The path of a file to write, which need not be there."""
     found = path(value)
-    mode = _mode(value, found)
-    if mode is not None and stat.S_ISDIR(mode):
-        raise value.wrong(f"{found} is a folder; name a file in it")
-    _warn_if_exposed(value, found)
+    with _elsewhere(value):
+        mode = _mode(value, found)
+        if mode is not None and stat.S_ISDIR(mode):
+            raise value.wrong(f"{found} is a folder; name a file in it")
+        _warn_if_exposed(value, found)
     return found
 
 

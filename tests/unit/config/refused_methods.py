@@ -184,7 +184,9 @@ LIFETIMES = [
     (
         STAGE,
         f"{STAGE}\n    namespace: a//b",
-        ("6: stages.prod.namespace: is no namespace; write its path, as in platform/team, or root",),
+        (
+            "6: stages.prod.namespace: is no namespace; write its path, as in platform/team, or root",
+        ),
     ),
     *(
         (
