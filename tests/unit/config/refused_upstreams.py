@@ -558,7 +558,10 @@ UPSTREAMS = [
         )
         for key, form in (
             ("kong_query_in_logs", "query"),
-            ("kong_username_in_logs", "basic, with the credential as its user name"),
+            (
+                "kong_username_in_logs",
+                "basic, with the credential as its user name, or encoded by somebody else",
+            ),
         )
     ),
     (
