@@ -53,9 +53,13 @@ def _elsewhere(value: Value) -> Iterator[None]:
     try:
         yield
     except Refused as refusal:
-        if not value.report.elsewhere:
-            raise
-        value.warn(f"{refusal.text}; the gateway will need it")
+        _refuse_here(value, refusal)
+
+
+def _refuse_here(value: Value, refusal: Refused) -> None:
+    if not value.report.elsewhere:
+        raise refusal
+    value.warn(f"{refusal.text}; the gateway will need it")
 
 
 def awaited(value: Value) -> Path:
@@ -96,8 +100,8 @@ def program(value: Value) -> Path:
     word = value.text()
     found = shutil.which(str(value.report.folder / word) if "/" in word else word)
     if found is None:  # not repeated: a whole command line may stand there, with a secret
-        with _elsewhere(value):
-            raise value.wrong("is no program that can be run here; write its path, and chmod +x it")
+        text = "is no program that can be run here; write its path, and chmod +x it"
+        _refuse_here(value, value.wrong(text))
         return Path(word)
     program = Path(found).absolute()
     for place in (program, *(_before(word, program) if "/" not in word else ())):
