@@ -21,7 +21,7 @@ from vaultauthz.core.methods import OVERRIDES
 from vaultauthz.core.methods import readings as methods_read
 from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import Request
-from vaultauthz.core.routing import Routes, ambiguous, has_fragment, path_of, readings
+from vaultauthz.core.routing import PATHLESS, Routes, ambiguous, has_fragment, path_of, readings
 from vaultauthz.leases.later import Later
 from vaultauthz.leases.scopes import Scope
 from vaultauthz.signatures import Signatures
@@ -137,7 +137,10 @@ class Broker:
     def _recorded(self, request: Request, decision: Decision) -> Decision:
         if isinstance(decision, Allowed) and decision.credential is not None:
             mutation = decision.credential.mutation
-            if mutation.long:
+            if mutation.query and request.path in PATHLESS:
+                # It has no place in it; Envoy's filter takes a path for granted.
+                decision = Denied(Reason.BAD_REQUEST, decision.upstream, decision.stage)
+            elif mutation.long:
                 decision = _without_aliases(request, decision, mutation)
             if mutation.signer is not None and isinstance(decision, Allowed):
                 decision = self._signatures.add(request, decision)

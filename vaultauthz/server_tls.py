@@ -227,7 +227,7 @@ def _bytes(path: Path) -> bytes:
 def _without_mark(path: Path) -> Iterator[Path]:
     """``path``, or where it begins with a byte order mark, a file in memory that does not.
 
-    OpenSSL reads nothing behind one, and takes the name of a file, not its text.
+    OpenSSL 3 reads on behind one, not each before it; and it takes a file's name, not its text.
     """
     text = _bytes(path)
     if not text.startswith(BOM) or not hasattr(os, "memfd_create"):

@@ -107,6 +107,15 @@ def test_kv_and_path(bao: OpenBao, mount: str) -> None:
         assert reader.fetch(PathSecret(path)).payload["key"].reveal() == f"{mount} kv: {name}"
 
 
+def test_a_name_that_ends_with_a_space(bao: OpenBao) -> None:
+    """`kv` reads it, as `vault kv get` does, and not what is there without the space."""
+    reader = Reader(bao)
+    for end in ("", " "):
+        call(bao, "POST", "m kv2", "data", f"spaced{end}", data={"key": f"<{end}>"})
+    for end in ("", " "):
+        assert reader.fetch(KvSecret(f"m kv2/spaced{end}")).payload["key"].reveal() == f"<{end}>"
+
+
 def test_a_configuration_names_them(bao: OpenBao, tmp_path: Path) -> None:
     """In quotes, with braces doubled; a quote of its own twice."""
     (tmp_path / "secret_id").write_text("x")

@@ -167,6 +167,17 @@ class TestWhichUpstream:
         request = replace(sent_to("geo.test:443", path), method=method)
         assert made.check(request) == Denied(Reason.NO_UPSTREAM)
 
+    @pytest.mark.parametrize(("method", "path"), [("CONNECT", ""), ("OPTIONS", "*")])
+    @pytest.mark.parametrize("by_name", [False, True])
+    def test_a_query_has_no_place_there(self, method: str, path: str, by_name: bool) -> None:
+        """It would go on without its credential, or not at all: Envoy wants a path for one."""
+        held = replace(credential(), mutation=Mutation(query=(("key", "s3cr3t"),)))
+        made = broker(binding(held=held), routes=[PAY_ROUTE])
+        request = replace(sent_to("pay.test:443", path), method=method)
+        request.upstream = "pay" if by_name else ""
+        assert made.check(request) == Denied(Reason.BAD_REQUEST, "pay", "prod")
+        assert made.check(replace(request, path="/", method="GET")).allowed
+
     @pytest.mark.parametrize("rule", ["callers", "deny"])
     def test_a_tunnel_past_a_rule_about_paths(self, rule: str) -> None:
         """What goes through it has paths that the rule never sees."""

@@ -34,12 +34,21 @@ _NOT_READ: Final = {
 
 
 def supply(table: Table, keys: Mapping[str, str], environ: Mapping[str, str]) -> None:
-    """Put what ``environ`` has into ``table``, where that has no such key."""
+    """Put what ``environ`` has into ``table``, where that has no such key.
+
+    A warning where both makers' variables are set and differ: `bao` takes the other one.
+    """
     for name, key in keys.items():
-        for variable, text in _set(name, environ):
-            # A path there starts where the command is run, as for every other program.
-            text = str(Path(text).absolute()) if key in _FILES else text  # noqa: PLW2901
-            table.supply(key, text, f"from ${variable}")
+        found = dict(_set(name, environ))
+        if key in table or not found:
+            continue
+        (variable, text), *others = found.items()
+        # A path there starts where the command is run, as for every other program.
+        given = str(Path(text).absolute()) if key in _FILES else text
+        table.supply(key, given, f"from ${variable}")
+        for other, said in others:
+            if said != text:
+                table.place.warn(f"${other} is not read: ${variable} goes first, and differs")
 
 
 def supply_pair(table: Table, environ: Mapping[str, str]) -> None:

@@ -53,9 +53,13 @@ def _elsewhere(value: Value) -> Iterator[None]:
     try:
         yield
     except Refused as refusal:
-        if not value.report.elsewhere:
-            raise
-        value.warn(f"{refusal.text}; the gateway will need it")
+        _refuse_here(value, refusal)
+
+
+def _refuse_here(value: Value, refusal: Refused) -> None:
+    if not value.report.elsewhere:
+        raise refusal
+    value.warn(f"{refusal.text}; the gateway will need it")
 
 
 def awaited(value: Value) -> Path:
@@ -70,16 +74,17 @@ def awaited(value: Value) -> Path:
 
 def _awaited(value: Value) -> Path:
     found = path(value)
-    mode = _mode(value, found)
-    if mode is None:
-        value.warn(f"{found} is not there yet; no login before it is")
-    elif stat.S_ISDIR(mode):
-        raise value.wrong(f"{found} is a folder; name the file in it")
-    else:
-        try:
-            check_form(_first_bytes(value, found, _LARGEST_SECRET))
-        except NoTextError as exc:  # its writer may write another
-            value.warn(f"{found} {exc}")
+    with _elsewhere(value):
+        mode = _mode(value, found)
+        if mode is None:
+            value.warn(f"{found} is not there yet; no login before it is")
+        elif stat.S_ISDIR(mode):
+            raise value.wrong(f"{found} is a folder; name the file in it")
+        else:
+            try:
+                check_form(_first_bytes(value, found, _LARGEST_SECRET))
+            except NoTextError as exc:  # its writer may write another
+                value.warn(f"{found} {exc}")
     return found
 
 
@@ -95,19 +100,15 @@ def program(value: Value) -> Path:
     word = value.text()
     named = str(value.report.folder / word) if "/" in word else word
     found = shutil.which(named)
-    if found is None:
-        _refuse_program(value)
+    if found is None:  # not repeated: a whole command line may stand there, with a secret
+        text = "is no program that can be run here; write its path, and chmod +x it"
+        _refuse_here(value, value.wrong(text))
         return Path(named)
     program = Path(found).absolute()
     for place in (program, *(_before(word, program) if "/" not in word else ())):
         if _warn_if_exposed(value, place):
             break
     return program
-
-
-def _refuse_program(value: Value) -> None:
-    with _elsewhere(value):  # not repeated: a whole command line may stand there, with a secret
-        raise value.wrong("is no program that can be run here; write its path, and chmod +x it")
 
 
 def _before(word: str, found: Path) -> Iterator[Path]:
@@ -138,10 +139,11 @@ def socket(value: Value, text: str) -> None:
 def to_write(value: Value) -> Path:
     """The path of a file to write, which need not be there."""
     found = path(value)
-    mode = _mode(value, found)
-    if mode is not None and stat.S_ISDIR(mode):
-        raise value.wrong(f"{found} is a folder; name a file in it")
-    _warn_if_exposed(value, found)
+    with _elsewhere(value):
+        mode = _mode(value, found)
+        if mode is not None and stat.S_ISDIR(mode):
+            raise value.wrong(f"{found} is a folder; name a file in it")
+        _warn_if_exposed(value, found)
     return found
 
 

@@ -26,7 +26,13 @@ def _is_query(injection: Injection) -> bool:
 
 
 def _is_username(injection: Injection) -> bool:
-    """Whether the user name is the credential, as where an API key takes its place."""
+    """Whether the user name is the credential, as where an API key takes its place.
+
+    Or may be: of a pair that comes encoded nobody knows here.
+    """
+    if isinstance(injection, Header):
+        begin = "".join(text for text, is_field in injection.value.parts[:1] if not is_field)
+        return injection.name == "authorization" and begin.lower().startswith("basic ")
     if not isinstance(injection, Basic):
         return False
     username = set(injection.username.fields)
@@ -41,9 +47,12 @@ _WHY: Final = {
     QUERY: 'would be in Kong\'s error.log: nginx appends upstream: "http://host/path?query" to '
     "each error line of a request, a timeout's as well, and no plugin can take it out",
     USERNAME: "would be in Kong's access.log: its $remote_user is the user name, which here is "
-    "the credential, and no plugin can take it out",
+    "the credential or may be it, and no plugin can take it out",
 }
-_FORM: Final = {QUERY: "query", USERNAME: "basic, with the credential as its user name"}
+_FORM: Final = {
+    QUERY: "query",
+    USERNAME: "basic, with the credential as its user name, or encoded by somebody else",
+}
 _OUT: Final = {
     QUERY: "put it in a header; or,",
     USERNAME: "give Kong a log format without $remote_user, and",

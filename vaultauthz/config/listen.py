@@ -77,7 +77,8 @@ def _server_tls(value: Value, keys: Sequence[str] = TLS_KEYS) -> ServerTls:
     return ServerTls(
         cert=table.require("cert", files.readable, nowhere, "add the certificate's file"),
         key=table.require("key", files.private, nowhere, "add the private key's file"),
-        client_ca=table.get("client_ca", files.readable, None),
+        # One that cannot be read is told of; it is not missing as well.
+        client_ca=table.get("client_ca", files.readable, nowhere if "client_ca" in table else None),
         client_names=table.get("client_names", _client_names, ()),
     )
 

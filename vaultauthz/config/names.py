@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from vaultauthz.config.document import Scalar
 from vaultauthz.config.reader import Table, Value, quoted
 
 # RFC 9110, 5.6.2.
@@ -12,6 +13,7 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*\Z")
 _LONGEST = 100
 _NAMESPACE = re.compile(r"[^/\s?#\\]+(?:/[^/\s?#\\]+)*\Z")
+_ROOT = "root"
 _QUERY = re.compile(r"\?[A-Za-z_]+=")
 
 # RFC 9110, 7.6.1, and what frames a message: a proxy makes these anew for each hop.
@@ -101,11 +103,15 @@ def mount(value: Value) -> str:
 
 
 def namespace(value: Value) -> str:
-    """The path of a namespace, without slashes at its ends."""
-    name = value.text().strip("/")  # Vault itself writes "platform/"
+    """The path of a namespace, without slashes at its ends; ``root`` for the one without a name."""
+    if isinstance(value.node, Scalar) and not value.node.text.strip():
+        # Without the key it would be the environment's, or that of `vault`.
+        raise value.wrong("is empty; write root for the one without a name, or leave the key out")
+    # Vault itself writes "platform/", and takes "/" for root.
+    name = value.text().strip("/") or _ROOT
     # It is sent as a header.
     if not (name.isascii() and _NAMESPACE.match(name) and is_vault_path(name)):
-        raise value.wrong("is no namespace; write its path, as in platform/team")
+        raise value.wrong("is no namespace; write its path, as in platform/team, or root")
     return name
 
 

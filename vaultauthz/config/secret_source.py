@@ -48,7 +48,8 @@ def read_secret(value: Value, *, stages: Mapping[str, Lifetimes]) -> Mapping[str
         return {}
     (form,) = forms
     _refuse_others(table, form)
-    paths = table.get(form, partial(_paths, stages=stages), dict[str, str]())
+    read = _paths if form == "kv" else _trimmed_paths
+    paths = table.get(form, partial(read, stages=stages), dict[str, str]())
     if form == "kv":
         return _kv(table, paths)
     return _leased(table, form, paths, stages)
@@ -116,6 +117,13 @@ def _paths(value: Value, *, stages: Collection[str]) -> dict[str, str]:
     names.vault_path(value)
     template = _template(value)
     return {stage: _filled(template, stage) for stage in stages}
+
+
+def _trimmed_paths(value: Value, *, stages: Collection[str]) -> dict[str, str]:
+    # `vault read` would read another secret; `vault kv get` takes a name as it is.
+    if value.text() != value.text().strip():
+        raise value.wrong("has white space at its ends, which vault read leaves out; remove it")
+    return _paths(value, stages=stages)
 
 
 def _template(value: Value) -> Template:

@@ -35,6 +35,9 @@ _ODD = re.compile(r"[^!-~]|[%;\\?#]|//|\.(?:/|\Z)")
 _PARAMETERS = re.compile(r";[^/]*")
 _SLASHES = re.compile(r"//+")
 
+# CONNECT has no path, and ``OPTIONS *`` is about the whole server (RFC 9112, 3.2).
+PATHLESS: Final = ("", "*")
+
 
 def path_of(target: str) -> str:
     """The path of a request target, without query string and fragment."""
@@ -134,13 +137,10 @@ class Route:
     path_prefix: str = "/"
 
     def is_for(self, path: str) -> bool:
-        """Whether the path is below; or there is none, and it goes by the host alone.
-
-        CONNECT has no path, and ``OPTIONS *`` is about the whole server (RFC 9112, 3.2).
-        """
+        """Whether the path is below; or there is none, and it goes by the host alone."""
         if under(self.path_prefix, path):
             return True
-        return path in ("", "*") and self.path_prefix == "/" and bool(self.host)
+        return path in PATHLESS and self.path_prefix == "/" and bool(self.host)
 
 
 @dataclass(frozen=True, slots=True)

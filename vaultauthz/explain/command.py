@@ -21,7 +21,8 @@ __all__ = ["Asked", "UsageError", "run"]
 _WHY: Final = {
     "no_upstream": "no upstream claims it",
     "caller_denied": "the caller may not use the credential",
-    "bad_request": "servers differ in how they read its path or method, and that decides",
+    "bad_request": "servers differ in how they read its path or method, and that decides; or it "
+    "has no path, and the credential goes into the query",
 }
 
 

@@ -79,7 +79,7 @@ def explain(config: Config, request: Request) -> Explanation:
 
 def _broker(config: Config) -> Broker:
     bindings = [
-        Binding(upstream.name, stage, upstream.callers, _slot())
+        Binding(upstream.name, stage, upstream.callers, _slot(upstream))
         for upstream in config.upstreams.values()
         for stage in upstream.stages
     ]
@@ -88,9 +88,10 @@ def _broker(config: Config) -> Broker:
     return Broker(table, lambda _request, _decision: True, lambda: 0.0)
 
 
-def _slot() -> Slot:
+def _slot(upstream: Upstream) -> Slot:
     slot = Slot()
-    slot.credential = Credential(Mutation(), "", "", inf)
+    query = tuple((one.name, "") for one in upstream.inject if isinstance(one, Query))
+    slot.credential = Credential(Mutation(query=query), "", "", inf)
     return slot
 
 

@@ -229,7 +229,7 @@ VAULT = [
     (
         "https://vault.test:8200",
         "https://a\n  namespace: a//b",
-        ("3: vault.namespace: is no namespace; write its path, as in platform/team",),
+        ("3: vault.namespace: is no namespace; write its path, as in platform/team, or root",),
     ),
     (
         "https://vault.test:8200",

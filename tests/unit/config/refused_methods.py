@@ -183,8 +183,10 @@ SECRET_KEY = "15: upstreams.geo.secret"
 LIFETIMES = [
     (
         STAGE,
-        f"{STAGE}\n    namespace: /",
-        ("6: stages.prod.namespace: is no namespace; write its path, as in platform/team",),
+        f"{STAGE}\n    namespace: a//b",
+        (
+            "6: stages.prod.namespace: is no namespace; write its path, as in platform/team, or root",
+        ),
     ),
     *(
         (

@@ -91,6 +91,19 @@ SECRETS = [
             ),
         ),
     ),
+    *(
+        (
+            "{kv: secret/geo}",
+            f"{{{form}: '{path}'}}",
+            (
+                (
+                    f"15: upstreams.geo.secret.{form}: has white space at its ends, "
+                    "which vault read leaves out; remove it"
+                ),
+            ),
+        )
+        for form, path in (("path", "a/b "), ("path", " a/b"), ("static_role", "a/static-creds/b "))
+    ),
     (
         "{kv: secret/geo}",
         "{path: a/../b}",
@@ -545,7 +558,10 @@ UPSTREAMS = [
         )
         for key, form in (
             ("kong_query_in_logs", "query"),
-            ("kong_username_in_logs", "basic, with the credential as its user name"),
+            (
+                "kong_username_in_logs",
+                "basic, with the credential as its user name, or encoded by somebody else",
+            ),
         )
     ),
     (

@@ -42,6 +42,30 @@ def test_the_file_wins(folder: Folder) -> None:
     assert folder.parse(VALID, environ).vault_of("prod").namespace == "team"
 
 
+@pytest.mark.parametrize("root", ["root", "root/", "/root", "/"])
+def test_the_namespace_without_a_name(folder: Folder, root: str) -> None:
+    """It can be meant whatever the environment says; an empty text says neither."""
+    text = edited("prod:\n", f"prod:\n    namespace: {root}\n")
+    assert folder.parse(text, {"VAULT_NAMESPACE": "team"}).vault_of("prod").namespace == "root"
+    assert folder.parse(VALID, {"VAULT_NAMESPACE": root}).vault.namespace == "root"
+    (problem,) = folder.problems(edited("prod:\n", 'prod:\n    namespace: ""\n'))
+    assert "is empty; write root for the one without a name" in problem
+
+
+@pytest.mark.parametrize("name", ["NAMESPACE", "CACERT", "TLS_SERVER_NAME"])
+def test_both_makers(folder: Folder, name: str) -> None:
+    """Vault's goes first, and it is told where `bao` would take another value."""
+    ours, theirs = (str(folder.path / file) for file in ("ca.pem", "cert.pem"))
+    both = {f"VAULT_{name}": ours, f"BAO_{name}": theirs}
+    if name == "NAMESPACE":
+        both = {f"VAULT_{name}": "ours", f"BAO_{name}": "theirs"}
+    (warning,) = folder.warnings(VALID, both)
+    assert f"$BAO_{name} is not read: $VAULT_{name} goes first, and differs" in warning
+    assert not folder.warnings(VALID, {**both, f"BAO_{name}": both[f"VAULT_{name}"]})
+    text = edited(ADDRESS, f"{ADDRESS}\n  namespace: x\n  tls: {{ca_cert: ca.pem, server_name: x}}")
+    assert not folder.warnings(text, both)
+
+
 def test_half_a_certificate(folder: Folder) -> None:
     """A pair is taken whole, and never put together of two."""
     key = str(folder.path / "key.pem")

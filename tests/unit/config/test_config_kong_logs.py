@@ -35,6 +35,8 @@ UNFIT = [
     ('{basic: {username: "{key}", password: "x-oauth-basic"}}', USER),
     ('{basic: {username: "{key}", password: "{key}"}}', USER),
     ('{basic: {username: "{id}-{key}", password: "{key}"}}', USER),
+    ('{header: {name: Authorization, value: "Basic {pair}"}}', USER),
+    ('{header: {name: authorization, value: "basic {pair}"}}', USER),
     ('{header: {name: Referer, value: "{key}"}}', f"{ACCESS_LOG} referer"),
     ('{header: {name: User-Agent, value: "app/{key}"}}', f"{ACCESS_LOG} user-agent"),
     (HMAC, f"{ACCESS_LOG} user-agent"),
@@ -45,6 +47,8 @@ FIT = [
     '{cookie: {name: a, value: "{key}"}}',
     '{basic: {username: "{username}", password: "{password}"}}',
     '{basic: {username: me, password: "{password}"}}',
+    '{header: {name: Authorization, value: "Token {key}"}}',
+    '{header: {name: X-Authorization, value: "Basic {pair}"}}',
     "{header: {name: User-Agent, value: app}}",
     HMAC.replace("User-Agent", "X-Signature"),
 ]

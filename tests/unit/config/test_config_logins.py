@@ -314,6 +314,26 @@ def test_a_program_need_not_be_here_either(folder: Folder, program: str) -> None
     assert auth.token_command == (name, "--audience", "vault")
 
 
+@pytest.mark.parametrize(
+    ("method", "key"),
+    [
+        ("jwt, role: r, token_command: [/nowhere/program]", "token_command"),
+        ("jwt, role: r, token_file: token/below-a-file", "token_file"),
+        ("kubernetes, role: r, token_file: token/below-a-file", "token_file"),
+        ("token_file, path: token/below-a-file", "path"),
+    ],
+)
+def test_what_cannot_be_looked_at_here(folder: Folder, method: str, key: str) -> None:
+    """A program of the gateway's, and a file that only its user can see."""
+    text = edited(
+        "method: approle, role_id: gateway, secret_id_file: secret_id", f"method: {method}"
+    )
+    assert any(key in line for line in folder.problems(text))
+    (warning,) = parse(text, "c.yaml", folder.path, {}, elsewhere=True).warnings
+    assert key in warning
+    assert "the gateway will need it" in warning
+
+
 def test_what_is_wrong_by_itself_is_wrong_elsewhere_too(folder: Folder) -> None:
     """Only the files are another machine's."""
     text = edited("method: approle", "method: nonesuch")

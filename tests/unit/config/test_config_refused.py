@@ -116,3 +116,6 @@ def test_an_open_port_wants_mutual_tls(folder: Folder) -> None:
     (problem,) = folder.problems(text)
     assert problem.startswith("c.yaml:24: listen.grpc_tls: whoever reaches this port")
     assert "add client_ca" in problem
+    unread = text.replace("key.pem}", "key.pem, client_ca: gone.pem}")
+    (problem,) = folder.problems(unread)
+    assert problem.startswith("c.yaml:24: listen.grpc_tls.client_ca: ")

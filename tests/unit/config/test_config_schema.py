@@ -39,7 +39,7 @@ BEYOND_A_SCHEMA = (
     "cannot be read", "is not a regular file", "is empty; write the secret", "is a folder",
     "is no program", "out of bounds", "clear text", "no address", "no valid", "goes on after",
     "user name or password", "names no socket", "address of", "is no namespace", "no path in Vault",
-    "no mount of Vault's", "has a query", "cannot be printed",
+    "no mount of Vault's", "has a query", "cannot be printed", "white space at its ends",
     "begins with v1/", "after its mount", "is unknown here", "a stray {", "encloses no field",
     "pseudo header", "cannot be set", "HTTP keeps out", "other cookies", "keep one of them",
     "is set by inject", "is no plain path", "is no stage", "is for per:", "is for inject:", "goes with method: write",

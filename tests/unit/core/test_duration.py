@@ -35,6 +35,12 @@ def test_what_vault_takes(text: str, wanted: float) -> None:
     assert length_of(text) == pytest.approx(wanted)
 
 
+@given(st.integers(0, 10**5), st.integers(0, 9), st.sampled_from("dhm"))
+def test_a_fraction_is_exact(whole: int, tenths: int, unit: str) -> None:
+    """2.3h are 8280 seconds; Vault is told whole ones, and a double cut off may be one less."""
+    assert length_of(f"{whole}.{tenths}{unit}") == (10 * whole + tenths) * UNITS[unit] // 10
+
+
 @pytest.mark.parametrize(
     "text",
     [

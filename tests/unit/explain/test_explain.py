@@ -123,6 +123,13 @@ def test_text_around_a_field_is_not_shown(config: Config) -> None:
     assert "s3cr3t" not in json.dumps(found)
 
 
+def test_a_query_on_a_tunnel(config: Config) -> None:
+    """As a check has it: there is no path that it could be put behind."""
+    told = as_json(config, Asked("geo.test:443", "CONNECT", upstream="geo", stage="live"))
+    assert (told["allowed"], told["reason"], told["status"]) == (False, "bad_request", 400)
+    assert as_json(config, Asked("https://geo.test/", upstream="geo", stage="live"))["allowed"]
+
+
 def test_a_certificate_is_set_on_no_request(config: Config) -> None:
     """It goes to Envoy ahead of requests."""
     found = as_json(config, Asked("/", upstream="partner"))

@@ -133,7 +133,8 @@ def test_a_frame_after_the_client_was_answered(message: bytes) -> None:
     event = pb.CmdHandleEvent(instance_id=instances.add(Instance("pay", "")), event_name="access")
     begun = frame(pb.RpcCall(sequence=1, cmd_handle_event=event).SerializeToString())
     connection.take(begun)
-    connection.take(answers([calls.REQUEST_ID, calls.REQUEST_LINE]))
+    known = answers([calls.REQUEST_ID, calls.REQUEST_LINE, calls.HOST])
+    connection.take(known + frame(b""))  # … and no consumer
     assert b"kong.response.exit" in sent[-1]
     assert connection.owed  # its hanging up
     said = len(sent)
