@@ -75,10 +75,11 @@ class Authority:
             .not_valid_after(now + dt.timedelta(hours=hours))
         )
 
-    def issue(self, name: str, *, hours: float = 1) -> Pair:
+    def issue(self, name: str, *, hours: float = 1, file: str = "") -> Pair:
         """A certificate for this DNS name or IP address, good for servers and clients.
 
         ``hours``: how long it is valid from now; less than 0 and more than -1 for an expired one.
+        ``file``: what the files are called, if not by the name.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         try:
@@ -97,7 +98,8 @@ class Authority:
             whose = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._id)
             builder = builder.add_extension(whose, critical=False)
         cert = builder.sign(self._key, hashes.SHA256())
-        pair = Pair(self._folder / f"{name}.crt", self._folder / f"{name}.key")
+        file = file or name
+        pair = Pair(self._folder / f"{file}.crt", self._folder / f"{file}.key")
         pair.cert.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
         pair.key.write_bytes(
             key.private_bytes(

@@ -158,6 +158,17 @@ class TestNames:
         ):
             assert self.answers(made)[0] == DENIED
 
+    def test_a_name_with_a_nul_is_another(self, files: Files, authority: Authority) -> None:
+        """To whom it ends there, and gRPC's Python does, it would be the one before the NUL."""
+        tls = files.tls("gateway.internal")
+        pair = authority.issue("gateway.internal\0.evil.test", file="evil")
+        credentials = trusting(authority, pair.key, pair.cert)
+        with (
+            streaming(Listen("127.0.0.1:0", grpc_tls=tls), STREAMS) as server,
+            client(f"localhost:{server.port}", credentials) as made,
+        ):
+            assert self.answers(made) == (DENIED, DENIED, SERVING)
+
     def test_none_are_listed(self, files: Files, authority: Authority) -> None:
         """Then whoever has a certificate of the authority is answered."""
         with (
