@@ -63,6 +63,18 @@ def alternative_names(pem: bytes) -> Names:
         return Names()
 
 
+def key_kind(pem: bytes) -> bytes:
+    """Of the first certificate's key: its algorithm and parameters as DER; empty where it cannot be read.
+
+    That is the content of an AlgorithmIdentifier (RFC 5280, 4.1.1.2; for a curve RFC 5480, 2.1).
+    """
+    match = _PEM.search(pem.decode("latin-1"))
+    try:
+        return b"" if match is None else _key_kind(_der(match[1]))
+    except (ValueError, IndexError):
+        return b""
+
+
 def _read(base64_text: str) -> Validity | None:
     try:
         return _validity(_der(base64_text))
@@ -83,6 +95,14 @@ def _names(der: bytes) -> Names:
                 if der[found:].startswith(_SAN):
                     return _alternative(der, list(_within(der, extension, _SEQUENCE))[-1])
     return Names()
+
+
+def _key_kind(der: bytes) -> bytes:
+    signed = _open(der, 0, _SEQUENCE)
+    fields = [at for at in _within(der, signed, _SEQUENCE) if der[at] != _VERSION]
+    # Behind serial number, signature, issuer, validity and subject.
+    algorithm = _open(der, fields[5], _SEQUENCE)
+    return der[_open(der, algorithm, _SEQUENCE) : _after(der, algorithm)]
 
 
 def _alternative(der: bytes, value: int) -> Names:
