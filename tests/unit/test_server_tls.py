@@ -56,7 +56,7 @@ def files(tmp_path: Path) -> Files:
     return Files(tmp_path)
 
 
-# Kinds of keys: those that gRPC serves with, as measured with grpcio 1.8x, and those it does not.
+# Kinds of keys: those that gRPC serves with and those it does not; held against grpcio by the contract tests.
 SERVED: dict[str, Any] = {
     "rsa": lambda: rsa.generate_private_key(65537, 2048),
     "p256": lambda: ec.generate_private_key(ec.SECP256R1()),
