@@ -52,7 +52,7 @@ def run(wanted: Wanted, config: Config, way: Way | None = None) -> int:
         log.info("serving %s", way.told)
         try:
             _serve(service, wanted, way.over)
-            service.drain()
+            service.drain(wanted.pause)
         finally:
             log.info("stopping: no new checks, then everything leased is revoked")
             revoked = service.stop()

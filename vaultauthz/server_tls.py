@@ -23,11 +23,17 @@ from vaultauthz.config.values import ServerTls
 from vaultauthz.core.file_text import BOM
 from vaultauthz.core.trace import where
 from vaultauthz.stamps import Stamp, stamp
-from vaultauthz.vault.certificates import Validity, validities
+from vaultauthz.vault.certificates import Validity, key_kind, validities
 
 _EVERY: Final = 1.0  # seconds between looks
 # A file that was changed so lately may be changed again without its stamp showing it.
 _FRESH: Final = 2.0  # seconds
+# What grpcio's TLS library, BoringSSL, signs with as a server; of EC keys these curves.
+_RSA: Final = bytes.fromhex("06092a864886f70d010101")
+_CURVES: Final = tuple(
+    bytes.fromhex(f"06072a8648ce3d0201{curve}")
+    for curve in ("06082a8648ce3d030107", "06052b81040022", "06052b81040023")
+)
 _Stamps = tuple[Stamp, ...]
 
 log = logging.getLogger(__name__)
@@ -57,10 +63,13 @@ class Identity:
         )
 
 
-def examined(files: ServerTls, now: float) -> tuple[str, Validity]:
-    """Why these would not be taken, "" if they would; and from when to when they are good."""
+def examined(files: ServerTls, now: float, *, by_grpc: bool = False) -> tuple[str, Validity]:
+    """Why these would not be taken, "" if they would; and from when to when they are good.
+
+    ``by_grpc``: see ``FollowedTls``.
+    """
     try:
-        found = _loaded(files)
+        found = _loaded(files, by_grpc=by_grpc)
     except UnusableError as exc:
         return str(exc), Validity()
     try:
@@ -74,16 +83,25 @@ class FollowedTls:
     """``identity`` is the last good one of ``files``, looked at every second from ``start`` to ``stop``.
 
     ``name`` is the key of the configuration. One that has ended is served at the start, so that
-    the next one can take its place, and never taken later. Safe for threads.
+    the next one can take its place, and never taken later. ``by_grpc``: what gRPC's own TLS
+    library does not take is no good one. Safe for threads.
 
     Raises:
         UnusableError: at the start there is none.
     """
 
-    def __init__(self, name: str, files: ServerTls, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        name: str,
+        files: ServerTls,
+        clock: Callable[[], float] = time.time,
+        *,
+        by_grpc: bool = False,
+    ) -> None:
         self._name = name
         self._files = files
         self._clock = clock
+        self._by_grpc = by_grpc
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
@@ -95,7 +113,8 @@ class FollowedTls:
         self.taken = 0  # how often it was replaced, since the start
         self.refused = 0
         self.trouble = ""  # why what is in the files is not taken, once that has been told
-        self.identity = _loaded(files)
+        self.identity = _loaded(files, by_grpc=by_grpc)
+        self._tell_begin()
         self._tell_end()
 
     @property
@@ -161,7 +180,7 @@ class FollowedTls:
             if texts == self.identity.texts:
                 self._be_content()
                 return
-            found = _loaded(self._files)
+            found = _loaded(self._files, by_grpc=self._by_grpc)
             _see_that_it_is_valid(self._files, found, self._clock())
         except UnusableError as exc:
             self._refuse(str(exc), texts, final=final)
@@ -184,6 +203,16 @@ class FollowedTls:
 
     def _be_content(self) -> None:
         self._seen, self._why, self.trouble = (), "", ""
+
+    def _tell_begin(self) -> None:
+        begins = self.identity.validity.begins
+        if begins > self._clock():
+            log.error(
+                "%s: %s is valid from %s on, and until then nobody can connect; is the clock right?",
+                self._name,
+                self._files.cert,
+                _date(begins),
+            )
 
     def _tell_end(self) -> None:
         if self.ended and not self._end_told:
@@ -239,14 +268,33 @@ def _without_mark(path: Path) -> Iterator[Path]:
         yield Path(f"/proc/self/fd/{file.fileno()}")
 
 
-def _loaded(files: ServerTls) -> Identity:
+def _loaded(files: ServerTls, *, by_grpc: bool) -> Identity:
     texts = _texts(files)
     context = _context(files)
     if _texts(files) != texts:  # OpenSSL reads the files by itself
         raise UnusableError(f"{files.cert} is being written")
     cert, key, client_ca = texts[0], texts[1], texts[2] if files.client_ca else None
+    if client_ca is not None and not validities(client_ca):  # OpenSSL is content with a CRL
+        raise UnusableError(f"{files.client_ca} is no list of authorities: it has no certificate")
+    if by_grpc:
+        _see_that_grpc_takes_it(files, cert)
     found = validities(cert)
     return Identity(key, cert, client_ca, context, found[0] if found else Validity())
+
+
+def _see_that_grpc_takes_it(files: ServerTls, cert: bytes) -> None:
+    """It tells nobody what it did not take, and goes on with the one before."""
+    if b"-----BEGIN TRUSTED CERTIFICATE-----" in cert:
+        raise UnusableError(
+            f"{files.cert} is a TRUSTED CERTIFICATE, a form that only OpenSSL reads; "
+            "openssl x509 -in FILE writes it as a CERTIFICATE"
+        )
+    kind = key_kind(cert)
+    if not kind.startswith(_RSA) and kind not in _CURVES:
+        raise UnusableError(
+            f"{files.cert} has a key of a kind that gRPC does not serve with; "
+            "have it made with one of RSA, or of ECDSA on P-256 or P-384"
+        )
 
 
 def _context(files: ServerTls) -> ssl.SSLContext:

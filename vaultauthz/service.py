@@ -253,13 +253,15 @@ class Service:
         for name in changes.at_restart:
             log.warning("%s: the change of %s takes effect at a restart", path, name)
 
-    def drain(self) -> None:
-        """Answer for ``listen.drain`` as before, while health checks turn gateways away."""
+    def drain(self, pause: Callable[[float, Callable[[], None]], None]) -> None:
+        """Answer for ``listen.drain`` as before, while health checks turn gateways away.
+
+        ``pause`` is ``Wanted``'s: so many seconds, unless somebody is in a hurry, and what begins them.
+        """
         seconds = self.engine.config.listen.drain
         if self._envoy and seconds:
             log.info("draining for %g s: health checks turn gateways away", seconds)
-            self._envoy.drain()
-            time.sleep(seconds)
+            pause(seconds, self._envoy.drain)
 
     def stop(self) -> bool:
         """Refuse new checks, let what is in flight end, revoke; whether all was revoked.

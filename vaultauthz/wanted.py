@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final
 
 from vaultauthz.stamps import stamp_if_any
 
+_LOOK: Final = 0.2  # seconds
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -55,20 +57,38 @@ class Wanted:
 
     @contextlib.contextmanager
     def stoppable(self) -> Iterator[None]:
-        """SIGTERM and SIGINT ask to stop; a second of either ends at once."""
-
-        def stop(number: int, frame: object) -> None:
-            self.stop = True
-            self._hear(number, frame)
-            for ending in _ENDING:
-                signal.signal(ending, signal.SIG_DFL)
-
-        before = {number: signal.signal(number, stop) for number in _ENDING}
+        """SIGTERM and SIGINT ask to stop; a second of either ends at once, but for ``pause``."""
+        before = {number: signal.signal(number, self._end) for number in _ENDING}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _end(self, number: int, frame: object) -> None:
+        self.stop = True
+        self._hear(number, frame)
+        for ending in _ENDING:
+            signal.signal(ending, signal.SIG_DFL)
+
+    def pause(self, seconds: float, begin: Callable[[], None]) -> None:
+        """Wait so long, or until SIGTERM or SIGINT comes again; the next of them ends at once.
+
+        ``begin`` is called once either would be heard.
+        """
+        with contextlib.suppress(Empty):
+            while True:  # the one that asked to stop
+                self._heard.get_nowait()
+        for number in _ENDING:
+            signal.signal(number, self._end)
+        begin()
+        until, heard = time.monotonic() + seconds, 0
+        while heard not in _ENDING and (left := until - time.monotonic()) > 0:
+            # Not all at once: a signal may be given to another thread, and then does not wake this one.
+            with contextlib.suppress(Empty):
+                heard = self._heard.get(timeout=min(left, _LOOK))
+        for number in _ENDING:
+            signal.signal(number, signal.SIG_DFL)
 
     def reload(self, seconds: float) -> bool:
         """Whether the file is to be read again, after a signal or so many seconds."""

@@ -61,9 +61,7 @@ class Authority:
         self.ca = folder / f"{name}.pem"
         self.ca.write_bytes(self._cert.public_bytes(serialization.Encoding.PEM))
 
-    def _builder(
-        self, subject: str, key: ec.EllipticCurvePrivateKey, hours: float = 1
-    ) -> x509.CertificateBuilder:
+    def _builder(self, subject: str, key: Any, hours: float = 1) -> x509.CertificateBuilder:
         now = dt.datetime.now(dt.UTC)
         return (
             x509.CertificateBuilder()
@@ -75,12 +73,14 @@ class Authority:
             .not_valid_after(now + dt.timedelta(hours=hours))
         )
 
-    def issue(self, name: str, *, hours: float = 1) -> Pair:
+    def issue(self, name: str, *, hours: float = 1, file: str = "", key: Any = None) -> Pair:
         """A certificate for this DNS name or IP address, good for servers and clients.
 
         ``hours``: how long it is valid from now; less than 0 and more than -1 for an expired one.
+        ``file``: what the files are called, if not by the name. ``key``: a private key, of
+        ECDSA on P-256 if none is given.
         """
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = key or ec.generate_private_key(ec.SECP256R1())
         try:
             place: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))
         except ValueError:
@@ -97,7 +97,8 @@ class Authority:
             whose = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._id)
             builder = builder.add_extension(whose, critical=False)
         cert = builder.sign(self._key, hashes.SHA256())
-        pair = Pair(self._folder / f"{name}.crt", self._folder / f"{name}.key")
+        file = file or name
+        pair = Pair(self._folder / f"{file}.crt", self._folder / f"{file}.key")
         pair.cert.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
         pair.key.write_bytes(
             key.private_bytes(
@@ -107,6 +108,18 @@ class Authority:
             )
         )
         return pair
+
+    def revoked(self) -> bytes:
+        """Its revocation list, PEM, with nothing in it."""
+        now = dt.datetime.now(dt.UTC)
+        made = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._cert.subject)
+            .last_update(now)
+            .next_update(now + dt.timedelta(hours=1))
+            .sign(self._key, hashes.SHA256())
+        )
+        return made.public_bytes(serialization.Encoding.PEM)
 
 
 def server_context(pair: Pair, client_ca: Path | None = None) -> ssl.SSLContext:

@@ -233,6 +233,25 @@ def test_a_client_that_sends_faster_than_it_is_heard(listen: Listen) -> None:
         assert heard[0] == 2000 * 20_000
 
 
+def _no_place(*_: object) -> None:
+    raise ListenError("no folder can be written")
+
+
+@pytest.mark.parametrize("transport", ["native", "grpcio"])
+@pytest.mark.parametrize("name", ["100%", "b%41b", "c#d", "e?f", "g h", "ü"])
+def test_a_folder_of_any_name(
+    tmp_path_factory: pytest.TempPathFactory, transport: str, name: str
+) -> None:
+    """To grpcio a target is a URI, and to the system a path is a path."""
+    folder = tmp_path_factory.mktemp("n") / name
+    folder.mkdir()
+    near = folder.with_name("near")
+    near.symlink_to(folder)  # for the client, which is grpcio's as well
+    with streaming(Listen(f"unix://{folder}/s", transport=transport), STREAMS) as server:
+        assert echoed(server, f"unix:{near}/s") == b"a"
+    assert not list(folder.iterdir())
+
+
 class TestNative:
     """The grpcio server behind the native one."""
 
@@ -301,6 +320,18 @@ class TestNative:
             assert names == {"grpc.sock", ".vaultauthz-streams"}
             assert echoed(server, f"unix:{run}/grpc.sock") == b"a"
         assert not list(run.iterdir())
+
+    def test_without_a_place_no_socket_is_left(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A start that fails behind the gateway's own socket takes that away again."""
+        monkeypatch.setattr("vaultauthz.envoy.transport.native._fallback", _no_place)
+        with (
+            pytest.raises(ListenError, match="no folder"),
+            streaming(Listen(f"unix://{tmp_path}/grpc.sock", transport="native"), STREAMS),
+        ):
+            pass
+        assert not list(tmp_path.iterdir())
 
     @pytest.mark.skipif(sys.platform != "linux", reason="sockets without a file are Linux's")
     def test_a_port_needs_no_folder(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,9 @@ from tests.contract.faults import wait_until
 from tests.contract.sds_client import Line, streaming
 from tests.contract.test_sds_streams import ECHO, STREAMS
 from tests.contract.test_server import CHECK, Client, checked, client, trusting
+from tests.unit.test_server_tls import NOT_SERVED, SERVED
 from vaultauthz.config.values import Listen, ServerTls
-from vaultauthz.envoy.server import Server
+from vaultauthz.envoy.server import ListenError, Server
 from vaultauthz.server_tls import FollowedTls
 
 DENIED = grpc.StatusCode.PERMISSION_DENIED
@@ -115,6 +116,34 @@ class TestReplaced:
             with client(f"localhost:{server.port}", credentials) as new:
                 assert new.check(checked()) == 403
 
+    @pytest.mark.parametrize("kind", [*SERVED, *NOT_SERVED])
+    def test_keys_that_can_be_served_with(
+        self, files: Files, authority: Authority, kind: str
+    ) -> None:
+        """What is told to be in use is what a new connection is shown; the rule is gRPC's own."""
+        credentials = known(authority, authority)
+        made = {**SERVED, **NOT_SERVED}[kind]()
+        with streaming(Listen("127.0.0.1:0", grpc_tls=files.tls()), STREAMS) as server:
+            before = followed(server).identity.cert
+            files.put(authority.issue("localhost", key=made), authority)
+            assert wait_until(lambda: followed(server).taken + followed(server).refused == 1)
+            assert (followed(server).taken == 1) is (kind in SERVED)
+            assert (followed(server).identity.cert == before) is (kind not in SERVED)
+            with client(f"localhost:{server.port}", credentials) as new:
+                if kind == "p521":  # gRPC's client, as Envoy, has to be told to take its signature
+                    assert new.code(CHECK, checked()) == grpc.StatusCode.UNAVAILABLE
+                else:
+                    assert new.check(checked()) == 403
+
+    def test_a_start_with_a_key_that_cannot(self, files: Files, authority: Authority) -> None:
+        """The error is about the file, and not about the address."""
+        files.put(authority.issue("localhost", key=NOT_SERVED["secp256k1"]()), authority)
+        with (
+            pytest.raises(ListenError, match=r"tls\.crt has a key of a kind that gRPC"),
+            streaming(Listen("127.0.0.1:0", grpc_tls=files.tls()), STREAMS),
+        ):
+            pass
+
 
 class TestNames:
     def answers(self, made: Client) -> tuple[object, object, int]:
@@ -157,6 +186,17 @@ class TestNames:
             client(f"localhost:{server.port}", known(authority, authority, "10.0.0.1")) as made,
         ):
             assert self.answers(made)[0] == DENIED
+
+    def test_a_name_with_a_nul_is_another(self, files: Files, authority: Authority) -> None:
+        """To whom it ends there, and gRPC's Python does, it would be the one before the NUL."""
+        tls = files.tls("gateway.internal")
+        pair = authority.issue("gateway.internal\0.evil.test", file="evil")
+        credentials = trusting(authority, pair.key, pair.cert)
+        with (
+            streaming(Listen("127.0.0.1:0", grpc_tls=tls), STREAMS) as server,
+            client(f"localhost:{server.port}", credentials) as made,
+        ):
+            assert self.answers(made) == (DENIED, DENIED, SERVING)
 
     def test_none_are_listed(self, files: Files, authority: Authority) -> None:
         """Then whoever has a certificate of the authority is answered."""

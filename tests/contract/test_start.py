@@ -94,7 +94,7 @@ def test_kong_s_own_server_loses_no_change(tmp_path: Path, monkeypatch: pytest.M
         looks.put(watch.changed())
         looks.put(watch.changed())
 
-    monkeypatch.setattr(kong_stock, "load", load_and_then)
+    monkeypatch.setattr(kong_stock, "load_for_kong", load_and_then)
     monkeypatch.setattr(kong_stock, "_FIRST", 0.0)
     monkeypatch.setattr(kong_stock.Core, "_watch", look)
     monkeypatch.setattr(Service, "start", lambda _: None)

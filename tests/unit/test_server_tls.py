@@ -6,9 +6,11 @@ import shutil
 import ssl
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -44,14 +46,28 @@ class Files:
         assert self.paths.client_ca
         shutil.copyfile(ca, self.paths.client_ca)
 
-    def followed(self) -> FollowedTls:
-        return FollowedTls("listen.grpc_tls", self.paths, lambda: self.now)
+    def followed(self, *, by_grpc: bool = False) -> FollowedTls:
+        return FollowedTls("listen.grpc_tls", self.paths, lambda: self.now, by_grpc=by_grpc)
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
     """A good certificate, its key and an authority of clients."""
     return Files(tmp_path)
+
+
+# Kinds of keys: those that gRPC serves with and those it does not; held against grpcio by the contract tests.
+SERVED: dict[str, Any] = {
+    "rsa": lambda: rsa.generate_private_key(65537, 2048),
+    "p256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "p384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "p521": lambda: ec.generate_private_key(ec.SECP521R1()),
+}
+NOT_SERVED: dict[str, Any] = {
+    "ed25519": ed25519.Ed25519PrivateKey.generate,
+    "secp256k1": lambda: ec.generate_private_key(ec.SECP256K1()),
+    "brainpool": lambda: ec.generate_private_key(ec.BrainpoolP256R1()),
+}
 
 
 def cert_of(tls: FollowedTls) -> bytes:
@@ -282,8 +298,60 @@ class TestRefused:
         tls.look()
         assert cert_of(tls) == pair.cert.read_bytes()
 
+    @pytest.mark.parametrize("kind", NOT_SERVED)
+    def test_a_key_that_grpc_does_not_serve_with(
+        self, files: Files, caplog: pytest.LogCaptureFixture, kind: str
+    ) -> None:
+        """It would go on with the one before, to its end, and say nothing; others may serve with it."""
+        tls, others = files.followed(by_grpc=True), files.followed()
+        before = tls.identity
+        files.put(files.authority.issue("n.test", key=NOT_SERVED[kind]()))
+        assert tls.reread() == f"listen.grpc_tls not taken: {tls.trouble}"
+        assert "does not serve with" in tls.trouble
+        assert tls.identity is before
+        assert "RSA" in caplog.text
+        others.look()
+        assert others.taken == 1
+
+    @pytest.mark.parametrize("kind", SERVED)
+    def test_keys_that_grpc_serves_with(self, files: Files, kind: str) -> None:
+        """They are taken."""
+        tls = files.followed(by_grpc=True)
+        files.put(files.authority.issue("n.test", key=SERVED[kind]()))
+        tls.look()
+        assert (tls.taken, tls.trouble) == (1, "")
+
+    def test_a_form_that_only_openssl_reads(self, files: Files) -> None:
+        """Its TRUSTED CERTIFICATE, as `openssl x509 -trustout` writes it."""
+        tls = files.followed(by_grpc=True)
+        pair = files.put(files.issue())
+        text = pair.cert.read_text().replace(" CERTIFICATE", " TRUSTED CERTIFICATE")
+        files.paths.cert.write_text(text)
+        assert tls.reread()
+        assert "a form that only OpenSSL reads" in tls.trouble
+
+    def test_authorities_that_are_none(self, files: Files) -> None:
+        """A revocation list alone satisfies OpenSSL, and nobody could connect."""
+        tls = files.followed()
+        assert files.paths.client_ca
+        files.paths.client_ca.write_bytes(files.authority.revoked())
+        assert "it has no certificate" in tls.reread()
+        files.paths.client_ca.write_bytes(
+            files.authority.revoked() + files.authority.ca.read_bytes()
+        )
+        assert tls.reread() == "listen.grpc_tls replaced"
+
 
 class TestStart:
+    def test_one_that_is_not_valid_yet(
+        self, files: Files, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It is served, since only time is missing, and told."""
+        files.now -= 2 * 3600
+        files.followed()
+        (line,) = caplog.messages
+        assert "until then nobody can connect" in line
+
     def test_one_that_cannot_be_used(self, files: Files) -> None:
         """Nothing is before it that could stay in use."""
         files.paths.key.write_text("x")

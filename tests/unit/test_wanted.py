@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -74,3 +75,21 @@ def test_a_signal_at_any_line(wanted: Wanted) -> None:
     assert lines
     wanted.reload(0.0)
     assert not wanted.reload(0.0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_pause(wanted: Wanted, number: signal.Signals) -> None:
+    """The signal that asked to stop does not end it, nor does SIGHUP; one more does, and the next all."""
+
+    def again() -> None:
+        signal.raise_signal(signal.SIGHUP)
+        threading.Timer(0.0, elsewhere).start()
+
+    def elsewhere() -> None:
+        signal.pthread_kill(threading.get_ident(), number)
+
+    with wanted.stoppable():
+        signal.raise_signal(number)
+        wanted.pause(3600.0, again)
+        assert signal.getsignal(number) is signal.SIG_DFL
+        wanted.pause(0.0, lambda: signal.raise_signal(signal.SIGHUP))

@@ -12,18 +12,21 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from math import inf
 from typing import Final
 
 from vaultauthz.core.outside import names
 from vaultauthz.envoy import ext_authz
 from vaultauthz.envoy.rpc import PERMISSION_DENIED, RpcError
+from vaultauthz.vault.certificates import Names, alternative_names
 
 CHECKS: Final = ext_authz.SERVICE
 _TELL_EVERY: Final = 60.0  # seconds between lines in the log
-# As gRPC's core names them for both of its languages' auth contexts.
-_DNS: Final = "peer_dns"
-_URI: Final = "peer_uri"
+# As gRPC's core names the client's certificate in a call's auth context. It names `peer_dns` and
+# `peer_uri` as well, which Python is given up to their first NUL, and so as another's name.
+_CERTIFICATE: Final = "x509_pem_cert"
+_MOST_KNOWN: Final = 256  # certificates whose names need not be read again
 
 log = logging.getLogger(__name__)
 
@@ -62,12 +65,11 @@ class Clients:
         Raises:
             RpcError: it may not, which has been counted.
         """
-        if not any(name in self._uris for name in auth.get(_URI, ())) and not any(
-            name.lower() in self._dns for name in auth.get(_DNS, ())
-        ):
-            self._refuse(auth, service)
+        found = _names(b"".join(auth.get(_CERTIFICATE, ())))
+        if self._uris.isdisjoint(found.uri) and self._dns.isdisjoint(map(bytes.lower, found.dns)):
+            self._refuse(found, service)
 
-    def _refuse(self, auth: AuthContext, service: str) -> None:
+    def _refuse(self, has: Names, service: str) -> None:
         with self._lock:
             self._counts[service] = self._counts.get(service, 0) + 1
             self._untold += 1
@@ -77,7 +79,7 @@ class Clients:
                 calls, self._untold = self._untold, 0
                 self._told_at = now
         if tell:
-            found = _named(auth)
+            found = _named(has)
             reason = f"{service}: not of client_names; {calls} calls since the last such line"
             self._announce(found, reason)
             log.warning(
@@ -89,6 +91,11 @@ class Clients:
         raise RpcError(PERMISSION_DENIED, "this client certificate is not of client_names")
 
 
-def _named(auth: AuthContext) -> str:
-    found = [name.decode("latin-1") for name in (*auth.get(_URI, ()), *auth.get(_DNS, ()))]
+@lru_cache(_MOST_KNOWN)
+def _names(certificate: bytes) -> Names:
+    return alternative_names(certificate)
+
+
+def _named(has: Names) -> str:
+    found = [name.decode("latin-1") for name in (*has.uri, *has.dns)]
     return names(found) or "no DNS name and no URI (a common name does not count)"

@@ -38,6 +38,11 @@ KEEPALIVE_TIME_MS: Final = 60_000
 KEEPALIVE_TIMEOUT_MS: Final = 10_000
 
 
+def uri(target: str) -> str:
+    """``target`` as grpcio takes it: a URI, in which %41 is an A."""
+    return target.replace("%", "%25")
+
+
 class RpcError(Exception):
     """The call fails with gRPC status ``code``; ``message`` goes to the client."""
 

@@ -142,7 +142,7 @@ def _followed(place: Place, listen: Listen) -> FollowedTls | None:
     if listen.transport == "native":
         raise place.error("transport native serves plaintext only; use auto, or remove grpc_tls")
     try:
-        return FollowedTls("listen.grpc_tls", listen.grpc_tls)
+        return FollowedTls("listen.grpc_tls", listen.grpc_tls, by_grpc=True)
     except UnusableError as exc:
         raise place.error(exc) from exc
 

@@ -1,10 +1,11 @@
-"""From when to when a certificate is good by its own word (RFC 5280, 4.1.2.5), wherever it is stored."""
+"""What a certificate says of itself: from when to when it is good, and its names (RFC 5280, 4.1.2.5 and 4.2.1.6)."""
 
 from __future__ import annotations
 
 import base64
 import re
 from calendar import timegm
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from math import inf
@@ -14,6 +15,9 @@ _PEM: Final = re.compile(
     r"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END", re.ASCII
 )
 _SEQUENCE, _INTEGER, _VERSION = 0x30, 0x02, 0xA0
+_EXTENSIONS, _OCTETS = 0xA3, 0x04
+_SAN: Final = bytes.fromhex("0603551d11")  # subjectAltName, 2.5.29.17
+_DNS, _URI = 0x82, 0x86
 _TIMES: Final = {0x17: "%y%m%d%H%M%SZ", 0x18: "%Y%m%d%H%M%SZ"}  # UTCTime, GeneralizedTime
 
 
@@ -23,6 +27,14 @@ class Validity:
 
     begins: float = -inf
     ends: float = inf
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Subject alternative names of two types, each whole: with a NUL in it, if there is one."""
+
+    dns: tuple[bytes, ...] = ()
+    uri: tuple[bytes, ...] = ()
 
 
 def not_after(text: str) -> float | None:
@@ -42,11 +54,63 @@ def validities(pem: bytes) -> list[Validity]:
     return [one for one in found if one is not None]
 
 
+def alternative_names(pem: bytes) -> Names:
+    """Of the first certificate in a PEM text; none where it cannot be read."""
+    match = _PEM.search(pem.decode("latin-1"))
+    try:
+        return Names() if match is None else _names(_der(match[1]))
+    except (ValueError, IndexError):
+        return Names()
+
+
+def key_kind(pem: bytes) -> bytes:
+    """Of the first certificate's key: its algorithm and parameters as DER; empty where it cannot be read.
+
+    That is the content of an AlgorithmIdentifier (RFC 5280, 4.1.1.2; for a curve RFC 5480, 2.1).
+    """
+    match = _PEM.search(pem.decode("latin-1"))
+    try:
+        return b"" if match is None else _key_kind(_der(match[1]))
+    except (ValueError, IndexError):
+        return b""
+
+
 def _read(base64_text: str) -> Validity | None:
     try:
-        return _validity(base64.b64decode("".join(base64_text.split())))
+        return _validity(_der(base64_text))
     except (ValueError, IndexError):
         return None
+
+
+def _der(base64_text: str) -> bytes:
+    return base64.b64decode("".join(base64_text.split()))
+
+
+def _names(der: bytes) -> Names:
+    signed = _open(der, 0, _SEQUENCE)
+    for at in _within(der, signed, _SEQUENCE):
+        if der[at] == _EXTENSIONS:
+            for extension in _within(der, _open(der, at, _EXTENSIONS), _SEQUENCE):
+                found = _open(der, extension, _SEQUENCE)
+                if der[found:].startswith(_SAN):
+                    return _alternative(der, list(_within(der, extension, _SEQUENCE))[-1])
+    return Names()
+
+
+def _key_kind(der: bytes) -> bytes:
+    signed = _open(der, 0, _SEQUENCE)
+    fields = [at for at in _within(der, signed, _SEQUENCE) if der[at] != _VERSION]
+    # Behind serial number, signature, issuer, validity and subject.
+    algorithm = _open(der, fields[5], _SEQUENCE)
+    return der[_open(der, algorithm, _SEQUENCE) : _after(der, algorithm)]
+
+
+def _alternative(der: bytes, value: int) -> Names:
+    found: dict[int, list[bytes]] = {_DNS: [], _URI: []}
+    for at in _within(der, _open(der, value, _OCTETS), _SEQUENCE):
+        if der[at] in found:
+            found[der[at]].append(der[_open(der, at, der[at]) : _after(der, at)])
+    return Names(tuple(found[_DNS]), tuple(found[_URI]))
 
 
 def _validity(der: bytes) -> Validity:
@@ -68,6 +132,15 @@ def _time(der: bytes, at: int) -> float:
     # Two digits of a year are of 1950 to 2049; Python's are of 1969 to 2068.
     year = when.year - 100 if der[at] == min(_TIMES) and when.year >= 2050 else when.year
     return float(timegm((year, *when.timetuple()[1:])))
+
+
+def _within(der: bytes, at: int, kind: int) -> Iterator[int]:
+    """Where each element begins of the one at ``at``, which has to be of this kind."""
+    end = _after(der, at)
+    at = _open(der, at, kind)
+    while at < end:
+        yield at
+        at = _after(der, at)
 
 
 def _open(der: bytes, at: int, kind: int) -> int:

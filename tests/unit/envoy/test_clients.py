@@ -1,24 +1,50 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from vaultauthz.envoy.clients import Clients
 from vaultauthz.envoy.rpc import PERMISSION_DENIED, RpcError
 
 NAMES = ("gateway.internal", "spiffe://Corp/gateway")
+KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+def certificate(*names: x509.GeneralName, cn: str = "") -> bytes:
+    """One with these names, as PEM."""
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, cn)] if cn else [])
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(KEY.public_key())
+        .serial_number(1)
+        .not_valid_before(when)
+        .not_valid_after(when)
+    )
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return builder.sign(KEY, hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
 def auth(
     *, dns: tuple[str, ...] = (), uri: tuple[str, ...] = (), cn: str = ""
 ) -> dict[str, list[bytes]]:
-    """What gRPC tells of a client's certificate; what is not there has no key."""
+    """What gRPC tells of a client's certificate, each name up to its first NUL."""
+    names = [*map(x509.UniformResourceIdentifier, uri), *map(x509.DNSName, dns)]
     found = {
-        "peer_dns": [name.encode() for name in dns],
-        "peer_uri": [name.encode() for name in uri],
+        "peer_dns": [name.partition("\0")[0].encode() for name in dns],
+        "peer_uri": [name.partition("\0")[0].encode() for name in uri],
         "x509_common_name": [cn.encode()] if cn else [],
-        "x509_subject_alternative_name": [name.encode() for name in (*uri, *dns)],
+        "x509_pem_cert": [certificate(*names, cn=cn)],
     }
-    return {key: names for key, names in found.items() if names}
+    return {key: told for key, told in found.items() if told}
 
 
 @pytest.mark.parametrize(
@@ -54,7 +80,9 @@ def test_one_of_its_names_is_enough(known: dict[str, list[bytes]]) -> None:
                 "gateway.internal\0.evil.test",
             )
         ),
-        {"x509_subject_alternative_name": [b"gateway.internal"]},  # of a type that is not told
+        auth(uri=("spiffe://Corp/gateway\0x",)),
+        {"x509_pem_cert": [certificate(x509.RFC822Name("gateway.internal"))]},
+        {"x509_pem_cert": [b"no certificate"]},
     ],
 )
 def test_others_are_refused(other: dict[str, list[bytes]]) -> None:

@@ -16,7 +16,7 @@ from vaultauthz.config.values import KvSecret
 from vaultauthz.core.fit import EndedError, fitting
 from vaultauthz.core.injection import Tls
 from vaultauthz.vault import answers
-from vaultauthz.vault.certificates import Validity, not_after, validities
+from vaultauthz.vault.certificates import Names, Validity, alternative_names, not_after, validities
 from vaultauthz.vault.ends import Now
 
 T = 1796032800  # 2026-11-30T10:00:00Z
@@ -38,6 +38,24 @@ def pem(end: float, *, serial: int = 1) -> str:
         .sign(KEY, hashes.SHA256())
     )
     return made.public_bytes(Encoding.PEM).decode()
+
+
+def named(*names: x509.GeneralName, serial: int = 1) -> bytes:
+    """A certificate with these names, behind another extension."""
+    when = datetime.fromtimestamp(T, UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(NAME)
+        .issuer_name(NAME)
+        .public_key(KEY.public_key())
+        .serial_number(serial)
+        .not_valid_before(when)
+        .not_valid_after(when)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(KEY, hashes.SHA256())
+    )
+    return made.public_bytes(Encoding.PEM)
 
 
 @pytest.mark.parametrize("year", [1951, 1969, 1999, 2026, 2049, 2050, 2068, 2069, 9999])
@@ -83,3 +101,29 @@ def test_all_of_a_text_from_when_to_when() -> None:
     text = f"{pem(T)}{broken}{pem(T + 5)}".encode()
     assert validities(text) == [Validity(T - 86400, T), Validity(T - 86395, T + 5)]
     assert validities(b"\xff") == []
+
+
+NAMED = st.from_regex(r"[ -~\0]{1,200}", fullmatch=True)
+
+
+@given(st.lists(NAMED, max_size=5), st.lists(NAMED, max_size=5), st.integers(1, 2**158))
+def test_its_names_are_whole(dns: list[str], uri: list[str], serial: int) -> None:
+    """Of two types, in their order, with whatever is in them; others stand between."""
+    others = [x509.RFC822Name("a@b.test"), x509.DirectoryName(NAME)]
+    names = [
+        *map(x509.DNSName, dns),
+        *others,
+        *map(x509.UniformResourceIdentifier, uri),
+    ]
+    text = named(*names, serial=serial)
+    expected = Names(tuple(n.encode() for n in dns), tuple(n.encode() for n in uri))
+    assert alternative_names(text) == expected
+    assert alternative_names(text + pem(T).encode()) == expected
+    assert alternative_names(pem(T).encode()) == Names()
+
+
+@given(st.binary(max_size=200), st.integers(0, 600))
+def test_names_of_what_is_no_certificate(noise: bytes, at: int) -> None:
+    """Or of one that somebody has cut or overwritten: never an error."""
+    text = named(x509.DNSName("gateway.internal"))
+    alternative_names(text[:at] + noise + text[at + len(noise) :])

@@ -21,6 +21,7 @@ from vaultauthz.envoy.rpc import (
     STREAMS,
     Method,
     RpcError,
+    uri,
 )
 from vaultauthz.envoy.transport.streams import STATUS, Streams
 from vaultauthz.envoy.unread import Unread
@@ -66,7 +67,7 @@ class GrpcioTransport:
         clients: Clients | None = None,
         unread: Unread | None = None,
     ) -> None:
-        self._target = target
+        self._target = uri(target)
         self._unread = unread or Unread()
         self._methods = methods
         self._streams = streams

@@ -102,7 +102,11 @@ class NativeTransport:
             io_threads=1,
         )
         if self._streams:
-            self._fallback = _fallback(self._streams, self._target)
+            try:
+                self._fallback = _fallback(self._streams, self._target)
+            except BaseException:
+                self._front.close()  # which removes the socket's file
+                raise
             self._front.set_fallback(self._fallback.path)
         self._front.start()
         self._thread.start()

@@ -20,10 +20,12 @@ from typing import Final
 
 from vaultauthz.config.addresses import LONGEST_SOCKET_PATH
 from vaultauthz.envoy.place import ListenError
+from vaultauthz.envoy.rpc import uri
 
 _PREFIX: Final = ".vaultauthz-streams-"
 _SOCKET: Final = "s"
 _STARTS: Final = 60.0  # seconds in which a server that has made its folder will listen
+_PATIENCE: Final = 1.0  # seconds for a server to take a connection
 _LINUX: Final = sys.platform == "linux"
 
 
@@ -91,7 +93,7 @@ def _within(place: Path) -> Private:
     except OSError:
         forget()
         raise
-    return Private(str(path), f"unix:{path}", forget)
+    return Private(str(path), uri(f"unix:{path}"), forget)
 
 
 def _short(folder: Path, opened: list[int]) -> Path:
@@ -119,6 +121,7 @@ def _answers(folder: Path) -> bool:
         if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
             path = _short(folder, opened)
         with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(_PATIENCE)
             probe.connect(str(path))
     except (ConnectionRefusedError, FileNotFoundError):
         return False
