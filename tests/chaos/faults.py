@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import time
 from collections.abc import Callable, Generator
 from typing import Final
 
@@ -25,6 +26,7 @@ _STATUSES: Final = (
     net.HTML,
     net.retry_after(net.UNAVAILABLE, 1),
 )
+_STARTING: Final = 20.0  # seconds, at most, until a process of ours has read its configuration
 _moved = itertools.count(1)
 
 
@@ -187,6 +189,10 @@ def _reload(bed: Bed, step: Step) -> Doing:
 
 
 def _invalid(bed: Bed, step: Step) -> Doing:
+    # While it starts it would rightly end, with 2; on a slow machine a restart of before goes on.
+    until = time.monotonic() + _STARTING
+    while bed.admin("/healthz") != 200 and time.monotonic() < until:
+        time.sleep(0.05)
     bed.write(configuration.mistaken(bed.config, step.detail))
     bed.hang_up()
     try:
