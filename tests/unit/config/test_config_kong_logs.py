@@ -35,6 +35,9 @@ UNFIT = [
     ('{basic: {username: "{key}", password: "x-oauth-basic"}}', USER),
     ('{basic: {username: "{key}", password: "{key}"}}', USER),
     ('{basic: {username: "{id}-{key}", password: "{key}"}}', USER),
+    ('{header: {name: Authorization, value: "Basic {key}"}}', USER),
+    ('{header: {name: authorization, value: "bASIC  x{key}"}}', USER),
+    (HMAC.replace("User-Agent", "Authorization").replace("{sig", "Basic {sig"), USER),
     ('{header: {name: Referer, value: "{key}"}}', f"{ACCESS_LOG} referer"),
     ('{header: {name: User-Agent, value: "app/{key}"}}', f"{ACCESS_LOG} user-agent"),
     (HMAC, f"{ACCESS_LOG} user-agent"),
@@ -47,6 +50,9 @@ FIT = [
     '{basic: {username: me, password: "{password}"}}',
     "{header: {name: User-Agent, value: app}}",
     HMAC.replace("User-Agent", "X-Signature"),
+    '{header: {name: Authorization, value: "Token {key}"}}',
+    '{header: {name: X-Authorization, value: "Basic {key}"}}',
+    "{header: {name: Authorization, value: Basic bWU6}}",
 ]
 
 
