@@ -28,7 +28,7 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from vaultauthz.kong.claim import Claim, Failures, claimed
-from vaultauthz.kong.place import Holder, holder
+from vaultauthz.kong.place import Holder, coming, holder
 from vaultauthz.kong.processes import Process, master_of
 from vaultauthz.kong.vigil import pause
 from vaultauthz.kong.words import Words
@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 _LOOK: Final = 0.1  # seconds between looks
 _BRIEF: Final = 10.0  # seconds; a server that lives less has failed
 _ORPHAN: Final = 3.0  # seconds without the supervisor that came after us, until we are back
+_COMES: Final = 20.0  # … for a server that another one has started to take over
 
 
 class SuperviseError(Exception):
@@ -102,6 +103,7 @@ class Supervisor:
         self._settled = False  # the server that there is is the one to keep
         self._unfit = False  # … at the last look there was another
         self._alone_at: float | None = None
+        self._coming_at: float | None = None
         self._signals: SimpleQueue[int] = SimpleQueue()
 
     def run(self) -> int:
@@ -148,6 +150,8 @@ class Supervisor:
             return self._ended(started, status, found)
         if started:
             self._see(started, found)
+        elif self._comes():
+            self._unfit = False
         elif found is None:
             self._start_in_time()
         elif not self._settled:
@@ -168,6 +172,15 @@ class Supervisor:
             self._claim.take()
             return True
         return False
+
+    def _comes(self) -> bool:
+        """Whether a server that another supervisor has started is about to have the place."""
+        if not coming(self._asked.socket):
+            self._coming_at = None
+            return False
+        if self._coming_at is None:
+            self._coming_at = boottime()
+        return boottime() - self._coming_at < _COMES
 
     def _judge(self, found: Holder) -> None:
         """Keep the server that there is, or have another one take over."""

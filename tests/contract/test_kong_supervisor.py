@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
@@ -36,7 +37,7 @@ from tests.contract.kong_load import Load
 from tests.contract.running import fake
 from tests.patience import PATIENCE
 from vaultauthz.kong.claim import Claim, Failures, claimed
-from vaultauthz.kong.place import Place, PlaceError
+from vaultauthz.kong.place import Place, PlaceError, coming
 
 NAMES = ("a", "b")
 TWO = {name: inject(name, {"bearer": "{key}"}) for name in NAMES}
@@ -141,6 +142,31 @@ class TestReload:
         assert whole_chain(tmp_path)
         assert recorded(tmp_path, load)
         assert len(audit(tmp_path, "login")) == len(audit(tmp_path, "token.revoked")) == 3
+        assert not vault.leases
+
+    @pytest.mark.parametrize("why", ["command", "section"])
+    def test_many_at_once(self, tmp_path: Path, vault: FakeVault, path: Path, why: str) -> None:
+        """Where each would have a server take over: one comes after the other, and whoever waits for one is not lost."""
+        with kong_with(our_server(tmp_path, path)) as kong, Load(kong, threads=4) as load:
+            load.see(20)
+            first = server_pid(tmp_path)
+            if why == "section":
+                document = yaml.safe_load(path.read_text())
+                document["listen"]["admin"] = f"unix://{tmp_path}/other.sock"
+                path.write_text(yaml.safe_dump(document))
+                assert wait_until(partial(_said, tmp_path, "of listen takes", 1))
+            for turn in range(5):
+                if why == "command":
+                    level = ["debug", "info"][turn % 2]
+                    kong.server = our_server(tmp_path, path, "--log-level", level)
+                kong.reload(overlap=0.5)
+                load.see(50)
+            assert wait_until(partial(_serves_another, tmp_path, first))
+            load.see(50)
+        assert (load.wrong, load.others) == ([], [])
+        assert "yet another server" not in words(tmp_path)
+        assert whole_chain(tmp_path)
+        assert recorded(tmp_path, load)
         assert not vault.leases
 
     def test_one_that_does_not_start_takes_nothing_over(self, tmp_path: Path, path: Path) -> None:
@@ -376,6 +402,39 @@ class TestPlaces:
                 place.release()
             finally:
                 stuck.terminate()
+
+    def test_the_next_waits_for_the_one_before_it(self, tmp_path: Path) -> None:
+        """It does not listen before a server that came earlier is known, as that one's clients would be lost."""
+        path = tmp_path / "k.sock"
+        first, second, third = Place(path), Place(path), Place(path)
+        first.take(0)
+        taking = [Thread(target=one.take, args=(PATIENCE,)) for one in (second, third)]
+        taking[0].start()
+        assert wait_until(lambda: first.lost)
+        assert coming(path)
+        taking[1].start()
+        first.release()
+        taking[0].join()
+        assert (coming(path), second.lost) == (True, False)
+        second.tell("x")
+        assert wait_until(lambda: second.lost)
+        second.release()
+        taking[1].join()
+        third.tell("y")
+        assert not coming(path)
+        third.release()
+
+    def test_a_lock_is_not_written_through_a_link(self, tmp_path: Path) -> None:
+        """Who may write to the folder could have any file of ours be emptied."""
+        victim = tmp_path / "victim"
+        victim.write_text("mine")
+        for name in ("k.sock.lock", "k.sock.next"):
+            link = tmp_path / name
+            link.symlink_to(victim)
+            with pytest.raises(PlaceError, match="links"):
+                Place(tmp_path / "k.sock").take(1)
+            link.unlink()
+        assert victim.read_text() == "mine"
 
     def test_who_says_nothing_is_not_killed(self, tmp_path: Path) -> None:
         """An older version's number is not known: it is left alone, and the next one does not start."""
