@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,8 @@ from vaultauthz.kong.processes import Process
 from vaultauthz.kong.server import Server, raise_file_limit
 from vaultauthz.service import Service
 from vaultauthz.wanted import Wanted
+
+log = logging.getLogger(__name__)
 
 # Seconds for the server before to end: its requests, then what it revokes.
 HANDOVER: Final = 15.0
@@ -72,6 +75,7 @@ class _Life:
         self._place = place
         self._supervised = supervised
         self._stale = False
+        self._told = True
         self._service: Service
         self._door: Door
 
@@ -90,13 +94,18 @@ class _Life:
     def tell(self) -> None:
         """Say who has the place."""
         if self._supervised:
-            self._place.tell(self._supervised.fits, stale=self._stale)
+            told = self._place.tell(self._supervised.fits, stale=self._stale)
+            if self._told and not told:
+                log.warning(
+                    "the disk is full: until it is not, each reload has another server start"
+                )
+            self._told = told
 
     @property
     def over(self) -> bool:
         """Whether it is to end."""
         stale = bool(self._service.at_restart)
-        if stale != self._stale:
+        if stale != self._stale or not self._told:
             self._stale = stale
             self.tell()
         return self._door.over

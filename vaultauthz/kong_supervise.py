@@ -75,7 +75,9 @@ def run(asked: Asked) -> int:
         root.setLevel(logging.INFO)
         return Supervisor(asked, parent, Process(master), words).run()
     except OSError as exc:
-        raise SuperviseError(f"{exc.filename or asked.socket}: {exc.strerror}") from exc
+        why = f"{exc.filename or asked.socket}: {exc.strerror}"
+        log.error("%s", why)  # noqa: TRY400 - into the file, if there is one
+        raise SuperviseError(why) from exc
 
 
 @dataclass(slots=True)

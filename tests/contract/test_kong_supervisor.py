@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shlex
@@ -37,7 +38,8 @@ from tests.contract.kong_load import Load
 from tests.contract.running import fake
 from tests.patience import PATIENCE
 from vaultauthz.kong.claim import Claim, Failures, claimed
-from vaultauthz.kong.place import Place, PlaceError, coming
+from vaultauthz.kong.place import Holder, Place, PlaceError, coming, holder
+from vaultauthz.kong.processes import began_at
 
 NAMES = ("a", "b")
 TWO = {name: inject(name, {"bearer": "{key}"}) for name in NAMES}
@@ -146,7 +148,7 @@ class TestReload:
 
     @pytest.mark.parametrize("why", ["command", "section"])
     def test_many_at_once(self, tmp_path: Path, vault: FakeVault, path: Path, why: str) -> None:
-        """Where each would have a server take over: one comes after the other, and whoever waits for one is not lost."""
+        """Where each would have a server take over: one comes after the other, and who waits for one is not lost."""
         with kong_with(our_server(tmp_path, path)) as kong, Load(kong, threads=4) as load:
             load.see(20)
             first = server_pid(tmp_path)
@@ -336,6 +338,13 @@ class TestAStartThatFails:
         assert "name the file" in told.stderr
         assert not (tmp_path / "victim").exists()
 
+    def test_a_lock_that_cannot_be_had(self, tmp_path: Path, path: Path) -> None:
+        """The log file says why, as Kong's own log does not at its default level."""
+        (tmp_path / "k.sock.lock").symlink_to(tmp_path / "victim")
+        with _supervisor(our_server(tmp_path, path)) as running:
+            assert running.wait(PATIENCE) == 2
+        assert "k.sock.lock: " in words(tmp_path)
+
     def test_without_a_file_for_the_audit_log(self, tmp_path: Path, vault: FakeVault) -> None:
         """Kong's pipe closes at its reload, and the server goes on: where would the lines go?"""
         path = config(vault, tmp_path, TWO, audit={})
@@ -460,6 +469,26 @@ class TestClaims:
         assert claimed(socket)
         second.release()
         assert not claimed(socket)
+
+    def test_on_a_full_disk(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Who has what is told by locks, which need no room."""
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        socket = tmp_path / "k.sock"
+        claim, place = Claim(socket), Place(socket)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "pwrite", full)
+            claim.take()
+            place.take(1)
+            assert not place.tell("x")
+            assert (claim.mine, claimed(socket), holder(socket)) == (True, True, Holder())
+            assert not coming(socket)
+        assert place.tell("x")
+        assert holder(socket) == Holder(os.getpid(), began_at(os.getpid()), "x")
+        place.release()
+        claim.release()
 
     @pytest.mark.parametrize("told", ["", "5", '{"count": null, "at": 0}', "{"])
     def test_nonsense_in_the_file(self, tmp_path: Path, told: str) -> None:

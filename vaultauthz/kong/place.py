@@ -199,14 +199,19 @@ class Place:
             heir.wait(_POLL)
         return True
 
-    def tell(self, fits: str, *, stale: bool = False) -> None:
-        """Let a supervisor know what has the place."""
+    def tell(self, fits: str, *, stale: bool = False) -> bool:
+        """Let a supervisor know what has the place; False where the disk is full."""
         process = Process(os.getpid())
         process.close()
         data = json.dumps(asdict(Holder(process.pid, process.began, fits, stale))).encode()
-        os.pwrite(self._lock, data, 0)
-        os.ftruncate(self._lock, len(data))
-        self._end_turn()
+        try:
+            os.pwrite(self._lock, data, 0)
+            os.ftruncate(self._lock, len(data))
+        except OSError:
+            return False
+        finally:
+            self._end_turn()
+        return True
 
     @property
     def lost(self) -> bool:
