@@ -11,7 +11,7 @@ from vaultauthz import serve
 from vaultauthz.config import fit_for_kong, load_for_kong
 from vaultauthz.config.values import Config
 from vaultauthz.envoy.als.rejections import Rejections
-from vaultauthz.kong.door import Door
+from vaultauthz.kong.door import Door, Needed
 from vaultauthz.kong.gate import Gate
 from vaultauthz.kong.given import Given
 from vaultauthz.kong.place import Place, PlaceError
@@ -28,16 +28,16 @@ HANDOVER: Final = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Supervised:
-    """What a supervisor that Kong has started says: who Kong is, and what it asked for."""
+    """What a supervisor that Kong has started says: who Kong's master is, if it sees that, and what it asked for."""
 
-    master: Process
+    master: Process | None
     fits: str
 
     @classmethod
     def told(cls, text: str) -> Supervised:
-        """Read ``PID,BEGAN,FITS``. Raises ValueError."""
+        """Read ``PID,BEGAN,FITS``; a PID of 0 is not known. Raises ValueError."""
         pid, began, fits = text.split(",")
-        return cls(Process(int(pid), began), fits)
+        return cls(Process(int(pid), began) if int(pid) else None, fits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,8 @@ class _Life:
     def _opened(self, service: Service) -> Door:
         gate, given = gate_of(service)
         server = Server(self._place, gate, lambda: service.engine.ready)
-        master = self._supervised.master if self._supervised else None
-        self._door = Door(self._place, given, server, master)
+        needed = Needed(self._supervised.master) if self._supervised else None
+        self._door = Door(self._place, given, server, needed)
         return self._door
 
     def tell(self) -> None:

@@ -29,7 +29,7 @@ from typing import Final
 
 from vaultauthz.kong.claim import Claim, Failures, claimed
 from vaultauthz.kong.place import Holder, coming, holder
-from vaultauthz.kong.processes import Process, master_of
+from vaultauthz.kong.processes import began_at, master_of
 from vaultauthz.kong.vigil import pause
 from vaultauthz.kong.words import Words
 from vaultauthz.leases.clock import boottime
@@ -65,15 +65,14 @@ def run(asked: Asked) -> int:
         SuperviseError: Kong did not start this, or a file beside the socket cannot be made.
     """
     parent = os.getppid()
-    master = master_of(parent)
-    if master <= 1 and parent <= 1:
+    if parent <= 1:
         raise SuperviseError("--child is for Kong, which starts it; leave it out")
     try:
         words = Words(asked.log_file)
         root = logging.getLogger()
         root.handlers[:] = [words]
         root.setLevel(logging.INFO)
-        return Supervisor(asked, parent, Process(master), words).run()
+        return Supervisor(asked, parent, master_of(parent), words).run()
     except OSError as exc:
         why = f"{exc.filename or asked.socket}: {exc.strerror}"
         log.error("%s", why)  # noqa: TRY400 - into the file, if there is one
@@ -92,13 +91,14 @@ class _Started:
 class Supervisor:
     """``run`` until the worker of Kong's that started us has ended, or says that we shall."""
 
-    def __init__(self, asked: Asked, worker: int, master: Process, words: Words) -> None:
+    def __init__(self, asked: Asked, worker: int, master: int, words: Words) -> None:
         self._asked = asked
         self._worker = worker
         self._words = words
-        told = [__version__, sys.executable, *asked.words, master.pid, master.began]
+        kong = f"{master},{began_at(master) if master else ''}"
+        told = [__version__, sys.executable, *asked.words, kong]
         self._fits = sha256(json.dumps(told).encode()).hexdigest()[:16]
-        self._kong = f"{master.pid},{master.began},{self._fits}"
+        self._kong = f"{kong},{self._fits}"
         self._claim = Claim(asked.socket)
         self._watch = Watch(asked.config)
         self._server: _Started | None = None
