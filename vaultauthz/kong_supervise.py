@@ -230,7 +230,8 @@ class Supervisor:
 
     def _start(self) -> None:
         words = self._words.open()
-        command = [sys.executable, "-m", "vaultauthz", "kong", "serve", *self._asked.words]
+        # -P: not what lies in the folder that somebody has started Kong from.
+        command = [sys.executable, "-P", "-m", "vaultauthz", "kong", "serve", *self._asked.words]
         try:
             process = subprocess.Popen(  # noqa: S603 - ourselves
                 [*command, "--supervised", self._kong],

@@ -276,6 +276,34 @@ class TestSeveral:
         assert wait_until(lambda: not claimed(server.socket))
         assert wait_until(lambda: not server_pid(tmp_path))
 
+    def test_nobody_to_tell(self, tmp_path: Path, path: Path) -> None:
+        """Its output was closed before it began: the log file has it all."""
+        server = our_server(tmp_path, path)
+        with kong_with(replace(server, start_cmd=f"{server.start_cmd} >&- 2>&-")) as kong:
+            assert kong.request("GET", "/a").status == 200
+        assert "the server is started" in words(tmp_path)
+
+    def test_proc_hides_kongs_master(self, tmp_path: Path, path: Path) -> None:
+        """A reload is not taken for Kong's end, as it would be if the old worker were all of Kong."""
+        name = "nginx: master process"
+        program = f"import sys, vaultauthz.kong.processes as p; p._MASTER = b'not {name}'; "
+        program += "from vaultauthz.cli import main; sys.exit(main(sys.argv[1:]))"
+        server = our_server(tmp_path, path)
+        command = shlex.join(
+            [sys.executable, "-c", program, *shlex.split(str(server.start_cmd))[4:]]
+        )
+        with kong_with(replace(server, start_cmd=command)) as kong, Load(kong, threads=2) as load:
+            load.see(20)
+            first = server_pid(tmp_path)
+            for _ in range(2):
+                before = kong.supervisor
+                kong.reload(overlap=0.5)
+                assert wait_until(partial(_is_over, before))
+                load.see(50)
+            assert server_pid(tmp_path) == first
+        assert (load.wrong, load.others) == ([], [])
+        assert audit(tmp_path, "token.revoked")
+
     def test_sighup_reaches_the_server(self, tmp_path: Path, path: Path) -> None:
         """Whoever knows of the process that Kong has started may have the configuration read again."""
         with kong_with(our_server(tmp_path, path)) as kong:

@@ -61,7 +61,7 @@ class Door:
     def over(self) -> bool:
         """Whether it is to end: another server has come, or Kong has ended."""
         if self._place.lost:
-            log.info("another server has the socket by now")
+            log.info("the socket is another server's by now, or gone")
             return True
         connected = self._server.connections > 0
         if self._needed is None or not self._needed.over(self._place.path, connected=connected):
