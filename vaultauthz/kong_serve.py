@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from vaultauthz import serve
+from vaultauthz.admin import AdminError, rehearse
 from vaultauthz.config import fit_for_kong, load_for_kong
 from vaultauthz.config.values import Config
 from vaultauthz.envoy.als.rejections import Rejections
 from vaultauthz.kong.door import Door, Needed
 from vaultauthz.kong.gate import Gate
 from vaultauthz.kong.given import Given
-from vaultauthz.kong.place import Place, PlaceError
+from vaultauthz.kong.place import Holder, Place, holder
 from vaultauthz.kong.processes import Process
 from vaultauthz.kong.server import Server, raise_file_limit
+from vaultauthz.observe.sink import AuditError, LogFile
 from vaultauthz.service import Service
 from vaultauthz.wanted import Wanted
 
@@ -71,9 +74,10 @@ def gate_of(service: Service) -> tuple[Gate, Given]:
 class _Life:
     """A server at its place, and what it tells its supervisor."""
 
-    def __init__(self, place: Place, supervised: Supervised | None) -> None:
+    def __init__(self, place: Place, supervised: Supervised | None, has: tuple[str, ...]) -> None:
         self._place = place
         self._supervised = supervised
+        self._has = has
         self._stale = False
         self._told = True
         self._service: Service
@@ -94,7 +98,7 @@ class _Life:
     def tell(self) -> None:
         """Say who has the place."""
         if self._supervised:
-            told = self._place.tell(self._supervised.fits, stale=self._stale)
+            told = self._place.tell(self._supervised.fits, stale=self._stale, has=self._has)
             if self._told and not told:
                 log.warning(
                     "the disk is full: until it is not, each reload has another server start"
@@ -109,6 +113,26 @@ class _Life:
             self._stale = stale
             self.tell()
         return self._door.over
+
+
+def _audit_log(config: Config) -> str:
+    return os.path.realpath(config.audit.file) if config.audit.file else ""
+
+
+def _rehearse(config: Config, before: Holder | None) -> None:
+    """Try what is new to the server before while it serves: later nobody would.
+
+    Raises:
+        AuditError, AdminError: it would not start.
+    """
+    if before is None or not before.has:
+        return
+    if config.audit.file and _audit_log(config) not in before.has:
+        log_file = LogFile(config.audit.file)
+        log_file.open()
+        log_file.close()
+    if config.listen.admin and config.listen.admin not in before.has:
+        rehearse(config.listen)
 
 
 def run(wanted: Wanted, config: Config, asked: Asked) -> int:
@@ -126,13 +150,18 @@ def run(wanted: Wanted, config: Config, asked: Asked) -> int:
             "or ends, and the server goes on"
         )
     place = Place(asked.socket.absolute(), asked.group)
-    life = _Life(place, asked.supervised)
+    has = _audit_log(config), config.listen.admin
+    life = _Life(place, asked.supervised, has)
     try:
+        if asked.supervised:
+            _rehearse(config, holder(place.path))
         # First of all: from now on Kong's new connections wait for us, and the server
         # before, if there is one, gives way.
         place.take(HANDOVER if asked.supervised else 0.0)
         life.tell()
-    except PlaceError as exc:
+    except AuditError as exc:
+        raise serve.StartError(f"audit.file: {exc}") from exc
+    except (OSError, AdminError) as exc:  # PlaceError is one
         raise serve.StartError(str(exc)) from exc
     way = serve.Way(f"Kong's plugin on {place.path}", life.open, lambda: life.over)
     try:

@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -185,6 +186,31 @@ class TestReload:
             assert kong.logged("other.yaml:1")
             load.see(20)
             assert server_pid(tmp_path) == first
+        assert (load.wrong, load.others) == ([], [])
+
+    @pytest.mark.parametrize("section", ["listen", "audit"])
+    def test_what_is_new_cannot_be_had(self, tmp_path: Path, path: Path, section: str) -> None:
+        """The next one tries it while the one before serves, which stays."""
+        with (
+            socket.create_server(("127.0.0.1", 0)) as taken,
+            kong_with(our_server(tmp_path, path)) as kong,
+            Load(kong, threads=2) as load,
+        ):
+            load.see(20)
+            first = server_pid(tmp_path)
+            document = yaml.safe_load(path.read_text())
+            if section == "listen":
+                document["listen"]["admin"] = f"127.0.0.1:{taken.getsockname()[1]}"
+            else:
+                (tmp_path / "notes").write_text("somebody else's\n")
+                document["audit"]["file"] = str(tmp_path / "notes")
+            path.write_text(yaml.safe_dump(document))
+            assert wait_until(partial(_said, tmp_path, f"of {section} takes", 1))
+            kong.reload(overlap=1)
+            assert wait_until(partial(_said, tmp_path, "the one before stays", 1))
+            load.see(20)
+            assert server_pid(tmp_path) == first
+        assert f"vaultauthz: {section}." in words(tmp_path)
         assert (load.wrong, load.others) == ([], [])
 
     def test_without_the_plugin_it_ends(self, tmp_path: Path, vault: FakeVault, path: Path) -> None:

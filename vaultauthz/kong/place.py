@@ -43,13 +43,14 @@ class Holder:
     """The server that has a place, as it says itself; 0 and "" where it does not.
 
     ``fits`` is what it was asked to be, ``stale`` that a part of its configuration only a
-    restart takes over.
+    restart takes over, ``has`` what only one process can have: its audit log and admin address.
     """
 
     pid: int = 0
     began: str = ""
     fits: str = ""
     stale: bool = False
+    has: tuple[str, ...] = ()
 
     @property
     def signalable(self) -> bool:
@@ -109,9 +110,9 @@ def _lock(fd: int) -> bool:
 def _told(fd: int) -> Holder:
     with contextlib.suppress(OSError, ValueError, TypeError):
         told = json.loads(os.pread(fd, 4096, 0))
-        return Holder(
-            int(told["pid"]), str(told["began"]), str(told["fits"]), told["stale"] is True
-        )
+        has = tuple(map(str, told["has"]))
+        stale = told["stale"] is True
+        return Holder(int(told["pid"]), str(told["began"]), str(told["fits"]), stale, has)
     return Holder()
 
 
@@ -199,11 +200,11 @@ class Place:
             heir.wait(_POLL)
         return True
 
-    def tell(self, fits: str, *, stale: bool = False) -> bool:
+    def tell(self, fits: str, *, stale: bool = False, has: tuple[str, ...] = ()) -> bool:
         """Let a supervisor know what has the place; False where the disk is full."""
         process = Process(os.getpid())
         process.close()
-        data = json.dumps(asdict(Holder(process.pid, process.began, fits, stale))).encode()
+        data = json.dumps(asdict(Holder(process.pid, process.began, fits, stale, has))).encode()
         try:
             os.pwrite(self._lock, data, 0)
             os.ftruncate(self._lock, len(data))
