@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from vaultauthz import serve
+from vaultauthz.admin import AdminError, rehearse
 from vaultauthz.config import fit_for_kong, load_for_kong
 from vaultauthz.config.values import Config
 from vaultauthz.envoy.als.rejections import Rejections
-from vaultauthz.kong.door import Door
+from vaultauthz.kong.door import Door, Needed
 from vaultauthz.kong.gate import Gate
 from vaultauthz.kong.given import Given
-from vaultauthz.kong.place import Place, PlaceError
+from vaultauthz.kong.place import Holder, Place, holder
 from vaultauthz.kong.processes import Process
 from vaultauthz.kong.server import Server, raise_file_limit
+from vaultauthz.observe.sink import AuditError, LogFile
 from vaultauthz.service import Service
 from vaultauthz.wanted import Wanted
+
+log = logging.getLogger(__name__)
 
 # Seconds for the server before to end: its requests, then what it revokes.
 HANDOVER: Final = 15.0
@@ -25,16 +31,16 @@ HANDOVER: Final = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Supervised:
-    """What a supervisor that Kong has started says: who Kong is, and what it asked for."""
+    """What a supervisor that Kong has started says: who Kong's master is, if it sees that, and what it asked for."""
 
-    master: Process
+    master: Process | None
     fits: str
 
     @classmethod
     def told(cls, text: str) -> Supervised:
-        """Read ``PID,BEGAN,FITS``. Raises ValueError."""
+        """Read ``PID,BEGAN,FITS``; a PID of 0 is not known. Raises ValueError."""
         pid, began, fits = text.split(",")
-        return cls(Process(int(pid), began), fits)
+        return cls(Process(int(pid), began) if int(pid) else None, fits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +74,12 @@ def gate_of(service: Service) -> tuple[Gate, Given]:
 class _Life:
     """A server at its place, and what it tells its supervisor."""
 
-    def __init__(self, place: Place, supervised: Supervised | None) -> None:
+    def __init__(self, place: Place, supervised: Supervised | None, has: tuple[str, ...]) -> None:
         self._place = place
         self._supervised = supervised
+        self._has = has
         self._stale = False
+        self._told = True
         self._service: Service
         self._door: Door
 
@@ -83,23 +91,48 @@ class _Life:
     def _opened(self, service: Service) -> Door:
         gate, given = gate_of(service)
         server = Server(self._place, gate, lambda: service.engine.ready)
-        master = self._supervised.master if self._supervised else None
-        self._door = Door(self._place, given, server, master)
+        needed = Needed(self._supervised.master) if self._supervised else None
+        self._door = Door(self._place, given, server, needed)
         return self._door
 
     def tell(self) -> None:
         """Say who has the place."""
         if self._supervised:
-            self._place.tell(self._supervised.fits, stale=self._stale)
+            told = self._place.tell(self._supervised.fits, stale=self._stale, has=self._has)
+            if self._told and not told:
+                log.warning(
+                    "the disk is full: until it is not, each reload has another server start"
+                )
+            self._told = told
 
     @property
     def over(self) -> bool:
         """Whether it is to end."""
         stale = bool(self._service.at_restart)
-        if stale != self._stale:
+        if stale != self._stale or not self._told:
             self._stale = stale
             self.tell()
         return self._door.over
+
+
+def _audit_log(config: Config) -> str:
+    return os.path.realpath(config.audit.file) if config.audit.file else ""
+
+
+def _rehearse(config: Config, before: Holder | None) -> None:
+    """Try what is new to the server before while it serves: later nobody would.
+
+    Raises:
+        AuditError, AdminError: it would not start.
+    """
+    if before is None or not before.has:
+        return
+    if config.audit.file and _audit_log(config) not in before.has:
+        log_file = LogFile(config.audit.file)
+        log_file.open()
+        log_file.close()
+    if config.listen.admin and config.listen.admin not in before.has:
+        rehearse(config.listen)
 
 
 def run(wanted: Wanted, config: Config, asked: Asked) -> int:
@@ -117,13 +150,18 @@ def run(wanted: Wanted, config: Config, asked: Asked) -> int:
             "or ends, and the server goes on"
         )
     place = Place(asked.socket.absolute(), asked.group)
-    life = _Life(place, asked.supervised)
+    has = _audit_log(config), config.listen.admin
+    life = _Life(place, asked.supervised, has)
     try:
+        if asked.supervised:
+            _rehearse(config, holder(place.path))
         # First of all: from now on Kong's new connections wait for us, and the server
         # before, if there is one, gives way.
         place.take(HANDOVER if asked.supervised else 0.0)
         life.tell()
-    except PlaceError as exc:
+    except AuditError as exc:
+        raise serve.StartError(f"audit.file: {exc}") from exc
+    except (OSError, AdminError) as exc:  # PlaceError is one
         raise serve.StartError(str(exc)) from exc
     way = serve.Way(f"Kong's plugin on {place.path}", life.open, lambda: life.over)
     try:

@@ -28,8 +28,8 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from vaultauthz.kong.claim import Claim, Failures, claimed
-from vaultauthz.kong.place import Holder, holder
-from vaultauthz.kong.processes import Process, master_of
+from vaultauthz.kong.place import Holder, coming, holder
+from vaultauthz.kong.processes import began_at, master_of
 from vaultauthz.kong.vigil import pause
 from vaultauthz.kong.words import Words
 from vaultauthz.leases.clock import boottime
@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 _LOOK: Final = 0.1  # seconds between looks
 _BRIEF: Final = 10.0  # seconds; a server that lives less has failed
 _ORPHAN: Final = 3.0  # seconds without the supervisor that came after us, until we are back
+_COMES: Final = 20.0  # … for a server that another one has started to take over
 
 
 class SuperviseError(Exception):
@@ -64,17 +65,18 @@ def run(asked: Asked) -> int:
         SuperviseError: Kong did not start this, or a file beside the socket cannot be made.
     """
     parent = os.getppid()
-    master = master_of(parent)
-    if master <= 1 and parent <= 1:
+    if parent <= 1:
         raise SuperviseError("--child is for Kong, which starts it; leave it out")
     try:
         words = Words(asked.log_file)
         root = logging.getLogger()
         root.handlers[:] = [words]
         root.setLevel(logging.INFO)
-        return Supervisor(asked, parent, Process(master), words).run()
+        return Supervisor(asked, parent, master_of(parent), words).run()
     except OSError as exc:
-        raise SuperviseError(f"{exc.filename or asked.socket}: {exc.strerror}") from exc
+        why = f"{exc.filename or asked.socket}: {exc.strerror}"
+        log.error("%s", why)  # noqa: TRY400 - into the file, if there is one
+        raise SuperviseError(why) from exc
 
 
 @dataclass(slots=True)
@@ -89,19 +91,21 @@ class _Started:
 class Supervisor:
     """``run`` until the worker of Kong's that started us has ended, or says that we shall."""
 
-    def __init__(self, asked: Asked, worker: int, master: Process, words: Words) -> None:
+    def __init__(self, asked: Asked, worker: int, master: int, words: Words) -> None:
         self._asked = asked
         self._worker = worker
         self._words = words
-        told = [__version__, sys.executable, *asked.words, master.pid, master.began]
+        kong = f"{master},{began_at(master) if master else ''}"
+        told = [__version__, sys.executable, *asked.words, kong]
         self._fits = sha256(json.dumps(told).encode()).hexdigest()[:16]
-        self._kong = f"{master.pid},{master.began},{self._fits}"
+        self._kong = f"{kong},{self._fits}"
         self._claim = Claim(asked.socket)
         self._watch = Watch(asked.config)
         self._server: _Started | None = None
         self._settled = False  # the server that there is is the one to keep
         self._unfit = False  # … at the last look there was another
         self._alone_at: float | None = None
+        self._coming_at: float | None = None
         self._signals: SimpleQueue[int] = SimpleQueue()
 
     def run(self) -> int:
@@ -148,6 +152,8 @@ class Supervisor:
             return self._ended(started, status, found)
         if started:
             self._see(started, found)
+        elif self._comes():
+            self._unfit = False
         elif found is None:
             self._start_in_time()
         elif not self._settled:
@@ -168,6 +174,15 @@ class Supervisor:
             self._claim.take()
             return True
         return False
+
+    def _comes(self) -> bool:
+        """Whether a server that another supervisor has started is about to have the place."""
+        if not coming(self._asked.socket):
+            self._coming_at = None
+            return False
+        if self._coming_at is None:
+            self._coming_at = boottime()
+        return boottime() - self._coming_at < _COMES
 
     def _judge(self, found: Holder) -> None:
         """Keep the server that there is, or have another one take over."""
@@ -215,7 +230,8 @@ class Supervisor:
 
     def _start(self) -> None:
         words = self._words.open()
-        command = [sys.executable, "-m", "vaultauthz", "kong", "serve", *self._asked.words]
+        # -P: not what lies in the folder that somebody has started Kong from.
+        command = [sys.executable, "-P", "-m", "vaultauthz", "kong", "serve", *self._asked.words]
         try:
             process = subprocess.Popen(  # noqa: S603 - ourselves
                 [*command, "--supervised", self._kong],

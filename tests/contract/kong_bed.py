@@ -71,7 +71,7 @@ def config(
     return path
 
 
-OUR_KONG = [sys.executable, "-m", "vaultauthz", "kong"]
+OUR_KONG = [sys.executable, "-P", "-m", "vaultauthz", "kong"]
 
 
 def serve(folder: Path, path: Path, *options: str) -> list[str]:

@@ -115,6 +115,18 @@ def _dump() -> list[str]:
     return [sys.executable, "-m", "vaultauthz", "kong", "dump"]
 
 
+def test_the_folder_that_kong_was_started_from(tmp_path: Path, vault: FakeVault) -> None:
+    """Is where its workers are, and what lies there is not run: it may be anybody's."""
+    printed = Printed(config(vault, tmp_path, upstreams()))
+    folder = tmp_path / "anybodys"
+    folder.mkdir()
+    for name in ("vaultauthz.py", "json.py"):
+        (folder / name).write_text("raise SystemExit('not ours')")
+    words = shlex.split(printed.conf["pluginserver_vaultauthz_query_cmd"])
+    done = subprocess.run(words, cwd=folder, env={}, capture_output=True, text=True, check=False)
+    assert (done.returncode, json.loads(done.stdout)["Plugins"][0]["Name"]) == (0, NAME)
+
+
 def test_a_server_that_others_start(tmp_path: Path, vault: FakeVault) -> None:
     """No start_cmd, and the command that systemd is to run."""
     printed = Printed(config(vault, tmp_path, upstreams()), "--outside")

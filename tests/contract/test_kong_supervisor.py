@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
@@ -36,7 +39,8 @@ from tests.contract.kong_load import Load
 from tests.contract.running import fake
 from tests.patience import PATIENCE
 from vaultauthz.kong.claim import Claim, Failures, claimed
-from vaultauthz.kong.place import Place, PlaceError
+from vaultauthz.kong.place import Holder, Place, PlaceError, coming, holder
+from vaultauthz.kong.processes import began_at
 
 NAMES = ("a", "b")
 TWO = {name: inject(name, {"bearer": "{key}"}) for name in NAMES}
@@ -143,6 +147,31 @@ class TestReload:
         assert len(audit(tmp_path, "login")) == len(audit(tmp_path, "token.revoked")) == 3
         assert not vault.leases
 
+    @pytest.mark.parametrize("why", ["command", "section"])
+    def test_many_at_once(self, tmp_path: Path, vault: FakeVault, path: Path, why: str) -> None:
+        """Where each would have a server take over: one comes after the other, and who waits for one is not lost."""
+        with kong_with(our_server(tmp_path, path)) as kong, Load(kong, threads=4) as load:
+            load.see(20)
+            first = server_pid(tmp_path)
+            if why == "section":
+                document = yaml.safe_load(path.read_text())
+                document["listen"]["admin"] = f"unix://{tmp_path}/other.sock"
+                path.write_text(yaml.safe_dump(document))
+                assert wait_until(partial(_said, tmp_path, "of listen takes", 1))
+            for turn in range(5):
+                if why == "command":
+                    level = ["debug", "info"][turn % 2]
+                    kong.server = our_server(tmp_path, path, "--log-level", level)
+                kong.reload(overlap=0.5)
+                load.see(50)
+            assert wait_until(partial(_serves_another, tmp_path, first))
+            load.see(50)
+        assert (load.wrong, load.others) == ([], [])
+        assert "yet another server" not in words(tmp_path)
+        assert whole_chain(tmp_path)
+        assert recorded(tmp_path, load)
+        assert not vault.leases
+
     def test_one_that_does_not_start_takes_nothing_over(self, tmp_path: Path, path: Path) -> None:
         """A configuration that is not valid: the server before stays, and the log says why."""
         with kong_with(our_server(tmp_path, path)) as kong, Load(kong, threads=2) as load:
@@ -157,6 +186,31 @@ class TestReload:
             assert kong.logged("other.yaml:1")
             load.see(20)
             assert server_pid(tmp_path) == first
+        assert (load.wrong, load.others) == ([], [])
+
+    @pytest.mark.parametrize("section", ["listen", "audit"])
+    def test_what_is_new_cannot_be_had(self, tmp_path: Path, path: Path, section: str) -> None:
+        """The next one tries it while the one before serves, which stays."""
+        with (
+            socket.create_server(("127.0.0.1", 0)) as taken,
+            kong_with(our_server(tmp_path, path)) as kong,
+            Load(kong, threads=2) as load,
+        ):
+            load.see(20)
+            first = server_pid(tmp_path)
+            document = yaml.safe_load(path.read_text())
+            if section == "listen":
+                document["listen"]["admin"] = f"127.0.0.1:{taken.getsockname()[1]}"
+            else:
+                (tmp_path / "notes").write_text("somebody else's\n")
+                document["audit"]["file"] = str(tmp_path / "notes")
+            path.write_text(yaml.safe_dump(document))
+            assert wait_until(partial(_said, tmp_path, f"of {section} takes", 1))
+            kong.reload(overlap=1)
+            assert wait_until(partial(_said, tmp_path, "the one before stays", 1))
+            load.see(20)
+            assert server_pid(tmp_path) == first
+        assert f"vaultauthz: {section}." in words(tmp_path)
         assert (load.wrong, load.others) == ([], [])
 
     def test_without_the_plugin_it_ends(self, tmp_path: Path, vault: FakeVault, path: Path) -> None:
@@ -248,6 +302,34 @@ class TestSeveral:
         assert wait_until(lambda: not claimed(server.socket))
         assert wait_until(lambda: not server_pid(tmp_path))
 
+    def test_nobody_to_tell(self, tmp_path: Path, path: Path) -> None:
+        """Its output was closed before it began: the log file has it all."""
+        server = our_server(tmp_path, path)
+        with kong_with(replace(server, start_cmd=f"{server.start_cmd} >&- 2>&-")) as kong:
+            assert kong.request("GET", "/a").status == 200
+        assert "the server is started" in words(tmp_path)
+
+    def test_proc_hides_kongs_master(self, tmp_path: Path, path: Path) -> None:
+        """A reload is not taken for Kong's end, as it would be if the old worker were all of Kong."""
+        name = "nginx: master process"
+        program = f"import sys, vaultauthz.kong.processes as p; p._MASTER = b'not {name}'; "
+        program += "from vaultauthz.cli import main; sys.exit(main(sys.argv[1:]))"
+        server = our_server(tmp_path, path)
+        command = shlex.join(
+            [sys.executable, "-c", program, *shlex.split(str(server.start_cmd))[4:]]
+        )
+        with kong_with(replace(server, start_cmd=command)) as kong, Load(kong, threads=2) as load:
+            load.see(20)
+            first = server_pid(tmp_path)
+            for _ in range(2):
+                before = kong.supervisor
+                kong.reload(overlap=0.5)
+                assert wait_until(partial(_is_over, before))
+                load.see(50)
+            assert server_pid(tmp_path) == first
+        assert (load.wrong, load.others) == ([], [])
+        assert audit(tmp_path, "token.revoked")
+
     def test_sighup_reaches_the_server(self, tmp_path: Path, path: Path) -> None:
         """Whoever knows of the process that Kong has started may have the configuration read again."""
         with kong_with(our_server(tmp_path, path)) as kong:
@@ -309,6 +391,13 @@ class TestAStartThatFails:
             assert (told.returncode, f"{name}: " in told.stderr) == (2, True)
         assert "name the file" in told.stderr
         assert not (tmp_path / "victim").exists()
+
+    def test_a_lock_that_cannot_be_had(self, tmp_path: Path, path: Path) -> None:
+        """The log file says why, as Kong's own log does not at its default level."""
+        (tmp_path / "k.sock.lock").symlink_to(tmp_path / "victim")
+        with _supervisor(our_server(tmp_path, path)) as running:
+            assert running.wait(PATIENCE) == 2
+        assert "k.sock.lock: " in words(tmp_path)
 
     def test_without_a_file_for_the_audit_log(self, tmp_path: Path, vault: FakeVault) -> None:
         """Kong's pipe closes at its reload, and the server goes on: where would the lines go?"""
@@ -377,6 +466,39 @@ class TestPlaces:
             finally:
                 stuck.terminate()
 
+    def test_the_next_waits_for_the_one_before_it(self, tmp_path: Path) -> None:
+        """It does not listen before a server that came earlier is known, as that one's clients would be lost."""
+        path = tmp_path / "k.sock"
+        first, second, third = Place(path), Place(path), Place(path)
+        first.take(0)
+        taking = [Thread(target=one.take, args=(PATIENCE,)) for one in (second, third)]
+        taking[0].start()
+        assert wait_until(lambda: first.lost)
+        assert coming(path)
+        taking[1].start()
+        first.release()
+        taking[0].join()
+        assert (coming(path), second.lost) == (True, False)
+        second.tell("x")
+        assert wait_until(lambda: second.lost)
+        second.release()
+        taking[1].join()
+        third.tell("y")
+        assert not coming(path)
+        third.release()
+
+    def test_a_lock_is_not_written_through_a_link(self, tmp_path: Path) -> None:
+        """Who may write to the folder could have any file of ours be emptied."""
+        victim = tmp_path / "victim"
+        victim.write_text("mine")
+        for name in ("k.sock.lock", "k.sock.next"):
+            link = tmp_path / name
+            link.symlink_to(victim)
+            with pytest.raises(PlaceError, match="links"):
+                Place(tmp_path / "k.sock").take(1)
+            link.unlink()
+        assert victim.read_text() == "mine"
+
     def test_who_says_nothing_is_not_killed(self, tmp_path: Path) -> None:
         """An older version's number is not known: it is left alone, and the next one does not start."""
         first, second = Place(tmp_path / "k.sock"), Place(tmp_path / "k.sock")
@@ -401,6 +523,26 @@ class TestClaims:
         assert claimed(socket)
         second.release()
         assert not claimed(socket)
+
+    def test_on_a_full_disk(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Who has what is told by locks, which need no room."""
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        socket = tmp_path / "k.sock"
+        claim, place = Claim(socket), Place(socket)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "pwrite", full)
+            claim.take()
+            place.take(1)
+            assert not place.tell("x")
+            assert (claim.mine, claimed(socket), holder(socket)) == (True, True, Holder())
+            assert not coming(socket)
+        assert place.tell("x")
+        assert holder(socket) == Holder(os.getpid(), began_at(os.getpid()), "x")
+        place.release()
+        claim.release()
 
     @pytest.mark.parametrize("told", ["", "5", '{"count": null, "at": 0}', "{"])
     def test_nonsense_in_the_file(self, tmp_path: Path, told: str) -> None:

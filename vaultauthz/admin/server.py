@@ -93,6 +93,19 @@ class Admin:
         self._server = self._thread = None
 
 
+def rehearse(listen: Listen) -> None:
+    """See whether one could start at ``listen.admin`` now; nothing is left of it.
+
+    Raises:
+        AdminError: it could not.
+    """
+    place = Place.parse(listen.admin)
+    Guard(place, listen.admin_token_file)
+    with bind(place):
+        if place.path:
+            remove(place.path, identity(place.path))
+
+
 class Server(ThreadingMixIn, TCPServer):
     """A thread for each connection; over the limit, a slow one makes room for the next."""
 

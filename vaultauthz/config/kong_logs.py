@@ -8,17 +8,20 @@ the request as it went to the upstream. (nginx 1.22 with lua-nginx-module 0.10.2
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
 from vaultauthz.config.reader import Value
 from vaultauthz.core.injection import Basic, Header, Hmac, Injection, Query, header_names
+from vaultauthz.core.template import Template
 
 QUERY: Final = "kong_query_in_logs"
 USERNAME: Final = "kong_username_in_logs"
 WORD: Final = "accepted"
 _LOGGED: Final = frozenset(("referer", "user-agent"))
+_BASIC: Final = re.compile(r"\s*basic\s", re.IGNORECASE)
 
 
 def _is_query(injection: Injection) -> bool:
@@ -26,17 +29,21 @@ def _is_query(injection: Injection) -> bool:
 
 
 def _is_username(injection: Injection) -> bool:
-    """Whether the user name is the credential, as where an API key takes its place.
+    """Whether the user name is the credential, as where an API key takes its place, or may be."""
+    if isinstance(injection, Basic):
+        username = set(injection.username.fields)
+        return bool(username) and username >= set(injection.password.fields)
+    # Base64 of a secret's own, in which nobody sees what the user name is.
+    return any(
+        name == "authorization" and value.fields and _BASIC.match(value.parts[0][0])
+        for name, value in _headers(injection)
+    )
 
-    Or may be: of a pair that comes encoded nobody knows here.
-    """
+
+def _headers(injection: Injection) -> Iterable[tuple[str, Template]]:
     if isinstance(injection, Header):
-        begin = "".join(text for text, is_field in injection.value.parts[:1] if not is_field)
-        return injection.name == "authorization" and begin.lower().startswith("basic ")
-    if not isinstance(injection, Basic):
-        return False
-    username = set(injection.username.fields)
-    return bool(username) and username >= set(injection.password.fields)
+        return ((injection.name, injection.value),)
+    return injection.headers if isinstance(injection, Hmac) else ()
 
 
 # Which forms a key of the upstream is about.
@@ -46,8 +53,8 @@ KEYS: Final[Mapping[str, Callable[[Injection], bool]]] = MappingProxyType(
 _WHY: Final = {
     QUERY: 'would be in Kong\'s error.log: nginx appends upstream: "http://host/path?query" to '
     "each error line of a request, a timeout's as well, and no plugin can take it out",
-    USERNAME: "would be in Kong's access.log: its $remote_user is the user name, which here is "
-    "the credential or may be it, and no plugin can take it out",
+    USERNAME: "would be in Kong's access.log: its $remote_user is the user name, which here is, or "
+    "may be, the credential, and no plugin can take it out",
 }
 _FORM: Final = {
     QUERY: "query",

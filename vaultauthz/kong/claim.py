@@ -55,10 +55,11 @@ class Claim:
         return False
 
     def note(self, failures: Failures) -> None:
-        """Let the next one know."""
+        """Let the next one know; on a full disk it knows of none."""
         self.failures = failures
         os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, json.dumps(asdict(failures)).encode(), 0)
+        with contextlib.suppress(OSError):
+            os.pwrite(self._fd, json.dumps(asdict(failures)).encode(), 0)
 
     def release(self) -> None:
         """End it; the file stays."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
@@ -20,20 +21,33 @@ log = logging.getLogger(__name__)
 _GRACE: Final = 5.0  # seconds for requests that wait for Vault, when another server takes over
 
 
-class Door:
-    """Serves Kong from ``start`` to ``stop``.
+class Needed:
+    """Whether a Kong that has started the server still needs it; ``master`` is Kong's, if it is known."""
 
-    ``master`` is Kong's, where a supervisor that Kong has started looks after the server.
-    """
+    def __init__(self, master: Process | None) -> None:
+        self._master = master
+        self._vigil = Vigil()
+
+    def over(self, path: Path, *, connected: bool) -> bool:
+        """Whether nobody needs the server at ``path`` any more."""
+        return self._vigil.over(
+            time.monotonic(),
+            supervised=claimed(path),
+            master_gone=self._master is not None and self._master.gone,
+            connected=connected,
+        )
+
+
+class Door:
+    """Serves Kong from ``start`` to ``stop``; ``needed`` is for a server that Kong has started."""
 
     def __init__(
-        self, place: Place, given: Given, server: Server, master: Process | None = None
+        self, place: Place, given: Given, server: Server, needed: Needed | None = None
     ) -> None:
         self._place = place
         self._given = given
         self._server = server
-        self._master = master
-        self._vigil = Vigil()
+        self._needed = needed
 
     open_streams = refused_streams = 0
     unread: Mapping[str, int] = MappingProxyType({})
@@ -47,20 +61,13 @@ class Door:
     def over(self) -> bool:
         """Whether it is to end: another server has come, or Kong has ended."""
         if self._place.lost:
-            log.info("another server has the socket by now")
+            log.info("the socket is another server's by now, or gone")
             return True
-        if self._master is None or not self._unneeded(self._master):
+        connected = self._server.connections > 0
+        if self._needed is None or not self._needed.over(self._place.path, connected=connected):
             return False
         log.info("Kong has ended, or has no use for the plugin any more")
         return True
-
-    def _unneeded(self, master: Process) -> bool:
-        return self._vigil.over(
-            time.monotonic(),
-            supervised=claimed(self._place.path),
-            master_gone=master.gone,
-            connected=self._server.connections > 0,
-        )
 
     def stop(self, grace: float) -> None:
         """End, in good order."""

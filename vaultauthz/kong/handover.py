@@ -107,6 +107,7 @@ class Giver:
 
     def __init__(self, line: socket.socket) -> None:
         self._line = line
+        self._taken = True
 
     @classmethod
     def to(cls, path: Path) -> Giver | None:
@@ -121,13 +122,16 @@ class Giver:
         return cls(line)
 
     def give(self, connection: socket.socket) -> bool:
-        """Hand it over; the caller closes its own descriptor. False when that did not work."""
+        """Hand it over; the caller closes its own descriptor. False when that did not work, from then on."""
+        if not self._taken:
+            return False
         fds = array("i", [connection.fileno()])
         told = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)]
         try:
-            return self._line.sendmsg([_GIVE], told) == len(_GIVE)
-        except OSError:
-            return False
+            self._line.sendmsg([_GIVE], told)
+        except OSError:  # each would wait for one that is stuck
+            self._taken = False
+        return self._taken
 
     def end(self, instances: Mapping[int, Names], last: int) -> None:
         """Say what the instances' numbers mean, and that this is all."""

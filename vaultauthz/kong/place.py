@@ -3,7 +3,8 @@
 Kong starts the next server before it ends the last (`kong reload`). The next one puts its
 socket under the name at once, and so gets all new connections, which wait in its backlog; the
 last one sees that, finishes what it has and ends; then its lock is free, and with it all that
-only one process can have: the audit log and the admin socket.
+only one process can have: the audit log and the admin socket. Of several next ones one comes
+after the other: who waits in the backlog of one that gave way would be lost.
 """
 
 from __future__ import annotations
@@ -42,13 +43,14 @@ class Holder:
     """The server that has a place, as it says itself; 0 and "" where it does not.
 
     ``fits`` is what it was asked to be, ``stale`` that a part of its configuration only a
-    restart takes over.
+    restart takes over, ``has`` what only one process can have: its audit log and admin address.
     """
 
     pid: int = 0
     began: str = ""
     fits: str = ""
     stale: bool = False
+    has: tuple[str, ...] = ()
 
     @property
     def signalable(self) -> bool:
@@ -58,14 +60,20 @@ class Holder:
 
 def holder(path: Path) -> Holder | None:
     """Who has the place at ``path``; None for nobody. Raises OSError."""
-    fd = os.open(lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = _opened(lock_of(path))
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _told(fd)
+        return _told(fd) if _is_locked(fd) else None
     finally:
         os.close(fd)
-    return None
+
+
+def coming(path: Path) -> bool:
+    """Whether a server is about to take the place, and has not told who it is. Raises OSError."""
+    fd = _opened(_turn_of(path))
+    try:
+        return _is_locked(fd)
+    finally:
+        os.close(fd)
 
 
 def lock_of(path: Path) -> Path:
@@ -73,12 +81,38 @@ def lock_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.lock")
 
 
+def _turn_of(path: Path) -> Path:
+    """The file that the next one keeps locked until it has the place."""
+    return path.with_name(f"{path.name}.next")
+
+
+def _opened(file: Path) -> int:
+    # Not through a link: what a lock says is written to it.
+    return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _is_locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _told(fd: int) -> Holder:
     with contextlib.suppress(OSError, ValueError, TypeError):
         told = json.loads(os.pread(fd, 4096, 0))
-        return Holder(
-            int(told["pid"]), str(told["began"]), str(told["fits"]), told["stale"] is True
-        )
+        has = tuple(map(str, told["has"]))
+        stale = told["stale"] is True
+        return Holder(int(told["pid"]), str(told["began"]), str(told["fits"]), stale, has)
     return Holder()
 
 
@@ -91,6 +125,7 @@ class Place:
         self._listener: socket.socket | None = None
         self._identity: tuple[int, int] | None = None
         self._lock = -1
+        self._turn = -1  # locked from before we listen until a supervisor can see who we are
         self.inherited = Inheritance()  # from the server before
 
     @property
@@ -109,8 +144,8 @@ class Place:
             PlaceError: the system refuses, or the server before does not go.
         """
         try:
-            self._lock = os.open(lock_of(self.path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            if not patience and not self._locked():
+            self._lock = _opened(lock_of(self.path))
+            if not patience and not _lock(self._lock):
                 raise self._error("another server has it; stop that one first")
             self._see_that_it_is_a_socket()
             if patience:
@@ -126,6 +161,7 @@ class Place:
             raise self._error(getattr(exc, "strerror", None) or exc) from exc
 
     def _succeed(self, patience: float) -> None:
+        self._await_turn(patience)
         heir = Heir(self.path)
         try:
             self._listen()
@@ -134,6 +170,13 @@ class Place:
             self.inherited = heir.inheritance()
         finally:
             heir.close()
+
+    def _await_turn(self, patience: float) -> None:
+        """Until no other server is about to take the place; one that is stuck is not waited for."""
+        self._turn = _opened(_turn_of(self.path))
+        until = time.monotonic() + patience + _DEATH  # what it has itself
+        while not _lock(self._turn) and time.monotonic() < until:
+            time.sleep(_POLL)
 
     def _wait(self, heir: Heir, patience: float) -> None:
         """Until the server before is gone; one that does not go is killed, as it may be stuck."""
@@ -149,7 +192,7 @@ class Place:
 
     def _ended(self, heir: Heir, patience: float) -> bool:
         until = time.monotonic() + patience
-        while not self._locked():
+        while not _lock(self._lock):
             if self.lost:
                 raise self._error("yet another server has come, which takes over")
             if time.monotonic() > until:
@@ -157,13 +200,19 @@ class Place:
             heir.wait(_POLL)
         return True
 
-    def tell(self, fits: str, *, stale: bool = False) -> None:
-        """Let a supervisor know what has the place."""
+    def tell(self, fits: str, *, stale: bool = False, has: tuple[str, ...] = ()) -> bool:
+        """Let a supervisor know what has the place; False where the disk is full."""
         process = Process(os.getpid())
         process.close()
-        data = json.dumps(asdict(Holder(process.pid, process.began, fits, stale))).encode()
-        os.pwrite(self._lock, data, 0)
-        os.ftruncate(self._lock, len(data))
+        data = json.dumps(asdict(Holder(process.pid, process.began, fits, stale, has))).encode()
+        try:
+            os.pwrite(self._lock, data, 0)
+            os.ftruncate(self._lock, len(data))
+        except OSError:
+            return False
+        finally:
+            self._end_turn()
+        return True
 
     @property
     def lost(self) -> bool:
@@ -181,9 +230,15 @@ class Place:
     def release(self) -> None:
         """Let the next server begin; all else that it wants must be let go before."""
         self.leave()
+        self._end_turn()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+    def _end_turn(self) -> None:
+        if self._turn >= 0:
+            os.close(self._turn)
+            self._turn = -1
 
     def _listen(self) -> None:
         passing = self.path.with_name(f".{os.getpid()}.kong")
@@ -210,13 +265,6 @@ class Place:
                 f"only root, or who is in the group {self._group} (in Kubernetes by "
                 "supplementalGroups or runAsGroup), may give it the socket"
             ) from None
-
-    def _locked(self) -> bool:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
 
     def _see_that_it_is_a_socket(self) -> None:
         if os.path.lexists(self.path) and not stat.S_ISSOCK(self.path.lstat().st_mode):

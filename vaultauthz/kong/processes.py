@@ -81,8 +81,8 @@ def parent_of(pid: int, proc: Path = PROC) -> int:
 def master_of(worker: int, proc: Path = PROC) -> int:
     """The master of Kong's that a process belongs to: a reload ends its workers, not it.
 
-    Without a name that says so, it is taken to be the parent; the process itself where that is
-    whoever takes in orphans.
+    0 where none is seen, as in a /proc that hides others' processes, or under no Kong. A worker
+    must not be taken for it: each reload would look like Kong's end.
     """
     pid = worker
     for _ in range(_DEEP):
@@ -91,8 +91,7 @@ def master_of(worker: int, proc: Path = PROC) -> int:
         if _arguments(pid, proc).startswith(_MASTER):
             return pid
         pid = parent_of(pid, proc)
-    parent = parent_of(worker, proc)
-    return parent if parent > 1 else worker
+    return 0
 
 
 def _stat(pid: int, proc: Path) -> list[str]:

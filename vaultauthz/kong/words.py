@@ -31,7 +31,7 @@ class Words(logging.Handler):
         os.close(self.open())  # now: a wrong name is told of at the start
         self._told = self._size
         with suppress(OSError):
-            os.set_blocking(sys.stderr.fileno(), False)  # a Kong that stands still holds us not up
+            os.set_blocking(_kong(), False)  # a Kong that stands still holds us not up
 
     def open(self) -> int:
         """The file, to append to. Raises OSError."""
@@ -75,4 +75,9 @@ class Words(logging.Handler):
 
 def _tell(data: bytes) -> None:
     with suppress(OSError):  # it listens no more, or is too slow
-        os.write(sys.stderr.fileno(), data)
+        os.write(_kong(), data)
+
+
+def _kong() -> int:
+    # Python has none where it was closed before; its number may be another file's by now.
+    return sys.stderr.fileno() if sys.stderr else -1

@@ -103,8 +103,11 @@ def _outside(name: str, serve: str, asked: Asked) -> list[str]:
 
 
 def _ours(*words: str) -> str:
-    """A command with absolute paths: Kong's workers have no PATH, and no other variable."""
-    return shlex.join([sys.executable, "-m", "vaultauthz", "kong", *words])
+    """A command with absolute paths: Kong's workers have no PATH, and no other variable.
+
+    With -P, as they are in the folder that Kong was started from: a module there is not ours.
+    """
+    return shlex.join([sys.executable, "-P", "-m", "vaultauthz", "kong", *words])
 
 
 def _stock(name: str, path: Path, asked: Asked) -> list[str]:

@@ -37,6 +37,8 @@ UNFIT = [
     ('{basic: {username: "{id}-{key}", password: "{key}"}}', USER),
     ('{header: {name: Authorization, value: "Basic {pair}"}}', USER),
     ('{header: {name: authorization, value: "basic {pair}"}}', USER),
+    ('{header: {name: authorization, value: "bASIC  x{key}"}}', USER),
+    (HMAC.replace("User-Agent", "Authorization").replace("{sig", "Basic {sig"), USER),
     ('{header: {name: Referer, value: "{key}"}}', f"{ACCESS_LOG} referer"),
     ('{header: {name: User-Agent, value: "app/{key}"}}', f"{ACCESS_LOG} user-agent"),
     (HMAC, f"{ACCESS_LOG} user-agent"),
@@ -51,6 +53,7 @@ FIT = [
     '{header: {name: X-Authorization, value: "Basic {pair}"}}',
     "{header: {name: User-Agent, value: app}}",
     HMAC.replace("User-Agent", "X-Signature"),
+    "{header: {name: Authorization, value: Basic bWU6}}",
 ]
 
 

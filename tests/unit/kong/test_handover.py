@@ -104,6 +104,24 @@ def test_one_that_does_not_take(tmp_path: Path) -> None:
     other.close()
 
 
+def test_one_that_is_stuck(tmp_path: Path) -> None:
+    """The first connection that it does not take is the last that is tried: each would cost seconds."""
+    heir = Heir(tmp_path / "k.sock")
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    line.connect(str(tmp_path / ".k.sock.next"))
+    line.settimeout(0.01)
+    giver = Giver(line)
+    one, other = socket.socketpair()
+    while giver.give(other):
+        pass
+    heir.wait(1)
+    assert not giver.give(other)
+    giver.close()
+    for connection in (*heir.inheritance().connections, one, other):
+        connection.close()
+    heir.close()
+
+
 def test_many_at_once(tmp_path: Path) -> None:
     """More than the system lets wait in one socket: one side gives while the other takes."""
     heir = Heir(tmp_path / "k.sock")

@@ -32,13 +32,14 @@ def proc(folder: Path, **named: tuple[int, bytes]) -> Path:
         ({"p9": (5, WORKER), "p5": (1, MASTER), "p1": (0, b"init\0")}, 5),
         ({"p9": (1, WORKER), "p1": (0, MASTER)}, 1),  # a container's first process
         ({"p9": (8, b"sudo\0"), "p8": (7, WORKER), "p7": (1, MASTER)}, 7),
-        ({"p9": (5, b"python\0"), "p5": (1, b"pytest\0")}, 5),  # nobody says that it is Kong
-        ({"p9": (1, b"python\0"), "p1": (0, b"init\0")}, 9),  # an orphan
-        ({}, 9),
+        ({"p9": (5, b"python\0"), "p5": (1, b"pytest\0")}, 0),  # nobody says that it is Kong
+        ({"p9": (1, WORKER), "p1": (0, b"init\0")}, 0),  # its master was killed
+        ({"p9": (5, WORKER)}, 0),  # another user's is hidden
+        ({}, 0),
     ],
 )
 def test_kongs_master(tmp_path: Path, tree: dict[str, tuple[int, bytes]], master: int) -> None:
-    """By what nginx says that it is; else the parent, unless that is whoever takes in orphans."""
+    """By what nginx says that it is, and by nothing else."""
     assert master_of(9, proc(tmp_path, **tree)) == master
 
 
