@@ -152,6 +152,16 @@ def run(wanted: Wanted, config: Config, asked: Asked) -> int:
     place = Place(asked.socket.absolute(), asked.group)
     has = _audit_log(config), config.listen.admin
     life = _Life(place, asked.supervised, has)
+    with wanted.stoppable():  # whoever sees the socket may ask for a stop
+        _take(place, life, config, asked)
+        way = serve.Way(f"Kong's plugin on {place.path}", life.open, lambda: life.over)
+        try:
+            return serve.run(wanted, config, way)
+        finally:
+            place.release()
+
+
+def _take(place: Place, life: _Life, config: Config, asked: Asked) -> None:
     try:
         if asked.supervised:
             _rehearse(config, holder(place.path))
@@ -163,8 +173,3 @@ def run(wanted: Wanted, config: Config, asked: Asked) -> int:
         raise serve.StartError(f"audit.file: {exc}") from exc
     except (OSError, AdminError) as exc:  # PlaceError is one
         raise serve.StartError(str(exc)) from exc
-    way = serve.Way(f"Kong's plugin on {place.path}", life.open, lambda: life.over)
-    try:
-        return serve.run(wanted, config, way)
-    finally:
-        place.release()

@@ -79,6 +79,29 @@ def test_nothing_is_lost_while_it_starts(
     assert told in reloaded
 
 
+def test_a_stop_in_the_moment_in_which_it_takes_its_socket(tmp_path: Path) -> None:
+    """Whoever sees the socket may ask for one: it is a stop, and not the end of the process."""
+    path = tmp_path / "c.yaml"
+    path.write_text(TEXT.replace("FOLDER", str(tmp_path)))
+    what = """from vaultauthz.kong.place import Place
+    take = Place.take
+    Place.take = lambda *given: (take(*given), os.kill(os.getpid(), signal.SIGTERM))"""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", SCRIPT.replace("WHAT", what), path),
+            *("kong", "serve", "--socket", "k.sock"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "stopped; everything leased is revoked" in done.stderr
+    assert not (tmp_path / "k.sock").exists()
+
+
 def test_kong_s_own_server_loses_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written while the first instance starts is read again."""
     path = tmp_path / "c.yaml"
