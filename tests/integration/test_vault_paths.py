@@ -19,7 +19,7 @@ from vaultauthz.config.methods import AppRole, Auth, UserPass
 from vaultauthz.config.values import KvSecret, PathSecret, SecretSource, Vault
 from vaultauthz.core.grant import Grant
 from vaultauthz.core.secret import Secret
-from vaultauthz.demo.parts import OpenBao, wait_for
+from vaultauthz.demo.parts import OpenBao, binaries, wait_for
 from vaultauthz.leases.clock import boottime
 from vaultauthz.vault.session import Session
 
@@ -41,6 +41,8 @@ NAMES = (
         "a:b@c",
     ),
 )
+# HashiCorp's keeps no secret whose name has two dots in a row: 500, "path cannot contain …".
+NAMES = tuple(name for name in NAMES if ".." not in name or not binaries.vault().hashicorps)
 MOUNTS = ("m", "my kv", "50%25", "where?", "ü")
 KINDS = {"kv": "1", "kv2": "2"}
 
