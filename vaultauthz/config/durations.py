@@ -17,7 +17,7 @@ def spell(seconds: float) -> str:
     for unit in ("h", "m", "s"):
         if seconds >= _SECONDS[unit] and seconds % _SECONDS[unit] == 0:
             return f"{seconds / _SECONDS[unit]:.0f}{unit}"
-    return f"{seconds * 1000:.0f}ms"
+    return f"{seconds * 1000:.0f}ms" if seconds else "0s"
 
 
 def between(value: Value, *, least: float, most: float) -> float:

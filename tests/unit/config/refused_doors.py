@@ -234,7 +234,7 @@ LISTENING = [
     (
         LISTEN,
         f"{LISTEN}\n  drain: 11m",
-        ("24: listen.drain: 11m is out of bounds; use 0ms to 10m",),
+        ("24: listen.drain: 11m is out of bounds; use 0s to 10m",),
     ),
     (
         LISTEN,
