@@ -118,7 +118,12 @@ class Bed:
     # --- what faults do to the parts ---
 
     def start_serve(self, clock: float | None = None) -> None:
-        """Start our process; with ``clock`` its boot and monotonic clocks are ahead by so many seconds."""
+        """Start our process; with ``clock`` its boot and monotonic clocks are ahead by so many seconds.
+
+        Not where it runs: a stop that took long may have let another restart come first.
+        """
+        if self.serve.running:
+            return
         argv: list[str | Path] = [*_OURS, self.file]
         if clock is not None:
             offsets = ["--boottime", f"{clock:.0f}", "--monotonic", f"{clock:.0f}"]
