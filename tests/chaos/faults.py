@@ -99,11 +99,9 @@ def _prefix(bed: Bed, step: Step) -> Doing:
 
 def _token(bed: Bed, step: Step) -> Doing:
     for accessor in bed.tokens(_place(bed, step).stage):
-        users = bed.ledger.users_of(accessor)
         with contextlib.suppress(Exception):
-            bed.ledger.revokes(
-                users,
-                Cause.TOKEN,
+            bed.ledger.revokes_token(
+                accessor,
                 functools.partial(bed.bao.client().auth.token.revoke_accessor, accessor),
             )
     yield

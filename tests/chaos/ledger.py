@@ -160,6 +160,17 @@ class Ledger:
             lives = [self._lives[user] for user in users if user in self._lives]
         self._ended(lives, cause, revoke)
 
+    def revokes_token(self, accessor: str, revoke: Callable[[], object]) -> None:
+        """``revoke`` a token, and with it what is leased with it, meanwhile as well."""
+        begun = time.monotonic()
+        before = self.users_of(accessor)
+        self.revokes(before, Cause.TOKEN, revoke)
+        gone = End(Cause.TOKEN, begun, time.monotonic())
+        meanwhile = set(self.users_of(accessor)).difference(before)
+        with self._lock:
+            for user in meanwhile & self._lives.keys():
+                self._lives[user].ends.append(gone)
+
     def _ended(self, lives: Iterable[Life], cause: Cause, act: Callable[[], object]) -> None:
         begun = time.monotonic()
         unsure = End(cause, begun, inf)
