@@ -11,11 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from tests.chaos.plan import Place
 from tests.chaos.services import TRACE, numbers
+from tests.working import Working
 
 CLIENT_SECONDS = 12.0
 _THREADS_EACH = 2  # for each caller
@@ -34,7 +33,7 @@ class Asked:
     reason: str
 
 
-class Traffic:
+class Traffic(Working):
     """``rate`` requests a second in all, while it is entered. ``note`` is told of each, ``begun`` when it is sent."""
 
     def __init__(
@@ -49,28 +48,12 @@ class Traffic:
     ) -> None:
         self._port, self._places, self._callers = port, places, callers
         self._begun, self._note = begun, note
-        self._stopped = threading.Event()
         self._pause = len(callers) * _THREADS_EACH / rate
-        self._threads = [
+        super().__init__(
             threading.Thread(target=self._work, args=(caller, number), daemon=True)
             for caller in callers
             for number in range(_THREADS_EACH)
-        ]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join(CLIENT_SECONDS + 1)
+        )
 
     def _work(self, caller: str, number: int) -> None:
         connection = _Gateway(self._port, self._callers[caller])

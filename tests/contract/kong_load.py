@@ -5,12 +5,10 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 from tests.contract.faults import wait_until
 from tests.contract.kong import Answer, Kong, Received
-from tests.patience import PATIENCE
+from tests.working import Working
 
 Right = Callable[[Received, str], bool]
 
@@ -20,7 +18,7 @@ def token(received: Received, name: str) -> bool:
     return received.values("authorization") == [f"Bearer {name}"]
 
 
-class Load:
+class Load(Working):
     """Requests for all routes without a pause, while the context lasts.
 
     Each is to get what ``right`` says: a token that is its route's name. ``wrong`` are those that went on with
@@ -30,19 +28,18 @@ class Load:
     def __init__(self, kong: Kong, threads: int = 8, right: Right = token) -> None:
         self._kong = kong
         self._right = right
-        self._stop = threading.Event()
         names = list(kong.routes)
-        self._threads = [
+        super().__init__(
             threading.Thread(target=self._run, args=(names[n % len(names)],))
             for n in range(threads)
-        ]
+        )
         self.verdicts: Counter[str] = Counter()
         self.wrong: list[Answer] = []
         self.others: list[Answer] = []
         self.proxied: list[str] = []  # their ids
 
     def _run(self, name: str) -> None:
-        while not self._stop.is_set():
+        while not self._stopped.is_set():
             answer = self._kong.request("GET", f"/{name}", headers=[("Authorization", "mine")])
             self.verdicts[answer.verdict.value] += 1
             if answer.received is None:
@@ -56,18 +53,3 @@ class Load:
         """Until so many more have been proxied."""
         wanted = self.verdicts["proxied"] + count
         assert wait_until(lambda: self.verdicts["proxied"] >= wanted), self.verdicts
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(PATIENCE)

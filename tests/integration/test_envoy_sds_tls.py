@@ -34,6 +34,10 @@ upstreams:
     secret: {kv: sds-tls/stored, refresh: 1s}
     inject: [{tls: {certificate: "{cert}", private_key: "{key}"}}]
     callers: any
+  ruled:
+    secret: {kv: sds-tls/stored, refresh: 1s}
+    inject: [{tls: {certificate: "{cert}", private_key: "{key}"}}]
+    callers: [{principal: spiffe://corp/checkout}]
 """
 SETTLE = PATIENCE
 
@@ -179,3 +183,17 @@ def test_a_certificate_that_envoy_refuses(
     assert served.stderr.count(words) == 1
     assert "PRIVATE KEY" not in served.stderr + served.stdout
     store(bao, first, first)
+
+
+def test_a_certificate_that_is_withheld(
+    tmp_path: Path, folder: Path, served: Served, partner: Partner
+) -> None:
+    """Callers are not asked about by SDS: then nobody reaches the service, and the answer is 503."""
+    tls = mutual_tls("production/ruled", "grpc", folder / "ca.pem", SERVER)
+    ruled = Service("ruled", partner.port, {}, tls)
+    with SdsEnvoy(tmp_path, served.socket, [ruled], "grpc", "tls-withheld") as made:
+        told = "sds: Envoy asks for 'production/ruled', which has callers"
+        served.wait(lambda: told in served.stderr, "the server was not asked")
+        before = len(partner.serials)
+        assert {made.get("ruled").status for _ in range(5)} == {503}
+        assert len(partner.serials) == before

@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from tests.integration.test_vault_session import failure_of
+from tests.patience import PATIENCE
 from vaultauthz.config import parse
 from vaultauthz.config.methods import AppRole, Auth, UserPass
 from vaultauthz.config.values import KvSecret, PathSecret, SecretSource, Vault
@@ -62,7 +63,7 @@ def bao(bao: OpenBao) -> OpenBao:
         for kind, version in KINDS.items():
             where = f"{mount} {kind}"
             call(bao, "POST", "sys", "mounts", where, type="kv", options={"version": version})
-            wait_for(partial(answers, bao, where), 60)
+            assert wait_for(partial(answers, bao, where), PATIENCE)
             for name in NAMES:
                 data = {"key": f"{where}: {name}"}
                 if version == "2":

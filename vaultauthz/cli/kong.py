@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from vaultauthz.config import Config, ConfigError, load_for_kong
+from vaultauthz.config import Config, ConfigError, fit_for_kong, load_for_kong
 from vaultauthz.wanted import Wanted
 
 Parser = argparse.ArgumentParser
@@ -170,11 +170,9 @@ def serve(options: argparse.Namespace, config: Config, wanted: Wanted) -> int:
 
 def config(options: argparse.Namespace, config: Config) -> int:
     """Print the lines for kong.conf and the routes' plugins for kong.yml."""
-    from vaultauthz.config import fit_for_kong
     from vaultauthz.kong_config import Asked, run
 
     fit_for_kong(config)
-
     outside = options.outside or options.format == "helm"
     if outside and options.stock:
         return _refused(

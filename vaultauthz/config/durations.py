@@ -8,15 +8,15 @@ from vaultauthz.config.document import Scalar
 from vaultauthz.config.reader import Value, quoted
 from vaultauthz.core.duration import length_of
 
-_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0}
 _FORMS: Final = "write each number with its unit: 500ms, 30s, 5m, 1h30m or 30d"
 
 
 def spell(seconds: float) -> str:
     """``seconds`` in the largest unit that needs no fraction."""
-    for unit in ("h", "m", "s"):
-        if seconds >= _SECONDS[unit] and seconds % _SECONDS[unit] == 0:
-            return f"{seconds / _SECONDS[unit]:.0f}{unit}"
+    for unit, length in _UNITS.items():
+        if seconds >= length and seconds % length == 0:
+            return f"{seconds / length:.0f}{unit}"
     return f"{seconds * 1000:.0f}ms" if seconds else "0s"
 
 

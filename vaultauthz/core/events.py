@@ -50,9 +50,8 @@ class Event:
     credential_id: str = ""
     vault_request_id: str = ""
     reason: str = ""
-    caller: str = (
-        ""  # whose lease it is, under `per: caller` and `per: request`; the Envoy; the client
-    )
+    # Whose lease it is, under `per: caller` and `per: request`; or the Envoy, or the client.
+    caller: str = ""
 
 
 @dataclass(slots=True)

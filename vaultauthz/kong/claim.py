@@ -80,11 +80,17 @@ def claimed(socket: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        return is_locked(fd)
     finally:
         os.close(fd)
+
+
+def is_locked(fd: int) -> bool:
+    """Whether another process has this file locked."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
     return False
 
 

@@ -22,9 +22,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from vaultauthz.kong.claim import is_locked
 from vaultauthz.kong.group import group_number
 from vaultauthz.kong.handover import Heir, Inheritance
-from vaultauthz.kong.processes import Process, began_at
+from vaultauthz.kong.processes import began_at
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def holder(path: Path) -> Holder | None:
     """Who has the place at ``path``; None for nobody. Raises OSError."""
     fd = _opened(lock_of(path))
     try:
-        return _told(fd) if _is_locked(fd) else None
+        return _told(fd) if is_locked(fd) else None
     finally:
         os.close(fd)
 
@@ -71,7 +72,7 @@ def coming(path: Path) -> bool:
     """Whether a server is about to take the place, and has not told who it is. Raises OSError."""
     fd = _opened(_turn_of(path))
     try:
-        return _is_locked(fd)
+        return is_locked(fd)
     finally:
         os.close(fd)
 
@@ -89,14 +90,6 @@ def _turn_of(path: Path) -> Path:
 def _opened(file: Path) -> int:
     # Not through a link: what a lock says is written to it.
     return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-
-
-def _is_locked(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    return False
 
 
 def _lock(fd: int) -> bool:
@@ -202,9 +195,8 @@ class Place:
 
     def tell(self, fits: str, *, stale: bool = False, has: tuple[str, ...] = ()) -> bool:
         """Let a supervisor know what has the place; False where the disk is full."""
-        process = Process(os.getpid())
-        process.close()
-        data = json.dumps(asdict(Holder(process.pid, process.began, fits, stale, has))).encode()
+        pid = os.getpid()
+        data = json.dumps(asdict(Holder(pid, began_at(pid), fits, stale, has))).encode()
         try:
             os.pwrite(self._lock, data, 0)
             os.ftruncate(self._lock, len(data))

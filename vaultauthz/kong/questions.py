@@ -24,8 +24,9 @@ from vaultauthz.core.signing import SigningError
 from vaultauthz.kong import calls
 from vaultauthz.kong.calls import Batch, Call
 
-# Its line is written before the request goes on, and says who asked for what. Kong tells the
-# same in its log phase, but a line that waited for that would be missing after a crash.
+# The line of a request is on its way to the log before the request goes on, and says who asked
+# for what. Kong tells the same in its log phase, but many more lines would then wait for that, and
+# be missing after a crash.
 _BASE: Final = (calls.REQUEST_ID, calls.REQUEST_LINE, calls.HOST, calls.CONSUMER)
 # "http://host/path": a proxy's form, which servers must accept (RFC 9112, 3.2.2).
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*")

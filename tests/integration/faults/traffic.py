@@ -8,10 +8,9 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from tests.patience import PATIENCE
+from tests.working import Working
 from vaultauthz.demo.parts import wait_for
 
 WORKERS = 3
@@ -33,16 +32,15 @@ class Asked:
     reason: str
 
 
-class Traffic:
+class Traffic(Working):
     """GET / from three threads, about a hundred requests a second, until it is left."""
 
     def __init__(self, port: int, host: str, workers: int = WORKERS) -> None:
         self._port, self._host = port, host
         self._asked: list[Asked] = []
         self._lock = threading.Lock()
-        self._stopped = threading.Event()
         self._end = time.monotonic() + MOST_SECONDS
-        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers)]
+        super().__init__(threading.Thread(target=self._work, daemon=True) for _ in range(workers))
 
     def asked(self, since: float = 0.0, until: float = float("inf")) -> list[Asked]:
         """The requests sent in this time that have ended, in the order of their end."""
@@ -73,21 +71,6 @@ class Traffic:
         assert wait_for(lambda: self.reasons(began)[reason] > 0, PATIENCE), (
             f"no 503 {reason}: {self.statuses(began)} {self.reasons(began)}"
         )
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join()
 
     def _work(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
