@@ -12,13 +12,13 @@ from vaultauthz import serve
 from vaultauthz.admin import AdminError, rehearse
 from vaultauthz.config import fit_for_kong, load_for_kong
 from vaultauthz.config.values import Config
-from vaultauthz.envoy.als.rejections import Rejections
 from vaultauthz.kong.door import Door, Needed
 from vaultauthz.kong.gate import Gate
 from vaultauthz.kong.given import Given
 from vaultauthz.kong.place import Holder, Place, holder
 from vaultauthz.kong.processes import Process
 from vaultauthz.kong.server import Server, raise_file_limit
+from vaultauthz.leases.rejections import Rejections
 from vaultauthz.observe.sink import AuditError, LogFile
 from vaultauthz.service import Service
 from vaultauthz.wanted import Wanted

@@ -14,8 +14,8 @@ from typing import Final
 from vaultauthz.core.events import Access
 from vaultauthz.core.reasons import Reason
 from vaultauthz.envoy.als.entry import Span
-from vaultauthz.envoy.als.rejections import Reject, Rejections
 from vaultauthz.envoy.als.versions import UNKNOWN, Given, Versions
+from vaultauthz.leases.rejections import Reject, Rejections
 
 _MOST_WARNINGS: Final = 1000
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vaultauthz.envoy.als.rejections import _MOST, Rejections
+from vaultauthz.leases.rejections import _MOST, Rejections
 
 
 class Told:
