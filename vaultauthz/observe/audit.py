@@ -40,7 +40,9 @@ CAPACITY: Final = (
 _FOR_EVENTS: Final = 1_000  # room kept for events, which are few and tell more
 _PATIENCE: Final = 1.0  # seconds for which a gateway's log is held back when there is no room
 _STEP: Final = 0.01
-GATHER: Final = 0.02
+GATHER: Final = 0.02  # seconds in which lines come together for one write …
+SOON: Final = 0.002  # … and where they come one by one: its answer goes out first
+_FEW: Final = 4  # lines that came in ``GATHER``
 # One write is this many lines at most: making them holds the interpreter for about
 # a quarter of a millisecond, and a check that arrives just then waits for it.
 _BATCH: Final = 128
@@ -77,6 +79,7 @@ class AuditLog:
         self._retry = retry
         self._queue: SimpleQueue[record.Entry | Callable[[], None] | None] = SimpleQueue()
         self._taken = 0  # out of the queue, since the start
+        self._pause = SOON
         self._waiting = Waiting()
         self._outage = Outage()
         self._changing = Lock()
@@ -205,7 +208,7 @@ class AuditLog:
     def _gather(self) -> None:
         entry = self._queue.get()
         if self._queue.qsize() < _BATCH:
-            self._closing.wait(GATHER)  # let more come: one write for all of them
+            self._closing.wait(self._pause)  # let more come: one write for all of them
         entries: list[record.Entry] = []
         taken = 1
         while True:
@@ -220,6 +223,7 @@ class AuditLog:
             except Empty:
                 break
             taken += 1
+        self._pause = next_pause(self._pause, len(entries))
         self._outgoing.put(entries)
         self._taken += taken  # last: until then they count as waiting
 
@@ -296,6 +300,15 @@ class AuditLog:
         if lines:
             self._lose(lines)
             _log.error("audit log %s: %d lines are lost at the stop", self._sink.name, lines)
+
+
+def next_pause(pause: float, lines: int) -> float:
+    """For how many seconds lines gather after a ``pause`` in which so many came.
+
+    Whoever looks into the log after a request of his own finds its line; under load fewer
+    writes leave the interpreter to the checks.
+    """
+    return GATHER if lines > (1 if pause == SOON else _FEW) else SOON
 
 
 def _opened(settings: Audit) -> tuple[Sink, Ending]:

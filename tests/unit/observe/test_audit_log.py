@@ -22,7 +22,7 @@ from vaultauthz.core.events import ISSUED, Access, Event
 from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import Request
 from vaultauthz.observe import audit
-from vaultauthz.observe.audit import AuditLog
+from vaultauthz.observe.audit import GATHER, SOON, AuditLog, next_pause
 from vaultauthz.observe.sink import AuditError
 from vaultauthz.observe.verify import verify
 
@@ -419,3 +419,17 @@ def test_lost_folder_is_a_failure(tmp_path: Path, request_: Request, allowed: Al
     wait_until(lambda: log.working)
     log.close()
     assert file.read_bytes().count(b"\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("pause", "lines", "then"),
+    [
+        (SOON, 0, SOON),
+        (SOON, 1, SOON),  # one by one: each is in the log as soon as its answer is out
+        (SOON, 2, GATHER),  # some hundred a second and more: fewer writes
+        (GATHER, 5, GATHER),
+        (GATHER, 4, SOON),
+    ],
+)
+def test_lines_gather_only_where_they_come_fast(pause: float, lines: int, then: float) -> None:
+    assert next_pause(pause, lines) == then
