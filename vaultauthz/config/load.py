@@ -144,7 +144,8 @@ def _is_near_ours(key: document.Node) -> bool:
 def _read(root: Value, environ: Mapping[str, str]) -> Config:
     table = root.table(KEYS)
     read = partial(read_vault, environ=environ)
-    vault = table.read_section("vault", read, Vault("", tls=HIDDEN))
+    table.begin("vault")
+    vault = table.get("vault", read, Vault("", tls=HIDDEN))
     stages = table.require(
         "stages",
         partial(read_stages, vault=vault),

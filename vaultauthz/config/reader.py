@@ -241,11 +241,10 @@ class Table:
         key = _below(self.place.key, name)
         self.place.report.problem(self.place.line, key, f"is missing; {hint or 'add it'}")
 
-    def read_section(self, name: str, how: Callable[[Value], T], stand_in: D) -> T | D:
-        """Like ``get``, with an empty mapping in place of an absent ``name``."""
+    def begin(self, name: str) -> None:
+        """Put an empty mapping in place of an absent ``name``."""
         if name not in self.entries:
             self._put(name, Pairs(self.place.line, ()), _below(self.place.key, name))
-        return self.get(name, how, stand_in)
 
     def supply(self, name: str, text: str, origin: str) -> None:
         """Put ``text`` in place of an absent ``name``; messages say its ``origin`` (from $X)."""

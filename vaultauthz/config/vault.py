@@ -5,59 +5,35 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import partial
-from math import inf
 from pathlib import Path
 from typing import Final
 
-from vaultauthz.config import addresses, durations, environment, files, names
+from vaultauthz.config import addresses, environment, files, names
 from vaultauthz.config.document import Items
-from vaultauthz.config.reader import Table, Value, quoted
+from vaultauthz.config.keys import Key, Reader, Section, both
+from vaultauthz.config.kinds import FLAG, PRIVATE, READABLE, TEXT, duration, text
+from vaultauthz.config.reader import Value, quoted
 from vaultauthz.config.values import Tls, Vault
 
-KEYS: Final = ("address", "calls_per_second", "insecure", "namespace", "timeout", "tls")
-TLS_KEYS: Final = ("ca_cert", "client_cert", "client_key", "server_name", "x509_strict")
-MOST_ADDRESSES: Final = 8
+_MOST_ADDRESSES: Final = 8
 # Stands in for a refused one, so that a stage's login by certificate does not miss it again.
 HIDDEN: Final = Tls(client_cert=Path("?"), client_key=Path("?"))
-TIMEOUT: Final = partial(durations.between, least=0.1, most=60.0)
-
-
-def read_vault(value: Value, environ: Mapping[str, str]) -> Vault:
-    """The server; what the file does not say comes from ``$VAULT_ADDR`` and its like."""
-    table = value.table(KEYS)
-    environment.tell_unread(value, environ)
-    environment.supply(table, environment.PLACE, environ)
-    address, *fallbacks = _addresses(table, environ) or ("",)
-    return Vault(
-        address=address,
-        fallbacks=tuple(fallbacks),
-        namespace=table.get("namespace", names.namespace, ""),
-        tls=_tls(table, environ),
-        timeout=table.get("timeout", TIMEOUT, 5.0),
-        calls_per_second=table.get("calls_per_second", _rate, inf),
-    )
+_RATE: Final = r"[0-9]{1,4}(\.[0-9]{1,3})?"
 
 
 def _rate(value: Value) -> float:
     text = value.text()
-    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", text) or not 0.1 <= float(text) <= 1000:
+    if not re.fullmatch(_RATE, text) or not 0.1 <= float(text) <= 1000:
         raise value.wrong(f"wants a number from 0.1 to 1000, found {quoted(text)}")
     return float(text)
-
-
-def _addresses(table: Table, environ: Mapping[str, str]) -> tuple[str, ...]:
-    environment.supply(table, environment.ADDRESS, environ)
-    insecure = table.get("insecure", Value.flag, default=False)
-    read = partial(_one_or_more, insecure=insecure)
-    return table.require("address", read, (), "add https://HOST:PORT, or set $VAULT_ADDR")
 
 
 def _one_or_more(value: Value, *, insecure: bool) -> tuple[str, ...]:
     if not isinstance(value.node, Items):
         return (_one(value, insecure=insecure),)
     count = len(value.items())
-    if not 1 <= count <= MOST_ADDRESSES:
-        text = f"lists {count} addresses; name 1 to {MOST_ADDRESSES} nodes of one cluster"
+    if not 1 <= count <= _MOST_ADDRESSES:
+        text = f"lists {count} addresses; name 1 to {_MOST_ADDRESSES} nodes of one cluster"
         raise value.wrong(text)
     found = value.each(lambda item: (item, _one(item, insecure=insecure)))
     first: dict[str, Value] = {}
@@ -77,21 +53,103 @@ def _one(value: Value, *, insecure: bool) -> str:
     return address
 
 
-def _tls(table: Table, environ: Mapping[str, str]) -> Tls:
-    read = partial(_read_tls, environ=environ)
-    return table.read_section("tls", read, HIDDEN if "tls" in table else Tls())
+_ADDRESS: Final = {
+    "description": "https://HOST:PORT, or unix:///PATH of an agent or proxy on this host.",
+    "type": "string",
+    "pattern": r"^\s*[A-Za-z]+://",
+}
+_ADDRESSES: Final = {
+    "description": "Nodes of one cluster; the next is asked when one is away.",
+    "type": "array",
+    "items": _ADDRESS,
+    "minItems": 1,
+    "maxItems": _MOST_ADDRESSES,
+    "uniqueItems": True,
+}
+_CALLS: Final = {
+    "type": ["number", "string"],
+    "minimum": 0.1,
+    "maximum": 1000,
+    "pattern": f"^{_RATE}$",
+}
+
+TLS: Final = Section(
+    Tls,
+    "TLS towards Vault.",
+    Key("ca_cert", READABLE, "The authorities that sign Vault's certificate, in PEM."),
+    Key("client_cert", READABLE, "Our certificate, in PEM."),
+    Key("client_key", PRIVATE, "Its private key, in PEM."),
+    Key("server_name", TEXT, "The name in Vault's certificate, where it is not the host's."),
+    Key(
+        "x509_strict",
+        FLAG,
+        "Refuse certificates that lack what RFC 5280 demands, as Python does from 3.13 on.",
+    ),
+    conditions=(both("client_cert", "client_key"),),
+)
+
+VAULT: Final = Section(
+    Vault,
+    "The server.",
+    Key(
+        "address",
+        Reader(
+            partial(_one_or_more, insecure=False), {"anyOf": [_ADDRESS, _ADDRESSES]}, stand_in=()
+        ),
+        "Where Vault is.",
+        "`https://HOST:PORT`, or `unix:///PATH` for a Vault Agent or Proxy on the host. `http://` "
+        "only for loopback. Or a list of up to 8: nodes of one cluster in the order in which they "
+        "are asked, the next when one is away",
+        otherwise="$VAULT_ADDR",
+        missing="add https://HOST:PORT, or set $VAULT_ADDR",
+        aside=True,
+    ),
+    Key(
+        "insecure",
+        FLAG,
+        "Allow http:// beyond this machine: logins and secrets travel in clear text.",
+        default=False,
+        aside=True,
+    ),
+    Key(
+        "namespace",
+        text(names.namespace),
+        "Of Vault Enterprise, HCP or OpenBao, as in platform/team.",
+        "`root` for the one without a name; a stage may have its own",
+        otherwise="$VAULT_NAMESPACE",
+    ),
+    Key("tls", TLS.reader(), TLS.text, otherwise="the system's authorities", stand_in=HIDDEN),
+    Key("timeout", duration(0.1, 60.0), "Of one call to Vault."),
+    Key(
+        "calls_per_second",
+        Reader(_rate, _CALLS),
+        "Of each stage at most.",
+        "0.1 to 1000; for a fleet see below",
+        otherwise="no bound",
+    ),
+)
+
+
+def read_vault(value: Value, environ: Mapping[str, str]) -> Vault:
+    """The server; what the file does not say comes from ``$VAULT_ADDR`` and its like."""
+    table = VAULT.open(value)
+    environment.tell_unread(value, environ)
+    environment.supply(table, environment.PLACE, environ)
+    environment.supply(table, environment.ADDRESS, environ)
+    read = partial(_one_or_more, insecure=VAULT.get(table, "insecure"))
+    address, *fallbacks = VAULT.get(table, "address", read) or ("",)
+    table.begin("tls")
+    return VAULT.build(
+        table,
+        {"address": address, "fallbacks": tuple(fallbacks)},
+        tls=partial(_read_tls, environ=environ),
+    )
 
 
 def _read_tls(value: Value, environ: Mapping[str, str]) -> Tls:
-    table = value.table(TLS_KEYS)
+    table = TLS.open(value)
     environment.supply(table, environment.TLS, environ)
     environment.supply_pair(table, environ)
-    table.need_both("client_cert", "client_key")
-    usual = HIDDEN if {"client_cert", "client_key"} & set(table.entries) else Tls()
-    return Tls(
-        ca_cert=table.get("ca_cert", files.readable, None),
-        client_cert=table.get("client_cert", files.readable, usual.client_cert),
-        client_key=table.get("client_key", files.private, usual.client_key),
-        server_name=table.get("server_name", Value.text, ""),
-        x509_strict=table.get("x509_strict", Value.flag, default=False),
-    )
+    pair = {"client_cert", "client_key"} & set(table.entries)
+    hidden = {"client_cert": HIDDEN.client_cert, "client_key": HIDDEN.client_key}
+    return TLS.build(table, hidden if pair else {})

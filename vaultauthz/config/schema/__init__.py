@@ -9,8 +9,9 @@ far away are known to `vaultauthz config check` alone.
 from __future__ import annotations
 
 from vaultauthz.config.load import KEYS, UNMATCHED
-from vaultauthz.config.schema import doors, logins, server, services
+from vaultauthz.config.schema import doors, logins, services
 from vaultauthz.config.schema.forms import Schema, choice, closed
+from vaultauthz.config.vault import VAULT
 
 
 def schema() -> Schema:
@@ -18,7 +19,7 @@ def schema() -> Schema:
     whole = closed(
         KEYS,
         {
-            "vault": server.vault(),
+            "vault": VAULT.schema(),
             "stages": logins.stages(),
             "upstreams": services.upstreams(),
             "routes": doors.routes(),

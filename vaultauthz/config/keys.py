@@ -1,0 +1,286 @@
+"""A section of the configuration as one table: reader, defaults, JSON Schema and documentation.
+
+A ``Reader`` takes one value and says, as a JSON Schema, what it takes (``kinds`` has the usual
+ones). A ``Key`` is a row: a name, its reader, and what it means. A ``Section`` is the table. It
+reads a mapping into what ``make`` makes of it, a frozen dataclass as a rule; a key's default is
+that of the field of its name, and a key whose field has none is required.
+
+    AUDIT = Section(Audit, "One JSON object a line.", Key("file", FILE_TO_WRITE, "Where to write"))
+    AUDIT.read(value)  # → Audit
+
+What depends on more than the value itself is read by hand, around ``Section.open`` and ``build``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
+from math import inf
+from types import MappingProxyType
+from typing import Any, Final, Generic, TypeVar
+
+from vaultauthz.config.reader import Table, Value
+
+T = TypeVar("T")
+S = TypeVar("S")
+Schema = dict[str, Any]
+
+_NONE: Final[Mapping[str, Any]] = MappingProxyType({})
+_ABSENT: Final[Any] = object()  # where there is no default
+_NOTHING: Final = (_ABSENT, None, "", (), inf)  # defaults that nobody could write
+
+
+def _as_it_is(default: Any) -> Any:
+    return default
+
+
+@dataclass(frozen=True, slots=True)
+class Reader(Generic[T]):
+    """What takes one value: ``read`` raises ``Refused``, ``schema`` is what it takes.
+
+    ``bounds`` end each text about it, ``note`` the schema's alone; ``show`` gives a default
+    as it is written in the file; ``stand_in`` is for a required one that is missing or refused.
+    """
+
+    read: Callable[[Value], T]
+    schema: Mapping[str, Any]
+    bounds: str = ""
+    note: str = ""
+    show: Callable[[Any], Any] = _as_it_is
+    stand_in: Any = ""
+    section: Section[Any] | None = None
+
+    def by(self, read: Callable[[Value], S], stand_in: Any = "") -> Reader[S]:
+        """The same to write, read by another function."""
+        return Reader(read, self.schema, self.bounds, self.note, self.show, stand_in)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A row.
+
+    ``text`` is the schema's sentence and the documentation's first; ``more`` goes on there, in
+    Markdown. ``otherwise`` says in words what holds without the key, where no constant does.
+    ``missing`` is the way out for who has left out a required one. ``default`` is for what is no
+    field's; ``stand_in`` in place of a refused value, where that is not the default. What is
+    ``aside`` is read by hand, and not given to ``make`` unless ``build`` is told it.
+    """
+
+    name: str
+    reader: Reader[Any]
+    text: str = ""
+    more: str = ""
+    otherwise: str = ""
+    missing: str = ""
+    default: Any = _ABSENT
+    stand_in: Any = _ABSENT
+    aside: bool = False
+
+    @property
+    def required(self) -> bool:
+        """Whether nothing at all stands in for it."""
+        return self.default is _ABSENT and not self.otherwise
+
+    @property
+    def written(self) -> Any:
+        """The default as it would stand in the file; None where it is none, or told in words."""
+        bare = self.otherwise or self.reader.section or self.default in _NOTHING
+        return None if bare else self.reader.show(self.default)
+
+    def schema(self) -> Schema:
+        """What stands behind it."""
+        words = [self._described(), self.reader.bounds, self.reader.note]
+        text = " ".join(filter(None, words))
+        described = {"description": text} if text else {}
+        usual = {} if self.written is None else {"default": self.written}
+        return {**self.reader.schema, **described, **usual}
+
+    def _described(self) -> str:
+        if not self.otherwise:
+            return self.text
+        text = f"{self.text.removesuffix('.')}; default: {self.otherwise}."
+        return text if self.text else f"Default: {self.otherwise}."
+
+    def row(self, within: str = "") -> str:
+        """Its line in a table of the documentation."""
+        words = " ".join(filter(None, (self.text, self.reader.bounds, self.more)))
+        return f"| `{within}{self.name}` | {self._usual()} | {words} |"
+
+    def _usual(self) -> str:
+        if self.otherwise:
+            return self.otherwise
+        if self.required:
+            return "required"
+        if self.written is None:
+            return "none"
+        flag = isinstance(self.written, bool)
+        return f"`{str(self.written).lower() if flag else self.written}`"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What is between keys of one table: ``check`` notes or raises, ``schema`` says the same."""
+
+    schema: Mapping[str, Any]
+    check: Callable[[Table], None] = lambda _: None
+
+
+def both(one: str, other: str) -> Condition:
+    """Neither without the other."""
+    schema = {"dependentRequired": {one: [other], other: [one]}}
+    return Condition(schema, lambda table: table.need_both(one, other))
+
+
+def not_both(one: str, other: str, way_out: str) -> Condition:
+    """At most one of the two."""
+
+    def check(table: Table) -> None:
+        if one in table and other in table:
+            raise table.place.wrong(f"has both {one} and {other}; {way_out}")
+
+    return Condition({"not": {"required": [one, other]}}, check)
+
+
+def one_of_two(one: str, other: str, missing: str) -> Condition:
+    """One of the two and no more; ``missing`` is the way out where there is neither."""
+    twice = not_both(one, other, "keep one")
+
+    def check(table: Table) -> None:
+        twice.check(table)
+        if one not in table and other not in table:
+            table.missing(one, missing)
+
+    return Condition({"oneOf": [{"required": [one]}, {"required": [other]}]}, check)
+
+
+def needs(one: str, other: str, why: str) -> Condition:
+    """``one`` is nothing without ``other``."""
+
+    def check(table: Table) -> None:
+        if one in table and other not in table:
+            table.missing(other, why)
+
+    return Condition({"dependentRequired": {one: [other]}}, check)
+
+
+class Section(Generic[T]):
+    """A table of keys.
+
+    ``conditions`` are checked in order before anything is read. ``refused`` and ``secretive``
+    are those of ``Value.table``. Messages list its ``names`` by the alphabet, or ``as_listed``.
+    """
+
+    def __init__(
+        self,
+        make: Callable[..., T],
+        text: str,
+        *keys: Key,
+        conditions: tuple[Condition, ...] = (),
+        refused: Mapping[str, str] = _NONE,
+        secretive: bool = False,
+        as_listed: bool = False,
+    ) -> None:
+        usual = _defaults(make)
+        self.keys: Final = {key.name: _with_default(key, usual) for key in keys}
+        self.names: Final = tuple(self.keys if as_listed else sorted(self.keys))
+        self._make = make
+        self.text = text
+        self._conditions = conditions
+        self._refused = refused
+        self._secretive = secretive
+
+    def read(self, value: Value) -> T:
+        """The whole of it."""
+        return self.build(self.open(value))
+
+    def open(self, value: Value) -> Table:
+        """Its keys; unknown ones are noted."""
+        return value.table(self.names, self._refused, secretive=self._secretive)
+
+    def build(
+        self,
+        table: Table,
+        usual: Mapping[str, Any] = _NONE,
+        **read: Callable[[Value], Any],
+    ) -> T:
+        """What ``make`` makes of ``table``, every key read in order.
+
+        ``read`` are readers that know more than the value; ``usual`` goes before the keys'
+        own defaults, and is given on where it is about no key that is read here.
+        """
+        for condition in self._conditions:
+            condition.check(table)
+        found = {
+            key.name: self.get(table, key.name, read.get(key.name), usual)
+            for key in self.keys.values()
+            if not key.aside
+        }
+        return self._make(**{**usual, **found})
+
+    def get(
+        self,
+        table: Table,
+        name: str,
+        read: Callable[[Value], Any] | None = None,
+        usual: Mapping[str, Any] = _NONE,
+    ) -> Any:
+        """One of its keys, its default when absent or refused; noted where it is required."""
+        key = self.keys[name]
+        default = usual.get(name, key.default)
+        stand_in = key.reader.stand_in if default is _ABSENT else default
+        if key.stand_in is not _ABSENT:
+            stand_in = key.stand_in
+        if name in table:
+            return table.get(name, read or key.reader.read, stand_in)
+        if default is _ABSENT:
+            table.missing(name, key.missing)
+            return stand_in
+        return default
+
+    def schema(self) -> Schema:
+        """It as a JSON Schema of a mapping that has no other keys."""
+        found: Schema = {
+            "description": self.text,
+            "type": "object",
+            "properties": {name: key.schema() for name, key in self.keys.items()},
+            "additionalProperties": False,
+        }
+        required = [name for name, key in self.keys.items() if key.required]
+        if required:
+            found["required"] = required
+        for condition in self._conditions:
+            for word, rule in condition.schema.items():
+                found[word] = {**found.get(word, {}), **rule} if isinstance(rule, dict) else rule
+        return found
+
+    def rows(self, within: str = "") -> Iterator[str]:
+        """The lines of its table in the documentation, those of sections in it below their key."""
+        for name, key in self.keys.items():
+            yield key.row(within)
+            if key.reader.section:
+                yield from key.reader.section.rows(f"{within}{name}.")
+
+    def markdown(self) -> str:
+        """Its table in the documentation."""
+        return "\n".join(("| key | default | |", "|---|---|---|", *self.rows()))
+
+    def reader(self, read: Callable[[Value], S] | None = None) -> Reader[Any]:
+        """It as what stands behind a key of another section; ``read`` where that knows more."""
+        return Reader(read or self.read, self.schema(), section=self)
+
+
+def _defaults(make: Callable[..., Any]) -> Mapping[str, Any]:
+    found = {field.name: _default(field) for field in fields(make)} if is_dataclass(make) else {}
+    return {name: default for name, default in found.items() if default is not _ABSENT}
+
+
+def _default(field: Field[Any]) -> Any:
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return _ABSENT if field.default is MISSING else field.default
+
+
+def _with_default(key: Key, usual: Mapping[str, Any]) -> Key:
+    if key.default is not _ABSENT or key.name not in usual:
+        return key
+    return replace(key, default=usual[key.name])
