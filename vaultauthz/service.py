@@ -19,9 +19,11 @@ from vaultauthz.core.lease_row import LeaseRow
 from vaultauthz.core.request import Request
 from vaultauthz.core.trace import where
 from vaultauthz.engine import Engine
-from vaultauthz.envoy import als
-from vaultauthz.envoy.access_file import Follower
-from vaultauthz.envoy.als import AccessLogs, Listeners, Versions
+from vaultauthz.envoy.access_logs import stream as access_stream
+from vaultauthz.envoy.access_logs.follower import Follower
+from vaultauthz.envoy.access_logs.history import CredentialHistory
+from vaultauthz.envoy.access_logs.stream import AccessLogService
+from vaultauthz.envoy.access_logs.unchecked import Listeners
 from vaultauthz.envoy.rpc import collected
 from vaultauthz.envoy.sds.discovery import Discovery
 from vaultauthz.envoy.server import Server
@@ -84,21 +86,21 @@ class Service:
         self._read = read
         self.metrics = Metrics(_known(config), __version__)
         self.audit = AuditLog(config.audit)
-        versions = Versions()
+        history = CredentialHistory()
         self.engine = Engine(
             config,
             recorders=[self.audit.record_check],
-            listeners=[self.metrics.record_event, self.audit.record_event, versions.record_event],
+            listeners=[self.metrics.record_event, self.audit.record_event, history.record_event],
         )
         self.at_restart: tuple[str, ...] = ()  # sections of the file that wait for a restart
         self._start = self.engine.broker.start
         listeners = self._listeners()
         path = config.audit.access_log if door is None else None
-        self.access_logs = AccessLogs(versions, listeners, only_401s=path is not None)
+        self.access_logs = AccessLogService(history, listeners, only_401s=path is not None)
         self.follower: Follower | None = None
         if path:
-            uses = self.access_logs.uses.recorded_by(self.audit.queue_access)
-            self.follower = Follower(path, uses, self.audit, listeners.ignored)
+            requests = self.access_logs.requests.recorded_by(self.audit.queue_access)
+            self.follower = Follower(path, requests, self.audit, listeners.ignored)
         self.sds = Discovery(self.engine, boottime, self.engine.keeper.announce)
         self.engine.keeper.watch(self.sds.changed)
         self._envoy: Server | None = None
@@ -123,7 +125,7 @@ class Service:
             self.check,
             lambda: self.ready,
             deadlines=any(upstream.per != "instance" for upstream in config.upstreams.values()),
-            streams=self.sds.streams | {als.METHOD: collected(self.access_logs.stream)},
+            streams=self.sds.streams | {access_stream.METHOD: collected(self.access_logs.stream)},
             client_refused=self._client_refused,
         )
 

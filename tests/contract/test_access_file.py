@@ -23,11 +23,12 @@ from tests.unit.envoy.als_entries import PLACE
 from vaultauthz.config.values import Audit
 from vaultauthz.core import events
 from vaultauthz.core.events import Access, Event
-from vaultauthz.envoy.access_file import Follower
-from vaultauthz.envoy.access_file import follower as follower_module
-from vaultauthz.envoy.access_file.opened import Lines
-from vaultauthz.envoy.access_file.trail import Trail
-from vaultauthz.envoy.als import Listeners, Uses, Versions
+from vaultauthz.envoy.access_logs import follower as follower_module
+from vaultauthz.envoy.access_logs.follower import Follower
+from vaultauthz.envoy.access_logs.history import CredentialHistory
+from vaultauthz.envoy.access_logs.log_file import Lines
+from vaultauthz.envoy.access_logs.trail import Trail
+from vaultauthz.envoy.access_logs.unchecked import Listeners, UncheckedRequests
 from vaultauthz.observe import audit as audit_module
 from vaultauthz.observe.audit import AuditLog
 from vaultauthz.observe.sink import LogFile
@@ -51,7 +52,7 @@ class House:
 
     def __post_init__(self) -> None:
         self.path = self.folder / "access.jsonl"
-        self.versions = Versions(lambda: time.time() - 60)
+        self.versions = CredentialHistory(lambda: time.time() - 60)
         self.take("c_1")
         self.follower = self.begin()
 
@@ -69,7 +70,7 @@ class House:
             ignored=lambda why, count: self.ignored.update({why: count}),
             known=lambda *place: place == PLACE,
         )
-        uses = Uses(self.versions, listeners)
+        uses = UncheckedRequests(self.versions, listeners)
         self.follower = Follower(self.path, uses, self.audit, listeners.ignored)
         self.follower.start()
         return self.follower
@@ -231,7 +232,9 @@ def following(path: Path, slow: Slow) -> Follower:
         slow.taken.append(access)
 
     listeners = Listeners(take, lambda *_: None, lambda *_: True, lambda *_: None, lambda *_: True)
-    made = Follower(path, Uses(Versions(), listeners), slow, listeners.ignored)
+    made = Follower(
+        path, UncheckedRequests(CredentialHistory(), listeners), slow, listeners.ignored
+    )
     made.start()
     return made
 

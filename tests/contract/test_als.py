@@ -21,8 +21,8 @@ from vaultauthz.config.values import Listen
 from vaultauthz.core import events
 from vaultauthz.core.decision import Allowed, Decision
 from vaultauthz.core.request import Request
-from vaultauthz.envoy.als import METHOD, AccessLogs, Versions
-from vaultauthz.envoy.als.access_logs import MOST_BYTES
+from vaultauthz.envoy.access_logs.history import CredentialHistory
+from vaultauthz.envoy.access_logs.stream import METHOD, MOST_BYTES, AccessLogService
 from vaultauthz.envoy.rpc import collected
 from vaultauthz.envoy.server import Server
 
@@ -56,7 +56,7 @@ class Door:
 def door(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Door]:
     """By either transport, on a unix socket."""
     heard = Heard()
-    logs = AccessLogs(Versions(), heard.listeners())
+    logs = AccessLogService(CredentialHistory(), heard.listeners())
     address = f"unix://{tmp_path}/s"
     listen = Listen(grpc=address, transport=request.param)
     server = Server(listen, allow, lambda: True, streams={METHOD: collected(logs.stream)})

@@ -12,7 +12,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.struct_pb2 import Struct
 
 from vaultauthz._pb import accesslog_pb2
-from vaultauthz.envoy.als import entry as read
+from vaultauthz.envoy.access_logs import entry as read
 
 with warnings.catch_warnings():
     # It is written for an older pydantic, which it tells everybody on import.
@@ -123,4 +123,4 @@ def test_what_envoy_writes_is_read() -> None:
     assert read.checked(back.common_properties) == ("production", "payments", "c_1")
     assert read.tagged(back.common_properties) == ("production", "payments")
     assert read.span(back.common_properties, now) == pytest.approx((now - 10, now - 9.75))
-    assert (read.answer(back), read.access(back, "s", "u", now).path) == (401, "/p")
+    assert (read.upstream_status(back), read.access_of(back, "s", "u", now).path) == (401, "/p")

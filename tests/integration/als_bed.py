@@ -31,7 +31,7 @@ from vaultauthz.demo.parts import (
 )
 from vaultauthz.demo.parts.upstreams import Answer
 from vaultauthz.engine import Engine
-from vaultauthz.envoy_config.answers import answers
+from vaultauthz.envoy_config.access_logs import access_logs
 from vaultauthz.envoy_config.plan import Plan
 from vaultauthz.service import Service
 
@@ -195,7 +195,7 @@ def _typed(name: str, kind: str, **values: Any) -> dict[str, Any]:
 
 def printed_logs(config: Config) -> list[dict[str, Any]]:
     """What `vaultauthz envoy` prints for SDS mode, for this bed's Envoy."""
-    text = answers(Plan.of(config), snippet=True)
+    text = access_logs(Plan.of(config), snippet=True)
     logs: list[dict[str, Any]] = yaml.safe_load(text.replace("gateway/gateway-1", "edge/als-1"))
     return logs
 

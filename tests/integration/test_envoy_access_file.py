@@ -21,7 +21,7 @@ from tests.integration.gateway_bed import TIMEOUT
 from tests.integration.printed_bed import AUDIENCE, Certificates, PrintedBed, printed
 from tests.integration.served import Login, Served
 from vaultauthz.demo.parts import OpenBao, Postgres, wait_for
-from vaultauthz.envoy.als.versions import SETTLE, SKEW
+from vaultauthz.envoy.access_logs.history import SETTLE, SKEW
 
 pytestmark = pytest.mark.integration
 

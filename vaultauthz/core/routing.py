@@ -38,6 +38,8 @@ _SLASHES = re.compile(r"//+")
 # CONNECT has no path, and ``OPTIONS *`` is about the whole server (RFC 9112, 3.2).
 PATHLESS: Final = ("", "*")
 
+StageUpstream = tuple[str, str]  # a stage's name, and that of an upstream in it
+
 
 def path_of(target: str) -> str:
     """The path of a request target, without query string and fragment."""

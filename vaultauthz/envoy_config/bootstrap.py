@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Final
 
-from vaultauthz.envoy_config import answers, check, clusters, gateway, identity, sds
+from vaultauthz.envoy_config import access_logs, check, clusters, gateway, identity, sds
 from vaultauthz.envoy_config.plan import Plan, Target
 from vaultauthz.envoy_config.text import comment, fill, join, without_repeats
 
@@ -152,7 +152,7 @@ def secrets(config_name: str, plan: Plan, left_out: Mapping[str, str], *, snippe
         protocol=sds.protocol,
     )
     tokens = identity.http_filter() if plan.reads_claims else ""
-    told = answers.answers(plan, snippet=snippet)
+    told = access_logs.access_logs(plan, snippet=snippet)
     if snippet:
         return without_repeats(
             fill(
@@ -190,7 +190,7 @@ def _bootstrap(plan: Plan, manager: str, clusters_text: str, head: str, node: st
 
 
 def _node() -> str:
-    cluster, own_id = answers.NODE
+    cluster, own_id = access_logs.NODE
     return fill(_NODE, id=own_id, cluster=cluster)
 
 

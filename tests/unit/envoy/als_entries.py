@@ -17,7 +17,7 @@ from vaultauthz._pb.accesslog_pb2 import (
     TLSProperties,
 )
 from vaultauthz.core.events import Access
-from vaultauthz.envoy.als import Listeners
+from vaultauthz.envoy.access_logs.unchecked import Listeners
 
 NODE = "gw-1"
 PLACE = ("production", "payments")

@@ -13,14 +13,15 @@ from tests.unit.envoy.access_lines import LINE, line, line_of, written
 from tests.unit.envoy.als_entries import NOW, OURS, Heard, entry, message
 from vaultauthz.core.events import Access
 from vaultauthz.core.reasons import Reason
-from vaultauthz.envoy.access_file.line import Finished, UnreadableError, parse, read
-from vaultauthz.envoy.als import AccessLogs, Uses, Versions
-from vaultauthz.envoy.als.uses import From
+from vaultauthz.envoy.access_logs.history import CredentialHistory
+from vaultauthz.envoy.access_logs.line import FinishedRequest, UnreadableLineError, parse, read
+from vaultauthz.envoy.access_logs.stream import AccessLogService
+from vaultauthz.envoy.access_logs.unchecked import Reporter, UncheckedRequests
 
 SENT = NOW - 9.5
 
 
-def told(**changes: Any) -> Finished:
+def told(**changes: Any) -> FinishedRequest:
     """What a line of ours tells."""
     found = read(line(**changes), NOW)
     assert found
@@ -33,7 +34,7 @@ def test_a_request_that_was_sent() -> None:
         "production", "payments", SENT, True, "", "", "", "envoy", "r-1", "GET",
         "pay.example.com", "/v1/charges",
     )  # fmt: skip
-    assert told() == Finished(access, "edge/gw-1", None, 200, True, (NOW - 10, SENT))
+    assert told() == FinishedRequest(access, "edge/gw-1", None, 200, True, (NOW - 10, SENT))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_a_checked_request_is_passed_over() -> None:
 )  # fmt: skip
 def test_other_types_are_unreadable(changes: dict[str, Any]) -> None:
     """Nothing but texts and small numbers goes on into the audit log."""
-    with pytest.raises(UnreadableError):
+    with pytest.raises(UnreadableLineError):
         read(line(**changes), NOW)
 
 
@@ -123,7 +124,7 @@ def test_a_bad_line_costs_only_itself() -> None:
     for bad in junk:
         values = parse([written(), bad, written(path="/2")])
         assert (values[0], values[2]["path"], len(values)) == (line(), "/2", 3)
-        with pytest.raises(UnreadableError):
+        with pytest.raises(UnreadableLineError):
             read(values[1], NOW)
 
 
@@ -146,7 +147,7 @@ def test_no_json_does_harm(values: Any) -> None:
     """It is read or it is unreadable; what is read is texts, and can be written."""
     try:
         found = read(values, NOW)
-    except UnreadableError:
+    except UnreadableLineError:
         return
     if found:
         access = found.access
@@ -177,7 +178,7 @@ def test_a_clients_text_comes_through(text: str, ascii_only: bool) -> None:
 def by_grpc(**values: Any) -> Heard:
     """What becomes of a request that Envoy tells of over gRPC."""
     heard = Heard()
-    logs = AccessLogs(Versions(), heard.listeners(), lambda: NOW)
+    logs = AccessLogService(CredentialHistory(), heard.listeners(), lambda: NOW)
     logs.stream(iter([message([entry(**values)])]))
     return heard
 
@@ -185,18 +186,18 @@ def by_grpc(**values: Any) -> Heard:
 def by_file(**values: Any) -> Heard:
     """What becomes of it when it stands in the file."""
     heard = Heard()
-    uses = Uses(Versions(), heard.listeners())
+    uses = UncheckedRequests(CredentialHistory(), heard.listeners())
     found = read(line_of(entry(**values)), NOW)
     assert found
     access = found.access
-    if not uses.ours(access.stage, access.upstream):
+    if not uses.known(access.stage, access.upstream):
         pass
     elif found.refused:
         uses.refused(access, found.refused)
     else:
         uses.answered(access, found.status)
         if found.sent:
-            uses.sent(access, found.status, From(found.node), found.span)
+            uses.sent(access, found.status, Reporter(found.node), found.span)
     return heard
 
 

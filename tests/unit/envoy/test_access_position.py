@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vaultauthz.envoy.access_file.position import BadPositionError, Position, load, save
+from vaultauthz.envoy.access_logs.log_file import BadPositionError, Position, load, save
 
 OPENING = b'{"attempts":1,"path":"/1"}\n'
 

@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaultauthz.envoy.access_file.opened import CHUNK, LONGEST
-from vaultauthz.envoy.access_file.position import save
-from vaultauthz.envoy.access_file.trail import Trail
+from vaultauthz.envoy.access_logs.log_file import CHUNK, LONGEST, save
+from vaultauthz.envoy.access_logs.trail import Trail
 
 # A client may see to it that all lines begin alike for hundreds of bytes.
 _SAME = b'{"attempts":1,"host":"' + b"h" * 600 + b'","path":"/%d"}'

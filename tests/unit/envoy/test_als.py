@@ -19,8 +19,8 @@ from tests.unit.envoy.als_entries import (
 from vaultauthz._pb.accesslog_pb2 import HTTPAccessLogEntry
 from vaultauthz.core import events
 from vaultauthz.core.events import Access, Event
-from vaultauthz.envoy.als import AccessLogs, Versions
-from vaultauthz.envoy.als.access_logs import MOST_BYTES, MOST_ENTRIES
+from vaultauthz.envoy.access_logs.history import CredentialHistory
+from vaultauthz.envoy.access_logs.stream import MOST_BYTES, MOST_ENTRIES, AccessLogService
 
 SECRET = "s3cr3t"
 
@@ -31,12 +31,14 @@ class Logs:
     def __init__(self, *, only_401s: bool = False) -> None:
         self.heard = Heard()
         self.clock = NOW - 2000
-        versions = Versions(lambda: self.clock)
+        versions = CredentialHistory(lambda: self.clock)
         for version in ("c_1", "c_2"):
             for name, caller in ((events.ROTATED, ""), (events.SDS_DELIVERED, NODE)):
                 versions.record_event(Event(name, *PLACE, "database/1", version, caller=caller))
             self.clock += 1000
-        self.logs = AccessLogs(versions, self.heard.listeners(), lambda: NOW, only_401s=only_401s)
+        self.logs = AccessLogService(
+            versions, self.heard.listeners(), lambda: NOW, only_401s=only_401s
+        )
 
     def take(self, *entries: HTTPAccessLogEntry | bytes) -> Heard:
         """What is heard of a stream with these entries."""
@@ -239,7 +241,7 @@ def test_a_bug_of_ours_does_not_end_the_stream(
     def fail(*_: object) -> None:
         raise ValueError(SECRET)
 
-    monkeypatch.setattr(logs.logs.uses._versions, "between", fail)
+    monkeypatch.setattr(logs.logs.requests._history, "between", fail)
     heard = logs.take(entry(), entry())
     assert heard.ignored == {"internal": 2}
     assert len(caplog.records) == 1

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.unit.envoy.als_entries import NOW, Certificate, certificate, checked, entry, note
 from vaultauthz._pb.accesslog_pb2 import AccessLogCommon, HTTPAccessLogEntry
 from vaultauthz.core.reasons import Reason
-from vaultauthz.envoy.als import entry as read
+from vaultauthz.envoy.access_logs import entry as read
 
 JWT = "envoy.filters.http.jwt_authn"
 San = Certificate.SubjectAltName
@@ -17,7 +17,7 @@ San = Certificate.SubjectAltName
 
 def access(made: HTTPAccessLogEntry) -> dict[str, object]:
     """The entry as an access, as a mapping."""
-    found = read.access(made, "production", "payments", NOW)
+    found = read.access_of(made, "production", "payments", NOW)
     return {name: getattr(found, name) for name in found.__slots__}
 
 
@@ -96,7 +96,7 @@ def test_only_the_upstreams_own_answer_counts(
     details: bytes, sent_after: float | None, expected: int
 ) -> None:
     """A status is the upstream's only if Envoy says so and the request was sent."""
-    assert read.answer(entry(401, details, sent_after=sent_after)) == expected
+    assert read.upstream_status(entry(401, details, sent_after=sent_after)) == expected
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,9 @@ def test_the_time_spans_every_attempt() -> None:
     )
     retried = entry(start=NOW - 10, sent_after=None)
     retried.common_properties.upstream_request_attempt_count = 2
-    assert read.sent(retried.common_properties)
+    assert read.was_sent(retried.common_properties)
     assert read.span(retried.common_properties, NOW) == pytest.approx((NOW - 10, NOW))
-    assert not read.sent(entry(sent_after=None).common_properties)
+    assert not read.was_sent(entry(sent_after=None).common_properties)
 
 
 @given(

@@ -1,4 +1,4 @@
-"""Follows the log in a thread of its own, and hands on what it tells.
+"""Follows the log in a thread of its own, and hands on the requests in it.
 
 The file is the buffer: while the audit log has no room, or cannot be written, nothing is read.
 The position that is kept is that of lines which the audit log has written; so a line is never
@@ -17,12 +17,11 @@ from threading import Thread
 from typing import Any, Final, Protocol
 
 from vaultauthz.core.trace import where
-from vaultauthz.envoy.access_file.line import UnreadableError, parse, read
-from vaultauthz.envoy.access_file.opened import Lines
-from vaultauthz.envoy.access_file.position import Position, save
-from vaultauthz.envoy.access_file.trail import Trail
-from vaultauthz.envoy.als.access_logs import INTERNAL, TOO_LARGE, UNREADABLE
-from vaultauthz.envoy.als.uses import From, Uses
+from vaultauthz.envoy.access_logs.line import UnreadableLineError, parse, read
+from vaultauthz.envoy.access_logs.log_file import Lines, Position, save
+from vaultauthz.envoy.access_logs.stream import INTERNAL, TOO_LARGE, UNREADABLE
+from vaultauthz.envoy.access_logs.trail import Trail
+from vaultauthz.envoy.access_logs.unchecked import Reporter, UncheckedRequests
 
 _POLL: Final = 0.2  # seconds between looks at a file that has nothing new
 _STEP: Final = 0.01
@@ -38,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class Recorder(Protocol):
-    """The audit log, behind ``Uses``."""
+    """The audit log, behind ``UncheckedRequests``."""
 
     @property
     def has_room(self) -> bool:
@@ -49,7 +48,7 @@ class Recorder(Protocol):
 
 
 class Follower:
-    """Reads the log at ``path`` into ``uses``; ``ignored`` is told what it passes over.
+    """Reads the log at ``path`` into ``requests``; ``ignored`` is told what it passes over.
 
     ``wall`` is the time in seconds since 1970.
     """
@@ -57,18 +56,18 @@ class Follower:
     def __init__(
         self,
         path: Path,
-        uses: Uses,
+        requests: UncheckedRequests,
         audit: Recorder,
         ignored: Callable[[str, int], None],
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._path = path
         self._trail = Trail(path)
-        self._uses = uses
+        self._requests = requests
         self._audit = audit
         self._ignored = ignored
         self._wall = wall
-        self._by = From("", sure=False)  # of the line before, as a rule of all of them
+        self._reporter = Reporter("", sure=False)  # of the line before, as a rule of all of them
         self._handed: Position | None = None
         self._written: Position | None = None  # set by the audit log's thread
         self._kept: Position | None = None
@@ -177,7 +176,7 @@ class Follower:
                 return False
             try:
                 self._take_one(values, now)
-            except UnreadableError:
+            except UnreadableLineError:
                 unreadable += 1
             except Exception as exc:  # noqa: BLE001 - one line must not cost us the log
                 failures += 1
@@ -189,17 +188,20 @@ class Follower:
         return True
 
     def _take_one(self, values: Any, now: float) -> None:
-        told = read(values, now)
-        if told is None or not self._uses.ours(told.access.stage, told.access.upstream):
+        finished = read(values, now)
+        if finished is None:
             return
-        if told.node != self._by.node:
-            self._by = From(told.node, sure=False)
-        if told.refused:
-            self._uses.refused(told.access, told.refused)
+        access = finished.access
+        if not self._requests.known(access.stage, access.upstream):
             return
-        self._uses.answered(told.access, told.status)
-        if told.sent:
-            self._uses.sent(told.access, told.status, self._by, told.span)
+        if finished.node != self._reporter.node:
+            self._reporter = Reporter(finished.node, sure=False)
+        if finished.refused:
+            self._requests.refused(access, finished.refused)
+            return
+        self._requests.answered(access, finished.status)
+        if finished.sent:
+            self._requests.sent(access, finished.status, self._reporter, finished.span)
 
     def _reached(self, position: Position | None) -> None:
         self._written = position

@@ -16,9 +16,9 @@ from google.protobuf.message import DecodeError
 
 from vaultauthz._pb.accesslog_pb2 import HTTPAccessLogEntry, StreamAccessLogsMessage
 from vaultauthz.core.trace import where
-from vaultauthz.envoy.als import entry as read
-from vaultauthz.envoy.als.uses import From, Listeners, Uses
-from vaultauthz.envoy.als.versions import Versions
+from vaultauthz.envoy.access_logs import entry as entries
+from vaultauthz.envoy.access_logs.history import CredentialHistory
+from vaultauthz.envoy.access_logs.unchecked import Listeners, Reporter, UncheckedRequests
 from vaultauthz.envoy.node import name_of
 
 SERVICE: Final = "envoy.service.accesslog.v3.AccessLogService"
@@ -40,7 +40,7 @@ INTERNAL: Final = "internal"
 log = logging.getLogger(__name__)
 
 
-class AccessLogs:
+class AccessLogService:
     """Takes Envoy's access logs in. ``wall`` is the time in seconds since 1970.
 
     ``only_401s``: what no check was made for is recorded from elsewhere, and only leads to
@@ -49,17 +49,17 @@ class AccessLogs:
 
     def __init__(
         self,
-        versions: Versions,
+        history: CredentialHistory,
         listeners: Listeners,
         wall: Callable[[], float] = time.time,
         *,
         only_401s: bool = False,
     ) -> None:
-        self.uses = Uses(versions, listeners)
+        self.requests = UncheckedRequests(history, listeners)
         self._tell = listeners
         self._wall = wall
         self._only_401s = only_401s
-        self._told_by_file = False
+        self._warned_of_file = False
 
     def stream(self, messages: Iterator[bytes]) -> bytes:
         """Take in a stream of StreamAccessLogsMessages to its end; the empty response to it.
@@ -101,22 +101,24 @@ class AccessLogs:
 
     def _take(self, entry: HTTPAccessLogEntry, node: str, now: float) -> None:
         common = entry.common_properties
-        if not read.ended(common):
+        if not entries.ended(common):
             return
-        checked = read.checked(common)
+        checked = entries.checked(common)
         if checked is None:
             self._take_unchecked(entry, node, now)
         elif checked.credential_id:
-            status = read.answer(entry)
+            status = entries.upstream_status(entry)
             self._tell.answered(checked.stage, checked.upstream, status)
             if status == 401:
-                self.uses.rejections.tell(checked.upstream, checked.stage, checked.credential_id)
+                self.requests.rejections.tell(
+                    checked.upstream, checked.stage, checked.credential_id
+                )
 
     def _passed_over(self, node: str) -> None:
         """Of this Envoy somebody expects an audit line, which has to come from the file."""
         self._tell.ignored(BY_FILE, 1)
-        if not self._told_by_file:
-            self._told_by_file = True
+        if not self._warned_of_file:
+            self._warned_of_file = True
             log.warning(
                 "access logs: Envoy %r reports requests over gRPC, which are not recorded, because "
                 "audit.access_log is set; print its configuration anew, or take that key out",
@@ -126,21 +128,21 @@ class AccessLogs:
     def _take_unchecked(self, entry: HTTPAccessLogEntry, node: str, now: float) -> None:
         """SDS: Envoy had the credential, and did not ask."""
         common = entry.common_properties
-        place, by = read.tagged(common), From(node)
+        key, reporter = entries.tagged(common), Reporter(node)
         if self._only_401s:
-            if read.answer(entry) == 401:
-                self.uses.rejected(*place, by, read.span(common, now))
-            elif place[1]:
+            if entries.upstream_status(entry) == 401:
+                self.requests.rejected(*key, reporter, entries.span(common, now))
+            elif key[1]:
                 self._passed_over(node)
             return
-        if not self.uses.ours(*place):
+        if not self.requests.known(*key):
             return
-        span = read.span(common, now)
-        if reason := read.refusal(entry):
-            self.uses.refused(read.access(entry, *place, span[0] if span else now), reason)
+        span = entries.span(common, now)
+        if reason := entries.refusal(entry):
+            self.requests.refused(entries.access_of(entry, *key, span[0] if span else now), reason)
             return
-        status = read.answer(entry)
-        access = read.access(entry, *place, span[1] if span else now)
-        self.uses.answered(access, status)
-        if read.sent(common):
-            self.uses.sent(access, status, by, span)
+        status = entries.upstream_status(entry)
+        access = entries.access_of(entry, *key, span[1] if span else now)
+        self.requests.answered(access, status)
+        if entries.was_sent(common):
+            self.requests.sent(access, status, reporter, span)

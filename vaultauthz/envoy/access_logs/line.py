@@ -1,7 +1,7 @@
 """One line of Envoy's access log as a file: what a finished request was, and what came of it.
 
-The keys are those that ``vaultauthz envoy --mode sds`` prints. What an entry of the gRPC log
-means, a line means too (see ``als.entry``). Envoy escapes what clients send; still anything may
+The keys are those of ``fields``. What an entry of the gRPC log
+means, a line means too (see ``entry``). Envoy escapes what clients send; still anything may
 stand in a file, so whatever does not fit is unreadable and nothing more.
 """
 
@@ -15,20 +15,20 @@ from typing import Any, Final, NamedTuple
 from vaultauthz.core.events import Access
 from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import REQUEST_ID_LIMIT
-from vaultauthz.envoy.als.entry import BY_UPSTREAM, refused_by, sane
+from vaultauthz.envoy.access_logs import fields
+from vaultauthz.envoy.access_logs.entry import BY_UPSTREAM, refused_by, sane
 
-_TEXT: Final = 1100  # characters of a text; the audit log shows 1024
 _MOST_STATUS: Final = 999
 # How a line begins, as Envoy sorts the keys. Nobody's text has it, since quotes are escaped there.
-_BEGINS: Final = b'{"attempts":'
+_BEGINS: Final = f'{{"{min(fields.OPERATORS)}":'.encode()
 _REQUEST_ID: Final = 5  # where it stands among a line's texts
 
 
-class UnreadableError(ValueError):
+class UnreadableLineError(ValueError):
     """It is no line of the printed access log."""
 
 
-class Finished(NamedTuple):
+class FinishedRequest(NamedTuple):
     """A request that no check was made for."""
 
     access: Access
@@ -59,65 +59,64 @@ def _parsed(line: bytes) -> Any:
     return None
 
 
-def read(values: Any, now: float) -> Finished | None:
+def read(values: Any, now: float) -> FinishedRequest | None:
     """What a line's value tells; None for a request that a check was made for.
 
     ``now`` is the time in seconds since 1970. Stage and upstream are "" where the gateway's
     configuration names none.
 
     Raises:
-        UnreadableError: it is not as printed.
+        UnreadableLineError: it is not as printed.
     """
     try:
         return _read(values.get, now)
     except (AttributeError, TypeError, ValueError, OverflowError):
-        raise UnreadableError from None
+        raise UnreadableLineError from None
 
 
-def _read(get: Any, now: float) -> Finished | None:
-    if get("checked"):
+def _read(get: Any, now: float) -> FinishedRequest | None:
+    if get(fields.CHECKED):
         return None
-    # The cluster's names win: its filters are what puts the credential on.
-    stage, upstream = get("stage") or "", get("upstream")
+    stage, upstream = get(fields.STAGE) or "", get(fields.UPSTREAM)
     if upstream is None:
-        stage, upstream = get("route_stage") or "", get("route_upstream") or ""
-    node, caller, details = get("node") or "", _caller(get), get("details") or ""
-    request_id, method = get("request_id") or "", get("method") or ""
-    host, path = get("host") or "", get("path") or ""
+        stage, upstream = get(fields.ROUTE_STAGE) or "", get(fields.ROUTE_UPSTREAM) or ""
+    node, caller, details = get(fields.NODE) or "", _caller(get), get(fields.DETAILS) or ""
+    request_id, method = get(fields.REQUEST_ID) or "", get(fields.METHOD) or ""
+    host, path = get(fields.HOST) or "", get(fields.PATH) or ""
     texts = (stage, upstream, node, caller, details, request_id, method, host, path)
     # Joined, to hear at once whether all of them are texts, and whether any is long.
-    if len("".join(texts)) > _TEXT or len(request_id) > REQUEST_ID_LIMIT:
+    if len("".join(texts)) > fields.LONGEST_TEXT or len(request_id) > REQUEST_ID_LIMIT:
         stage, upstream, node, caller, details, request_id, method, host, path = _cut(texts)
-    sent_us, begin = get("sent_us"), float(get("time"))
+    sent_us, begin = get(fields.SENT_US), float(get(fields.TIME))
     span = sane(begin, now if sent_us is None else begin + sent_us / 1e6, now)
-    sent = sent_us is not None or (get("attempts") or 0) > 1
+    sent = sent_us is not None or (get(fields.ATTEMPTS) or 0) > 1
     status, refused = 0, None
     if details != BY_UPSTREAM:
         refused = refused_by(details.encode("utf-8", "replace"))
     elif sent:
-        status = _status(get("status") or 0)
+        status = _status(get(fields.STATUS) or 0)
     at = now if span is None else span[0] if refused else span[1]
     access = Access(
         stage, upstream, at, True, "", "", caller, "envoy", request_id, method, host, path
     )
-    return Finished(access, node, refused, status, sent, span)
+    return FinishedRequest(access, node, refused, status, sent, span)
 
 
 def _caller(get: Any) -> Any:
     """As in a check: of the certificate; else a token's ``sub``, which may be anything."""
-    if caller := get("caller"):
+    if caller := get(fields.CALLER):
         return caller
-    subject = get("sub")
+    subject = get(fields.SUB)
     return subject if isinstance(subject, str) else ""
 
 
 def _cut(texts: Sequence[str]) -> Sequence[str]:
-    cut = [text[:_TEXT] for text in texts]
+    cut = [text[: fields.LONGEST_TEXT] for text in texts]
     cut[_REQUEST_ID] = cut[_REQUEST_ID][:REQUEST_ID_LIMIT]
     return cut
 
 
 def _status(value: Any) -> int:
     if not isinstance(value, int) or not 0 <= value <= _MOST_STATUS:
-        raise UnreadableError
+        raise UnreadableLineError
     return value

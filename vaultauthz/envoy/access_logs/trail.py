@@ -18,8 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from vaultauthz.envoy.access_file.opened import Lines, Opened
-from vaultauthz.envoy.access_file.position import BadPositionError, Position, load
+from vaultauthz.envoy.access_logs.log_file import BadPositionError, Lines, OpenLog, Position, load
 
 # How a rotated file is named: access.jsonl.1, access.jsonl-20261122. Not compressed ones.
 _ROTATED: Final = re.compile(r"[._-](\d[\dTZ:._-]*|old)\Z")
@@ -35,9 +34,9 @@ class Trail:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: Opened | None = None
+        self._file: OpenLog | None = None
         self._read: deque[Position] = deque(maxlen=_REMEMBERED)  # the ends of files
-        self._told: set[str] = set()  # the troubles of now
+        self._warned: set[str] = set()  # of the troubles of now
 
     @property
     def position(self) -> Position | None:
@@ -67,7 +66,7 @@ class Trail:
             self._say(f"cannot be read: {why}; checked again until it can")
             return _NOTHING
         if self._file:
-            self._told.clear()
+            self._warned.clear()
         return found
 
     def close(self) -> None:
@@ -94,7 +93,7 @@ class Trail:
         self._go_on(after)
         return None
 
-    def _begun(self) -> Opened | None:
+    def _begun(self) -> OpenLog | None:
         """Where it was before a restart, or the start of the log; None while there is none."""
         kept = self._kept()
         if kept is None:
@@ -121,16 +120,16 @@ class Trail:
             )
             return None
 
-    def _opened(self, path: Path) -> Opened | None:
+    def _opened(self, path: Path) -> OpenLog | None:
         try:
-            file = Opened.at(path)
+            file = OpenLog.at(path)
         except FileNotFoundError:
             self._say("is not there yet; Envoy makes it", logging.INFO)
             return None
         log.info("%s is read from its start", path)
         return file
 
-    def _emptied(self, file: Opened) -> None:
+    def _emptied(self, file: OpenLog) -> None:
         """Go on with the copy that was made before, if there is one, else at the start."""
         position = file.position
         copies = (_fitting(path, position) for path in self._beside()) if position else ()
@@ -140,7 +139,7 @@ class Trail:
         self._file = copy or self._opened(self._path)
         file.close()
 
-    def _after(self, file: Opened) -> Path | None:
+    def _after(self, file: OpenLog) -> Path | None:
         """The file that was begun when this one was left; None while there is nothing in it."""
         read = [*self._read, *([file.position] if file.position else [])]
         rotated = [p for p in self._beside() if not file.is_at(p) and not _is_of_any(p, read)]
@@ -176,8 +175,8 @@ class Trail:
                 before.close()
 
     def _say(self, trouble: str, level: int = logging.WARNING) -> None:
-        if trouble not in self._told:
-            self._told.add(trouble)
+        if trouble not in self._warned:
+            self._warned.add(trouble)
             log.log(level, "access log %s: %s", self._path, trouble)
 
 
@@ -189,10 +188,10 @@ def _stat(path: Path) -> os.stat_result | None:
     return found if stat.S_ISREG(found.st_mode) else None
 
 
-def _fitting(path: Path, position: Position) -> Opened | None:
+def _fitting(path: Path, position: Position) -> OpenLog | None:
     """The file at ``path``, opened at ``position``, if it is the one."""
     try:
-        file = Opened.at(path, position.offset)
+        file = OpenLog.at(path, position.offset)
     except OSError:
         return None
     if file.is_of(position) and file.size >= position.offset:
@@ -204,7 +203,7 @@ def _fitting(path: Path, position: Position) -> Opened | None:
 
 def _is_of_any(path: Path, positions: Iterable[Position]) -> bool:
     try:
-        file = Opened.at(path)
+        file = OpenLog.at(path)
     except OSError:
         return False
     try:

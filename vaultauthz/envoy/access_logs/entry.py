@@ -15,16 +15,11 @@ from vaultauthz._pb.accesslog_pb2 import AccessLogCommon, HTTPAccessLogEntry
 from vaultauthz.core.events import Access
 from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import REQUEST_ID_LIMIT
-from vaultauthz.envoy.als.versions import SKEW
+from vaultauthz.envoy.access_logs.fields import CLUSTER_TAGS, LONGEST_TEXT, ROUTE_TAGS
+from vaultauthz.envoy.access_logs.history import SKEW
 from vaultauthz.envoy.request import JWT_NAMESPACE
 
 EXT_AUTHZ_NAMESPACE: Final = "envoy.filters.http.ext_authz"
-# The cluster's tags win: its filters are what puts the credential on. A request that was
-# refused before a cluster was chosen has the route's only.
-_TAGS: Final = (
-    ("vaultauthz.stage", "vaultauthz.upstream"),
-    ("vaultauthz.route.stage", "vaultauthz.route.upstream"),
-)
 # Envoy's reports of a request that goes on, or has just begun, are not its end.
 _ENDS: Final = (0, 6)
 BY_UPSTREAM: Final = "via_upstream"
@@ -39,7 +34,6 @@ _REFUSALS: Final = (
 _METHODS: Final = (
     "", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
 )  # fmt: skip
-_TEXT: Final = 1100  # bytes of a text; the audit log shows 1024 characters
 _LONGEST: Final = 30 * 86400.0  # seconds of one request
 
 
@@ -77,22 +71,22 @@ def checked(common: AccessLogCommon) -> Checked | None:
 def tagged(common: AccessLogCommon) -> tuple[str, str]:
     """Stage and upstream by the gateway's configuration; ("", "") where it names none."""
     tags = common.custom_tags
-    for stage, upstream in _TAGS:
+    for stage, upstream in (CLUSTER_TAGS, ROUTE_TAGS):
         if upstream in tags:
             return _text(tags.get(stage, b"")), _text(tags[upstream])
     return "", ""
 
 
-def sent(common: AccessLogCommon) -> bool:
+def was_sent(common: AccessLogCommon) -> bool:
     """Whether the request went to its upstream, in the last attempt or, perhaps, one before."""
     tried_again = common.upstream_request_attempt_count > 1
     return tried_again or common.HasField("time_to_first_upstream_tx_byte")
 
 
-def answer(entry: HTTPAccessLogEntry) -> int:
+def upstream_status(entry: HTTPAccessLogEntry) -> int:
     """The status that the upstream itself answered; 0 when it did not."""
     response = entry.response
-    if response.response_code_details != _BY_UPSTREAM or not sent(entry.common_properties):
+    if response.response_code_details != _BY_UPSTREAM or not was_sent(entry.common_properties):
         return 0
     return response.response_code.value
 
@@ -131,7 +125,7 @@ def sane(begin: float, end: float, now: float) -> Span | None:
     return min(begin, now), min(end, now)
 
 
-def access(entry: HTTPAccessLogEntry, stage: str, upstream: str, at: float) -> Access:
+def access_of(entry: HTTPAccessLogEntry, stage: str, upstream: str, at: float) -> Access:
     """The entry as an access by whom, to what; nothing yet of the credential."""
     request = entry.request
     method = request.request_method
@@ -166,4 +160,4 @@ def _caller(common: AccessLogCommon) -> str:
 
 
 def _text(value: bytes) -> str:
-    return value[:_TEXT].decode("utf-8", "replace")
+    return value[:LONGEST_TEXT].decode("utf-8", "replace")

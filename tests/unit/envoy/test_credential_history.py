@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from vaultauthz.core import events
 from vaultauthz.core.events import Event
-from vaultauthz.envoy.als import versions as module
-from vaultauthz.envoy.als.versions import SETTLE, SKEW, UNKNOWN, Versions
+from vaultauthz.envoy.access_logs import history as module
+from vaultauthz.envoy.access_logs.history import SETTLE, SKEW, UNKNOWN, CredentialHistory
 
 PLACE = ("production", "payments")
 NODE = "edge/gw-1"
@@ -34,7 +34,7 @@ class House:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.versions = Versions(self.clock)
+        self.versions = CredentialHistory(self.clock)
 
     def say(self, name: str, version: str, caller: str = "") -> None:
         """An event of this name."""
@@ -182,21 +182,21 @@ def test_news_may_be_late(house: House) -> None:
     house.came("c_1")
     house.clock.now += LONG
     assert house.at(house.clock.now) == ["c_1"]
-    assert len(house.versions._places[PLACE]) == 1
+    assert len(house.versions._versions[PLACE]) == 1
 
 
 def test_a_callers_own_lease_is_not_for_envoys(house: House) -> None:
     """Leases under `per: caller` are never handed out ahead."""
     house.say(events.ISSUED, "c_1", "alice")
     house.say(events.EXPIRED, "c_1")
-    assert not house.versions._places
+    assert not house.versions._versions
 
 
 def test_memory_is_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest versions are forgotten: then it is unknown; beyond the limit nothing is noted."""
     for number in range(100):
         house.swap(f"c_{number}")
-    assert len(house.versions._places[PLACE]) == house.versions._notes == module._KEPT
+    assert len(house.versions._versions[PLACE]) == house.versions._notes == module._KEPT
     assert house.at(1000.0 + LONG / 2) == [""]
     monkeypatch.setattr(module, "_NOTES", module._KEPT)
     house.took("c_99", "edge/one-too-many")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from vaultauthz.envoy.access_logs import fields
 from vaultauthz.envoy_config.claims import JWT_FILTER, PAYLOAD
 from vaultauthz.envoy_config.plan import Plan
 from vaultauthz.envoy_config.text import fill, join, scalar
@@ -28,11 +29,11 @@ $why
       buffer_flush_interval: 0.2s
       buffer_size_bytes: 65536
       custom_tags:
-        - {tag: vaultauthz.upstream, metadata: {kind: {cluster: {}}, metadata_key: {key: vaultauthz, path: [{key: upstream}]}}}
-        - {tag: vaultauthz.stage, metadata: {kind: {cluster: {}}, metadata_key: {key: vaultauthz, path: [{key: stage}]}}}
+        - {tag: $upstream, metadata: {kind: {cluster: {}}, metadata_key: {key: vaultauthz, path: [{key: upstream}]}}}
+        - {tag: $stage, metadata: {kind: {cluster: {}}, metadata_key: {key: vaultauthz, path: [{key: stage}]}}}
         # For requests that a filter refused before a cluster was chosen.
-        - {tag: vaultauthz.route.upstream, metadata: {kind: {route: {}}, metadata_key: {key: vaultauthz, path: [{key: upstream}]}}}
-        - {tag: vaultauthz.route.stage, metadata: {kind: {route: {}}, metadata_key: {key: vaultauthz, path: [{key: stage}]}}}
+        - {tag: $route_upstream, metadata: {kind: {route: {}}, metadata_key: {key: vaultauthz, path: [{key: upstream}]}}}
+        - {tag: $route_stage, metadata: {kind: {route: {}}, metadata_key: {key: vaultauthz, path: [{key: stage}]}}}
 """  # noqa: E501 - YAML in one line
 
 _ALL: Final = """
@@ -66,56 +67,67 @@ _FILE: Final = """
       json_format:
         # REPLACE: this Envoy's CLUSTER/ID, as in `node`.
         node: $node
-        time: "%START_TIME(%s.%6f)%"
-        sent_us: "%COMMON_DURATION(DS_RX_BEG:US_TX_BEG:us)%"
-        attempts: "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"
-        status: "%RESPONSE_CODE%"
-        details: "%RESPONSE_CODE_DETAILS%"
-        request_id: "%REQ(X-REQUEST-ID):128%"
-        method: "%REQ(:METHOD):1100%"
-        host: "%REQ(:AUTHORITY):1100%"
-        path: "%PATH(NQ:PATH):1100%"
-        upstream: "%CLUSTER_METADATA(vaultauthz:upstream)%"
-        stage: "%CLUSTER_METADATA(vaultauthz:stage)%"
+        $finished
         # For requests that a filter refused before a cluster was chosen.
-        route_upstream: "%METADATA(ROUTE:vaultauthz:upstream)%"
-        route_stage: "%METADATA(ROUTE:vaultauthz:stage)%"
+        $refused
         # Of a request that vaultauthz was asked about after all: its check wrote the line.
-        checked: "%DYNAMIC_METADATA(envoy.filters.http.ext_authz:credential_id)%"
+        $checked
         $caller
         $sub
 """
+
+# The keys of a request that reached a cluster, in the order in which they are printed.
+_FINISHED: Final = (
+    *(fields.TIME, fields.SENT_US, fields.ATTEMPTS, fields.STATUS, fields.DETAILS),
+    *(fields.REQUEST_ID, fields.METHOD, fields.HOST, fields.PATH),
+    *(fields.UPSTREAM, fields.STAGE),
+)
 
 _CALLER: Final = """
 # The caller as in a check: the certificate's first URI, else its first DNS name, else its subject.
 $caller
 """
-_BY_CERTIFICATE: Final = """
-caller: "%CEL(has(connection.uri_san_peer_certificate) ? connection.uri_san_peer_certificate : has(connection.dns_san_peer_certificate) ? connection.dns_san_peer_certificate : connection.subject_peer_certificate):1100%"
-"""  # noqa: E501 - one expression
-_SUB: Final = """
-sub: "%DYNAMIC_METADATA($filter:$payload:sub):1100%"
-"""
 
 
-def answers(plan: Plan, *, snippet: bool) -> str:
+def access_logs(plan: Plan, *, snippet: bool) -> str:
     """The access logs for vaultauthz."""
     path = plan.config.audit.access_log
     if path is None:
-        return fill(_GRPC, why=fill(_ALL), filter="")
-    only_401s = fill(_GRPC, why=fill(_ONLY_401S), filter=fill(_IS_401))
+        return _grpc(why=fill(_ALL))
+    only_401s = _grpc(why=fill(_ONLY_401S), only=fill(_IS_401))
     return join(_file(plan, path, certified=snippet or plan.reads_principals), only_401s)
 
 
+def _grpc(*, why: str, only: str = "") -> str:
+    stage, upstream = fields.CLUSTER_TAGS
+    route_stage, route_upstream = fields.ROUTE_TAGS
+    return fill(
+        _GRPC,
+        why=why,
+        filter=only,
+        stage=stage,
+        upstream=upstream,
+        route_stage=route_stage,
+        route_upstream=route_upstream,
+    )
+
+
 def _file(plan: Plan, path: Path, *, certified: bool) -> str:
-    by_certificate = fill(_BY_CERTIFICATE)
+    by_certificate = _keys(fields.CALLER)
     # Asked of a connection without TLS it would cost Envoy something, and tell nothing.
     caller = by_certificate if certified else f"# {by_certificate}"
-    sub = fill(_SUB, filter=JWT_FILTER, payload=PAYLOAD) if plan.reads_claims else ""
+    sub = fields.claim_operator(JWT_FILTER, PAYLOAD)
     return fill(
         _FILE,
         path=scalar(str(path)),
         node=scalar("/".join(NODE)),
+        finished=_keys(*_FINISHED),
+        refused=_keys(fields.ROUTE_UPSTREAM, fields.ROUTE_STAGE),
+        checked=_keys(fields.CHECKED),
         caller=fill(_CALLER, caller=caller),
-        sub=sub,
+        sub=f'{fields.SUB}: "{sub}"' if plan.reads_claims else "",
     )
+
+
+def _keys(*keys: str) -> str:
+    return join(*(f'{key}: "{fields.OPERATORS[key]}"' for key in keys))

@@ -11,7 +11,7 @@ import pytest
 from tests import fast_yaml
 from tests.unit.envoy.access_lines import LINE
 from tests.unit.envoy_config.printing import Document, bootstrap, config_of, manager_of
-from vaultauthz.envoy.access_file.line import read
+from vaultauthz.envoy.access_logs.line import read
 from vaultauthz.envoy_config.command import Asked, run
 
 FILE = "envoy.access_loggers.file"

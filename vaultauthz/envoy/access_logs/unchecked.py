@@ -13,8 +13,8 @@ from typing import Final
 
 from vaultauthz.core.events import Access
 from vaultauthz.core.reasons import Reason
-from vaultauthz.envoy.als.entry import Span
-from vaultauthz.envoy.als.versions import UNKNOWN, Given, Versions
+from vaultauthz.envoy.access_logs.entry import Span
+from vaultauthz.envoy.access_logs.history import UNKNOWN, CredentialHistory, CredentialIds
 from vaultauthz.leases.rejections import Reject, Rejections
 
 _MOST_WARNINGS: Final = 1000
@@ -42,29 +42,29 @@ class Listeners:
 
 
 @dataclass(frozen=True, slots=True)
-class From:
+class Reporter:
     """The Envoy that tells of a request; where it is not ``sure``, a name that may be wrong."""
 
     node: str
     sure: bool = True
 
 
-class Uses:
+class UncheckedRequests:
     """Takes them in, from any thread."""
 
-    def __init__(self, versions: Versions, listeners: Listeners) -> None:
-        self._versions = versions
+    def __init__(self, history: CredentialHistory, listeners: Listeners) -> None:
+        self._history = history
         self._tell = listeners
         self._warned: set[tuple[str, str]] = set()
         self.rejections = Rejections(listeners.rejected)
 
-    def recorded_by(self, record: Callable[[Access], None]) -> Uses:
+    def recorded_by(self, record: Callable[[Access], None]) -> UncheckedRequests:
         """The same with another recorder; a 401 that one has passed on is known to both."""
-        made = Uses(self._versions, replace(self._tell, record=record))
+        made = UncheckedRequests(self._history, replace(self._tell, record=record))
         made.rejections = self.rejections
         return made
 
-    def ours(self, stage: str, upstream: str) -> bool:
+    def known(self, stage: str, upstream: str) -> bool:
         """Whether the request was for an upstream of ours; counted when it was not."""
         if not upstream:
             self._tell.ignored(NOT_OURS, 1)
@@ -84,9 +84,9 @@ class Uses:
         """Take in what an upstream answered; 0 for nothing."""
         self._tell.answered(access.stage, access.upstream, status)
 
-    def sent(self, access: Access, status: int, by: From, span: Span | None) -> None:
+    def sent(self, access: Access, status: int, reporter: Reporter, span: Span | None) -> None:
         """Take in a request that went to its upstream, with a credential put on in ``span``."""
-        possible = self._possible(access.stage, access.upstream, by, span)
+        possible = self._possible(access.stage, access.upstream, reporter, span)
         access.status = status
         if len(possible) == 1:
             access.credential_id, access.lease_id = possible[0]
@@ -96,20 +96,20 @@ class Uses:
         if status == 401 and access.credential_id:
             self.rejections.tell(access.upstream, access.stage, access.credential_id)
 
-    def rejected(self, stage: str, upstream: str, by: From, span: Span | None) -> None:
+    def rejected(self, stage: str, upstream: str, reporter: Reporter, span: Span | None) -> None:
         """Take in a 401 alone; the audit line comes from elsewhere."""
         if not self._tell.known(stage, upstream):
             return
-        possible = self._possible(stage, upstream, by, span)
+        possible = self._possible(stage, upstream, reporter, span)
         if len(possible) == 1 and possible[0].credential_id:
             self.rejections.tell(upstream, stage, possible[0].credential_id)
 
     def _possible(
-        self, stage: str, upstream: str, by: From, span: Span | None
-    ) -> tuple[Given, ...]:
+        self, stage: str, upstream: str, reporter: Reporter, span: Span | None
+    ) -> tuple[CredentialIds, ...]:
         if span is None:
             return (UNKNOWN,)
-        return self._versions.between(by.node, stage, upstream, *span, sure=by.sure)
+        return self._history.between(reporter.node, stage, upstream, *span, sure=reporter.sure)
 
     def _warn(self, stage: str, upstream: str) -> None:
         if (stage, upstream) in self._warned or len(self._warned) >= _MOST_WARNINGS:
@@ -122,9 +122,9 @@ class Uses:
         )
 
 
-def _doubt(possible: Sequence[Given]) -> str:
+def _doubt(possible: Sequence[CredentialIds]) -> str:
     """The reason in an audit line that names no credential: what it can have been."""
-    names = [given.credential_id for given in possible if given is not UNKNOWN]
+    names = [ids.credential_id for ids in possible if ids is not UNKNOWN]
     if not names:
         return "credential not known"
     return "credential " + " or ".join(names) + (" or one before" if UNKNOWN in possible else "")
