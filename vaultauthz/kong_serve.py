@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from vaultauthz import serve
-from vaultauthz.admin import AdminError, rehearse
+from vaultauthz.admin import rehearse
 from vaultauthz.config import fit_for_kong, load_for_kong
 from vaultauthz.config.values import Config
 from vaultauthz.kong.door import Door, Needed
@@ -123,7 +123,7 @@ def _rehearse(config: Config, before: Holder | None) -> None:
     """Try what is new to the server before while it serves: later nobody would.
 
     Raises:
-        AuditError, AdminError: it would not start.
+        AuditError, ListenError: it would not start.
     """
     if before is None or not before.has:
         return
@@ -171,5 +171,5 @@ def _take(place: Place, life: _Life, config: Config, asked: Asked) -> None:
         life.tell()
     except AuditError as exc:
         raise serve.StartError(f"audit.file: {exc}") from exc
-    except (OSError, AdminError) as exc:  # PlaceError is one
+    except OSError as exc:  # ListenError is one
         raise serve.StartError(str(exc)) from exc

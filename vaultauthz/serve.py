@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from vaultauthz.admin import AdminError
 from vaultauthz.config.values import Config
 from vaultauthz.observe.sink import AuditError
 from vaultauthz.service import Service
@@ -70,7 +69,7 @@ def _started(way: Way, config: Config) -> Service:
         service.start()
     except AuditError as exc:
         raise StartError(f"audit.file: {exc}") from exc
-    except (OSError, AdminError) as exc:
+    except OSError as exc:
         raise StartError(str(exc)) from exc
     return service
 

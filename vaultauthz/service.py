@@ -219,7 +219,7 @@ class Service:
         """Open the doors, then log in: a gateway that asks early is answered 503.
 
         Raises:
-            ListenError, AdminError: a door cannot be opened; then both are closed.
+            ListenError: a door cannot be opened; then both are closed.
         """
         self.server.start()
         try:

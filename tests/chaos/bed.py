@@ -28,7 +28,6 @@ from tests.contract.jwt_issuer import Issuer
 from tests.integration.printed_bed import Certificates, printed, replaced, with_files
 from vaultauthz.admin.client import Client
 from vaultauthz.admin.door import Door
-from vaultauthz.admin.place import Place as AdminPlace
 from vaultauthz.demo.client import get_unix
 from vaultauthz.demo.parts import (
     Envoy,
@@ -42,6 +41,7 @@ from vaultauthz.demo.parts import (
 )
 from vaultauthz.demo.parts.openbao import CONNECTION
 from vaultauthz.demo.stage import write_private
+from vaultauthz.listening import Address
 
 # Nothing is granted: what two logins share, PostgreSQL updates one by one, and fails the other.
 _CREATE: Final = (
@@ -159,7 +159,7 @@ class Bed:
     def ask(self, action: str, place: Place) -> None:
         """`vaultauthz rotate` or `revoke`, once it has started."""
         wait_for(lambda: bool(self.admin("/healthz")), _START_SECONDS)
-        door = Door(AdminPlace.parse(f"unix://{self.folder}/admin.sock"))
+        door = Door(Address.parse(f"unix://{self.folder}/admin.sock"))
         Client(door).ask(action, place.upstream, place.stage)
 
     def hang_up(self) -> None:

@@ -39,8 +39,9 @@ from tests.contract.kong_load import Load
 from tests.contract.running import fake
 from tests.patience import PATIENCE
 from vaultauthz.kong.claim import Claim, Failures, claimed
-from vaultauthz.kong.place import Holder, Place, PlaceError, coming, holder
+from vaultauthz.kong.place import Holder, Place, coming, holder
 from vaultauthz.kong.processes import began_at
+from vaultauthz.listening import ListenError
 
 NAMES = ("a", "b")
 TWO = {name: inject(name, {"bearer": "{key}"}) for name in NAMES}
@@ -494,7 +495,7 @@ class TestPlaces:
         for name in ("k.sock.lock", "k.sock.next"):
             link = tmp_path / name
             link.symlink_to(victim)
-            with pytest.raises(PlaceError, match="links"):
+            with pytest.raises(ListenError, match="links"):
                 Place(tmp_path / "k.sock").take(1)
             link.unlink()
         assert victim.read_text() == "mine"
@@ -503,7 +504,7 @@ class TestPlaces:
         """An older version's number is not known: it is left alone, and the next one does not start."""
         first, second = Place(tmp_path / "k.sock"), Place(tmp_path / "k.sock")
         first.take(0)
-        with pytest.raises(PlaceError, match="has not ended"):
+        with pytest.raises(ListenError, match="has not ended"):
             second.take(0.1)
         first.release()
 

@@ -22,7 +22,6 @@ from tests.contract.sds_client import Line, channel, streaming
 from tests.contract.test_server import CHECK, TIMEOUT, Client, checked, client, trusting
 from vaultauthz.config.values import Listen, ServerTls
 from vaultauthz.envoy.inbox import Inbox
-from vaultauthz.envoy.place import ListenError
 from vaultauthz.envoy.rpc import (
     MESSAGE_LIMIT,
     NOT_FOUND,
@@ -32,6 +31,7 @@ from vaultauthz.envoy.rpc import (
 )
 from vaultauthz.envoy.server import Server
 from vaultauthz.envoy.transport.private import private
+from vaultauthz.listening import ListenError
 
 ECHO, COUNT, BAD = "/test.Streams/Echo", "/test.Streams/Count", "/test.Bad/Stream"
 

@@ -25,7 +25,8 @@ from vaultauthz.core.decision import Allowed, Decision, Denied
 from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import Request
 from vaultauthz.envoy.rpc import MESSAGE_LIMIT
-from vaultauthz.envoy.server import ListenError, Server
+from vaultauthz.envoy.server import Server
+from vaultauthz.listening import ListenError
 
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
 HEALTH = "/grpc.health.v1.Health/Check"

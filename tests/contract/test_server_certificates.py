@@ -16,7 +16,8 @@ from tests.contract.test_sds_streams import ECHO, STREAMS
 from tests.contract.test_server import CHECK, Client, checked, client, trusting
 from tests.unit.test_server_tls import NOT_SERVED, SERVED
 from vaultauthz.config.values import Listen, ServerTls
-from vaultauthz.envoy.server import ListenError, Server
+from vaultauthz.envoy.server import Server
+from vaultauthz.listening import ListenError
 from vaultauthz.server_tls import FollowedTls
 
 DENIED = grpc.StatusCode.PERMISSION_DENIED

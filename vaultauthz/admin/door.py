@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
-from vaultauthz.admin.place import AdminError, Place
 from vaultauthz.config.values import Listen, ServerTls
 from vaultauthz.core.file_text import BOM, NoTextError, check_form
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.verification import as_others_do
+from vaultauthz.listening import Address
 
 _HTTPS: Final = "https://"
 _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  where such a server answers
@@ -25,7 +25,7 @@ class ClientError(Exception):
 class Door:
     """How to get in. ``tls`` is None for clear text, ``only`` the one certificate to accept."""
 
-    place: Place
+    place: Address
     tls: ssl.SSLContext | None = None
     only: bytes = b""  # in DER; b"": whatever ``tls`` verifies
     token: Secret | None = None
@@ -64,7 +64,7 @@ class Door:
                 f"{file}: listen.admin is missing; add it, as in "
                 "admin: unix:///run/vaultauthz/admin.sock, and restart vaultauthz"
             )
-        place = Place.parse(listen.admin)
+        place = Address.parse(listen.admin)
         if not place.path and not place.port:
             raise ClientError(
                 f"{file}: listen.admin: the system chose the port of {place}; give --admin HOST:PORT"
@@ -77,11 +77,11 @@ class Door:
         return f"{_HTTPS if self.tls else ''}{self.place}"
 
 
-def _parsed(address: str) -> Place:
+def _parsed(address: str) -> Address:
     try:
-        place = Place.parse(address.removeprefix(_HTTPS).rstrip("/"))
-    except AdminError:
-        place = Place(host="/")
+        place = Address.parse(address.removeprefix(_HTTPS).rstrip("/"))
+    except ValueError:
+        place = Address(host="/")
     if "/" in place.host:
         forms = "unix:///PATH, HOST:PORT or https://HOST:PORT"
         raise ClientError(f"--admin: {address!r} is no address; use {forms}")

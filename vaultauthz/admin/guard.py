@@ -13,9 +13,9 @@ import logging
 from pathlib import Path
 from typing import Final
 
-from vaultauthz.admin.place import AdminError, Place
 from vaultauthz.core.file_text import BOM
 from vaultauthz.core.routing import bare_host
+from vaultauthz.listening import Address, ListenError
 from vaultauthz.stamps import Stamp, stamp
 
 MARK: Final = "X-Vaultauthz"
@@ -27,7 +27,7 @@ class TokenFile:
     """A bearer token in a file, read again when the file changes.
 
     Raises:
-        AdminError: at the start the file cannot be read or is empty.
+        ListenError: at the start the file cannot be read or is empty.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,9 +35,9 @@ class TokenFile:
         try:
             self._stamp, self._token = self._read()
         except OSError as exc:
-            raise AdminError(f"listen.admin_token_file: {path}: {exc.strerror}") from exc
+            raise ListenError(f"listen.admin_token_file: {path}: {exc.strerror}") from exc
         if not self._token:
-            raise AdminError(f"listen.admin_token_file: {path} is empty")
+            raise ListenError(f"listen.admin_token_file: {path} is empty")
 
     def matches(self, authorization: str) -> bool:
         """Whether this ``Authorization`` header carries the token."""
@@ -62,16 +62,16 @@ class TokenFile:
 
 
 class Guard:
-    """The rules for one listening place."""
+    """The rules for one address."""
 
-    def __init__(self, place: Place, token_file: Path | None) -> None:
-        if place.path is None and not place.loopback and token_file is None:
-            raise AdminError(f"listen.admin: {place} is not loopback and needs admin_token_file")
+    def __init__(self, address: Address, token_file: Path | None) -> None:
+        if address.path is None and not address.loopback and token_file is None:
+            raise ListenError(f"listen.admin: {address} is not loopback and needs admin_token_file")
         self._token = TokenFile(token_file) if token_file else None
         self._hosts = None
-        if place.loopback:
+        if address.loopback:
             # Whatever the port: a forwarded one (ssh -L, kubectl) has another number.
-            self._hosts = {"localhost", "127.0.0.1", "[::1]", bare_host(str(place))}
+            self._hosts = {"localhost", "127.0.0.1", "[::1]", bare_host(str(address))}
 
     def knows_host(self, host: str) -> bool:
         """Whether a request with this ``Host`` was meant for us."""

@@ -12,18 +12,19 @@ from typing import Any, Final
 
 from vaultauthz.admin.guard import Guard
 from vaultauthz.admin.handler import Handler
-from vaultauthz.admin.place import Place, bind, identity, remove
 from vaultauthz.admin.routes import Routes
 from vaultauthz.admin.seats import Seats
 from vaultauthz.admin.tls import Terminator
 from vaultauthz.admin.view import AdminView
 from vaultauthz.config.values import Listen
+from vaultauthz.listening import NO_SOCKET, SERVED, Address, ListenError, SocketName
 from vaultauthz.server_tls import FollowedTls
 
 CONNECTIONS: Final = 128  # at once; each has a thread
 _ENDING: Final = 32  # threads besides, of connections that were hung up on and are not over yet
 QUIET: Final = 5.0  # seconds without a byte
 WHOLE: Final = 10.0  # seconds for one request, from waiting for it to its answer
+SOCKET_MODE: Final = 0o600  # whoever may open it may rotate and revoke
 _POLL: Final = 0.1
 _ROOM: Final = 2.0  # seconds that a newcomer waits for one of those threads to end
 
@@ -46,30 +47,28 @@ class Admin:
         self._patience = quiet, whole
         self._server: Server | None = None
         self._thread: Thread | None = None
-        self._socket_file: tuple[int, int] = (0, 0)
+        self._name: SocketName | None = None
         self.tls: FollowedTls | None = None  # once started, where it has TLS
-        self._place = Place()
+        self._address = Address()
 
     @property
     def address(self) -> str:
         """Where it listens, with the port that the system chose if it was to choose."""
-        return str(self._place)
+        return str(self._address)
 
     def start(self) -> None:
         """Listen, and serve from threads of its own.
 
         Raises:
-            AdminError: the address, token file or certificates are not usable.
+            ListenError: the address, token file or certificates are not usable.
         """
-        place = Place.parse(self._listen.admin)
-        routes = Routes(self._view, Guard(place, self._listen.admin_token_file))
+        address = _parsed(self._listen.admin)
+        routes = Routes(self._view, Guard(address, self._listen.admin_token_file))
         tls = Terminator(self._listen.admin_tls) if self._listen.admin_tls else None
-        sock = bind(place)
-        if place.path:
-            self._socket_file = identity(place.path)
-        elif not place.port:
-            place = Place(host=place.host, port=sock.getsockname()[1])
-        self._place = place
+        sock, self._name = _bound(address)
+        if not (address.path or address.port):
+            address = Address(host=address.host, port=sock.getsockname()[1])
+        self._address = address
         self._server = Server(sock, routes, tls, self._patience)
         self._thread = Thread(
             target=self._server.serve_forever, args=(_POLL,), name="admin", daemon=True
@@ -85,8 +84,8 @@ class Admin:
             return
         if self.tls:
             self.tls.stop()
-        if self._place.path:
-            remove(self._place.path, self._socket_file)
+        if self._name:
+            self._name.release()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -97,13 +96,52 @@ def rehearse(listen: Listen) -> None:
     """See whether one could start at ``listen.admin`` now; nothing is left of it.
 
     Raises:
-        AdminError: it could not.
+        ListenError: it could not.
     """
-    place = Place.parse(listen.admin)
-    Guard(place, listen.admin_token_file)
-    with bind(place):
-        if place.path:
-            remove(place.path, identity(place.path))
+    address = _parsed(listen.admin)
+    Guard(address, listen.admin_token_file)
+    sock, name = _bound(address)
+    sock.close()
+    if name:
+        name.release()
+
+
+def _parsed(text: str) -> Address:
+    try:
+        return Address.parse(text)
+    except ValueError as exc:
+        raise ListenError(f"listen.admin: {exc}") from None
+
+
+def _bound(address: Address) -> tuple[socket.socket, SocketName | None]:
+    """A socket that does not listen yet, and its name, which leads to it."""
+    name = SocketName(address.path) if address.path else None
+    if name:
+        _see_that_it_is_free(name)
+    sock = socket.socket(address.family, socket.SOCK_STREAM)
+    try:
+        if name:
+            name.bind(sock)
+            name.publish(SOCKET_MODE)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((address.host, address.port))
+    except OSError as exc:
+        sock.close()
+        reason = exc.strerror or str(exc)  # a path too long for a socket has no errno
+        raise ListenError(f"listen.admin: {address}: {reason}") from exc
+    return sock, name
+
+
+def _see_that_it_is_free(name: SocketName) -> None:
+    try:
+        found = name.in_the_way()
+    except OSError:
+        found = SERVED  # by one that is too busy, or not for us
+    if found == NO_SOCKET:
+        raise ListenError(f"listen.admin: {name.path} is there and is no socket")
+    if found == SERVED:
+        raise ListenError(f"listen.admin: {name.path} is in use by another process")
 
 
 class Server(ThreadingMixIn, TCPServer):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 import ssl
 
-from vaultauthz.admin.place import AdminError
 from vaultauthz.config.values import ServerTls
+from vaultauthz.listening import ListenError
 from vaultauthz.server_tls import FollowedTls, UnusableError
 
 
@@ -14,14 +14,14 @@ class Terminator:
     """Wraps accepted connections; files that change are read again for the next one.
 
     Raises:
-        AdminError: at the start a file cannot be read, or key and certificate don't fit.
+        ListenError: at the start a file cannot be read, or key and certificate don't fit.
     """
 
     def __init__(self, files: ServerTls) -> None:
         try:
             self.files = FollowedTls("listen.admin_tls", files)
         except UnusableError as exc:
-            raise AdminError(f"listen.admin_tls: {exc}") from exc
+            raise ListenError(f"listen.admin_tls: {exc}") from exc
 
     def wrap(self, connection: socket.socket) -> ssl.SSLSocket:
         """The connection as TLS; the handshake is the caller's to ask for."""

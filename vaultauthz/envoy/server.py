@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import socket
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from vaultauthz import listening
 from vaultauthz.config.values import Listen
 from vaultauthz.core.decision import Decision
 from vaultauthz.core.request import Request
 from vaultauthz.envoy import ext_authz, health
 from vaultauthz.envoy.clients import Announce, Clients
-from vaultauthz.envoy.place import ListenError, Place
 from vaultauthz.envoy.rpc import BACKLOG, MOST_STREAMS, Method, Stream, Transport
 from vaultauthz.envoy.unread import Unread
 from vaultauthz.leases.later import Later
+from vaultauthz.listening import Address, ListenError, SocketName
 from vaultauthz.server_tls import FollowedTls, UnusableError
 
 if TYPE_CHECKING:
     from vaultauthz.envoy.transport.streams import Streams
 
-__all__ = ["ListenError", "Server"]
+# Envoy usually runs as a user of its own: it gets in by the group.
+_SOCKET_MODE: Final = 0o660
 
 
 class Server:
@@ -46,7 +50,7 @@ class Server:
         most_streams: int = MOST_STREAMS,
         client_refused: Announce = lambda _names, _reason: None,
     ) -> None:
-        self._place = Place(listen.grpc)
+        self._place = _Place(listen.grpc)
         authz = ext_authz.Check(check)
         self._health = health.Health(ready)
         methods = {
@@ -70,12 +74,11 @@ class Server:
             tls=self.tls,
             clients=self._clients,
         )
-        self._socket: tuple[int, int] | None = None
 
     @property
     def port(self) -> int:
         """The TCP port that it listens on, 0 for a unix socket; known after ``start``."""
-        return 0 if self._place.path is not None else self._transport.port
+        return 0 if self._place.name else self._transport.port
 
     @property
     def open_streams(self) -> int:
@@ -108,18 +111,19 @@ class Server:
         Raises:
             ListenError: the address is in use or not to be had; says which and why.
         """
-        self._place.claim()
+        self._place.see_that_it_is_free()
         try:
             self._transport.start()
         except ListenError:
             raise  # says by itself what is wrong, and it is not this address
         except (OSError, RuntimeError) as exc:
             raise self._place.error(exc) from exc
-        try:
-            self._socket = self._place.publish()
-        except ListenError:
-            self._transport.stop(0)
-            raise
+        if self._place.name:
+            try:
+                self._place.name.publish(_SOCKET_MODE)
+            except OSError as exc:
+                self._transport.stop(0)
+                raise self._place.error(exc.strerror or exc) from exc
         if self.tls:
             self.tls.start()
 
@@ -133,10 +137,70 @@ class Server:
         if self.tls:
             self.tls.stop()
         self._transport.stop(grace)
-        self._place.release(self._socket)
+        if self._place.name:
+            self._place.name.release()
 
 
-def _followed(place: Place, listen: Listen) -> FollowedTls | None:
+class _Place:
+    """``listen.grpc``: whether it can be had, and how gRPC's libraries are told of it."""
+
+    def __init__(self, text: str) -> None:
+        self._address = Address.parse(text)
+        self.name = SocketName(self._address.path) if self._address.path else None
+
+    @property
+    def target(self) -> str:
+        """The address to bind, as both libraries take it.
+
+        Both delete the name that they bound when they close, even when it is another server's by
+        then. They get the passing one, which is gone by that time.
+        """
+        return f"unix:{self.name.passing}" if self.name else str(self._address)
+
+    def error(self, why: object) -> ListenError:
+        """An error about this address."""
+        return ListenError(f"listen.grpc: {self._address}: {why}")
+
+    def see_that_it_is_free(self) -> None:
+        """See that nobody serves there. Raises ListenError: somebody does, or the system refuses."""
+        try:
+            if self.name:
+                self._see_that_nobody_answers(self.name)
+            else:
+                self._try_to_bind()
+        except ListenError:
+            raise
+        except OSError as exc:
+            raise self.error(exc.strerror or exc) from exc
+
+    def _see_that_nobody_answers(self, name: SocketName) -> None:
+        folder = name.path.parent
+        if not folder.is_dir():
+            raise self.error(f"the folder {folder} does not exist; create it")
+        if not os.access(folder, os.W_OK):
+            raise self.error(f"no permission to create a socket in {folder}")
+        match name.in_the_way():
+            case listening.NO_SOCKET:
+                raise self.error("there is a file of that name, and it is not a socket")
+            case listening.SERVED:
+                raise self.error("another server answers on it; stop it first, or listen elsewhere")
+
+    def _try_to_bind(self) -> None:
+        """Bind once for the system's own words: grpcio only says that it failed."""
+        found = socket.getaddrinfo(
+            self._address.host,
+            self._address.port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
+        )
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # As the servers do it: a port in TIME_WAIT is free, one that is served is not.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+
+
+def _followed(place: _Place, listen: Listen) -> FollowedTls | None:
     if listen.grpc_tls is None:
         return None
     if listen.transport == "native":
@@ -161,7 +225,7 @@ def _streams(methods: Mapping[str, Stream], most: int, clients: Clients | None) 
 
 
 def _transport(
-    place: Place,
+    place: _Place,
     listen: Listen,
     methods: dict[str, Method],
     backlog: int,

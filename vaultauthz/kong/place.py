@@ -16,16 +16,16 @@ import logging
 import os
 import signal
 import socket
-import stat
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from vaultauthz.kong.claim import is_locked
-from vaultauthz.kong.group import group_number
 from vaultauthz.kong.handover import Heir, Inheritance
 from vaultauthz.kong.processes import began_at
+from vaultauthz.listening import ListenError, SocketName
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +33,6 @@ log = logging.getLogger(__name__)
 BACKLOG: Final = 4096
 _POLL: Final = 0.05  # seconds
 _DEATH: Final = 5.0  # seconds for a process that was killed to be gone
-
-
-class PlaceError(OSError):
-    """The socket cannot be had there; the message names the place and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +111,8 @@ class Place:
     def __init__(self, path: Path, group: str = "") -> None:
         self.path = path
         self._group = group
+        self._name = SocketName(path, ".kong")
         self._listener: socket.socket | None = None
-        self._identity: tuple[int, int] | None = None
         self._lock = -1
         self._turn = -1  # locked from before we listen until a supervisor can see who we are
         self.inherited = Inheritance()  # from the server before
@@ -134,19 +130,20 @@ class Place:
         ``patience`` is in seconds; 0: there must be none.
 
         Raises:
-            PlaceError: the system refuses, or the server before does not go.
+            ListenError: the system refuses, or the server before does not go.
         """
         try:
             self._lock = _opened(lock_of(self.path))
             if not patience and not _lock(self._lock):
                 raise self._error("another server has it; stop that one first")
-            self._see_that_it_is_a_socket()
+            if self._name.is_of_a_file:
+                raise self._error("there is a file of that name, and it is not a socket")
             if patience:
                 self._succeed(patience)
             else:
                 self._listen()
             os.ftruncate(self._lock, 0)  # what the one before has said of itself
-        except PlaceError:
+        except ListenError:
             self.release()
             raise
         except (OSError, LookupError) as exc:
@@ -209,13 +206,12 @@ class Place:
     @property
     def lost(self) -> bool:
         """Whether the name leads to another server by now, or to none."""
-        return self._identity != self._found()
+        return self._name.lost
 
     def leave(self) -> None:
         """Take no more connections; the name goes, unless it is another server's by now."""
         if self._listener is not None:
-            if not self.lost:
-                self.path.unlink(missing_ok=True)
+            self._name.release()
             self._listener.close()
             self._listener = None
 
@@ -233,40 +229,11 @@ class Place:
             self._turn = -1
 
     def _listen(self) -> None:
-        passing = self.path.with_name(f".{os.getpid()}.kong")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self._listener = listener
-        passing.unlink(missing_ok=True)
-        listener.bind(str(passing))
-        try:
-            if self._group:
-                self._give_to(passing, group_number(self._group))
-            passing.chmod(0o660 if self._group else 0o600)
-            listener.listen(BACKLOG)
-            passing.replace(self.path)
-        except (OSError, LookupError):
-            passing.unlink(missing_ok=True)
-            raise
-        self._identity = self._found()
+        self._name.bind(listener)
+        mode = 0o660 if self._group else 0o600
+        self._name.publish(mode, self._group, partial(listener.listen, BACKLOG))
 
-    def _give_to(self, path: Path, group: int) -> None:
-        try:
-            os.chown(path, -1, group)
-        except PermissionError:
-            raise self._error(
-                f"only root, or who is in the group {self._group} (in Kubernetes by "
-                "supplementalGroups or runAsGroup), may give it the socket"
-            ) from None
-
-    def _see_that_it_is_a_socket(self) -> None:
-        if os.path.lexists(self.path) and not stat.S_ISSOCK(self.path.lstat().st_mode):
-            raise self._error("there is a file of that name, and it is not a socket")
-
-    def _found(self) -> tuple[int, int] | None:
-        with contextlib.suppress(OSError):
-            found = self.path.lstat()
-            return found.st_dev, found.st_ino
-        return None
-
-    def _error(self, why: object) -> PlaceError:
-        return PlaceError(f"{self.path}: {why}")
+    def _error(self, why: object) -> ListenError:
+        return ListenError(f"{self.path}: {why}")

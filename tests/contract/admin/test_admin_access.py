@@ -13,8 +13,9 @@ from tests.contract.admin.conftest import (
     FakeView,
     ask,
 )
-from vaultauthz.admin import Admin, AdminError, Readiness, Waiting
+from vaultauthz.admin import Admin, Readiness, Waiting
 from vaultauthz.config.values import Listen
+from vaultauthz.listening import ListenError
 
 
 def test_token(guarded: Admin, view: FakeView) -> None:
@@ -66,13 +67,13 @@ def test_unusable_token_file(view: FakeView, tmp_path: Path) -> None:
     empty.write_text("\n")
     for file in (tmp_path / "missing", empty):
         admin = Admin(Listen(admin="127.0.0.1:0", admin_token_file=file), view)
-        with pytest.raises(AdminError, match=str(file)):
+        with pytest.raises(ListenError, match=str(file)):
             admin.start()
 
 
 def test_no_token_off_loopback(view: FakeView) -> None:
     """An address that others reach is refused without a token."""
-    with pytest.raises(AdminError, match="needs admin_token_file"):
+    with pytest.raises(ListenError, match="needs admin_token_file"):
         Admin(Listen(admin="0.0.0.0:0"), view).start()
 
 

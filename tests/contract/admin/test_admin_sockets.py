@@ -16,8 +16,9 @@ from tests.contract.admin.conftest import (
     serving,
 )
 from tests.patience import PATIENCE
-from vaultauthz.admin import Admin, AdminError
+from vaultauthz.admin import Admin
 from vaultauthz.config.values import Listen
+from vaultauthz.listening import ListenError
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -68,7 +69,7 @@ def test_live_socket_is_refused(view: FakeView, tmp_path: Path) -> None:
     path = tmp_path / "admin.sock"
     listen = Listen(admin=f"unix://{path}")
     with serving(listen, view):
-        with pytest.raises(AdminError, match="in use by another process"):
+        with pytest.raises(ListenError, match="in use by another process"):
             Admin(listen, view).start()
         assert ask_unix(path, "/healthz").status == 200
 
@@ -77,7 +78,7 @@ def test_file_in_the_way_is_left_alone(view: FakeView, tmp_path: Path) -> None:
     """A file at the socket's path is somebody's, and stays."""
     path = tmp_path / "admin.sock"
     path.write_text("precious")
-    with pytest.raises(AdminError, match="no socket"):
+    with pytest.raises(ListenError, match="no socket"):
         Admin(Listen(admin=f"unix://{path}"), view).start()
     assert path.read_text() == "precious"
 
@@ -97,13 +98,13 @@ def test_successors_socket_is_left_alone(view: FakeView, tmp_path: Path) -> None
 )
 def test_unusable_address(view: FakeView, address: str) -> None:
     """An address that cannot work is refused with the option's name."""
-    with pytest.raises(AdminError, match=r"listen\.admin"):
+    with pytest.raises(ListenError, match=r"listen\.admin"):
         Admin(Listen(admin=address, admin_token_file=None), view).start()
 
 
 def test_taken_port(admin: Admin, view: FakeView) -> None:
     """A port in use is refused with the address."""
-    with pytest.raises(AdminError, match=f"{admin.address}: Address already in use"):
+    with pytest.raises(ListenError, match=f"{admin.address}: Address already in use"):
         Admin(Listen(admin=admin.address), view).start()
 
 

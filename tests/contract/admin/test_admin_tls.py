@@ -18,8 +18,9 @@ from tests.contract.admin.conftest import (
     serving,
 )
 from tests.patience import PATIENCE
-from vaultauthz.admin import Admin, AdminError
+from vaultauthz.admin import Admin
 from vaultauthz.config.values import Listen, ServerTls
+from vaultauthz.listening import ListenError
 
 
 @pytest.fixture(scope="module")
@@ -114,5 +115,5 @@ def test_unusable_certificate(view: FakeView, tmp_path: Path) -> None:
             cert.write_text(text)
             key.write_text(text)
         admin = Admin(Listen(admin="127.0.0.1:0", admin_tls=ServerTls(cert, key)), view)
-        with pytest.raises(AdminError, match=str(cert)):
+        with pytest.raises(ListenError, match=str(cert)):
             admin.start()

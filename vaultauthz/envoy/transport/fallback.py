@@ -8,10 +8,10 @@ from typing import Final
 
 import grpc
 
-from vaultauthz.envoy.place import ListenError
 from vaultauthz.envoy.rpc import MESSAGE_LIMIT
 from vaultauthz.envoy.transport.private import private
 from vaultauthz.envoy.transport.streams import Streams
+from vaultauthz.listening import ListenError
 
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from vaultauthz.config.addresses import LONGEST_SOCKET_PATH
-from vaultauthz.envoy.place import ListenError
 from vaultauthz.envoy.rpc import uri
+from vaultauthz.listening import ListenError
 
 _PREFIX: Final = ".vaultauthz-streams-"
 _SOCKET: Final = "s"

@@ -1,0 +1,145 @@
+"""A socket's name, from looking at it to giving it back; addresses; groups by name or number."""
+
+from __future__ import annotations
+
+import grp
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vaultauthz.listening import (
+    LAST_GROUP,
+    NO_SOCKET,
+    SERVED,
+    Address,
+    SocketName,
+    group_number,
+)
+
+NAMES = {group.gr_name for group in grp.getgrall()}
+
+
+@pytest.mark.parametrize("group", grp.getgrall(), ids=lambda group: group.gr_name)
+def test_a_name(group: grp.struct_group) -> None:
+    """As the system has it; the first one where two share it."""
+    assert group_number(group.gr_name) == grp.getgrnam(group.gr_name).gr_gid
+
+
+@given(st.integers(0, LAST_GROUP).filter(lambda number: str(number) not in NAMES))
+def test_a_number(number: int) -> None:
+    """Is the group's, whether it has a name here or not."""
+    assert group_number(str(number)) == number
+
+
+@given(
+    st.text().filter(lambda text: text not in NAMES and not (text.isascii() and text.isdecimal()))
+    | st.integers(min_value=LAST_GROUP + 1).map(str)
+    | st.integers(max_value=-1).map(str)
+)
+def test_neither(text: str) -> None:
+    """Never another group than was said: a number that chown takes for "as it is" is none, either."""
+    with pytest.raises(LookupError, match="give its name, or its number"):
+        group_number(text)
+
+
+@pytest.mark.parametrize("text", ["4294967295", "١٢", "1_0", "+5", "0x10", " 5", "5 ", "1e3", "³"])
+def test_what_int_would_take(text: str) -> None:
+    """Python reads numbers in more ways than the system writes them."""
+    with pytest.raises(LookupError):
+        group_number(text)
+
+
+@pytest.fixture
+def name(tmp_path: Path) -> SocketName:
+    return SocketName(tmp_path / "a.sock", ".test")
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as made:
+        yield made
+
+
+def test_nobody_sees_it_before_it_is_whole(name: SocketName, listener: socket.socket) -> None:
+    """It has its mode and takes connections before it has its name, and the passing one goes."""
+    seen = []
+
+    def listen() -> None:
+        seen.append((name.path.exists(), stat.S_IMODE(name.passing.stat().st_mode)))
+        listener.listen()
+
+    name.bind(listener)
+    name.publish(0o600, listen=listen)
+    assert seen == [(False, 0o600)]
+    assert name.in_the_way() == SERVED
+    assert not name.passing.exists()
+    assert not name.lost
+    name.release()
+    assert list(name.path.parent.iterdir()) == []
+
+
+def test_what_is_left_is_replaced(name: SocketName, listener: socket.socket) -> None:
+    """The socket of a server that was killed is not in the way."""
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(name.path))
+    assert name.in_the_way() == ""
+    name.bind(listener)
+    name.publish(0o600, listen=listener.listen)
+    assert name.in_the_way() == SERVED
+
+
+def test_a_file_is_in_the_way(name: SocketName) -> None:
+    """Whatever is no socket is somebody's."""
+    name.path.write_text("mine")
+    assert name.is_of_a_file
+    assert name.in_the_way() == NO_SOCKET
+    name.release()
+    assert name.path.read_text() == "mine"
+
+
+def test_a_successors_is_not_removed(name: SocketName, listener: socket.socket) -> None:
+    """Released late, the name stays whose it is by now."""
+    name.bind(listener)
+    name.publish(0o600, listen=listener.listen)
+    with socket.socket(socket.AF_UNIX) as other:
+        successor = SocketName(name.path, ".other")
+        successor.bind(other)
+        successor.publish(0o600, listen=other.listen)
+        assert name.lost
+        name.release()
+        assert name.in_the_way() == SERVED
+
+
+def test_nothing_is_left_of_what_failed(name: SocketName, listener: socket.socket) -> None:
+    """Neither name is there when the group does not exist."""
+    name.bind(listener)
+    with pytest.raises(LookupError):
+        name.publish(0o660, "no-such-group")
+    assert list(name.path.parent.iterdir()) == []
+
+
+def test_a_name_too_long_is_refused(tmp_path: Path, listener: socket.socket) -> None:
+    """Also where the passing one would fit: nobody could connect to it."""
+    folder = tmp_path / ("a" * (100 - len(str(tmp_path))))
+    folder.mkdir()
+    with pytest.raises(OSError, match="path too long"):
+        SocketName(folder / "too-long.sock").bind(listener)
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:80", "[::1]:0", "localhost:1", "unix:///a/b:c"])
+def test_an_address_is_written_as_it_was(text: str) -> None:
+    """What an error shows is what the configuration has."""
+    assert str(Address.parse(text)) == text
+    assert Address.parse(text).loopback is not text.startswith("unix:")
+
+
+@pytest.mark.parametrize("text", ["", "8080", "localhost:", ":1", "localhost:65536", "a:\u0661"])
+def test_no_address(text: str) -> None:
+    """What names no place is refused."""
+    with pytest.raises(ValueError, match="is neither"):
+        Address.parse(text)
