@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vaultauthz.config.schema import schema
+from vaultauthz.config.load import schema
 from vaultauthz.observe.described import LISTED
 
 ROOT = Path(__file__).parents[2]

@@ -57,7 +57,7 @@ def _names_kongs(config: Config) -> bool:
 
 def _schema(_options: Options) -> int:
     """Print the JSON Schema (draft 2020-12) of the configuration file."""
-    from vaultauthz.config.schema import schema
+    from vaultauthz.config.load import schema
 
     print(json.dumps(schema(), indent=2, ensure_ascii=False))
     return 0

@@ -7,50 +7,16 @@ from typing import Final
 
 from vaultauthz.config import names
 from vaultauthz.config.document import Items, Pairs, Scalar
+from vaultauthz.config.keys import Condition, Key, Reader, Section
+from vaultauthz.config.kinds import TEXT, many, text
 from vaultauthz.config.reader import Value
 from vaultauthz.core.callers import INEXACT, Claim, Pattern, Rule
 from vaultauthz.core.routing import ambiguous
 
-ANY: Final = "any"
-KEYS: Final = ("claims", "consumer", "group", "methods", "path_prefix", "principal")
+_ANY: Final = "any"
 HINT: Final = "say who may use this credential: callers: any, or a list of rules"
 # YAML 1.1 also reads 010, 0x1f, 1_000 and 12:30 as numbers, and not as the ones they look like.
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,30})\Z")
-
-
-def read_callers(value: Value) -> tuple[Rule, ...] | None:
-    """The rules, None for ``any``."""
-    if isinstance(value.node, Scalar) and value.node.text == ANY:
-        return None
-    if not isinstance(value.node, Items):
-        raise value.wrong(f"wants any or a list of rules, found {_found(value)}; {HINT}")
-    rules = read_rules(value)
-    if not value.items():
-        raise value.wrong(f"is an empty list, so that nobody may; {HINT}")
-    return rules
-
-
-def _found(value: Value) -> str:
-    return "other text" if value.node.kind == "text" else value.node.kind
-
-
-def read_rules(value: Value) -> tuple[Rule, ...]:
-    """A list of rules."""
-    return value.each(_read_rule)
-
-
-def _read_rule(value: Value) -> Rule:
-    if not value.entries():
-        raise value.wrong(f"is empty and would match everybody; add one of {', '.join(KEYS)}")
-    table = value.table(KEYS)
-    return Rule(
-        principal=table.get("principal", _pattern, None),
-        claims=table.get("claims", _read_claims, ()),
-        consumer=table.get("consumer", _pattern, None),
-        group=table.get("group", Value.text, None),
-        methods=table.get("methods", _methods, None),
-        path_prefix=table.get("path_prefix", path_prefix, None),
-    )
 
 
 def _pattern(value: Value) -> Pattern:
@@ -105,3 +71,60 @@ def path_prefix(value: Value) -> str:
     if "?" in text or "#" in text or ambiguous(text):
         raise value.wrong("is no plain path; leave out ?, #, \\ and the segments . and ..")
     return text
+
+
+_CLAIMS: Final = {
+    "type": "object",
+    "minProperties": 1,
+    "additionalProperties": {"type": ["string", "integer", "boolean"]},
+}
+RULE: Final = Section(
+    Rule,
+    "All keys have to match.",
+    Key("principal", text(_pattern), "The client certificate's URI or DNS name; * is any text."),
+    Key(
+        "claims",
+        Reader(_read_claims, _CLAIMS),
+        "Claims of one verified JWT; nested names with dots.",
+    ),
+    Key("consumer", text(_pattern), "Kong's authenticated consumer; * is any text."),
+    Key("group", TEXT, "A group of Kong's consumer."),
+    Key("methods", many(TEXT.about("An HTTP method."), _methods, least=1), "HTTP methods."),
+    Key("path_prefix", text(path_prefix, pattern="^/"), "The path or what is below it."),
+    conditions=(Condition({"minProperties": 1}),),
+)
+
+
+def _read_rule(value: Value) -> Rule:
+    if not value.entries():
+        raise value.wrong(f"is empty and would match everybody; add one of {', '.join(RULE.names)}")
+    return RULE.read(value)
+
+
+def _read_rules(value: Value) -> tuple[Rule, ...]:
+    return value.each(_read_rule)
+
+
+def _read_callers(value: Value) -> tuple[Rule, ...] | None:
+    """The rules, None for ``any``."""
+    if isinstance(value.node, Scalar) and value.node.text == _ANY:
+        return None
+    if not isinstance(value.node, Items):
+        raise value.wrong(f"wants any or a list of rules, found {_found(value)}; {HINT}")
+    rules = _read_rules(value)
+    if not value.items():
+        raise value.wrong(f"is an empty list, so that nobody may; {HINT}")
+    return rules
+
+
+def _found(value: Value) -> str:
+    return "other text" if value.node.kind == "text" else value.node.kind
+
+
+RULES: Final = many(RULE.schema(), _read_rules)
+_LISTED: Final = many(RULE.schema(), _read_rules, least=1)
+CALLERS: Final = Reader(
+    _read_callers,
+    {"anyOf": [{"const": _ANY}, _LISTED.about("Alternatives; one of them has to match.")]},
+    stand_in=None,
+)

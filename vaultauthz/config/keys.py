@@ -50,9 +50,15 @@ class Reader(Generic[T]):
     stand_in: Any = ""
     section: Section[Any] | None = None
 
-    def by(self, read: Callable[[Value], S], stand_in: Any = "") -> Reader[S]:
+    def about(self, text: str) -> Schema:
+        """What one is that stands in a list, or in another's schema."""
+        return {"description": text, **self.schema}
+
+    def by(self, read: Callable[[Value], S]) -> Reader[S]:
         """The same to write, read by another function."""
-        return Reader(read, self.schema, self.bounds, self.note, self.show, stand_in)
+        return Reader(
+            read, self.schema, self.bounds, self.note, self.show, self.stand_in, self.section
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,8 @@ class Key:
 
     def row(self, within: str = "") -> str:
         """Its line in a table of the documentation."""
-        words = " ".join(filter(None, (self.text, self.reader.bounds, self.more)))
+        text = self.text or self.reader.schema.get("description", "")
+        words = " ".join(filter(None, (text, self.reader.bounds, self.more)))
         return f"| `{within}{self.name}` | {self._usual()} | {words} |"
 
     def _usual(self) -> str:
@@ -119,10 +126,14 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What is between keys of one table: ``check`` notes or raises, ``schema`` says the same."""
+    """What is between keys of one table: ``check`` notes or raises, ``schema`` says the same.
+
+    It is checked before anything is read, or ``before`` the key of that name is.
+    """
 
     schema: Mapping[str, Any]
     check: Callable[[Table], None] = lambda _: None
+    before: str = ""
 
 
 def both(one: str, other: str) -> Condition:
@@ -153,20 +164,20 @@ def one_of_two(one: str, other: str, missing: str) -> Condition:
     return Condition({"oneOf": [{"required": [one]}, {"required": [other]}]}, check)
 
 
-def needs(one: str, other: str, why: str) -> Condition:
+def needs(one: str, other: str, why: str, *, before: str = "") -> Condition:
     """``one`` is nothing without ``other``."""
 
     def check(table: Table) -> None:
         if one in table and other not in table:
             table.missing(other, why)
 
-    return Condition({"dependentRequired": {one: [other]}}, check)
+    return Condition({"dependentRequired": {one: [other]}}, check, before)
 
 
 class Section(Generic[T]):
     """A table of keys.
 
-    ``conditions`` are checked in order before anything is read. ``refused`` and ``secretive``
+    ``conditions`` are checked in order. ``refused`` and ``secretive``
     are those of ``Value.table``. Messages list its ``names`` by the alphabet, or ``as_listed``.
     """
 
@@ -208,14 +219,18 @@ class Section(Generic[T]):
         ``read`` are readers that know more than the value; ``usual`` goes before the keys'
         own defaults, and is given on where it is about no key that is read here.
         """
+        self._check(table, "")
+        found = dict(usual)
+        for name, key in self.keys.items():
+            if not key.aside:
+                self._check(table, name)
+                found[name] = self.get(table, name, read.get(name), usual)
+        return self._make(**found)
+
+    def _check(self, table: Table, before: str) -> None:
         for condition in self._conditions:
-            condition.check(table)
-        found = {
-            key.name: self.get(table, key.name, read.get(key.name), usual)
-            for key in self.keys.values()
-            if not key.aside
-        }
-        return self._make(**{**usual, **found})
+            if condition.before == before:
+                condition.check(table)
 
     def get(
         self,
@@ -264,9 +279,9 @@ class Section(Generic[T]):
         """Its table in the documentation."""
         return "\n".join(("| key | default | |", "|---|---|---|", *self.rows()))
 
-    def reader(self, read: Callable[[Value], S] | None = None) -> Reader[Any]:
-        """It as what stands behind a key of another section; ``read`` where that knows more."""
-        return Reader(read or self.read, self.schema(), section=self)
+    def reader(self, *, apart: bool = False) -> Reader[T]:
+        """It as what stands behind a key of another; ``apart`` with a table of its own there."""
+        return Reader(self.read, self.schema(), section=None if apart else self)
 
 
 def _defaults(make: Callable[..., Any]) -> Mapping[str, Any]:

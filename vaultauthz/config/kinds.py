@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
-from vaultauthz.config import durations, files
+from vaultauthz.config import durations, files, names
 from vaultauthz.config.keys import Reader
 from vaultauthz.config.reader import Value
 from vaultauthz.core.duration import PATTERN
@@ -62,8 +63,19 @@ def duration(least: float, most: float) -> Reader[float]:
 
 
 def many(
-    of: Mapping[str, Any], read: Callable[[Value], Sequence[T]], *, least: int = 0
+    of: Mapping[str, Any], read: Callable[[Value], Collection[T]], *, least: int = 0
 ) -> Reader[Any]:
     """A list of ``of``, at least so many; ``read`` takes all of it."""
     schema = {"type": "array", "items": of, **({"minItems": least} if least else {})}
     return Reader(read, schema, stand_in=())
+
+
+def named(of: Mapping[str, Any], read: Callable[[Value], Mapping[str, T]]) -> Reader[Any]:
+    """A mapping from names that the user chooses, one at least; ``read`` takes all of it."""
+    schema = {
+        "type": "object",
+        "propertyNames": {"pattern": names.PATTERN},
+        "minProperties": 1,
+        "additionalProperties": of,
+    }
+    return Reader(read, schema, stand_in=MappingProxyType({}))

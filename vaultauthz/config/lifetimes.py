@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
-from vaultauthz.config import durations
+from vaultauthz.config.kinds import duration
 from vaultauthz.config.reader import Table
 
-KEYS: Final = ("increment", "ttl")
 # The role and the mount bound it. Vault's own bound is 768h unless it is set, and certificates
 # of an authority live for ten years.
-LIFETIME: Final = partial(durations.between, least=1.0, most=87_600 * 3600.0)
+LIFETIME: Final = duration(1.0, 87_600 * 3600.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +27,6 @@ class Lifetimes:
 def read_lifetimes(table: Table, usual: Lifetimes) -> Lifetimes:
     """Both keys of ``table``, each as in ``usual`` where it is absent."""
     return Lifetimes(
-        ttl=table.get("ttl", LIFETIME, usual.ttl),
-        increment=table.get("increment", LIFETIME, usual.increment),
+        ttl=table.get("ttl", LIFETIME.read, usual.ttl),
+        increment=table.get("increment", LIFETIME.read, usual.increment),
     )

@@ -7,84 +7,17 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from vaultauthz.config import addresses, durations, files
+from vaultauthz.config import addresses, files
+from vaultauthz.config.keys import Key, Section, needs
+from vaultauthz.config.kinds import PRIVATE, READABLE, choice, duration, many, text
 from vaultauthz.config.reader import Table, Value, quoted
 from vaultauthz.config.values import Listen, ServerTls
 
-KEYS: Final = (
-    *("admin", "admin_tls", "admin_token_file"),
-    *("drain", "grpc", "grpc_tls", "transport"),
-)
-TLS_KEYS: Final = ("cert", "client_ca", "key")
-GRPC_TLS_KEYS: Final = ("cert", "client_ca", "client_names", "key")
-DRAIN: Final = partial(durations.between, least=0.0, most=600.0)
-TRANSPORTS: Final = ("auto", "native", "grpcio")
-_USUAL = Listen()
 # A URI, or a DNS name and not an IPv4 address; as a JSON Schema takes it, too.
-CLIENT_NAME: Final = (
+_CLIENT_NAME: Final = (
     r"^(?:(?:[A-Za-z][A-Za-z0-9+.-]*://|urn:)[!-)+-~]+"
     r"|(?![0-9.]+$)[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(?:[.][A-Za-z0-9_][A-Za-z0-9_-]{0,62})*)$"
 )
-
-
-def read_listen(value: Value) -> Listen:
-    """Both listeners; what other machines can reach is protected."""
-    table = value.table(KEYS)
-    listen = Listen(
-        grpc=_address(table, "grpc", ("grpc_tls",), _USUAL.grpc),
-        grpc_tls=table.get("grpc_tls", _grpc_tls, None),
-        admin=_address(table, "admin", ("admin_tls", "admin_token_file"), _USUAL.admin),
-        admin_tls=table.get("admin_tls", _server_tls, None),
-        admin_token_file=table.get("admin_token_file", files.private, None),
-        transport=table.get("transport", lambda item: _transport(item, table), _USUAL.transport),
-        drain=table.get("drain", DRAIN, _USUAL.drain),
-    )
-    if listen.admin == listen.grpc and not listen.admin.endswith(":0"):
-        raise table.entries.get("admin", value).wrong("is the address of grpc; use another")
-    _refuse_if_open_to_all(table, listen)
-    _warn_if_open_here(table, listen)
-    _warn_if_unnamed(table, listen)
-    return listen
-
-
-def _address(table: Table, name: str, needs: Sequence[str], usual: str) -> str:
-    tls = f"{name}_tls"
-    if tls in table and name not in table:
-        table.missing(name, f"{tls} is for HOST:PORT")
-    return table.get(name, lambda item: _protected(item, table, tls, needs), usual)
-
-
-def _protected(value: Value, table: Table, tls: str, needs: Sequence[str]) -> str:
-    address = addresses.listen(value)
-    if address.startswith(addresses.UNIX):
-        if tls in table:
-            raise value.wrong(f"is a unix socket, which has no TLS; remove {tls}")
-        files.socket(value, address.removeprefix(addresses.UNIX))
-    lacking = [name for name in needs if name not in table]
-    if lacking and not addresses.is_local(address):
-        raise value.wrong(
-            f"{address} can be reached from other machines; add {' and '.join(lacking)}, "
-            "or listen on 127.0.0.1 or a unix socket"
-        )
-    return address
-
-
-def _server_tls(value: Value, keys: Sequence[str] = TLS_KEYS) -> ServerTls:
-    table = value.table(keys)
-    nowhere = value.report.folder
-    if "client_names" in table and "client_ca" not in table:
-        table.missing("client_ca", "client_names are of the certificates that it signed")
-    return ServerTls(
-        cert=table.require("cert", files.readable, nowhere, "add the certificate's file"),
-        key=table.require("key", files.private, nowhere, "add the private key's file"),
-        # One that cannot be read is told of; it is not missing as well.
-        client_ca=table.get("client_ca", files.readable, nowhere if "client_ca" in table else None),
-        client_names=table.get("client_names", _client_names, ()),
-    )
-
-
-def _grpc_tls(value: Value) -> ServerTls:
-    return _server_tls(value, GRPC_TLS_KEYS)
 
 
 def _client_names(value: Value) -> tuple[str, ...]:
@@ -98,7 +31,7 @@ def _client_name(value: Value) -> str:
     name = value.text()
     if "*" in name:
         raise value.wrong("holds a *; names are compared whole, so write each of them out")
-    if not re.match(CLIENT_NAME, name):
+    if not re.match(_CLIENT_NAME, name):
         raise value.wrong(
             f"{quoted(name)} is neither a DNS name nor a URI; write a subject alternative name of "
             "the gateway's certificate, as in gateway.internal or spiffe://corp/gateway"
@@ -106,8 +39,94 @@ def _client_name(value: Value) -> str:
     return name if ":" in name else name.lower()
 
 
-def _transport(value: Value, table: Table) -> str:
-    transport = value.choice(TRANSPORTS)
+_NAME: Final = text(_client_name, pattern=_CLIENT_NAME)
+_TLS_KEYS: Final = (
+    Key(
+        "cert", READABLE, "The server's certificate, in PEM.", missing="add the certificate's file"
+    ),
+    Key("key", PRIVATE, "Its private key, in PEM.", missing="add the private key's file"),
+    Key(
+        "client_ca",
+        READABLE,
+        "The authorities that sign clients' certificates, in PEM.",
+        stand_in=READABLE.stand_in,  # one that cannot be read is told of; it is not missing as well
+    ),
+)
+GRPC_TLS: Final = Section(
+    ServerTls,
+    "Needed beyond this machine, with client_ca.",
+    *_TLS_KEYS,
+    Key(
+        "client_names",
+        many(_NAME.about("A subject alternative name: DNS or URI."), _client_names, least=1),
+        "Of the certificates that client_ca signed, who may ask.",
+        otherwise="whoever has one",
+    ),
+    conditions=(
+        needs("client_names", "client_ca", "client_names are of the certificates that it signed"),
+    ),
+)
+ADMIN_TLS: Final = Section(ServerTls, "Needed beyond this machine.", *_TLS_KEYS)
+_ADDRESS: Final = text(addresses.listen)
+_TRANSPORT: Final = choice("auto", "native", "grpcio")
+
+LISTEN: Final = Section(
+    Listen,
+    "Where the gateway and the operator reach us.",
+    Key("grpc", _ADDRESS, "For the gateway: unix:///PATH or HOST:PORT."),
+    Key("grpc_tls", GRPC_TLS.reader()),
+    Key("admin", _ADDRESS, "For operators: unix:///PATH or HOST:PORT.", otherwise="none"),
+    Key("admin_tls", ADMIN_TLS.reader()),
+    Key("admin_token_file", PRIVATE, "Holds what operators have to present."),
+    Key("transport", _TRANSPORT, "What serves gRPC."),
+    Key(
+        "drain",
+        duration(0.0, 600.0),
+        "How long to go on answering after SIGTERM, while health checks turn gateways away.",
+    ),
+    conditions=(
+        needs("grpc_tls", "grpc", "grpc_tls is for HOST:PORT", before="grpc"),
+        needs("admin_tls", "admin", "admin_tls is for HOST:PORT", before="admin"),
+    ),
+)
+
+
+def read_listen(value: Value) -> Listen:
+    """Both listeners; what other machines can reach is protected."""
+    table = LISTEN.open(value)
+    listen = LISTEN.build(
+        table,
+        grpc=partial(_protected, table=table, needs=("grpc_tls",)),
+        admin=partial(_protected, table=table, needs=("admin_tls", "admin_token_file")),
+        transport=partial(_transport, table=table),
+    )
+    if listen.admin == listen.grpc and not listen.admin.endswith(":0"):
+        raise table.entries.get("admin", value).wrong("is the address of grpc; use another")
+    _refuse_if_open_to_all(table, listen)
+    _warn_if_open_here(table, listen)
+    _warn_if_unnamed(table, listen)
+    return listen
+
+
+def _protected(value: Value, *, table: Table, needs: Sequence[str]) -> str:
+    """An address, with what ``needs`` to be there where others can reach it."""
+    address = addresses.listen(value)
+    tls = needs[0]
+    if address.startswith(addresses.UNIX):
+        if tls in table:
+            raise value.wrong(f"is a unix socket, which has no TLS; remove {tls}")
+        files.socket(value, address.removeprefix(addresses.UNIX))
+    lacking = [name for name in needs if name not in table]
+    if lacking and not addresses.is_local(address):
+        raise value.wrong(
+            f"{address} can be reached from other machines; add {' and '.join(lacking)}, "
+            "or listen on 127.0.0.1 or a unix socket"
+        )
+    return address
+
+
+def _transport(value: Value, *, table: Table) -> str:
+    transport = _TRANSPORT.read(value)
     if transport == "native" and "grpc_tls" in table:
         raise value.wrong("native has no TLS; use auto, or remove grpc_tls")
     return transport

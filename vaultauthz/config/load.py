@@ -13,22 +13,68 @@ from typing import Final
 
 from vaultauthz.config import document, files
 from vaultauthz.config.exposed import exposed
+from vaultauthz.config.keys import Key, Schema, Section
+from vaultauthz.config.kinds import choice, file, many, named
 from vaultauthz.config.lifetimes import Lifetimes
-from vaultauthz.config.listen import read_listen
+from vaultauthz.config.listen import LISTEN, read_listen
 from vaultauthz.config.reader import Table, Value
 from vaultauthz.config.report import ConfigError, Refused, Report
-from vaultauthz.config.routes import Routable, read_routes
-from vaultauthz.config.stages import Declared, read_stages
-from vaultauthz.config.upstreams import read_upstreams
-from vaultauthz.config.values import Audit, Config, Listen, Upstream, Vault
-from vaultauthz.config.vault import HIDDEN, read_vault
+from vaultauthz.config.routes import ROUTE, Routable, read_routes
+from vaultauthz.config.stages import STAGE, Declared, read_stages
+from vaultauthz.config.upstreams import UPSTREAM, read_upstreams
+from vaultauthz.config.values import Audit, Config, Upstream, Vault
+from vaultauthz.config.vault import HIDDEN, VAULT, read_vault
 
 _LOOKED_AT: Final = 100  # keys
 _WORD: Final = re.compile(r"[\w.-]{1,30}")
 LARGEST_FILE: Final = 5_000_000  # bytes; ten thousand upstreams fit, written out at length
-KEYS: Final = ("audit", "listen", "routes", "stages", "unmatched", "upstreams", "vault")
-AUDIT_KEYS: Final = ("access_log", "file")
-UNMATCHED: Final = ("deny", "pass")
+
+AUDIT: Final = Section(
+    Audit,
+    "One JSON object a line.",
+    Key("file", file(files.to_write), "Where to write.", otherwise="standard output"),
+    Key(
+        "access_log",
+        file(files.to_write),
+        "Where Envoy writes what it did, if it asks nobody (SDS).",
+        otherwise="it sends that",
+    ),
+)
+CONFIG: Final = Section(
+    Config,
+    "Short-lived upstream credentials from Vault or OpenBao, put on the request.",
+    Key("vault", VAULT.reader(), default=Vault("", tls=HIDDEN)),
+    Key(
+        "stages",
+        named(STAGE.schema(), partial(read_stages, vault=Vault(""))),
+        "Each environment by its name.",
+        missing="add a stage with its auth",
+    ),
+    Key(
+        "upstreams",
+        named(UPSTREAM.schema(), partial(read_upstreams, stages={})),
+        "Each service behind the gateway by its name.",
+        missing="add the services behind the gateway",
+    ),
+    Key(
+        "routes",
+        many(ROUTE.schema(), partial(read_routes, declared=Routable(None))),
+        "Used when the gateway names no upstream itself.",
+    ),
+    Key("listen", LISTEN.reader().by(read_listen)),
+    Key("audit", AUDIT.reader()),
+    Key("unmatched", choice("deny", "pass"), "What a request gets that no upstream claims."),
+)
+
+
+def schema() -> Schema:
+    """The whole file as a JSON Schema, draft 2020-12, for editors and checks before a deployment.
+
+    It says less than the readers do: files, and what one key means for another far away, are
+    known to `vaultauthz config check` alone.
+    """
+    draft = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": draft, "title": "vaultauthz configuration", **CONFIG.schema()}
 
 
 def load(path: Path, environ: Mapping[str, str], *, elsewhere: bool = False) -> Config:
@@ -128,7 +174,7 @@ def _root(text: str, report: Report) -> Value:
         raise Refused(
             node.line,
             "",
-            f"none of its keys is one of a configuration's ({', '.join(KEYS)}); "
+            f"none of its keys is one of a configuration's ({', '.join(CONFIG.names)}); "
             "is this the right file?",
         )
     return Value(node, 1, "", report)
@@ -138,34 +184,26 @@ def _is_near_ours(key: document.Node) -> bool:
     """Whether this is a key of ours, or one with a slip."""
     if not isinstance(key, document.Scalar) or not _WORD.fullmatch(key.text):
         return False  # "vault:!:" is of /etc/gshadow, which YAML takes for a mapping
-    return bool(difflib.get_close_matches(key.text.lower(), KEYS, n=1))
+    return bool(difflib.get_close_matches(key.text.lower(), CONFIG.names, n=1))
 
 
 def _read(root: Value, environ: Mapping[str, str]) -> Config:
-    table = root.table(KEYS)
-    read = partial(read_vault, environ=environ)
+    table = CONFIG.open(root)
     table.begin("vault")
-    vault = table.get("vault", read, Vault("", tls=HIDDEN))
-    stages = table.require(
-        "stages",
-        partial(read_stages, vault=vault),
-        dict[str, Declared](),
-        "add a stage with its auth",
-    )
-    upstreams = table.require(
-        "upstreams",
-        partial(read_upstreams, stages=_lifetimes(table, stages)),
-        dict[str, Upstream](),
-        "add the services behind the gateway",
-    )
+    vault: Vault = CONFIG.get(table, "vault", partial(read_vault, environ=environ))
+    stages: Mapping[str, Declared] = CONFIG.get(table, "stages", partial(read_stages, vault=vault))
+    read = partial(read_upstreams, stages=_lifetimes(table, stages))
+    upstreams: Mapping[str, Upstream] = CONFIG.get(table, "upstreams", read)
     return Config(
         vault=vault,
         stages=MappingProxyType({name: declared.stage for name, declared in stages.items()}),
         upstreams=MappingProxyType(upstreams),
-        routes=table.get("routes", partial(read_routes, declared=_routable(table, upstreams)), ()),
-        listen=table.get("listen", read_listen, Listen()),
-        audit=table.get("audit", _read_audit, Audit()),
-        unmatched=table.get("unmatched", partial(Value.choice, allowed=UNMATCHED), "deny"),
+        routes=CONFIG.get(
+            table, "routes", partial(read_routes, declared=_routable(table, upstreams))
+        ),
+        listen=CONFIG.get(table, "listen"),
+        audit=CONFIG.get(table, "audit", _read_audit),
+        unmatched=CONFIG.get(table, "unmatched"),
         warnings=root.report.warnings,
         unfit_for_kong=root.report.unfit,
     )
@@ -193,11 +231,8 @@ def _routable(table: Table, upstreams: Mapping[str, Upstream]) -> Routable:
 
 
 def _read_audit(value: Value) -> Audit:
-    table = value.table(AUDIT_KEYS)
-    audit = Audit(
-        file=table.get("file", files.to_write, None),
-        access_log=table.get("access_log", files.to_write, None),
-    )
+    table = AUDIT.open(value)
+    audit = AUDIT.build(table)
     if audit.file and audit.access_log and audit.file.resolve() == audit.access_log.resolve():
         raise table.entries["access_log"].wrong(
             "is the file that we write; name the one that Envoy writes its requests to"

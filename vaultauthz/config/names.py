@@ -10,8 +10,8 @@ from vaultauthz.config.reader import Table, Value, quoted
 
 # RFC 9110, 5.6.2.
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*\Z")
 _LONGEST = 100
+PATTERN: Final = f"^[A-Za-z0-9][A-Za-z0-9_.-]{{0,{_LONGEST - 1}}}$"  # of a stage or an upstream
 _NAMESPACE = re.compile(r"[^/\s?#\\]+(?:/[^/\s?#\\]+)*\Z")
 _ROOT = "root"
 _QUERY = re.compile(r"\?[A-Za-z_]+=")
@@ -33,7 +33,7 @@ _HOP_BY_HOP: Final = frozenset(
 
 def check_name(value: Value, name: str, what: str) -> None:
     """``name`` is fit to name a stage or an upstream: in paths, metrics and commands."""
-    if not _NAME.match(name) or len(name) > _LONGEST:
+    if not re.fullmatch(PATTERN, name):
         raise value.wrong(
             f"{quoted(name)} cannot name {what}; use letters, digits, '_', '.' and '-', "
             f"the first a letter or digit, at most {_LONGEST}"

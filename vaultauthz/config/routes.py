@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from vaultauthz.config.addresses import valid_host
 from vaultauthz.config.callers import path_prefix
+from vaultauthz.config.keys import Condition, Key, Section
+from vaultauthz.config.kinds import TEXT, text
 from vaultauthz.config.reader import Table, Value, quoted
 from vaultauthz.config.upstreams import stage_name
 from vaultauthz.core.routing import Route
 
-KEYS: Final = ("host", "path_prefix", "stage", "upstream")
 _BROKEN: Final = "?"  # neither a host nor a path: it compares to nothing
 
 
@@ -25,6 +27,49 @@ class Routable:
     """
 
     stages_of: Mapping[str, Sequence[str]] | None
+
+
+def _host(value: Value) -> str:
+    host = value.text().lower().removesuffix(".")
+    if "*" in host:
+        raise value.wrong(f"{quoted(host)} has a wildcard; name each host, or leave host out")
+    if "/" in host:
+        raise value.wrong(f"{quoted(host)} is more than a host; leave out the scheme and path")
+    if ":" in host and not host.startswith("["):
+        raise value.wrong(f"{quoted(host)} has a port, or is IPv6 without [ ]; every port matches")
+    if not host.isascii():
+        raise value.wrong(f"{quoted(host)} is not ASCII; write it as requests have it, xn--…")
+    if not valid_host(host):
+        raise value.wrong(f"{quoted(host)} is no host; write a name, as in pay.example.com")
+    return host
+
+
+ROUTE: Final = Section(
+    Route,
+    "Which upstream a request is for.",
+    Key("upstream", TEXT, "The name of an upstream.", missing="name the upstream", aside=True),
+    Key(
+        "stage",
+        TEXT,
+        "The name of one of its stages; needed if it has several.",
+        default="",
+        aside=True,
+    ),
+    Key(
+        "host",
+        text(_host),
+        "The request's host, without a port.",
+        otherwise="any",
+        stand_in=_BROKEN,
+    ),
+    Key(
+        "path_prefix",
+        text(path_prefix, pattern="^/"),
+        "The path or what is below it.",
+        stand_in=_BROKEN,
+    ),
+    conditions=(Condition({"anyOf": [{"required": ["host"]}, {"required": ["path_prefix"]}]}),),
+)
 
 
 def read_routes(value: Value, declared: Routable) -> tuple[Route, ...]:
@@ -43,23 +88,15 @@ def read_routes(value: Value, declared: Routable) -> tuple[Route, ...]:
 
 
 def _read_route(value: Value, declared: Routable) -> Route:
-    table = value.table(KEYS)
+    table = ROUTE.open(value)
     if not {"host", "path_prefix"} & set(value.entries()):
         raise value.wrong("matches everything; add host or path_prefix (path_prefix: / for all)")
-    upstream = table.require(
-        "upstream", lambda item: _upstream_name(item, declared), "", "name the upstream"
-    )
-    return Route(
-        upstream=upstream,
-        stage=_stage(table, upstream, (declared.stages_of or {}).get(upstream, ())),
-        host=table.get("host", _host, _BROKEN if "host" in table else ""),
-        path_prefix=table.get(
-            "path_prefix", path_prefix, _BROKEN if "path_prefix" in table else "/"
-        ),
-    )
+    upstream = ROUTE.get(table, "upstream", partial(_upstream_name, declared=declared))
+    stages = (declared.stages_of or {}).get(upstream, ())
+    return ROUTE.build(table, {"upstream": upstream, "stage": _stage(table, upstream, stages)})
 
 
-def _upstream_name(value: Value, declared: Routable) -> str:
+def _upstream_name(value: Value, *, declared: Routable) -> str:
     name = value.text()
     known = declared.stages_of
     if known is not None and name not in known:
@@ -72,28 +109,13 @@ def _stage(table: Table, upstream: str, stages: Sequence[str]) -> str:
         if len(stages) > 1:
             table.missing("stage", f"{upstream} is in {', '.join(stages)}: say which")
         return stages[0] if stages else ""
-    return table.get("stage", lambda item: _stage_of(item, upstream, stages), "")
+    return table.get("stage", partial(_stage_of, upstream=upstream, stages=stages), "")
 
 
-def _stage_of(value: Value, upstream: str, stages: Sequence[str]) -> str:
+def _stage_of(value: Value, *, upstream: str, stages: Sequence[str]) -> str:
     name = stage_name(value, ())
     if stages and name not in stages:
         raise value.wrong(
             f"{quoted(name)} is no stage of upstream {upstream}; its stages: {', '.join(stages)}"
         )
     return name
-
-
-def _host(value: Value) -> str:
-    host = value.text().lower().removesuffix(".")
-    if "*" in host:
-        raise value.wrong(f"{quoted(host)} has a wildcard; name each host, or leave host out")
-    if "/" in host:
-        raise value.wrong(f"{quoted(host)} is more than a host; leave out the scheme and path")
-    if ":" in host and not host.startswith("["):
-        raise value.wrong(f"{quoted(host)} has a port, or is IPv6 without [ ]; every port matches")
-    if not host.isascii():
-        raise value.wrong(f"{quoted(host)} is not ASCII; write it as requests have it, xn--…")
-    if not valid_host(host):
-        raise value.wrong(f"{quoted(host)} is no host; write a name, as in pay.example.com")
-    return host

@@ -9,7 +9,9 @@ from types import MappingProxyType
 from typing import Final
 
 from vaultauthz.config import durations, names
-from vaultauthz.config.lifetimes import Lifetimes, read_lifetimes
+from vaultauthz.config.keys import Condition, Key, Reader, Section
+from vaultauthz.config.kinds import TEXT, choice, duration, whole
+from vaultauthz.config.lifetimes import LIFETIME, Lifetimes, read_lifetimes
 from vaultauthz.config.reader import Table, Value, one_of
 from vaultauthz.config.values import KvSecret, PathSecret, SecretSource
 from vaultauthz.core.template import Template, TemplateError
@@ -25,83 +27,8 @@ GOES_WITH: Final = {
     "ttl": ("path", "pki"),
     "version": ("kv",),
 }
-METHODS: Final = ("read", "write")
-KEYS: Final = tuple(sorted((*FORMS, *GOES_WITH)))
 _HOUR = 3600.0
 _MOST_STALE = 768 * _HOUR  # as long as Vault lets a lease live by default
-REFRESH: Final = partial(durations.between, least=1.0, most=24 * _HOUR)
-VERSION: Final = partial(Value.whole, least=1, most=999_999_999)
-
-
-def read_secret(value: Value, *, stages: Mapping[str, Lifetimes]) -> Mapping[str, SecretSource]:
-    """The source for each of ``stages``, its name in place of ``{stage}``.
-
-    What a stage's secrets ask for holds where this one does not say it.
-    """
-    table = value.table(KEYS)
-    forms = [form for form in FORMS if form in table]
-    if len(forms) > 1:
-        raise value.wrong(f"has both {' and '.join(forms)}; keep one")
-    if not forms:
-        if table.complete:
-            raise value.wrong(f"names no secret; add {one_of(FORMS)}")
-        return {}
-    (form,) = forms
-    _refuse_others(table, form)
-    read = _paths if form == "kv" else _trimmed_paths
-    paths = table.get(form, partial(read, stages=stages), dict[str, str]())
-    if form == "kv":
-        return _kv(table, paths)
-    return _leased(table, form, paths, stages)
-
-
-def _leased(
-    table: Table, form: str, paths: Mapping[str, str], stages: Mapping[str, Lifetimes]
-) -> Mapping[str, SecretSource]:
-    write = (
-        form == "pki"
-        or table.get("method", partial(Value.choice, allowed=METHODS), "read") == "write"
-    )
-    if "params" in table and form == "path" and not write:
-        table.place.report.refused(table.entries["params"].wrong("goes with method: write"))
-    params = table.get("params", partial(_params, stages=stages), dict[str, dict[str, str]]())
-    sources = {}
-    for stage, path in paths.items():
-        own = params.get(stage, {})
-        asked = _asked(table, form, own, stages[stage])
-        sources[stage] = PathSecret(path, write, tuple(own.items()), asked.ttl, asked.increment)
-    return MappingProxyType(sources)
-
-
-def _asked(table: Table, form: str, params: Collection[str], usual: Lifetimes) -> Lifetimes:
-    """What this secret asks for in one stage; nothing where Vault would not look at it."""
-    if "ttl" in params:
-        if "ttl" in table:
-            text = "is there, and params.ttl too; keep one of them"
-            table.place.report.refused(table.entries["ttl"].wrong(text))
-        usual = replace(usual, ttl=None)
-    asked = read_lifetimes(table, usual)
-    return Lifetimes(
-        ttl=asked.ttl if form in GOES_WITH["ttl"] else None,
-        increment=asked.increment if form in GOES_WITH["increment"] else None,
-    )
-
-
-def _kv(table: Table, paths: Mapping[str, str]) -> Mapping[str, SecretSource]:
-    _check_mount(table.entries["kv"], paths)
-    refresh = table.get("refresh", REFRESH, 300.0)
-    stale = partial(durations.between, least=refresh, most=_MOST_STALE)
-    max_stale = table.get("max_stale", stale, max(_HOUR, 3 * refresh))
-    version = table.get("version", VERSION, None)
-    return MappingProxyType(
-        {stage: KvSecret(path, refresh, max_stale, version) for stage, path in paths.items()}
-    )
-
-
-def _refuse_others(table: Table, form: str) -> None:
-    for key, forms in GOES_WITH.items():
-        if key in table and form not in forms:
-            table.place.report.refused(table.entries[key].wrong(f"goes with {one_of(forms)} only"))
 
 
 def _params(value: Value, *, stages: Collection[str]) -> dict[str, dict[str, str]]:
@@ -141,6 +68,119 @@ def _filled(template: Template, stage: str) -> str:
     return "".join(stage if is_field else text for text, is_field in template.parts)
 
 
-def _check_mount(value: Value, paths: Mapping[str, str]) -> None:
+_STALE: Final = replace(duration(1.0, _MOST_STALE), bounds="")  # at least `refresh`
+_TEXTS: Final = {"type": "object", "additionalProperties": TEXT.about("A parameter.")}
+_EITHER: Final = {
+    key: {"anyOf": [{"required": [form]} for form in forms]} for key, forms in GOES_WITH.items()
+}
+
+SECRET: Final = Section(
+    KvSecret,
+    "Where in Vault the credential comes from; {stage} is the stage's name.",
+    Key("path", TEXT, "What `vault read PATH` gives, of any engine.", default=None),
+    Key("kv", TEXT, "A KV secret, MOUNT/NAME; version 1 or 2.", default=None),
+    Key("static_role", TEXT, "A database login whose password Vault rotates.", default=None),
+    Key("pki", TEXT, "A certificate, as in pki/issue/ROLE.", default=None),
+    Key("method", choice("read", "write"), "With path.", default="read"),
+    Key(
+        "params",
+        Reader(partial(_params, stages=()), _TEXTS),
+        "What is written, as in `vault write PATH key=value`.",
+        default=None,
+    ),
+    Key(
+        "ttl",
+        LIFETIME,
+        "The life that a credential is asked to have.",
+        otherwise="the stage's",
+    ),
+    Key("increment", LIFETIME, "What renewals of the lease ask for.", otherwise="the stage's"),
+    Key("refresh", duration(1.0, 24 * _HOUR), "How often it is read."),
+    Key(
+        "max_stale",
+        _STALE,
+        "How long it is used without having been read.",
+        otherwise="1h, or three times refresh",
+    ),
+    Key(
+        "version",
+        whole(1, 999_999_999),
+        "Pins a version of KV v2.",
+        otherwise="the newest",
+    ),
+    conditions=(
+        Condition({"oneOf": [{"required": [form]} for form in FORMS]}),
+        Condition({"dependentSchemas": _EITHER}),
+    ),
+)
+
+
+def read_secret(value: Value, *, stages: Mapping[str, Lifetimes]) -> Mapping[str, SecretSource]:
+    """The source for each of ``stages``, its name in place of ``{stage}``.
+
+    What a stage's secrets ask for holds where this one does not say it.
+    """
+    table = SECRET.open(value)
+    forms = [form for form in FORMS if form in table]
+    if len(forms) > 1:
+        raise value.wrong(f"has both {' and '.join(forms)}; keep one")
+    if not forms:
+        if table.complete:
+            raise value.wrong(f"names no secret; add {one_of(FORMS)}")
+        return {}
+    (form,) = forms
+    _refuse_others(table, form)
+    read = _paths if form == "kv" else _trimmed_paths
+    paths: dict[str, str] = SECRET.get(table, form, partial(read, stages=stages), {form: {}})
+    if form == "kv":
+        return _kv(table, paths)
+    return _leased(table, form, paths, stages)
+
+
+def _leased(
+    table: Table, form: str, paths: Mapping[str, str], stages: Mapping[str, Lifetimes]
+) -> Mapping[str, SecretSource]:
+    write = form == "pki" or SECRET.get(table, "method") == "write"
+    if "params" in table and form == "path" and not write:
+        table.place.report.refused(table.entries["params"].wrong("goes with method: write"))
+    params = SECRET.get(table, "params", partial(_params, stages=stages), {"params": {}})
+    sources = {}
+    for stage, path in paths.items():
+        own = params.get(stage, {})
+        asked = _asked(table, form, own, stages[stage])
+        sources[stage] = PathSecret(path, write, tuple(own.items()), asked.ttl, asked.increment)
+    return MappingProxyType(sources)
+
+
+def _asked(table: Table, form: str, params: Collection[str], usual: Lifetimes) -> Lifetimes:
+    """What this secret asks for in one stage; nothing where Vault would not look at it."""
+    if "ttl" in params:
+        if "ttl" in table:
+            text = "is there, and params.ttl too; keep one of them"
+            table.place.report.refused(table.entries["ttl"].wrong(text))
+        usual = replace(usual, ttl=None)
+    asked = read_lifetimes(table, usual)
+    return Lifetimes(
+        ttl=asked.ttl if form in GOES_WITH["ttl"] else None,
+        increment=asked.increment if form in GOES_WITH["increment"] else None,
+    )
+
+
+def _kv(table: Table, paths: Mapping[str, str]) -> Mapping[str, SecretSource]:
     if any("/" not in path for path in paths.values()):
-        raise value.wrong("has no name after its mount; write MOUNT/NAME, as in secret/geocoder")
+        text = "has no name after its mount; write MOUNT/NAME, as in secret/geocoder"
+        raise table.entries["kv"].wrong(text)
+    refresh: float = SECRET.get(table, "refresh")
+    stale = partial(durations.between, least=refresh, most=_MOST_STALE)
+    usual = {"max_stale": max(_HOUR, 3 * refresh)}
+    max_stale = SECRET.get(table, "max_stale", stale, usual)
+    version = SECRET.get(table, "version")
+    return MappingProxyType(
+        {stage: KvSecret(path, refresh, max_stale, version) for stage, path in paths.items()}
+    )
+
+
+def _refuse_others(table: Table, form: str) -> None:
+    for key, forms in GOES_WITH.items():
+        if key in table and form not in forms:
+            table.place.report.refused(table.entries[key].wrong(f"goes with {one_of(forms)} only"))

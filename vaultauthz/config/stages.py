@@ -4,16 +4,53 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from vaultauthz.config import names
 from vaultauthz.config.auth import read_auth
-from vaultauthz.config.lifetimes import Lifetimes, read_lifetimes
-from vaultauthz.config.methods import TokenFile
+from vaultauthz.config.keys import Key, Reader, Section
+from vaultauthz.config.kinds import text
+from vaultauthz.config.lifetimes import LIFETIME, Lifetimes, read_lifetimes
+from vaultauthz.config.methods import Auth, TokenFile
 from vaultauthz.config.reader import Value
+from vaultauthz.config.schema import logins
 from vaultauthz.config.values import Stage, Vault
 
-KEYS: Final = ("auth", "increment", "namespace", "ttl")
+
+def _method(value: Value) -> Auth:
+    return read_auth(value, Vault(""))
+
+
+STAGE: Final = Section(
+    Stage,
+    "An environment with a Vault login of its own.",
+    Key(
+        "auth",
+        Reader(_method, {"oneOf": logins.methods()}, stand_in=TokenFile(Path("?"))),
+        "How the stage logs in to Vault.",
+    ),
+    Key(
+        "namespace",
+        text(names.namespace),
+        "Where it logs in and reads.",
+        otherwise="vault.namespace",
+    ),
+    Key(
+        "ttl",
+        LIFETIME,
+        "The life that its credentials are asked to have, of secrets by path and pki.",
+        default=None,
+        aside=True,
+    ),
+    Key(
+        "increment",
+        LIFETIME,
+        "What renewals of its leases ask for.",
+        otherwise="what the lease had at first",
+        aside=True,
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +71,6 @@ def read_stages(value: Value, vault: Vault) -> dict[str, Declared]:
 
 def _read_stage(name: str, value: Value, *, vault: Vault) -> Declared:
     names.check_name(value, name, "a stage")
-    table = value.table(KEYS)
-    read = partial(read_auth, vault=vault)
-    stage = Stage(
-        name=name,
-        auth=table.require("auth", read, TokenFile(value.report.folder)),
-        namespace=table.get("namespace", names.namespace, None),
-    )
+    table = STAGE.open(value)
+    stage = STAGE.build(table, {"name": name}, auth=partial(read_auth, vault=vault))
     return Declared(stage, read_lifetimes(table, Lifetimes()))

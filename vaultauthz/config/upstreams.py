@@ -7,95 +7,22 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from vaultauthz.config import durations, kong_logs, names
-from vaultauthz.config.callers import HINT, read_callers, read_rules
+from vaultauthz.config import kong_logs, names
+from vaultauthz.config.callers import CALLERS, HINT, RULES
 from vaultauthz.config.inject import read_inject, read_strip
+from vaultauthz.config.keys import Key, Reader, Section
+from vaultauthz.config.kinds import FLAG, TEXT, choice, duration, many, whole
 from vaultauthz.config.lifetimes import Lifetimes
 from vaultauthz.config.reader import Table, Value, quoted
+from vaultauthz.config.schema.injections import injection
 from vaultauthz.config.sds_slots import never_answered
-from vaultauthz.config.secret_source import read_secret
+from vaultauthz.config.secret_source import SECRET, read_secret
 from vaultauthz.config.values import Upstream
 from vaultauthz.core.callers import Callers
-from vaultauthz.core.injection import Injection
 
-KEYS: Final = (
-    "callers",
-    "callers_enforced_by",
-    "deny",
-    "hold",
-    "idle",
-    "inject",
-    *kong_logs.KEYS,
-    "max_callers",
-    "optional",
-    "per",
-    "secret",
-    "stages",
-    "strip",
-)
 _MISPLACED: Final = dict.fromkeys(("increment", "ttl"), "belongs in secret, or in a stage")
-PER: Final = ("instance", "caller", "request")
-ENFORCERS: Final = ("vaultauthz", "envoy")
 # Which value of `per` a key is for.
 _OF_PER: Final = {"hold": "request", "idle": "caller", "max_callers": "caller"}
-IDLE: Final = partial(durations.between, least=1.0, most=86_400.0)
-HOLD: Final = partial(durations.between, least=1.0, most=3_600.0)
-MOST_CALLERS: Final = partial(Value.whole, least=1, most=100_000)
-
-
-def read_upstreams(value: Value, stages: Mapping[str, Lifetimes]) -> dict[str, Upstream]:
-    """Every upstream by its name; ``stages`` are those of the file, none when unknown."""
-    upstreams = value.each_entry(partial(_read_upstream, stages=stages))
-    if not value.entries():
-        raise value.wrong("has no upstream; add one")
-    return upstreams
-
-
-def _read_upstream(name: str, value: Value, *, stages: Mapping[str, Lifetimes]) -> Upstream:
-    names.check_name(value, name, "an upstream")
-    table = value.table(KEYS, _MISPLACED)
-    own = table.get("stages", partial(_own_stages, known=stages), tuple(stages))
-    accepted = [key for key in kong_logs.KEYS if table.get(key, kong_logs.word, "")]
-    inject = table.require(
-        "inject",
-        partial(read_inject, accepted=accepted),
-        tuple[Injection, ...](),
-        "say where the credential goes",
-    )
-    for key, form in kong_logs.needless(accepted, inject):
-        value.report.refused(table.entries[key].wrong(f"is for inject: {form}; remove it"))
-    per = table.get("per", partial(Value.choice, allowed=PER), "instance")
-    for key, wanted in _OF_PER.items():
-        if key in table and per != wanted:
-            raise table.entries[key].wrong(f"is for per: {wanted}; remove it, or set per")
-    read = partial(read_secret, stages={stage: stages.get(stage, Lifetimes()) for stage in own})
-    upstream = Upstream(
-        name=name,
-        stages=own,
-        secrets=table.require("secret", read, MappingProxyType({})),
-        inject=inject,
-        callers=Callers(
-            table.require("callers", read_callers, None, HINT), table.get("deny", read_rules, ())
-        ),
-        strip=table.get("strip", partial(read_strip, inject=inject), ()),
-        optional=table.get("optional", Value.flag, default=False),
-        per=per,
-        callers_enforced_by=table.get(
-            "callers_enforced_by", partial(Value.choice, allowed=ENFORCERS), "vaultauthz"
-        ),
-        max_callers=table.get("max_callers", MOST_CALLERS, 1000),
-        idle=table.get("idle", IDLE, 600.0),
-        hold=table.get("hold", HOLD, 30.0),
-    )
-    _warn_of_sds(table, upstream)
-    return upstream
-
-
-def _warn_of_sds(table: Table, upstream: Upstream) -> None:
-    """Say so where Envoy would ask by SDS, and never be answered."""
-    obstacle = never_answered(upstream)
-    if obstacle and obstacle.key in table:
-        table.entries[obstacle.key].warn(f"SDS hands nothing out: the upstream {obstacle.why}")
 
 
 def _own_stages(value: Value, *, known: Collection[str]) -> tuple[str, ...]:
@@ -111,3 +38,94 @@ def stage_name(value: Value, known: Collection[str]) -> str:
     if known and name not in known:
         raise value.wrong(f"{quoted(name)} is no stage; stages: {', '.join(known)}")
     return name
+
+
+def _accepted(name: str, text: str) -> Key:
+    reader = Reader(kong_logs.word, {"const": kong_logs.WORD})
+    return Key(name, reader, text, default="", aside=True)
+
+
+UPSTREAM: Final = Section(
+    Upstream,
+    "A service behind the gateway and the credential it wants.",
+    Key("secret", SECRET.reader(apart=True), stand_in=MappingProxyType({}), aside=True),
+    Key(
+        "inject",
+        many(injection(), read_inject, least=1),
+        "Where the credential goes.",
+        missing="say where the credential goes",
+        aside=True,
+    ),
+    Key("callers", CALLERS, "Who may use the credential.", missing=HINT, aside=True),
+    Key("deny", RULES, "Who may not, whatever callers says.", default=(), aside=True),
+    Key(
+        "stages",
+        many(TEXT.about("The name of a stage."), partial(_own_stages, known=()), least=1),
+        otherwise="every stage",
+        aside=True,
+    ),
+    Key(
+        "strip",
+        many(TEXT.about("A header's name."), partial(read_strip, inject=())),
+        "Headers of the client to drop.",
+    ),
+    Key("optional", FLAG, "Readiness does not wait for it."),
+    Key(
+        "callers_enforced_by",
+        choice("vaultauthz", "envoy"),
+        "envoy: SDS hands the credential out, and Envoy's RBAC filter asks about callers.",
+    ),
+    _accepted(kong_logs.QUERY, "With inject: query, under Kong, whose error.log has it then."),
+    _accepted(
+        kong_logs.USERNAME,
+        "With a credential as the user name of basic, which Kong's access.log has then.",
+    ),
+    Key("per", choice("instance", "caller", "request"), "Who shares a lease.", aside=True),
+    Key("max_callers", whole(1, 100_000), "With per: caller: leases at once."),
+    Key("idle", duration(1.0, 86_400.0), "With per: caller: how long a lease is kept without use."),
+    Key("hold", duration(1.0, 3_600.0), "With per: request: how long until its lease is revoked."),
+    refused=_MISPLACED,
+)
+
+
+def read_upstreams(value: Value, stages: Mapping[str, Lifetimes]) -> dict[str, Upstream]:
+    """Every upstream by its name; ``stages`` are those of the file, none when unknown."""
+    upstreams = value.each_entry(partial(_read_upstream, stages=stages))
+    if not value.entries():
+        raise value.wrong("has no upstream; add one")
+    return upstreams
+
+
+def _read_upstream(name: str, value: Value, *, stages: Mapping[str, Lifetimes]) -> Upstream:
+    names.check_name(value, name, "an upstream")
+    table = UPSTREAM.open(value)
+    own = UPSTREAM.get(
+        table, "stages", partial(_own_stages, known=stages), {"stages": tuple(stages)}
+    )
+    accepted = [key for key in kong_logs.KEYS if UPSTREAM.get(table, key)]
+    inject = UPSTREAM.get(table, "inject", partial(read_inject, accepted=accepted))
+    for key, form in kong_logs.needless(accepted, inject):
+        value.report.refused(table.entries[key].wrong(f"is for inject: {form}; remove it"))
+    per = UPSTREAM.get(table, "per")
+    for key, wanted in _OF_PER.items():
+        if key in table and per != wanted:
+            raise table.entries[key].wrong(f"is for per: {wanted}; remove it, or set per")
+    read = partial(read_secret, stages={stage: stages.get(stage, Lifetimes()) for stage in own})
+    known = {
+        "name": name,
+        "stages": own,
+        "secrets": UPSTREAM.get(table, "secret", read),
+        "inject": inject,
+        "callers": Callers(UPSTREAM.get(table, "callers"), UPSTREAM.get(table, "deny")),
+        "per": per,
+    }
+    upstream = UPSTREAM.build(table, known, strip=partial(read_strip, inject=inject))
+    _warn_of_sds(table, upstream)
+    return upstream
+
+
+def _warn_of_sds(table: Table, upstream: Upstream) -> None:
+    """Say so where Envoy would ask by SDS, and never be answered."""
+    obstacle = never_answered(upstream)
+    if obstacle and obstacle.key in table:
+        table.entries[obstacle.key].warn(f"SDS hands nothing out: the upstream {obstacle.why}")

@@ -16,8 +16,9 @@ from tests import fast_yaml
 from vaultauthz.config import ConfigError
 from vaultauthz.config import auth as auth_reader
 from vaultauthz.config.inject import FORMS
+from vaultauthz.config.load import schema
 from vaultauthz.config.reader import Table, Value
-from vaultauthz.config.schema import schema
+from vaultauthz.config.schema import logins
 from vaultauthz.config.schema.forms import closed
 
 from .conftest import EVERY, VALID, Folder, edited
@@ -103,7 +104,7 @@ def test_a_key_that_is_not_described(monkeypatch: pytest.MonkeyPatch) -> None:
         closed(("a",), {"a": {}, "b": {}}, "…")
     monkeypatch.setitem(auth_reader.KEYS, "aws", (*auth_reader.KEYS["aws"], "partition"))
     with pytest.raises(LookupError, match="'partition'"):
-        schema()
+        logins.methods()
 
 
 # Everything that can be there, so that every reader of a mapping is seen at work.

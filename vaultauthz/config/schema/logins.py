@@ -1,23 +1,20 @@
-"""``stages`` and each method of their ``auth``."""
+"""Each method of a stage's ``auth``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from vaultauthz.config import auth, auth_clouds, lifetimes
-from vaultauthz.config import stages as reader
+from vaultauthz.config import auth, auth_clouds
 from vaultauthz.config.methods import Azure, Kubernetes
 from vaultauthz.config.schema.forms import (
     Schema,
     choice,
     closed,
-    duration,
     exactly_one,
     file,
     flag,
     many,
-    named,
     not_both,
     text,
 )
@@ -29,29 +26,9 @@ _CREDENTIALS: Final = {
 }
 
 
-def stages() -> Schema:
-    """The section ``stages``."""
-    stage = closed(
-        reader.KEYS,
-        {
-            "auth": {
-                "description": "How the stage logs in to Vault.",
-                "oneOf": [_method(name) for name in auth.KEYS],
-            },
-            "namespace": text("Where it logs in and reads; default: vault.namespace."),
-            "ttl": duration(
-                "The life that its credentials are asked to have, of secrets by path and pki.",
-                lifetimes.LIFETIME,
-            ),
-            "increment": duration(
-                "What renewals of its leases ask for; default: what the lease had at first.",
-                lifetimes.LIFETIME,
-            ),
-        },
-        "An environment with a Vault login of its own.",
-        required=("auth",),
-    )
-    return named(stage, "Each environment by its name.")
+def methods() -> Sequence[Schema]:
+    """``auth``: one of these."""
+    return [_method(name) for name in auth.KEYS]
 
 
 def _method(name: str) -> Schema:
