@@ -18,7 +18,7 @@ from vaultauthz._pb.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from vaultauthz.config.values import Listen
 from vaultauthz.core.events import SDS_DELIVERED, SDS_REFUSED, Event
 from vaultauthz.envoy.sds.discovery import Discovery
-from vaultauthz.envoy.sds.subscription import MOST_TOLD
+from vaultauthz.envoy.sds.subscription import MOST_UNANSWERED
 from vaultauthz.envoy.server import Server
 
 METHODS = (
@@ -187,8 +187,8 @@ def test_a_client_that_never_reads(made: Made) -> None:
             made.give("geo", f"{key}{number}")
             while not line.has[GEO].endswith(f"x{number}"):
                 line.hear()
-        kept = [len(connection._subscription._told) for connection in made.sds._connected()]
-        assert max(kept) <= MOST_TOLD
+        kept = [len(connection._subscription._unanswered) for connection in made.sds._connected()]
+        assert max(kept) <= MOST_UNANSWERED
         with client(f"127.0.0.1:{made.server.port}") as asking:
             assert asking.check(checked()) == 403
 

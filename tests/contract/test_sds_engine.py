@@ -25,7 +25,7 @@ from tests.patience import PATIENCE
 from vaultauthz._pb.discovery_pb2 import Secret
 from vaultauthz.core import events
 from vaultauthz.envoy.sds.secrets import Secrets
-from vaultauthz.envoy.sds.served import WITHDRAWN, Served
+from vaultauthz.envoy.sds.subscription import WITHDRAWN, ServedSecret
 from vaultauthz.leases.clock import boottime
 
 PAY, GEO, KEY = (("production", name) for name in ("pay", "geo", "key"))
@@ -101,7 +101,7 @@ class TestTheEnd:
             assert [vault.is_alive(user) for user in (pay, old, new)] == [True, False, False]
 
 
-def shown(served: Served | None) -> str:
+def shown(served: ServedSecret | None) -> str:
     """The header's value."""
     assert served
     assert served.value is not None

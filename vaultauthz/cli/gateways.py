@@ -124,8 +124,8 @@ def _envoy(options: Options) -> int:
 
     What is yours to fill in is marked REPLACE. Status 1 when an upstream had to be left out.
     """
-    from vaultauthz.envoy_config.command import Asked, run
+    from vaultauthz.envoy_config import EnvoyOptions, run
 
-    asked = Asked(options.mode, options.snippet)
+    asked = EnvoyOptions(options.mode, options.snippet)
     config = load_config(options, elsewhere=True)
     return run(config, options.config, asked, sys.stdout, sys.stderr)

@@ -4,3 +4,57 @@ Text, not objects: people read it, so each setting stands beside its reason. ``p
 what there is to configure, the other modules have a part of the file each, ``bootstrap``
 puts them together.
 """
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from vaultauthz.config.sds_slots import TLS, kept_back, slots
+from vaultauthz.config.values import Config
+from vaultauthz.envoy_config import bootstrap, sds
+from vaultauthz.envoy_config.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoyOptions:
+    """The command's options."""
+
+    mode: str = "ext_authz"
+    snippet: bool = False
+
+
+def run(config: Config, file: Path, options: EnvoyOptions, out: TextIO, err: TextIO) -> int:
+    """Print; the exit status: 1 when an upstream will not get its credential by what is printed."""
+    plan = Plan.of(config)
+    if options.mode == "ext_authz":
+        out.write(bootstrap.ext_authz(file.name, plan, snippet=options.snippet))
+        return _without_certificate(plan, err)
+    reasons = {upstream.name: sds.obstacle(upstream) for upstream in plan.upstreams}
+    found = {name: obstacle for name, obstacle in reasons.items() if obstacle}
+    err.writelines(
+        f"vaultauthz: {name} is left out: upstreams.{name}.{obstacle.key}: it {obstacle.why}; "
+        "--mode ext_authz has it\n"
+        for name, obstacle in found.items()
+    )
+    left_out = {name: obstacle.why for name, obstacle in found.items()}
+    kept = plan.only(target for target in plan.targets if target.upstream.name not in left_out)
+    if not kept.targets:
+        err.write("vaultauthz: no upstream is left for SDS; use --mode ext_authz\n")
+        return 1
+    out.write(bootstrap.secrets(file.name, kept, left_out, snippet=options.snippet))
+    return 1 if left_out else 0
+
+
+def _without_certificate(plan: Plan, err: TextIO) -> int:
+    """Client certificates come by SDS in this mode, too."""
+    found = [(u.name, kept_back(u)) for u in plan.upstreams if TLS in slots(u)]
+    warnings = [
+        f"vaultauthz: {name} gets no client certificate: upstreams.{name}.{obstacle.key}: it "
+        f"{obstacle.why} (a check asks about callers all the same)\n"
+        for name, obstacle in found
+        if obstacle
+    ]
+    err.writelines(warnings)
+    return 1 if warnings else 0

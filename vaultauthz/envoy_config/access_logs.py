@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from vaultauthz.envoy.access_logs import fields
-from vaultauthz.envoy_config.claims import JWT_FILTER, PAYLOAD
 from vaultauthz.envoy_config.plan import Plan
-from vaultauthz.envoy_config.text import fill, join, scalar
+from vaultauthz.envoy_config.rbac import JWT_FILTER, PAYLOAD
+from vaultauthz.envoy_config.templates import fill, join, scalar
 
 NODE: Final = ("gateway", "gateway-1")  # cluster and id, as the printed `node` has them
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Final
 
-from vaultauthz.envoy_config import access_logs, check, clusters, gateway, identity, sds
+from vaultauthz.envoy_config import access_logs, check, clusters, gateway, sds
 from vaultauthz.envoy_config.plan import Plan, Target
-from vaultauthz.envoy_config.text import comment, fill, join, without_repeats
+from vaultauthz.envoy_config.templates import comment, fill, join, without_repeats
 
 _BOOTSTRAP: Final = """
 $head
@@ -57,7 +57,7 @@ http_filters:
 
 # Into `access_log` of the connection manager.
 access_log:
-  $answers
+  $access_logs
 
 # Into each route (or virtual host) that leads to an upstream. The connection manager should have
 # normalize_path, merge_slashes, path_with_escaped_slashes_action: REJECT_REQUEST,
@@ -83,7 +83,7 @@ $node
 # which the rules count on.
 $local_replies
 access_log:
-  $answers
+  $access_logs
 $identity
 
 # Into `static_resources.clusters`; the filters and metadata of each upstream's go into the cluster
@@ -106,11 +106,11 @@ _WHY_LOGS: Final = "# vaultauthz again, over a connection of its own: a log that
 def ext_authz(config_name: str, plan: Plan, *, snippet: bool) -> str:
     """What ``--mode ext_authz`` prints."""
     filters = join(
-        identity.http_filter() if plan.reads_claims else "",
+        gateway.jwt_filter() if plan.reads_claims else "",
         check.http_filter(plan),
         fill(gateway.ROUTER) if not snippet else "",
     )
-    told = fill(check.ANSWERS)
+    rejections_log = fill(check.REJECTIONS_LOG)
     certified = [target for target in plan.targets if sds.certificate(target)]
     parts = _clusters(plan, health=True, upstreams=certified if snippet else plan.targets)
     node = _node() if certified else ""
@@ -120,7 +120,7 @@ def ext_authz(config_name: str, plan: Plan, *, snippet: bool) -> str:
                 _CHECK_SNIPPET,
                 head=join(_head(config_name, "ext_authz", snippet=True), node, between="\n\n"),
                 filters=filters,
-                answers=told,
+                access_logs=rejections_log,
                 routes=join(*(_route_example(plan, target) for target in plan.targets)),
                 clusters=parts,
                 runtime=_runtime(filters),
@@ -132,8 +132,8 @@ def ext_authz(config_name: str, plan: Plan, *, snippet: bool) -> str:
         filters=filters,
         named=partial(check.per_route, plan),
         unnamed=check.unnamed(plan),
-        told=fill(check.TOLD),
-        answers=told,
+        outcome_fields=fill(check.LOGGED),
+        access_logs=rejections_log,
         unknown=join(
             fill(check.UNKNOWN_PASSED if passed else check.UNKNOWN), fill(check.UNCHECKED)
         ),
@@ -151,8 +151,8 @@ def secrets(config_name: str, plan: Plan, left_out: Mapping[str, str], *, snippe
         metadata=sds.metadata,
         protocol=sds.protocol,
     )
-    tokens = identity.http_filter() if plan.reads_claims else ""
-    told = access_logs.access_logs(plan, snippet=snippet)
+    tokens = gateway.jwt_filter() if plan.reads_claims else ""
+    logs = access_logs.access_logs(plan, snippet=snippet)
     if snippet:
         return without_repeats(
             fill(
@@ -160,7 +160,7 @@ def secrets(config_name: str, plan: Plan, left_out: Mapping[str, str], *, snippe
                 head=head,
                 node=_node(),
                 local_replies=sds.local_replies(),
-                answers=told,
+                access_logs=logs,
                 identity=fill(_IDENTITY, filters=tokens) if tokens else "",
                 clusters=parts,
                 runtime=_runtime(parts),
@@ -170,8 +170,8 @@ def secrets(config_name: str, plan: Plan, left_out: Mapping[str, str], *, snippe
         plan,
         filters=join(tokens, fill(gateway.ROUTER)),
         named=sds.metadata,
-        told=fill(sds.TOLD),
-        answers=told,
+        outcome_fields=fill(sds.LOGGED),
+        access_logs=logs,
         unknown=fill(sds.UNKNOWN),
         local_replies=sds.local_replies(),
     )
@@ -213,11 +213,11 @@ def _clusters(
 ) -> str:
     listen = plan.config.listen
     return join(
-        clusters.ours(listen, "vaultauthz", _WHY_OURS, health=health),
-        clusters.ours(listen, "vaultauthz_logs", _WHY_LOGS, health=False),
-        identity.cluster() if plan.reads_claims else "",
+        clusters.vaultauthz_cluster(listen, "vaultauthz", _WHY_OURS, health=health),
+        clusters.vaultauthz_cluster(listen, "vaultauthz_logs", _WHY_LOGS, health=False),
+        gateway.jwt_cluster() if plan.reads_claims else "",
         *(
-            clusters.upstream(
+            clusters.upstream_cluster(
                 target,
                 metadata=metadata(target),
                 protocol=protocol(target),

@@ -7,9 +7,9 @@ from typing import Final
 from vaultauthz.core.aliases import folded
 from vaultauthz.core.methods import OVERRIDES
 from vaultauthz.envoy_config import clusters
+from vaultauthz.envoy_config.expressions import either, literal
 from vaultauthz.envoy_config.plan import Plan, Target
-from vaultauthz.envoy_config.readings import either, literal
-from vaultauthz.envoy_config.text import fill, flow, scalar
+from vaultauthz.envoy_config.templates import fill, flow, scalar
 
 # Bytes of a body that is signed; the whole CheckRequest has to stay below gRPC's 4 MiB.
 MOST_OF_A_BODY: Final = 1_048_576
@@ -129,7 +129,7 @@ typed_per_filter_config:
     check_settings: {disable_request_body_buffering: true}
 """
 
-TOLD: Final = """
+LOGGED: Final = """
 # What vaultauthz tells about its answer; Envoy files it under this name, whatever the filter's is.
 upstream: "%DYNAMIC_METADATA(envoy.filters.http.ext_authz:upstream)%"
 stage: "%DYNAMIC_METADATA(envoy.filters.http.ext_authz:stage)%"
@@ -155,7 +155,7 @@ UNCHECKED: Final = """
 """
 
 # The audit line is written by the check; what the upstream made of the credential comes this way.
-ANSWERS: Final = """
+REJECTIONS_LOG: Final = """
 # Tells vaultauthz of each 401: a credential that the service refuses is replaced before its time.
 - name: envoy.access_loggers.http_grpc
   filter:

@@ -8,7 +8,7 @@ from typing import Final
 from vaultauthz.config.values import Listen, ServerTls
 from vaultauthz.envoy_config.gateway import example_address
 from vaultauthz.envoy_config.plan import Target
-from vaultauthz.envoy_config.text import comment, fill, flow, scalar
+from vaultauthz.envoy_config.templates import comment, fill, flow, scalar
 
 _UNIX: Final = "unix://"
 _WILDCARDS: Final = frozenset(("0.0.0.0", "[::]", "::"))  # noqa: S104 - told apart, not bound
@@ -31,7 +31,7 @@ _ON_TCP: Final = "TCP's own keepalive, below, finds a dead peer."
 _OURS: Final = """
 $why
 - name: $name
-  $place_note
+  $note
   type: $type
   connect_timeout: $connect_timeout
   $http2
@@ -136,32 +136,32 @@ _UPSTREAM: Final = """
 """
 
 
-def ours(listen: Listen, name: str, why: str, *, health: bool) -> str:
+def vaultauthz_cluster(listen: Listen, name: str, why: str, *, health: bool) -> str:
     """A cluster of that name for vaultauthz; where there may be replicas, ``health`` is looked at anyway."""
-    place = _Place(listen.grpc)
+    endpoint = _GrpcEndpoint(listen.grpc)
     return fill(
         _OURS,
         name=name,
         why=why,
-        place_note=place.note,
-        type=place.type,
+        note=endpoint.note,
+        type=endpoint.type,
         # Less than half of a check's timeout, so that another replica can be asked after it.
-        connect_timeout="0.25s" if place.is_local else "0.4s",
-        http2=fill(_HTTP2, dead=_ON_SOCKET if place.is_socket else _ON_TCP),
-        keepalive="" if place.is_socket else fill(_KEEPALIVE),
-        health="" if place.is_socket and not health else fill(_HEALTH),
-        replicas="" if place.is_socket else fill(_REPLICAS),
-        address=place.address,
-        tls=_tls(listen, place) if listen.grpc_tls else "",
+        connect_timeout="0.25s" if endpoint.is_local else "0.4s",
+        http2=fill(_HTTP2, dead=_ON_SOCKET if endpoint.is_socket else _ON_TCP),
+        keepalive="" if endpoint.is_socket else fill(_KEEPALIVE),
+        health="" if endpoint.is_socket and not health else fill(_HEALTH),
+        replicas="" if endpoint.is_socket else fill(_REPLICAS),
+        address=endpoint.address,
+        tls=_tls(listen, endpoint) if listen.grpc_tls else "",
     )
 
 
 def on_socket(listen: Listen) -> bool:
     """Whether Envoy reaches vaultauthz on a unix socket, of which there is one."""
-    return _Place(listen.grpc).is_socket
+    return _GrpcEndpoint(listen.grpc).is_socket
 
 
-class _Place:
+class _GrpcEndpoint:
     """Where Envoy reaches ``listen.grpc``."""
 
     def __init__(self, grpc: str) -> None:
@@ -200,14 +200,14 @@ def _is_loopback(host: str) -> bool:
     return _is_ip(host) and ipaddress.ip_address(host).is_loopback
 
 
-def _tls(listen: Listen, place: _Place) -> str:
+def _tls(listen: Listen, endpoint: _GrpcEndpoint) -> str:
     tls = listen.grpc_tls
     return fill(
         _TLS,
-        sni="" if place.is_ip else f"sni: {scalar(place.host)}",
+        sni="" if endpoint.is_ip else f"sni: {scalar(endpoint.host)}",
         own=fill(_CLIENT_CERTIFICATE, whose=_whose(tls)) if tls and tls.client_ca else "",
-        san="IP_ADDRESS" if place.is_ip else "DNS",
-        host=scalar(place.host),
+        san="IP_ADDRESS" if endpoint.is_ip else "DNS",
+        host=scalar(endpoint.host),
     )
 
 
@@ -217,7 +217,7 @@ def _whose(tls: ServerTls) -> str:
     return comment(f"{_NAMED}{', '.join(tls.client_names)}.")
 
 
-def upstream(
+def upstream_cluster(
     target: Target, *, metadata: str = "", protocol: str = "", certificate: str = ""
 ) -> str:
     """A placeholder for the service behind ``target``."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from vaultauthz.envoy_config.plan import Host, Plan, Target, Way
-from vaultauthz.envoy_config.text import fill, join, scalar
+from vaultauthz.envoy_config.plan import PathRoute, Plan, Target, VirtualHost
+from vaultauthz.envoy_config.rbac import PAYLOAD
+from vaultauthz.envoy_config.templates import fill, join, scalar
 
 ROUTER: Final = """
 - name: envoy.filters.http.router
@@ -85,8 +86,8 @@ access_log:
           client: "%DOWNSTREAM_REMOTE_ADDRESS%"
           principal: "%DOWNSTREAM_PEER_URI_SAN%"
           upstream_host: "%UPSTREAM_HOST%"
-          $told
-  $answers
+          $outcome_fields
+  $access_logs
 http_filters:
   $filters
 route_config:
@@ -107,10 +108,10 @@ $example
 - name: $name
   domains: [$name]
   routes:
-    $ways
+    $routes
 """
 
-_WAY: Final = """
+_PATH_ROUTE: Final = """
 - match: $match
   $named
   route:
@@ -122,13 +123,13 @@ $why
 - name: unknown
   domains: ["*"]
   routes:
-    $ways
+    $routes
     - match: {prefix: /}
       $unnamed
       direct_response: {status: 404}
 """
 
-WayParts = Callable[[Target], str]
+RouteParts = Callable[[Target], str]
 
 
 def listener(plan: Plan, manager: str) -> str:
@@ -141,52 +142,54 @@ def manager(
     plan: Plan,
     *,
     filters: str,
-    named: WayParts,
-    told: str,
-    answers: str,
+    named: RouteParts,
+    outcome_fields: str,
+    access_logs: str,
     unknown: str,
     unnamed: str = "",
     local_replies: str = "",
 ) -> str:
     """The connection manager.
 
-    ``named`` says what a route tells of its target, ``told`` what the access log says of the
-    answer, ``answers`` is the access log that goes to vaultauthz, ``unknown`` says what comes
+    ``named`` says what a route tells of its target, ``outcome_fields`` what the access log says of the
+    answer, ``access_logs`` is the access log that goes to vaultauthz, ``unknown`` says what comes
     of hosts that nobody knows, ``unnamed`` is what their route tells.
     """
     hosts = [host for host in plan.hosts if host.domain != "*"]
-    anywhere = [way for host in plan.hosts if host.domain == "*" for way in host.ways]
+    anywhere = [route for host in plan.hosts if host.domain == "*" for route in host.routes]
     return fill(
         _MANAGER,
         filters=filters,
         local_replies=local_replies,
         path=fill(_PATH),
-        told=told,
-        answers=answers,
+        outcome_fields=outcome_fields,
+        access_logs=access_logs,
         hosts=join(*(_host(host, named) for host in hosts)),
-        unknown=fill(_UNKNOWN, why=unknown, ways=_ways(anywhere, named), unnamed=unnamed),
+        unknown=fill(_UNKNOWN, why=unknown, routes=_path_routes(anywhere, named), unnamed=unnamed),
     )
 
 
-def _host(host: Host, named: WayParts) -> str:
+def _host(host: VirtualHost, named: RouteParts) -> str:
     why = (
         "# REPLACE the host: `routes` of the configuration leads nobody here."
         if host.example
         else ""
     )
-    return fill(_HOST, example=why, name=scalar(host.domain), ways=_ways(host.ways, named))
+    return fill(
+        _HOST, example=why, name=scalar(host.domain), routes=_path_routes(host.routes, named)
+    )
 
 
-def _ways(ways: list[Way] | tuple[Way, ...], named: WayParts) -> str:
+def _path_routes(routes: list[PathRoute] | tuple[PathRoute, ...], named: RouteParts) -> str:
     return join(
         *(
             fill(
-                _WAY,
-                match=_match(way.prefix),
-                named=named(way.target),
-                route=_route(way.target),
+                _PATH_ROUTE,
+                match=_match(route.prefix),
+                named=named(route.target),
+                route=_route(route.target),
             )
-            for way in ways
+            for route in routes
         )
     )
 
@@ -234,3 +237,62 @@ def example_address(target: Target) -> tuple[str, int]:
         return signature.host.strip("[]"), 443
     label = target.upstream.name.lower().replace("_", "-").replace(".", "-").strip("-")
     return f"{label}.upstream.example", 443
+
+
+_JWT_FILTER: Final = """
+# Verifies tokens; the rules with `claims` look at what it found. It goes before what asks for them.
+- name: envoy.filters.http.jwt_authn
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication
+    providers:
+      identity_provider:
+        # REPLACE: who issues tokens, whom they must be for, and where the issuer's keys are.
+        issuer: https://login.example/
+        audiences: [gateway.example]
+        remote_jwks:
+          http_uri: {uri: "https://login.example/keys", cluster: identity_provider, timeout: 2s}
+          cache_duration: 300s
+        # Where the claims are found afterwards. Another provider beside this one: the same name.
+        payload_in_metadata: $payload
+        # The token is for the gateway and ends here.
+        forward: false
+        require_expiration: true
+    rules:
+      - match: {prefix: /}
+        # A token that is there must be good. One that is missing leaves the caller without claims.
+        requires:
+          requires_any:
+            requirements: [{provider_name: identity_provider}, {allow_missing: {}}]
+"""
+
+_JWT_CLUSTER: Final = """
+# REPLACE: where the keys of the tokens' issuer are fetched, three times.
+- name: identity_provider
+  type: LOGICAL_DNS
+  dns_lookup_family: V4_PREFERRED
+  connect_timeout: 2s
+  load_assignment:
+    cluster_name: identity_provider
+    endpoints:
+      - lb_endpoints:
+          - endpoint: {address: {socket_address: {address: login.example, port_value: 443}}}
+  transport_socket:
+    name: envoy.transport_sockets.tls
+    typed_config:
+      "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+      sni: login.example
+      common_tls_context:
+        validation_context:
+          trusted_ca: {filename: /etc/ssl/certs/ca-certificates.crt}
+          match_typed_subject_alt_names: [{san_type: DNS, matcher: {exact: login.example}}]
+"""
+
+
+def jwt_filter() -> str:
+    """The jwt_authn filter: it verifies tokens, where a rule asks for claims."""
+    return fill(_JWT_FILTER, payload=PAYLOAD)
+
+
+def jwt_cluster() -> str:
+    """Where it fetches the issuer's keys."""
+    return fill(_JWT_CLUSTER)

@@ -16,7 +16,7 @@ from vaultauthz.core.injection import (
     needs_body,
     unwanted,
 )
-from vaultauthz.core.routing import Route
+from vaultauthz.core.routing import Route, StageUpstream
 
 # Clusters of the printed files that are no upstream's.
 OWN_CLUSTERS = frozenset(("vaultauthz", "vaultauthz_logs", "identity_provider"))
@@ -43,7 +43,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class PathRoute:
     """Requests below ``prefix`` go to ``target``."""
 
     prefix: str
@@ -51,11 +51,11 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class VirtualHost:
     """Requests for ``domain``; ``example``: the configuration names none, so it is made up."""
 
     domain: str
-    ways: tuple[Way, ...]
+    routes: tuple[PathRoute, ...]
     example: bool = False
 
 
@@ -139,22 +139,24 @@ class Plan:
         return any(upstream.per != "instance" for upstream in self.upstreams)
 
     @property
-    def hosts(self) -> tuple[Host, ...]:
+    def hosts(self) -> tuple[VirtualHost, ...]:
         """A host for each that ``routes`` names, and an example for what it does not reach."""
-        by_place = {(target.upstream.name, target.stage): target for target in self.targets}
-        routes = [r for r in self.config.routes if (r.upstream, r.stage) in by_place]
-        anywhere = _ways([r for r in routes if not r.host], by_place)
+        by_key = {(target.stage, target.upstream.name): target for target in self.targets}
+        routes = [r for r in self.config.routes if (r.stage, r.upstream) in by_key]
+        anywhere = _path_routes([r for r in routes if not r.host], by_key)
         named = [
-            Host(host, (*_ways([r for r in routes if r.host == host], by_place), *anywhere))
+            VirtualHost(
+                host, (*_path_routes([r for r in routes if r.host == host], by_key), *anywhere)
+            )
             for host in dict.fromkeys(r.host for r in routes if r.host)
         ]
-        reached = {(r.upstream, r.stage) for r in routes}
-        lost = [target for place, target in by_place.items() if place not in reached]
+        reached = {(r.stage, r.upstream) for r in routes}
+        lost = [target for key, target in by_key.items() if key not in reached]
         examples = [
-            Host(domain, (Way("/", target),), example=True)
+            VirtualHost(domain, (PathRoute("/", target),), example=True)
             for domain, target in zip(_example_domains(lost), lost, strict=True)
         ]
-        return (*named, *examples, *([Host("*", anywhere)] if anywhere else []))
+        return (*named, *examples, *([VirtualHost("*", anywhere)] if anywhere else []))
 
 
 def cleared(upstream: Upstream) -> tuple[str, ...]:
@@ -177,7 +179,9 @@ def _example_domains(targets: Iterable[Target]) -> list[str]:
     return domains
 
 
-def _ways(routes: Iterable[Route], by_place: Mapping[tuple[str, str], Target]) -> tuple[Way, ...]:
+def _path_routes(
+    routes: Iterable[Route], by_key: Mapping[StageUpstream, Target]
+) -> tuple[PathRoute, ...]:
     """The longest prefix first, as ``routes`` are tried."""
     longest = sorted(routes, key=lambda r: len(r.path_prefix), reverse=True)
-    return tuple(Way(r.path_prefix, by_place[r.upstream, r.stage]) for r in longest)
+    return tuple(PathRoute(r.path_prefix, by_key[r.stage, r.upstream]) for r in longest)

@@ -7,17 +7,23 @@ Header names have no underscores here: the printed listener refuses such request
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from vaultauthz.core.callers import Callers, Rule
+from vaultauthz.core.callers import NO_WORD, SPACE, Callers, Claim, Rule
 from vaultauthz.core.methods import IN_QUERY, OVERRIDES, TOKEN
-from vaultauthz.envoy_config import cel
-from vaultauthz.envoy_config.claims import has_claim
-from vaultauthz.envoy_config.readings import AMBIGUOUS, decoded_under, literal, plain
+from vaultauthz.envoy_config import expressions
+from vaultauthz.envoy_config.expressions import AMBIGUOUS, decoded_under, has_one_reading, literal
 
 Policies = dict[str, dict[str, Any]]
 _ANY: dict[str, Any] = {"any": True}
+Principal = dict[str, Any]
+# Where the printed jwt_authn filter puts a token's claims, and the RBAC filter looks for them.
+JWT_FILTER: Final = "envoy.filters.http.jwt_authn"
+PAYLOAD: Final = "jwt_payload"
+# Parts of a name of which a rule names every way to put them together: 2**7 ways.
+_MOST_PARTS: Final = 8
 
 
 class UnsayableError(Exception):
@@ -70,7 +76,10 @@ def _other_methods() -> Policies:
         "a method in the query": {"permissions": [_header(":path", IN_QUERY)]},
     } | {
         # By CEL, which has all copies of a header in one text: the matcher takes each for itself.
-        f"not one method in {name}": {"permissions": [_ANY], "condition": cel.not_one(name, TOKEN)}
+        f"not one method in {name}": {
+            "permissions": [_ANY],
+            "condition": expressions.not_one(name, TOKEN),
+        }
         for name in OVERRIDES
     }
     return {name: {**policy, "principals": [_ANY]} for name, policy in found.items()}
@@ -94,20 +103,20 @@ def _policies(
     }
 
 
-def _policy(place: str, rule: Rule, header: str, *, denies: bool) -> dict[str, Any]:
+def _policy(key: str, rule: Rule, header: str, *, denies: bool) -> dict[str, Any]:
     permissions: list[dict[str, Any]] = []
     if rule.methods is not None:
         permissions.append(_methods(rule.methods, header, denies=denies))
     if rule.path_prefix is not None:
-        permissions.append(_prefix(place, rule.path_prefix, denies=denies))
+        permissions.append(_prefix(key, rule.path_prefix, denies=denies))
     policy: dict[str, Any] = {
         "permissions": [_all("and_rules", "rules", permissions)],
-        "principals": [_all("and_ids", "ids", _claims(place, rule, denies=denies))],
+        "principals": [_all("and_ids", "ids", _claims(key, rule, denies=denies))],
     }
     if rule.principal is not None:
-        condition = cel.caller_is(rule.principal, widely=denies)
+        condition = expressions.caller_is(rule.principal, widely=denies)
         if condition is None:
-            raise UnsayableError(f"{place}: its principal is too long from its first * on")
+            raise UnsayableError(f"{key}: its principal is too long from its first * on")
         policy["condition"] = condition
     return policy
 
@@ -134,10 +143,10 @@ def _not(name: str, regex: str) -> dict[str, Any]:
     return {"not_rule": _header(name, regex)}
 
 
-def _prefix(place: str, prefix: str, *, denies: bool) -> dict[str, Any]:
-    if not plain(prefix):
+def _prefix(key: str, prefix: str, *, denies: bool) -> dict[str, Any]:
+    if not has_one_reading(prefix):
         raise UnsayableError(
-            f"{place}: its path_prefix holds a %, ;, //, a dot before a slash or at its end, or a "
+            f"{key}: its path_prefix holds a %, ;, //, a dot before a slash or at its end, or a "
             "character that is not ASCII"
         )
     if denies:  # also what a server may take for a path below it
@@ -152,8 +161,85 @@ def _path(matcher: dict[str, Any]) -> dict[str, Any]:
     return {"url_path": {"path": matcher}}
 
 
-def _claims(place: str, rule: Rule, *, denies: bool) -> list[dict[str, Any]]:
+def _claims(key: str, rule: Rule, *, denies: bool) -> list[dict[str, Any]]:
     found = [has_claim(claim, denies=denies) for claim in rule.claims]
     if None in found:
-        raise UnsayableError(f"{place}: a claim's name has an empty part, or too many dots")
+        raise UnsayableError(f"{key}: a claim's name has an empty part, or too many dots")
     return [claim for claim in found if claim is not None]
+
+
+def has_claim(claim: Claim, *, denies: bool = False) -> Principal | None:
+    """A principal whose token has this claim; None where Envoy cannot say so."""
+    if not all(claim.path):
+        return None  # a key of metadata is not empty
+    if claim.double is not None and not denies:
+        return {"not_id": {"any": True}}  # it is met by no token
+    if len(claim.path) > _MOST_PARTS:
+        return None
+    wanted = _wanted(claim, NO_WORD if denies else SPACE, denies=denies)
+    ways = tuple(_ways(claim.path))
+    if len(ways) == 1:
+        return _metadata(ways[0], wanted)
+    one = {"or_ids": {"ids": [_metadata(way, wanted) for way in ways]}}
+    if denies:
+        return one
+    # Where a token has several, all have to fit.
+    each = [{"or_ids": {"ids": [_absent(w), _null(w), _metadata(w, wanted)]}} for w in ways]
+    return {"and_ids": {"ids": [one, *each]}}
+
+
+def _ways(path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Each dot is one of a name, or leads into an object; as ``Claim`` looks."""
+    yield (".".join(path),)
+    for length in range(len(path) - 1, 0, -1):
+        for rest in _ways(path[length:]):
+            yield (".".join(path[:length]), *rest)
+
+
+def _absent(path: tuple[str, ...]) -> Principal:
+    return {"not_id": _metadata(path, {"present_match": True})}
+
+
+def _null(path: tuple[str, ...]) -> Principal:
+    return _metadata(path, {"null_match": {}})
+
+
+def _metadata(path: tuple[str, ...], value: dict[str, Any]) -> Principal:
+    keys = [{"key": key} for key in (PAYLOAD, *path)]
+    return {
+        "sourced_metadata": {
+            "metadata_matcher": {"filter": JWT_FILTER, "path": keys, "value": value}
+        }
+    }
+
+
+def _wanted(claim: Claim, space: str, *, denies: bool) -> dict[str, Any]:
+    """The value itself, or a list with it."""
+    wanted = claim.wanted
+    one: dict[str, Any]
+    if isinstance(wanted, bool):
+        one = {"bool_match": wanted}
+    elif isinstance(wanted, int):
+        one = {"double_match": {"exact": wanted if claim.double is None else claim.double}}
+    else:
+        return _wanted_text(claim, wanted, space, denies=denies)
+    return _or(one, _in_list(one))
+
+
+def _wanted_text(claim: Claim, wanted: str, space: str, *, denies: bool) -> dict[str, Any]:
+    exact = {"string_match": {"exact": wanted}}
+    if not claim.is_scope:
+        return _or(exact, _in_list(exact))
+    if claim.word is None:
+        return _in_list(exact)  # a word of a scope holds no space
+    regex = f"(?s)(?:.*{space})?{literal(wanted)}(?:{space}.*)?"
+    words = {"string_match": {"safe_regex": {"regex": regex}}}
+    return _or(words, _in_list(words if denies else exact))
+
+
+def _in_list(one: dict[str, Any]) -> dict[str, Any]:
+    return {"list_match": {"one_of": one}}
+
+
+def _or(*values: dict[str, Any]) -> dict[str, Any]:
+    return {"or_match": {"value_matchers": list(values)}}

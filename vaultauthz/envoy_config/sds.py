@@ -12,10 +12,10 @@ from typing import Any, Final
 from vaultauthz.config.sds_slots import TLS, Obstacle, kept_back, secret_name, slots, unfit
 from vaultauthz.config.values import Upstream
 from vaultauthz.core.aliases import folded
+from vaultauthz.envoy_config.expressions import either
 from vaultauthz.envoy_config.plan import Target, cleared
 from vaultauthz.envoy_config.rbac import Filters, Policies, UnsayableError, filters
-from vaultauthz.envoy_config.readings import either
-from vaultauthz.envoy_config.text import block, comment, fill, flow, join, scalar
+from vaultauthz.envoy_config.templates import block, comment, fill, flow, join, scalar
 
 _DEPTH: Final = 22  # columns in front of a policy
 
@@ -106,7 +106,7 @@ METADATA: Final = """
 metadata: {filter_metadata: {vaultauthz: $named}}
 """
 
-TOLD: Final = """
+LOGGED: Final = """
 # Whose credential it was. Which one, vaultauthz's audit log says: Envoy does not know.
 upstream: "%CLUSTER_METADATA(vaultauthz:upstream)%"
 stage: "%CLUSTER_METADATA(vaultauthz:stage)%"

@@ -17,8 +17,8 @@ from vaultauthz.config.sds_slots import slots
 from vaultauthz.core.callers import Callers, Rule
 from vaultauthz.core.injection import Basic, Bearer, Cookie, Header, Query, Tls
 from vaultauthz.core.template import Template
-from vaultauthz.envoy.sds.secrets import Secrets, texts
-from vaultauthz.envoy.sds.served import ABSENT, WITHDRAWN, Served
+from vaultauthz.envoy.sds.secrets import Secrets, secret_texts
+from vaultauthz.envoy.sds.subscription import ABSENT, WITHDRAWN, ServedSecret
 
 T = Template.parse
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
@@ -40,7 +40,7 @@ def secrets(world: World) -> Secrets:
     return Secrets(world, world.clock)
 
 
-def shown(served: Served | None) -> str:
+def shown(served: ServedSecret | None) -> str:
     """The header's value that Envoy would set."""
     assert served
     assert served.value is not None
@@ -50,7 +50,7 @@ def shown(served: Served | None) -> str:
     return secret.generic_secret.secret.inline_bytes.decode()
 
 
-def is_empty(served: Served | None) -> bool:
+def is_empty(served: ServedSecret | None) -> bool:
     """Whether Envoy would refuse the requests that want it."""
     return shown(served) == "" and served is not None and served.version == WITHDRAWN
 
@@ -220,13 +220,15 @@ def test_a_certificate(world: World, secrets: Secrets) -> None:
     tls = Secret.FromString(served.value).tls_certificate
     assert tls.certificate_chain.inline_bytes.decode() == f"{PEM}\n{PEM}\n"
     assert tls.private_key.inline_bytes.decode() == f"{PRIVATE}\n"
-    assert texts(served) == (f"{PRIVATE}\n".encode(),)
+    assert secret_texts(served) == (f"{PRIVATE}\n".encode(),)
     world.withdraw("partner")
-    assert secrets.lookup(f"{STAGE}/partner/tls") == Served(f"{STAGE}/partner/tls", ABSENT, None)
+    assert secrets.lookup(f"{STAGE}/partner/tls") == ServedSecret(
+        f"{STAGE}/partner/tls", ABSENT, None
+    )
     world.add("both", [KEY, Tls()])
     world.give("both", "k1", certificate=PEM, private_key=PRIVATE)
     assert shown(secrets.lookup(f"{STAGE}/both/x-api-key")) == "k1"
-    assert secrets.lookup(f"{STAGE}/both/tls") != Served(f"{STAGE}/both/tls", ABSENT, None)
+    assert secrets.lookup(f"{STAGE}/both/tls") != ServedSecret(f"{STAGE}/both/tls", ABSENT, None)
 
 
 def test_a_header_called_tls_is_not_mistaken_for_a_certificate(world: World) -> None:

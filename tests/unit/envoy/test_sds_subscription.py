@@ -17,17 +17,20 @@ from vaultauthz._pb.discovery_pb2 import (
 )
 from vaultauthz.core.credential import Credential, Login
 from vaultauthz.core.injection import Mutation
-from vaultauthz.envoy.sds.served import ABSENT, WITHDRAWN, Served, place_of
 from vaultauthz.envoy.sds.subscription import (
+    ABSENT,
     LONGEST_NAME,
     MOST_NAMES,
-    MOST_TOLD,
+    MOST_UNANSWERED,
     SECRET_TYPE,
     TOGETHER,
+    WITHDRAWN,
     Delta,
+    ServedSecret,
     StateOfTheWorld,
     Subscription,
     TooManyError,
+    upstream_of,
 )
 
 NAMES = [f"production/u{number}" for number in range(6)]
@@ -38,7 +41,7 @@ class Envoy:
     """The other side of a subscription: takes what it is sent unless it is in ``dislikes``."""
 
     def __init__(self, kind: type[StateOfTheWorld | Delta], *names: str) -> None:
-        self.world: dict[str, Served] = {}
+        self.world: dict[str, ServedSecret] = {}
         self.machine: Subscription[Any, Any] = kind(self.world.get)
         self.has: dict[str, str] = {}  # name → version
         self.removed: list[str] = []
@@ -50,11 +53,11 @@ class Envoy:
     def give(self, name: str, version: str, lasts: float = 100.0) -> None:
         """The name stands for another credential from now on."""
         credential = Credential(Mutation(), version, "lease", lasts, LOGIN)
-        self.world[name] = Served(name, version, version.encode(), credential)
+        self.world[name] = ServedSecret(name, version, version.encode(), credential)
 
     def withdraw(self, name: str) -> None:
         """The name stands for no credential any more."""
-        self.world[name] = Served(name, WITHDRAWN, b"")
+        self.world[name] = ServedSecret(name, WITHDRAWN, b"")
 
     def want(self, *names: str) -> None:
         """Ask for these names, and for no others."""
@@ -158,7 +161,7 @@ class TestBoth:
         envoy.push(A)
         assert (envoy.answers, envoy.has, envoy.machine.taken) == ([[A]], {}, [])
         (refusal,) = envoy.machine.refused
-        assert (refusal.served.name, refusal.text) == (A, b"no")
+        assert (refusal.served.name, refusal.message) == (A, b"no")
         envoy.give(A, at(A, 2))
         envoy.push(A)
         assert envoy.has == {A: at(A, 2)}
@@ -200,10 +203,10 @@ class TestBoth:
     def test_answers_nobody_speaks_of_are_forgotten(self, envoy: Envoy) -> None:
         """A client that never acknowledges costs a bounded memory."""
         envoy.want(A)
-        for number in range(2 * MOST_TOLD):
+        for number in range(2 * MOST_UNANSWERED):
             envoy.give(A, at(A, number))
             list(envoy.machine.push([A]))
-        assert len(envoy.machine._told) == MOST_TOLD
+        assert len(envoy.machine._unanswered) == MOST_UNANSWERED
 
     def test_an_unwanted_name_is_forgotten(self, envoy: Envoy) -> None:
         """Nothing is kept of it, and wanted again it is sent again."""
@@ -211,7 +214,7 @@ class TestBoth:
         envoy.want(A)
         envoy.want()
         machine = envoy.machine
-        kept = (machine._sent, machine._held, machine._told, machine.places)
+        kept = (machine._sent, machine._held, machine._unanswered, machine.names)
         assert kept == ({}, {}, {}, {})
         envoy.want(A)
         assert envoy.answers == [[A], [A]]
@@ -283,7 +286,7 @@ class TestStateOfTheWorld:
     def test_what_does_not_exist_is_not_spoken_of(self) -> None:
         """It has no word for that."""
         envoy = Envoy(StateOfTheWorld)
-        envoy.world[A] = Served(A, ABSENT, None)
+        envoy.world[A] = ServedSecret(A, ABSENT, None)
         envoy.want(A)
         assert envoy.answers == []
 
@@ -294,7 +297,7 @@ class TestDelta:
     def test_what_does_not_exist_is_removed_once(self) -> None:
         """Envoy need not wait for it."""
         envoy = Envoy(Delta)
-        envoy.world[A] = Served(A, ABSENT, None)
+        envoy.world[A] = ServedSecret(A, ABSENT, None)
         envoy.want(A)
         envoy.push(A)
         assert (envoy.removed, envoy.answers) == ([A], [[A]])
@@ -346,7 +349,7 @@ def test_any_story_ends_with_envoy_having_what_is(
             envoy.give(name, at(name, number))
             envoy.push(name)
         elif step == "withdraw":
-            envoy.world[name] = Served(
+            envoy.world[name] = ServedSecret(
                 name, at(name, 0), b"" if kind is Delta else at(name, 0).encode()
             )
             envoy.push(name)
@@ -363,7 +366,7 @@ def test_any_story_ends_with_envoy_having_what_is(
     assert {n: v for n, v in there.items() if n not in refused} == {
         n: v for n, v in envoy.has.items() if n not in refused
     }
-    wanted = {name for names in envoy.machine.places.values() for name in names}
+    wanted = {name for names in envoy.machine.names.values() for name in names}
     assert wanted == set(envoy.wanted)
     held = {n for n, served in envoy.world.items() if n in envoy.wanted and served.credential}
     assert {served.name for served in envoy.machine.held} == held
@@ -372,12 +375,12 @@ def test_any_story_ends_with_envoy_having_what_is(
 @given(st.text(max_size=30))
 def test_any_name_has_a_place(name: str) -> None:
     """Only the first two parts count, and no name is an error."""
-    stage, upstream = place_of(name)
+    stage, upstream = upstream_of(name)
     assert name.split("/", maxsplit=1)[0] == stage
     assert "/" not in upstream
 
 
 def test_a_served_secret_does_not_show_itself() -> None:
     """Its repr is its name and version; a copy with another credential is no different."""
-    served = Served(A, "v1", b"hush", None)
+    served = ServedSecret(A, "v1", b"hush", None)
     assert "hush" not in repr(replace(served, version="v2"))

@@ -12,7 +12,7 @@ from tests import fast_yaml
 from tests.unit.envoy.access_lines import LINE
 from tests.unit.envoy_config.printing import Document, bootstrap, config_of, manager_of
 from vaultauthz.envoy.access_logs.line import read
-from vaultauthz.envoy_config.command import Asked, run
+from vaultauthz.envoy_config import EnvoyOptions, run
 
 FILE = "envoy.access_loggers.file"
 GRPC = "envoy.access_loggers.http_grpc"
@@ -31,7 +31,7 @@ AUDIT = f'audit: {{access_log: "{PATH}"}}\n'
 def printed(callers: str = "any", audit: str = AUDIT, **options: Any) -> Document:
     """What is printed for one upstream."""
     out = io.StringIO()
-    asked = Asked(**({"mode": "sds"} | options))
+    asked = EnvoyOptions(**({"mode": "sds"} | options))
     assert run(config_of(ONE % callers + audit), Path("c.yaml"), asked, out, io.StringIO()) == 0
     return bootstrap(out.getvalue())
 
@@ -121,6 +121,6 @@ def test_the_node_is_the_printed_one() -> None:
 def test_it_is_said_what_to_start_envoy_with() -> None:
     """Else a line comes ten seconds late."""
     out = io.StringIO()
-    run(config_of(ONE % "any" + AUDIT), Path("c.yaml"), Asked("sds"), out, io.StringIO())
+    run(config_of(ONE % "any" + AUDIT), Path("c.yaml"), EnvoyOptions("sds"), out, io.StringIO())
     assert "--file-flush-interval-msec" in out.getvalue()
     assert fast_yaml.load(out.getvalue())

@@ -18,8 +18,8 @@ from tests.unit.envoy_config.printing import (
 )
 from vaultauthz.config import Config, load, parse
 from vaultauthz.demo.settings import config_text
+from vaultauthz.envoy_config import EnvoyOptions, run
 from vaultauthz.envoy_config.bootstrap import ext_authz
-from vaultauthz.envoy_config.command import Asked, run
 from vaultauthz.envoy_config.plan import Plan
 
 HOW_REQUESTS_ARE_TAKEN = (
@@ -34,7 +34,7 @@ def test_printed_anew_it_is_the_same(mode: str) -> None:
     """envoy/MODE.yaml is to the byte what is printed for envoy/vaultauthz.yaml; the command is in it."""
     file = ROOT / "envoy" / "vaultauthz.yaml"
     out, err = io.StringIO(), io.StringIO()
-    assert run(load(file, {}), file, Asked(mode), out, err) == 0
+    assert run(load(file, {}), file, EnvoyOptions(mode), out, err) == 0
     assert err.getvalue() == ""
     assert out.getvalue() == (ROOT / "envoy" / f"{mode}.yaml").read_text()
 

@@ -19,8 +19,8 @@ from tests.unit.envoy_config.printing import (
 )
 from vaultauthz.config import Config
 from vaultauthz.core.injection import header_names
+from vaultauthz.envoy_config import EnvoyOptions, run
 from vaultauthz.envoy_config.bootstrap import ext_authz
-from vaultauthz.envoy_config.command import Asked, run
 from vaultauthz.envoy_config.plan import Plan
 
 SECRET = 'secret: {kv: "secret/a"}'
@@ -37,7 +37,7 @@ def asked(upstreams: str, head: str = HEAD) -> Document:
 def said(config: Config, *options: Any) -> tuple[int, str, str]:
     """Status, output and errors of the command."""
     out, err = io.StringIO(), io.StringIO()
-    status = run(config, Path("c.yaml"), Asked(*options), out, err)
+    status = run(config, Path("c.yaml"), EnvoyOptions(*options), out, err)
     return status, out.getvalue(), err.getvalue()
 
 

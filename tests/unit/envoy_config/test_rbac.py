@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.envoy_config.rbac_model import Sent, passes
-from tests.unit.envoy_config.test_readings import TAME_PATH, WILD_PATH
+from tests.unit.envoy_config.test_expressions import TAME_PATH, WILD_PATH
 from vaultauthz.broker import Binding, Broker, Table
 from vaultauthz.core.aliases import among
 from vaultauthz.core.callers import Callers, Claim, Pattern, Rule

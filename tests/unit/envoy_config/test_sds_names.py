@@ -19,7 +19,7 @@ from vaultauthz.config import Config
 from vaultauthz.config.sds_slots import secret_name, slots
 from vaultauthz.core.injection import Tls, header_names
 from vaultauthz.envoy.sds.secrets import Secrets
-from vaultauthz.envoy_config.command import Asked, run
+from vaultauthz.envoy_config import EnvoyOptions, run
 
 FORMS = {
     "header": '{header: {name: X-Api-Key, value: "{key}"}}',
@@ -53,7 +53,7 @@ def config_with(
 def printed(config: Config, mode: str) -> tuple[set[str], str]:
     """The names of the secrets that Envoy will ask for, and what was told beside."""
     out, err = io.StringIO(), io.StringIO()
-    status = run(config, Path("c.yaml"), Asked(mode), out, err)
+    status = run(config, Path("c.yaml"), EnvoyOptions(mode), out, err)
     assert status == (1 if err.getvalue() else 0)
     document = fast_yaml.load(out.getvalue()) if out.getvalue() else {}
     return set(_secrets(document)), err.getvalue()
@@ -204,7 +204,7 @@ def test_the_warning(config: Config, key: str, why: str) -> None:
 def test_the_file_says_where_no_certificate_comes() -> None:
     """Beside the reference to it, as on standard error."""
     out, err = io.StringIO(), io.StringIO()
-    assert run(config_with(("tls",), per="caller"), Path("c"), Asked(), out, err) == 1
+    assert run(config_with(("tls",), per="caller"), Path("c"), EnvoyOptions(), out, err) == 1
     assert (
         "vaultauthz: a gets no client certificate: upstreams.a.per: it has per:" in err.getvalue()
     )

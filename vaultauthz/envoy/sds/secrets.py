@@ -19,14 +19,15 @@ from vaultauthz.config.values import Upstream
 from vaultauthz.core.callers import Callers
 from vaultauthz.core.credential import Credential, Slot
 from vaultauthz.core.injection import Mutation
-from vaultauthz.envoy.sds.served import ABSENT, WITHDRAWN, Place, Served
+from vaultauthz.core.routing import StageUpstream
+from vaultauthz.envoy.sds.subscription import ABSENT, WITHDRAWN, ServedSecret
 
 log = logging.getLogger(__name__)
 
 _MOST_WARNINGS: Final = 1000  # names that are told about once; a client could make up any number
 
 
-class Shared(Protocol):
+class SharedCredentials(Protocol):
     """Where the credentials are; the engine."""
 
     def shared(self, stage: str, upstream: str) -> tuple[Upstream, Slot] | None:
@@ -41,7 +42,7 @@ class WithheldError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Name:
+class SecretName:
     """A resource's name, taken apart."""
 
     stage: str
@@ -49,7 +50,7 @@ class Name:
     slot: str = ""
 
     @classmethod
-    def parse(cls, text: str) -> Name:
+    def parse(cls, text: str) -> SecretName:
         """Take ``STAGE/UPSTREAM[/SLOT]`` apart.
 
         Raises:
@@ -64,12 +65,12 @@ class Name:
 class Secrets:
     """Looks secrets up by name. Safe for threads."""
 
-    def __init__(self, shared: Shared, clock: Callable[[], float]) -> None:
+    def __init__(self, shared: SharedCredentials, clock: Callable[[], float]) -> None:
         self._shared = shared
         self._clock = clock
         self._key = os.urandom(16)
-        self._had: set[Place] = set()  # had a credential in this process
-        self._made: dict[tuple[str, str], Served] = {}  # the last one of each name and slot
+        self._had: set[StageUpstream] = set()  # had a credential in this process
+        self._made: dict[tuple[str, str], ServedSecret] = {}  # the last one of each name and slot
         self._warned: set[str] = set()
 
     def seen(self, stage: str, upstream: str) -> None:
@@ -83,7 +84,7 @@ class Secrets:
         self._made.clear()
         self._warned.clear()
 
-    def lookup(self, text: str) -> Served | None:
+    def lookup(self, text: str) -> ServedSecret | None:
         """The secret as it is now; None where there is nothing to say yet.
 
         One that was withdrawn, or that is not for SDS (any more), is there and empty: Envoy
@@ -92,27 +93,27 @@ class Secrets:
         back after our restart keeps what it has.
         """
         try:
-            name = Name.parse(text)
+            name = SecretName.parse(text)
         except WithheldError as exc:
             self._warn(text, str(exc))
-            return Served(text, ABSENT, None)
-        place = (name.stage, name.upstream)
+            return ServedSecret(text, ABSENT, None)
+        key = (name.stage, name.upstream)
         try:
-            upstream, slot = self._find(place)
+            upstream, slot = self._find(key)
             at = _slot_of(upstream, name.slot)
         except WithheldError as exc:
             self._warn(text, str(exc))
             return _withdrawn(text, name.slot)
         credential = slot.credential
         if credential is None or not credential.usable(self._clock()):
-            return _withdrawn(text, at) if place in self._had else None
-        if _was_withheld(self._shared.former(*place), credential, upstream.callers):
+            return _withdrawn(text, at) if key in self._had else None
+        if _was_withheld(self._shared.former(*key), credential, upstream.callers):
             return None
-        self._had.add(place)
+        self._had.add(key)
         return self._served(text, at, credential)
 
-    def _find(self, place: Place) -> tuple[Upstream, Slot]:
-        found = self._shared.shared(*place)
+    def _find(self, key: StageUpstream) -> tuple[Upstream, Slot]:
+        found = self._shared.shared(*key)
         obstacle = kept_back(found[0]) if found else None
         if found is None or (obstacle and obstacle.key == "per"):
             raise WithheldError("is no upstream in that stage whose lease all callers share")
@@ -123,7 +124,7 @@ class Secrets:
             )
         return found
 
-    def _served(self, name: str, slot: str, credential: Credential) -> Served | None:
+    def _served(self, name: str, slot: str, credential: Credential) -> ServedSecret | None:
         made = self._made.get((name, slot))
         if made and made.credential and made.credential.mutation is credential.mutation:
             return replace(made, credential=credential)  # renewed: another end, and no more
@@ -132,7 +133,7 @@ class Secrets:
             return None
         # The same credential may be written another way after a reload.
         digest = hashlib.blake2b(value, digest_size=4, key=self._key).hexdigest()
-        made = Served(name, f"{credential.credential_id}-{digest}", value, credential)
+        made = ServedSecret(name, f"{credential.credential_id}-{digest}", value, credential)
         self._made[name, slot] = made
         return made
 
@@ -143,7 +144,7 @@ class Secrets:
         log.warning("sds: Envoy asks for %r, which %s", text[:200], why)
 
 
-def texts(served: Served) -> tuple[bytes, ...]:
+def secret_texts(served: ServedSecret) -> tuple[bytes, ...]:
     """What must not be seen of it."""
     if served.credential is None:
         return ()
@@ -152,14 +153,14 @@ def texts(served: Served) -> tuple[bytes, ...]:
     return tuple(text.encode() for text in (*dict(mutation.headers).values(), *keys))
 
 
-def _slot_of(upstream: Upstream, wanted: str) -> str:
+def _slot_of(upstream: Upstream, named: str) -> str:
     known = slots(upstream)
     if not known:
         forms = " and ".join(unfit(upstream.inject))
         raise WithheldError(f"injects by {forms}, which SDS cannot; use ext_authz")
-    if wanted.lower() in known:
-        return wanted.lower()
-    if wanted:
+    if named.lower() in known:
+        return named.lower()
+    if named:
         raise WithheldError(f"names no slot of it; slots: {', '.join(known)}")
     if len(known) != 1:
         raise WithheldError(f"must name one of its slots: {', '.join(known)}")
@@ -183,11 +184,11 @@ def _encoded(name: str, slot: str, mutation: Mutation) -> bytes | None:
     return None if value is None else _generic(name, value.encode())
 
 
-def _withdrawn(name: str, slot: str) -> Served:
+def _withdrawn(name: str, slot: str) -> ServedSecret:
     """An empty secret; of certificates there are none, they end by themselves."""
     if slot == TLS:
-        return Served(name, ABSENT, None)
-    return Served(name, WITHDRAWN, _generic(name, b""))
+        return ServedSecret(name, ABSENT, None)
+    return ServedSecret(name, WITHDRAWN, _generic(name, b""))
 
 
 def _generic(name: str, value: bytes) -> bytes:

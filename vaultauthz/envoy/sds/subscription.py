@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import inf
 from typing import Final, Generic, TypeVar
@@ -37,24 +37,26 @@ from vaultauthz._pb.discovery_pb2 import (
     Resource,
     Status,
 )
-from vaultauthz.envoy.sds.served import Lookup, Place, Served, place_of
+from vaultauthz.core.credential import Credential
+from vaultauthz.core.routing import StageUpstream
 
 SECRET_TYPE: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 MOST_NAMES: Final = 10_000  # of one stream
 LONGEST_NAME: Final = 512  # characters
 TOGETHER: Final = 32  # secrets in one answer
-MOST_TOLD: Final = 256  # answers that Envoy may have yet to acknowledge; before, it is forgotten
+# Answers that Envoy may have yet to acknowledge; one before them is forgotten.
+MOST_UNANSWERED: Final = 256
 
 Request = TypeVar("Request", DiscoveryRequest, DeltaDiscoveryRequest)
 Response = TypeVar("Response", DiscoveryResponse, DeltaDiscoveryResponse)
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """Envoy did not take a secret; ``text`` is its own words, as they came."""
+class RefusedSecret:
+    """Envoy did not take a secret; ``message`` is its own, as it came."""
 
-    served: Served
-    text: bytes
+    served: ServedSecret
+    message: bytes
 
 
 class TooManyError(Exception):
@@ -72,12 +74,13 @@ class Subscription(ABC, Generic[Request, Response]):
         self._together = together
         self._numbers = itertools.count(1)
         self._sent: dict[str, str] = {}  # name → version last sent; every wanted name
-        self._held: dict[str, Served] = {}  # with a credential, as Envoy has it or will have it
-        self._told: dict[str, tuple[Served, ...]] = {}  # nonce → that answer
+        # With a credential, as Envoy has it or will have it.
+        self._held: dict[str, ServedSecret] = {}
+        self._unanswered: dict[str, tuple[ServedSecret, ...]] = {}  # nonce → that answer
         self._alone: set[str] = set()  # to be sent by themselves
-        self.places: dict[Place, set[str]] = {}  # the wanted names
-        self.taken: list[Served] = []
-        self.refused: list[Refusal] = []
+        self.names: dict[StageUpstream, set[str]] = {}  # that are wanted
+        self.taken: list[ServedSecret] = []
+        self.refused: list[RefusedSecret] = []
 
     @staticmethod
     @abstractmethod
@@ -93,7 +96,7 @@ class Subscription(ABC, Generic[Request, Response]):
         """
 
     @property
-    def held(self) -> tuple[Served, ...]:
+    def held(self) -> tuple[ServedSecret, ...]:
         """The credentials that Envoy has, or is being sent. Safe for threads."""
         return tuple(self._held.values())
 
@@ -103,7 +106,7 @@ class Subscription(ABC, Generic[Request, Response]):
         return min((served.ends_at for served in self._held.values()), default=inf)
 
     def ended(self, now: float) -> list[str]:
-        """The names whose credential is over, each told once."""
+        """The names whose credential is over, each once."""
         over = [name for name, served in self._held.items() if served.ends_at <= now]
         for name in over:
             del self._held[name]
@@ -111,7 +114,7 @@ class Subscription(ABC, Generic[Request, Response]):
 
     def push(self, names: Iterable[str]) -> Iterator[Response]:
         """What Envoy has not been sent yet of these names."""
-        together: list[Served] = []
+        together: list[ServedSecret] = []
         for name in names:
             served = self._news(name)
             if served is None:
@@ -127,7 +130,7 @@ class Subscription(ABC, Generic[Request, Response]):
         if together:
             yield self._answer(together)
 
-    def _news(self, name: str) -> Served | None:
+    def _news(self, name: str) -> ServedSecret | None:
         """The secret of a wanted name, when it is not the one last sent."""
         before = self._sent.get(name)
         served = None if before is None else self._lookup(name)
@@ -137,24 +140,24 @@ class Subscription(ABC, Generic[Request, Response]):
             self._held[name] = served
         else:
             self._held.pop(name, None)
-        if served.version == before or not self._tells(served):
+        if served.version == before or not self._can_say(served):
             return None
         self._sent[name] = served.version
         return served
 
-    def _answer(self, together: list[Served]) -> Response:
+    def _answer(self, together: list[ServedSecret]) -> Response:
         nonce = str(next(self._numbers))
-        self._told[nonce] = tuple(together)
-        if len(self._told) > MOST_TOLD:
-            del self._told[next(iter(self._told))]
+        self._unanswered[nonce] = tuple(together)
+        if len(self._unanswered) > MOST_UNANSWERED:
+            del self._unanswered[next(iter(self._unanswered))]
         return self._encoded(together, nonce)
 
     @abstractmethod
-    def _tells(self, served: Served) -> bool:
+    def _can_say(self, served: ServedSecret) -> bool:
         """Whether this form of the protocol has words for it."""
 
     @abstractmethod
-    def _encoded(self, together: list[Served], nonce: str) -> Response:
+    def _encoded(self, together: list[ServedSecret], nonce: str) -> Response:
         """The answer."""
 
     def _want(self, names: Iterable[str]) -> None:
@@ -162,7 +165,7 @@ class Subscription(ABC, Generic[Request, Response]):
             if len(name) > LONGEST_NAME:
                 raise TooManyError
             self._sent.setdefault(name, "")
-            self.places.setdefault(place_of(name), set()).add(name)
+            self.names.setdefault(upstream_of(name), set()).add(name)
         if len(self._sent) > MOST_NAMES:
             raise TooManyError
 
@@ -171,19 +174,19 @@ class Subscription(ABC, Generic[Request, Response]):
             return
         self._held.pop(name, None)
         self._alone.discard(name)
-        place = place_of(name)
-        self.places[place].discard(name)
-        if not self.places[place]:
-            del self.places[place]
+        upstream = upstream_of(name)
+        self.names[upstream].discard(name)
+        if not self.names[upstream]:
+            del self.names[upstream]
 
     def _heard_back(self, nonce: str, error: Status | None) -> list[str]:
         """Envoy took or refused the answer with this nonce; returns what to send again."""
-        answer = self._told.pop(nonce, ())
+        answer = self._unanswered.pop(nonce, ())
         if error is None:
             self.taken += answer
             return []
         if len(answer) <= 1:
-            self.refused += [Refusal(served, error.message) for served in answer]
+            self.refused += [RefusedSecret(served, error.message) for served in answer]
             return []
         again = [s.name for s in answer if self._sent.get(s.name) == s.version]
         self._sent.update(dict.fromkeys(again, ""))
@@ -210,10 +213,10 @@ class StateOfTheWorld(Subscription[DiscoveryRequest, DiscoveryResponse]):
         self._want(new)
         return self.push([*again, *new])
 
-    def _tells(self, served: Served) -> bool:
+    def _can_say(self, served: ServedSecret) -> bool:
         return served.value is not None
 
-    def _encoded(self, together: list[Served], nonce: str) -> DiscoveryResponse:
+    def _encoded(self, together: list[ServedSecret], nonce: str) -> DiscoveryResponse:
         return DiscoveryResponse(
             # One version stands for all secrets of the answer.
             version_info=together[0].version if len(together) == 1 else nonce,
@@ -244,10 +247,10 @@ class Delta(Subscription[DeltaDiscoveryRequest, DeltaDiscoveryResponse]):
             self._sent[name] = request.initial_resource_versions.get(name, "")
         return self.push(dict.fromkeys([*again, *names]))
 
-    def _tells(self, served: Served) -> bool:
+    def _can_say(self, served: ServedSecret) -> bool:
         return True
 
-    def _encoded(self, together: list[Served], nonce: str) -> DeltaDiscoveryResponse:
+    def _encoded(self, together: list[ServedSecret], nonce: str) -> DeltaDiscoveryResponse:
         there = [served for served in together if served.value is not None]
         return DeltaDiscoveryResponse(
             resources=[
@@ -260,5 +263,40 @@ class Delta(Subscription[DeltaDiscoveryRequest, DeltaDiscoveryResponse]):
         )
 
 
-def _packed(served: Served) -> Packed:
+def _packed(served: ServedSecret) -> Packed:
     return Packed(type_url=SECRET_TYPE, value=served.value or b"")
+
+
+# Versions that stand for no credential. Those of credentials have a dash in them.
+WITHDRAWN: Final = "withdrawn"  # an empty secret: Envoy refuses the requests that want it
+ABSENT: Final = "absent"  # there is no such secret
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ServedSecret:
+    """What a name stands for: ``value`` is the encoded Secret, in clear; None when ABSENT."""
+
+    name: str
+    version: str
+    value: bytes | None
+    credential: Credential | None = None
+
+    def __repr__(self) -> str:
+        return f"<Served {self.name} {self.version}>"
+
+    @property
+    def ends_at(self) -> float:
+        """Until when its credential is good, by the keeper's clock; it may move."""
+        credential = self.credential
+        return credential.last_at if credential else 0.0
+
+
+# The secret of a name as it is now. None: there is nothing to say yet, and Envoy keeps
+# what it may have.
+Lookup = Callable[[str], ServedSecret | None]
+
+
+def upstream_of(name: str) -> StageUpstream:
+    """The stage and the upstream in a secret's name."""
+    stage, _, rest = name.partition("/")
+    return stage, rest.partition("/")[0]

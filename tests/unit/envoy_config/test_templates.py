@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import fast_yaml
-from vaultauthz.envoy_config.text import block, comment, fill, flow, scalar, without_repeats
+from vaultauthz.envoy_config.templates import block, comment, fill, flow, scalar, without_repeats
 
 WORDS = st.text(max_size=12) | st.sampled_from(("on", "No", "123", "1e3", "~", "- a", "a: b", "'"))
 VALUES = st.recursive(

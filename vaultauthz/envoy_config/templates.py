@@ -51,14 +51,14 @@ def without_repeats(text: str) -> str:
 
     What has to be replaced is told each time.
     """
-    told: set[str] = set()
+    seen: set[str] = set()
     kept: list[str] = []
     for is_comment, lines in itertools.groupby(text.splitlines(), _is_comment):
         paragraph = list(lines)
-        words = " ".join(line.strip() for line in paragraph)
-        if is_comment and words in told and "REPLACE" not in words:
+        comment_text = " ".join(line.strip() for line in paragraph)
+        if is_comment and comment_text in seen and "REPLACE" not in comment_text:
             continue
-        told.add(words)
+        seen.add(comment_text)
         kept += (line.rstrip() for line in paragraph)
     return "\n".join(kept) + "\n"
 
