@@ -19,6 +19,7 @@ import socket
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -164,9 +165,19 @@ class Place:
     def _await_turn(self, patience: float) -> None:
         """Until no other server is about to take the place; one that is stuck is not waited for."""
         self._turn = _opened(_turn_of(self.path))
-        until = time.monotonic() + patience + _DEATH  # what it has itself
-        while not _lock(self._turn) and time.monotonic() < until:
+        whose, until = b"", inf
+        while not _lock(self._turn):
+            now = time.monotonic()
+            if now >= until:
+                return
+            before, whose = whose, os.pread(self._turn, 99, 0)
+            if until == inf or whose != before:  # another one, with the time that it has itself
+                until = now + patience + _DEATH
             time.sleep(_POLL)
+        with contextlib.suppress(
+            OSError
+        ):  # on a full disk those who wait take us for the one before
+            os.pwrite(self._turn, b"%20d" % os.getpid(), 0)
 
     def _wait(self, heir: Heir, patience: float) -> None:
         """Until the server before is gone; one that does not go is killed, as it may be stuck."""

@@ -120,15 +120,19 @@ class Server:
         begin, look_at = self._now, 0.0
         while self._until is None:
             if not self._accepts and (self._ready() or self._now - begin > HOLD):
-                self._accepts = True
-                self._selector.register(self._place.listener, selectors.EVENT_READ, None)
-                for sock in self._place.inherited.connections:
-                    self._open(sock)
+                self._begin()
             self._turn(_LOOK if self._accepts else _LOOK / 10)
             if self._now >= look_at:
                 look_at = self._now + _LOOK
                 self._look()
         self._finish(self._until)
+
+    def _begin(self) -> None:
+        """Take those who wait, and what the server before has given."""
+        self._accepts = True
+        self._selector.register(self._place.listener, selectors.EVENT_READ, None)
+        for sock in self._place.inherited.connections:
+            self._open(sock)
 
     def _finish(self, until: float) -> None:
         """Finish what is under way, and let go of each connection without losing a request.
@@ -138,10 +142,11 @@ class Server:
         and takes most calls elsewhere.
         """
         giver = Giver.to(self._place.path) if self._place.lost else None
+        if not self._accepts:  # it gives way before it had a credential
+            self._begin()
         while self._accept():  # who came before the end was called
             pass
-        if self._accepts:
-            self._selector.unregister(self._place.listener)
+        self._selector.unregister(self._place.listener)
         self._place.leave()
         while self._lines and time.monotonic() < until:
             for line in tuple(self._lines.values()):

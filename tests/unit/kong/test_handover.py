@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import socket
 import threading
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from vaultauthz.kong.gate import Instance
+from tests.patience import PATIENCE
+from vaultauthz.kong import place
+from vaultauthz.kong.gate import Gate, Instance
 from vaultauthz.kong.handover import Giver, Heir, Inheritance
 from vaultauthz.kong.instances import Instances
+from vaultauthz.kong.place import Place, coming
+from vaultauthz.kong.server import Server
 
 
 def handed(path: Path, count: int, instances: Instances) -> tuple[Inheritance, list[socket.socket]]:
@@ -150,3 +157,68 @@ def test_a_name_that_is_too_long(tmp_path: Path) -> None:
     assert Giver.to(tmp_path / ("k" * 100)) is None
     assert heir.inheritance() == Inheritance()
     heir.close()
+
+
+def test_one_that_gives_way_before_it_has_a_credential(tmp_path: Path) -> None:
+    """It has served nobody yet: what it was given, and who waits for it, goes on to the next one."""
+    path = tmp_path / "k.sock"
+    one, two = Place(path), Place(path)
+    one.take(0)
+    mine, theirs = socket.socketpair()
+    one.inherited = Inheritance([theirs], {7: ("pay", "a")}, 7)
+    waiting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    waiting.connect(str(path))
+    server = Server(one, cast(Gate, None), ready=lambda: False)
+    server.start()
+    nxt = threading.Thread(target=two.take, args=(PATIENCE,))
+    nxt.start()
+    while not one.lost:
+        pass
+    server.stop(PATIENCE)
+    one.release()
+    nxt.join(PATIENCE)
+    assert two.inherited.instances == {7: ("pay", "a")}
+    for sock in (mine, waiting):
+        sock.sendall(b"?")
+    found = two.inherited.connections
+    assert [sock.recv(9) for sock in found] == [b"?", b"?"]
+    two.release()
+    for sock in (*found, mine, waiting):
+        sock.close()
+
+
+class _Time:
+    """Of a queue: each that is ahead has its turn for 15 of the 20 seconds that it may take."""
+
+    def __init__(self, file: Path, ahead: int) -> None:
+        self.now = 0.0
+        self._line = file.open("wb", buffering=0)
+        self._ends = 15.0 * ahead
+        fcntl.flock(self._line, fcntl.LOCK_EX)
+        self._tell()
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self._tell()
+        if self.now >= self._ends:
+            self._line.close()
+
+    def _tell(self) -> None:
+        if not self._line.closed:
+            os.pwrite(self._line.fileno(), b"%20d" % (100 + self.now // 15), 0)
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 5])
+def test_many_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: int) -> None:
+    """Each has its own time: the last one does not take those for stuck that come one by one."""
+    path = tmp_path / "k.sock"
+    time = _Time(path.with_name("k.sock.next"), ahead)
+    monkeypatch.setattr(place, "time", time)
+    last = Place(path)
+    last.take(15.0)
+    assert coming(path)
+    assert time.now == pytest.approx(15.0 * ahead, abs=0.1)
+    last.release()
