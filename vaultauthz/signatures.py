@@ -12,8 +12,7 @@ from functools import partial
 from vaultauthz.core.decision import Allowed, Decision, Denied
 from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import Request
-from vaultauthz.core.signing import SigningError
-from vaultauthz.core.signing.outgoing import outgoing
+from vaultauthz.core.signing import SigningError, outgoing
 from vaultauthz.core.trace import where
 
 log = logging.getLogger(__name__)

@@ -11,6 +11,8 @@ from typing import Protocol, Self
 
 from tests.contract.fake_vault import FakeVault
 from tests.patience import PATIENCE
+from vaultauthz.config.forms.basic import Basic
+from vaultauthz.config.forms.header import Header
 from vaultauthz.config.methods import AppRole, Auth
 from vaultauthz.config.values import (
     KvSecret,
@@ -22,7 +24,7 @@ from vaultauthz.config.values import (
 from vaultauthz.core.callers import Callers
 from vaultauthz.core.credential import Slot
 from vaultauthz.core.events import Event
-from vaultauthz.core.injection import Basic, Header, Injection
+from vaultauthz.core.injection import Injection
 from vaultauthz.core.pace import Pace
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.template import Template

@@ -13,8 +13,9 @@ from tests.contract.fake_http import Heard, Reply, Wire
 from tests.contract.fake_vault import FakeVault
 from tests.contract.faults import wait_until
 from tests.contract.house import House, upstream
+from vaultauthz.config.forms.header import Header
 from vaultauthz.config.values import KvSecret, PathSecret
-from vaultauthz.core.injection import Header, Injection
+from vaultauthz.core.injection import Injection
 from vaultauthz.core.template import Template
 from vaultauthz.leases import lease_runner
 

@@ -17,12 +17,12 @@ from tests.contract.fake_vault import FakeVault
 from tests.contract.faults import wait_until
 from tests.contract.house import FAST, ROLE, STAGE, House, Traffic, database, key, upstream, write
 from tests.patience import PATIENCE
+from vaultauthz.config.forms.query import Query
 from vaultauthz.config.methods import AppRole, Auth, TokenFile
 from vaultauthz.config.values import PathSecret, Vault
 from vaultauthz.core import events
 from vaultauthz.core.credential import Login
 from vaultauthz.core.grant import Grant
-from vaultauthz.core.injection import Query
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.template import Template
 from vaultauthz.leases.clock import boottime

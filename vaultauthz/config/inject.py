@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from importlib import import_module
+from pkgutil import iter_modules
+from types import MappingProxyType
 from typing import Final
 
-from vaultauthz.config import kong_logs, names, templates
-from vaultauthz.config.document import Pairs
-from vaultauthz.config.inject_signed import read_hmac, read_sigv4
-from vaultauthz.config.inject_tls import read_tls
+from vaultauthz.config import forms, kong_logs, names
+from vaultauthz.config.keys import Key, Schema
 from vaultauthz.config.reader import Value, one_of
-from vaultauthz.core.injection import (
-    Basic,
-    Bearer,
-    Cookie,
-    Header,
-    Hmac,
-    Injection,
-    Query,
-    SigV4,
-    Tls,
-    header_names,
-)
+from vaultauthz.core.injection import Injection, header_names
 
-NAMED_KEYS: Final = ("name", "value")
-BASIC_KEYS: Final = ("password", "username")
-BEARER_KEYS: Final = ("token",)
+# In the order in which people are told of them; others come after these.
+_FIRST: Final = ("header", "bearer", "basic", "query", "cookie", "sigv4", "hmac", "tls")
+
+
+def _found() -> Mapping[str, Key]:
+    """What each file of ``config.forms`` says of its form, by the form's name."""
+    modules = (import_module(f"{forms.__name__}.{m.name}") for m in iter_modules(forms.__path__))
+    found: dict[str, Key] = {module.FORM.name: module.FORM for module in modules}
+    order = (*(name for name in _FIRST if name in found), *sorted(found.keys() - set(_FIRST)))
+    return MappingProxyType({name: found[name] for name in order})
+
+
+FORMS: Final = _found()
+
+
+# An entry of ``inject``: one form.
+INJECTION: Final[Schema] = {
+    "description": "One place that the credential goes to.",
+    "type": "object",
+    "properties": {name: form.schema() for name, form in FORMS.items()},
+    "minProperties": 1,
+    "maxProperties": 1,
+    "additionalProperties": False,
+}
 
 
 def read_inject(value: Value, *, accepted: Collection[str] = ()) -> tuple[Injection, ...]:
@@ -46,14 +57,15 @@ def read_inject(value: Value, *, accepted: Collection[str] = ()) -> tuple[Inject
 
 def _read_injection(value: Value) -> Injection | None:
     table = value.table(tuple(FORMS), secretive=True)
-    forms = list(table.entries)
-    if len(forms) > 1:
-        raise value.wrong(f"has {' and '.join(forms)} in one entry; begin each with its own -")
-    if not forms:
+    named = list(table.entries)
+    if len(named) > 1:
+        raise value.wrong(f"has {' and '.join(named)} in one entry; begin each with its own -")
+    if not named:
         if table.complete:
             raise value.wrong(f"is empty; add {one_of(tuple(FORMS))}")
         return None  # its unknown form is noted already
-    return FORMS[forms[0]](table.entries[forms[0]])
+    read: Injection = FORMS[named[0]].reader.read(table.entries[named[0]])
+    return read
 
 
 def _refuse_same_place(found: Sequence[tuple[Value, Injection]]) -> None:
@@ -69,60 +81,24 @@ def _refuse_same_place(found: Sequence[tuple[Value, Injection]]) -> None:
             first.setdefault(place, value)
 
 
-def _places(injection: Injection) -> Sequence[str]:
-    if isinstance(injection, Query):
-        return (f"the query parameter {injection.name}",)
-    if isinstance(injection, Cookie):
-        return (f"the cookie {injection.name}",)
-    if isinstance(injection, Tls):
-        return ("the client certificate",)
-    return [f"the header {name}" for name in header_names((injection,))]
+def _places(injection: Injection) -> Iterator[str]:
+    yield from (f"the header {name}" for name in injection.header_names)
+    yield from (f"the query parameter {name}" for name in injection.parameter_names)
+    yield from (f"the cookie {name}" for name in injection.cookie_names)
+    if injection.is_certificate:
+        yield "the client certificate"
 
 
 def _refuse_beside_signature(found: Sequence[tuple[Value, Injection]]) -> None:
-    signing = [value for value, injection in found if isinstance(injection, (SigV4, Hmac))]
+    signing = [value for value, injection in found if injection.signature]
     for value in signing[1:]:
         text = f"signs, as line {signing[0].line} ({signing[0].key}) does; keep one of them"
         value.report.refused(value.wrong(text))
     for value, injection in found if signing else ():
-        if isinstance(injection, Query):
+        if injection.parameter_names:
             # Envoy writes the whole query anew, in another order and spelling.
             text = "changes the query, which is signed; put the credential in a header"
             value.report.refused(value.wrong(text))
-
-
-def _read_header(value: Value) -> Header:
-    table = value.table(NAMED_KEYS, secretive=True)
-    name = table.require("name", names.header_to_set, "", "add the header's name")
-    return Header(name, templates.required(table, "value", templates.in_header))
-
-
-def _read_bearer(value: Value) -> Bearer:
-    if templates.is_unquoted_field(value.node):
-        raise value.wrong(templates.QUOTE_HINT)
-    if isinstance(value.node, Pairs):
-        table = value.table(BEARER_KEYS, secretive=True)
-        return Bearer(templates.required(table, "token", templates.in_header))
-    return Bearer(templates.in_header(value))
-
-
-def _read_basic(value: Value) -> Basic:
-    table = value.table(BASIC_KEYS, secretive=True)
-    # A user name without a field in it is common; a password would be a secret in the file.
-    username = templates.required(table, "username", templates.parse)
-    return Basic(username, templates.required(table, "password"))
-
-
-def _read_query(value: Value) -> Query:
-    table = value.table(NAMED_KEYS, secretive=True)
-    name = table.require("name", Value.text, "", "add the parameter's name")
-    return Query(name, templates.required(table, "value"))
-
-
-def _read_cookie(value: Value) -> Cookie:
-    table = value.table(NAMED_KEYS, secretive=True)
-    name = table.require("name", names.token, "", "add the cookie's name")
-    return Cookie(name, templates.required(table, "value"))
 
 
 def read_strip(value: Value, *, inject: Sequence[Injection]) -> tuple[str, ...]:
@@ -136,15 +112,3 @@ def _stripped(value: Value, taken: Sequence[str]) -> str:
     if name in taken:
         raise value.wrong(f"{name} is set by inject, which drops the client's already; remove it")
     return name
-
-
-FORMS: Final[dict[str, Callable[[Value], Injection]]] = {
-    "header": _read_header,
-    "bearer": _read_bearer,
-    "basic": _read_basic,
-    "query": _read_query,
-    "cookie": _read_cookie,
-    "sigv4": read_sigv4,
-    "hmac": read_hmac,
-    "tls": read_tls,
-}

@@ -8,47 +8,20 @@ the request as it went to the upstream. (nginx 1.22 with lua-nginx-module 0.10.2
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
 from vaultauthz.config.reader import Value
-from vaultauthz.core.injection import Basic, Header, Hmac, Injection, Query, header_names
-from vaultauthz.core.template import Template
+from vaultauthz.core.injection import Injection
 
 QUERY: Final = "kong_query_in_logs"
 USERNAME: Final = "kong_username_in_logs"
 WORD: Final = "accepted"
 _LOGGED: Final = frozenset(("referer", "user-agent"))
-_BASIC: Final = re.compile(r"\s*basic\s", re.IGNORECASE)
-
-
-def _is_query(injection: Injection) -> bool:
-    return isinstance(injection, Query)
-
-
-def _is_username(injection: Injection) -> bool:
-    """Whether the user name is the credential, as where an API key takes its place, or may be."""
-    if isinstance(injection, Basic):
-        username = set(injection.username.fields)
-        return bool(username) and username >= set(injection.password.fields)
-    # Base64 of a secret's own, in which nobody sees what the user name is.
-    return any(
-        name == "authorization" and value.fields and _BASIC.match(value.parts[0][0])
-        for name, value in _headers(injection)
-    )
-
-
-def _headers(injection: Injection) -> Iterable[tuple[str, Template]]:
-    if isinstance(injection, Header):
-        return ((injection.name, injection.value),)
-    return injection.headers if isinstance(injection, Hmac) else ()
-
-
 # Which forms a key of the upstream is about.
 KEYS: Final[Mapping[str, Callable[[Injection], bool]]] = MappingProxyType(
-    {QUERY: _is_query, USERNAME: _is_username}
+    {QUERY: lambda i: bool(i.parameter_names), USERNAME: lambda i: i.user_is_secret}
 )
 _WHY: Final = {
     QUERY: 'would be in Kong\'s error.log: nginx appends upstream: "http://host/path?query" to '
@@ -92,8 +65,8 @@ def note(value: Value, injection: Injection, accepted: Collection[str]) -> None:
 
 def _logged(injection: Injection) -> Iterable[str]:
     # A header without a field is the configuration's own text, as a User-Agent may be.
-    if isinstance(injection, Hmac) or (isinstance(injection, Header) and injection.value.fields):
-        return sorted(_LOGGED.intersection(header_names((injection,))))
+    if injection.signature or injection.field_names:
+        return sorted(_LOGGED.intersection(injection.header_names))
     return ()
 
 

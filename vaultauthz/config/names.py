@@ -16,6 +16,9 @@ _NAMESPACE = re.compile(r"[^/\s?#\\]+(?:/[^/\s?#\\]+)*\Z")
 _ROOT = "root"
 _QUERY = re.compile(r"\?[A-Za-z_]+=")
 
+_HOST = re.compile(r"(?:\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9_.\-]*[a-z0-9])?)(?::[0-9]{1,5})?\Z")
+UPSTREAM_HOST: Final = "The host that the upstream receives."
+
 # RFC 9110, 7.6.1, and what frames a message: a proxy makes these anew for each hop.
 _HOP_BY_HOP: Final = frozenset(
     (
@@ -69,6 +72,14 @@ def header_to_set(value: Value) -> str:
             "cookie as a header would drop the client's other cookies; use the cookie form"
         )
     return name
+
+
+def upstream_host(value: Value) -> str:
+    """The host that the upstream receives, perhaps with a port."""
+    text = value.text().lower()
+    if not _HOST.match(text):
+        raise value.wrong(f"{quoted(text)} is no host; write it as the upstream gets it, name:port")
+    return text
 
 
 def is_vault_path(text: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Final
 
 from vaultauthz.config.values import Upstream
 from vaultauthz.core.callers import Callers
-from vaultauthz.core.injection import Basic, Bearer, Header, Injection, Tls, header_names
+from vaultauthz.core.injection import Injection, header_names
 
 TLS: Final = "tls"
 
@@ -33,7 +33,7 @@ def slots(upstream: Upstream) -> tuple[str, ...]:
     Beside a form that SDS cannot carry no header is one: it would be half a credential, and
     a check sets both. The certificate is, as no check carries it.
     """
-    tls = (TLS,) if any(isinstance(injection, Tls) for injection in upstream.inject) else ()
+    tls = (TLS,) if any(injection.is_certificate for injection in upstream.inject) else ()
     return tls if unfit(upstream.inject) else (*header_names(upstream.inject), *tls)
 
 
@@ -45,19 +45,16 @@ def secret_name(stage: str, upstream: Upstream, slot: str) -> str:
 
 def unfit(inject: Iterable[Injection]) -> tuple[str, ...]:
     """The forms that SDS cannot carry, each once, in the configuration's words."""
-    return tuple(dict.fromkeys(_form(i) for i in inject if not _fits(i)))
+    return tuple(dict.fromkeys(filter(None, map(_unfit, inject))))
 
 
-def _fits(injection: Injection) -> bool:
-    if isinstance(injection, Header):
-        return injection.name != TLS
-    return isinstance(injection, (Bearer, Basic, Tls))
-
-
-def _form(injection: Injection) -> str:
-    if isinstance(injection, Header):
-        return f"header {injection.name} (in SDS that names the certificate)"
-    return type(injection).__name__.lower()
+def _unfit(injection: Injection) -> str:
+    """Its name, unless it is all in headers and certificates that are the same for each request."""
+    if injection.signature or injection.parameter_names or injection.cookie_names:
+        return injection.form
+    if TLS in injection.header_names:
+        return f"{injection.form} {TLS} (in SDS that names the certificate)"
+    return ""
 
 
 def kept_back(upstream: Upstream) -> Obstacle | None:

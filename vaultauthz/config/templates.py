@@ -6,12 +6,15 @@ from collections.abc import Callable
 from typing import Final
 
 from vaultauthz.config.document import Node, Pairs
-from vaultauthz.config.reader import Table, Value
+from vaultauthz.config.keys import Key, Reader
+from vaultauthz.config.kinds import TEXT
+from vaultauthz.config.reader import Value
 from vaultauthz.core.template import Template, TemplateError
 
 QUOTE_HINT: Final = 'wants text, found a mapping; put it in quotes: "{FIELD}"'
-NOTHING: Final = Template(())
-_FIELD_HINT: Final = 'add "{FIELD}", a field of the secret'
+FIELDS: Final = '"{FIELD}" is a field of the secret.'
+_NOTHING: Final = Template(())
+FIELD_HINT: Final = 'add "{FIELD}", a field of the secret'
 
 
 def is_unquoted_field(node: Node) -> bool:
@@ -53,6 +56,16 @@ def in_header(value: Value, how: Callable[[Value], Template] = read) -> Template
     return template
 
 
-def required(table: Table, name: str, how: Callable[[Value], Template] = read) -> Template:
-    """The template under ``name``, which has to be there."""
-    return table.require(name, how, NOTHING, _FIELD_HINT)
+def _reader(how: Callable[[Value], Template]) -> Reader[Template]:
+    return Reader(how, TEXT.schema, show=lambda t: t.written, stand_in=_NOTHING)
+
+
+# What reads a template: any text, one with a field in it, and the same for a header.
+ANY: Final = _reader(parse)
+FIELD: Final = _reader(read)
+IN_HEADER: Final = _reader(in_header)
+
+
+def field(name: str, reader: Reader[Template] = FIELD) -> Key:
+    """A key that has to be there, for a template with a field in it."""
+    return Key(name, reader, FIELDS, missing=FIELD_HINT)

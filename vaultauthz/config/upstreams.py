@@ -9,12 +9,11 @@ from typing import Final
 
 from vaultauthz.config import kong_logs, names
 from vaultauthz.config.callers import CALLERS, HINT, RULES
-from vaultauthz.config.inject import read_inject, read_strip
+from vaultauthz.config.inject import INJECTION, read_inject, read_strip
 from vaultauthz.config.keys import Key, Reader, Section
 from vaultauthz.config.kinds import FLAG, TEXT, choice, duration, many, whole
 from vaultauthz.config.lifetimes import Lifetimes
 from vaultauthz.config.reader import Table, Value, quoted
-from vaultauthz.config.schema.injections import injection
 from vaultauthz.config.sds_slots import never_answered
 from vaultauthz.config.secret_source import SECRET, read_secret
 from vaultauthz.config.values import Upstream
@@ -51,7 +50,7 @@ UPSTREAM: Final = Section(
     Key("secret", SECRET.reader(apart=True), stand_in=MappingProxyType({}), aside=True),
     Key(
         "inject",
-        many(injection(), read_inject, least=1),
+        many(INJECTION, read_inject, least=1),
         "Where the credential goes.",
         missing="say where the credential goes",
         aside=True,

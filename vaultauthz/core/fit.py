@@ -3,37 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
-from vaultauthz.core.field_value import InjectionError
 from vaultauthz.core.grant import Grant
-from vaultauthz.core.injection import Injection, Tls, field_names
-from vaultauthz.core.signing import SigV4
-
-# What signatures use where the secret has it.
-_BESIDES: Final = ("session_token", "security_token")
+from vaultauthz.core.injection import Injection, used_fields
+from vaultauthz.core.template import InjectionError
 
 
 class EndedError(InjectionError):
     """The secret says itself that it has ended. Names the field, never the value."""
 
     mend = "write the one that is valid now (or have what issues it give a longer life)"
-
-
-def used_fields(injections: Iterable[Injection]) -> tuple[str, ...]:
-    """The fields whose end is the credential's, those too that the secret may lack.
-
-    Not those of a chain: an authority's certificate may have ended where another path to
-    the same authority has not, and that is the other side's to judge.
-    """
-    return tuple(name for injection in injections for name in _used(injection))
-
-
-def _used(injection: Injection) -> tuple[str, ...]:
-    if isinstance(injection, Tls):
-        return (*injection.certificate.fields, *injection.private_key.fields)
-    besides = _BESIDES if isinstance(injection, SigV4) else ()
-    return (*field_names((injection,)), *besides)
 
 
 def fitting(injections: Iterable[Injection], grant: Grant) -> Grant:

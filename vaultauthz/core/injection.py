@@ -3,85 +3,40 @@
 ``render`` runs once for each new credential, never for each request: what a
 request gets is a ready ``Mutation``. Only where the upstream wants each request
 signed, its ``signer`` is asked for the rest of the headers.
+
+The forms of ``inject`` are not here: each is a file of ``config.forms``. They say what they
+set, and nothing of gateways; what a gateway can carry it says itself, of kinds of slots.
 """
 
 from __future__ import annotations
 
-import base64
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from urllib.parse import quote_plus
+from typing import ClassVar, Final
 
 from vaultauthz.core.aliases import folded, listed, long_names
-from vaultauthz.core.client_certificate import Tls
-from vaultauthz.core.field_value import InjectionError, clean, header_value
 from vaultauthz.core.parameters import folded_cookie, is_cookie
 from vaultauthz.core.secret import Secret
-from vaultauthz.core.signing import Hmac, Signer, SigV4
-from vaultauthz.core.template import Template
+from vaultauthz.core.signing import Signer
+from vaultauthz.core.template import InjectionError, Template
 
 __all__ = [
-    "Basic",
-    "Bearer",
-    "Cookie",
-    "Header",
-    "Hmac",
     "Injection",
     "InjectionError",
     "Mutation",
-    "Query",
-    "SigV4",
-    "Tls",
+    "Signature",
     "field_names",
     "header_names",
     "merge_cookies",
     "needs_body",
     "render",
     "unwanted",
+    "used_fields",
 ]
 
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """``name: value``. The name is kept in lower case, as HTTP/2 has it."""
-
-    name: str
-    value: Template
-
-
-@dataclass(frozen=True, slots=True)
-class Bearer:
-    """``authorization: Bearer <token>`` (RFC 6750)."""
-
-    token: Template
-
-
-@dataclass(frozen=True, slots=True)
-class Basic:
-    """``authorization: Basic base64(username:password)`` (RFC 7617, UTF-8)."""
-
-    username: Template
-    password: Template
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """``?name=value``, URL-encoded; replaces every copy the client sent."""
-
-    name: str
-    value: Template
-
-
-@dataclass(frozen=True, slots=True)
-class Cookie:
-    """``cookie: name=value`` beside the client's other cookies."""
-
-    name: str
-    value: Template
-
-
-Injection = Header | Bearer | Basic | Query | Cookie | SigV4 | Hmac | Tls
+_BASIC: Final = re.compile(r"\s*basic\s", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -92,7 +47,8 @@ class Mutation:
     to drop (never one that is also set), ``query`` is already URL-encoded,
     ``cookies`` are merged into the client's by ``merge_cookies``. ``signer`` makes
     the headers that differ from request to request, in slots of its own. ``tls`` is a
-    certificate with its chain and its key, in PEM, and changes no request.
+    certificate with its chain and its key, in PEM, and changes no request. ``filled`` are
+    the headers that are set, in lower case: also those that the signer fills.
     """
 
     headers: tuple[tuple[str, str], ...] = ()
@@ -101,12 +57,92 @@ class Mutation:
     remove: tuple[str, ...] = ()
     signer: Signer | None = None
     tls: tuple[str, str] | None = None
-    filled: tuple[str, ...] = ()  # the headers that are set, in lower case
+    filled: tuple[str, ...] = ()
     long: tuple[str, ...] = ()  # slots and headers to drop whose aliases are too many to list
 
     def __repr__(self) -> str:
         names = [name for name, _ in self.headers]
         return f"<Mutation sets {names!r}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a form signs. ``host`` is the one that the upstream receives, "" for the client's."""
+
+    host: str
+    needs_body: bool  # the gateway has to send bodies along
+
+
+class Injection(ABC):
+    """One entry of ``inject``, of whatever form: what it sets, and from which fields.
+
+    A form overrides what it sets; the rest is empty. Names of headers are in lower case.
+    """
+
+    __slots__ = ()
+
+    form: ClassVar[str]  # its key in ``inject``
+    is_certificate: ClassVar[bool] = False  # the gateway's own, by which no request is changed
+
+    @property
+    def headers_written(self) -> tuple[tuple[str, Template], ...]:
+        """The headers whose whole text the configuration writes."""
+        return ()
+
+    @property
+    def header_names(self) -> tuple[str, ...]:
+        """The header slots that it fills, or keeps empty; without a cookie's."""
+        return tuple(name for name, _ in self.headers_written)
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """The parameters of the query that it sets."""
+        return ()
+
+    @property
+    def cookie_names(self) -> tuple[str, ...]:
+        """The cookies that it sets."""
+        return ()
+
+    @property
+    def signature(self) -> Signature | None:
+        """Set where headers differ from request to request, as they sign it."""
+        return None
+
+    @property
+    @abstractmethod
+    def field_names(self) -> tuple[str, ...]:
+        """The fields of the secret that it cannot do without."""
+
+    @property
+    def used_fields(self) -> tuple[str, ...]:
+        """The fields whose end is the credential's, those too that the secret may lack."""
+        return self.field_names
+
+    @property
+    def user_is_secret(self) -> bool:
+        """Whether the user name, as servers read it from ``authorization``, is the credential.
+
+        Or may be: in base64 of somebody else's nobody sees what it is.
+        """
+        return any(
+            name == "authorization" and value.fields and _BASIC.match(value.parts[0][0])
+            for name, value in self.headers_written
+        )
+
+    @property
+    @abstractmethod
+    def shown(self) -> str:
+        """What it sets, for people: names of fields, and no text that may be a secret."""
+
+    @abstractmethod
+    def rendered(self, fields: Mapping[str, Secret]) -> Mutation:
+        """Its part of the mutation; ``remove`` and ``long`` are for ``render`` to say.
+
+        Raises:
+            MissingFieldError: the secret lacks a field.
+            InjectionError: a value that cannot go where it should.
+        """
 
 
 def header_names(injections: Iterable[Injection]) -> tuple[str, ...]:
@@ -115,33 +151,22 @@ def header_names(injections: Iterable[Injection]) -> tuple[str, ...]:
 
 
 def _header_names(injection: Injection) -> tuple[str, ...]:
-    if isinstance(injection, (SigV4, Hmac)):
-        return injection.header_names
-    return () if isinstance(injection, (Query, Tls)) else (_header_name(injection),)
-
-
-def _header_name(injection: Header | Bearer | Basic | Cookie) -> str:
-    if isinstance(injection, Header):
-        return injection.name
-    return "cookie" if isinstance(injection, Cookie) else "authorization"
+    return (*injection.header_names, *(("cookie",) if injection.cookie_names else ()))
 
 
 def field_names(injections: Iterable[Injection]) -> tuple[str, ...]:
     """The fields of the secret that these injections want, each once."""
-    return tuple(dict.fromkeys(name for i in injections for name in _field_names(i)))
+    return tuple(dict.fromkeys(name for i in injections for name in i.field_names))
 
 
-def _field_names(injection: Injection) -> tuple[str, ...]:
-    if isinstance(injection, (SigV4, Hmac, Tls)):
-        return injection.field_names
-    if isinstance(injection, Basic):
-        return injection.username.fields + injection.password.fields
-    return (injection.token if isinstance(injection, Bearer) else injection.value).fields
+def used_fields(injections: Iterable[Injection]) -> tuple[str, ...]:
+    """The fields whose end is the credential's, those too that the secret may lack."""
+    return tuple(name for injection in injections for name in injection.used_fields)
 
 
 def needs_body(injections: Iterable[Injection]) -> bool:
     """Whether the gateway has to send the bodies of requests along with its checks."""
-    return any(isinstance(i, (SigV4, Hmac)) and i.needs_body for i in injections)
+    return any(i.signature and i.signature.needs_body for i in injections)
 
 
 def render(
@@ -153,31 +178,23 @@ def render(
         MissingFieldError: a template names a field that the secret lacks.
         InjectionError: a value that HTTP cannot carry where it should go.
     """
-    headers: list[tuple[str, str]] = []
-    query: list[tuple[str, str]] = []
-    cookies: list[tuple[str, str]] = []
-    signer: Signer | None = None
-    tls: tuple[str, str] | None = None
-    each: tuple[str, ...] = ()  # the slots that are filled for each request anew
-    injections = tuple(injections)
-    for injection in injections:
-        if isinstance(injection, (SigV4, Hmac)):
-            headers += injection.constant(fields)
-            signer, each = injection.signer(fields), injection.per_request
-        elif isinstance(injection, Tls):
-            tls = injection.filled(fields)
-        elif isinstance(injection, Query):
-            query.append((quote_plus(injection.name), quote_plus(_filled(injection, fields))))
-        elif isinstance(injection, Cookie):
-            cookies.append((injection.name, _cookie_value(injection, fields)))
-        else:
-            headers.append((_header_name(injection), _header_value(injection, fields)))
-    filled = {name for name, _ in headers} | ({"cookie"} if cookies else set()) | set(each)
-    slots, strip = header_names(injections), tuple(strip)
-    remove = tuple(name for name in unwanted(slots, strip) if name not in filled)
-    long = long_names((*map(folded, slots), *strip))
+    injections, strip = tuple(injections), tuple(strip)
+    parts = [injection.rendered(fields) for injection in injections]
+    headers = tuple(pair for part in parts for pair in part.headers)
+    cookies = tuple(pair for part in parts for pair in part.cookies)
+    filled = dict.fromkeys(name for name, _ in headers)
+    filled |= dict.fromkeys(name for part in parts for name in part.filled)
+    filled |= {"cookie": None} if cookies else {}
+    slots = header_names(injections)
     return Mutation(
-        tuple(headers), tuple(query), tuple(cookies), remove, signer, tls, tuple(filled), long
+        headers=headers,
+        query=tuple(pair for part in parts for pair in part.query),
+        cookies=cookies,
+        remove=tuple(name for name in unwanted(slots, strip) if name not in filled),
+        signer=next((part.signer for part in parts if part.signer), None),
+        tls=next((part.tls for part in parts if part.tls), None),
+        filled=tuple(filled),
+        long=long_names((*map(folded, slots), *strip)),
     )
 
 
@@ -191,37 +208,6 @@ def unwanted(slots: Iterable[str], strip: Iterable[str]) -> tuple[str, ...]:
     slots = tuple(slots)
     names = (*map(folded, slots), *strip)
     return tuple(dict.fromkeys((*slots, *(spelt for name in names for spelt in listed(name)))))
-
-
-def _filled(injection: Query | Cookie, fields: Mapping[str, Secret]) -> str:
-    kind = type(injection).__name__.lower()
-    value = injection.value
-    return clean(value.fill(fields), value.at(f"{kind} {injection.name}"))
-
-
-def _header_value(injection: Header | Bearer | Basic, fields: Mapping[str, Secret]) -> str:
-    if isinstance(injection, Header):
-        value = injection.value
-        return header_value(value.fill(fields), value.at(f"header {injection.name}"))
-    if isinstance(injection, Bearer):
-        token = injection.token
-        return "Bearer " + header_value(token.fill(fields), token.at("bearer token"))
-    # In base64 a blank is as good as any other character.
-    name, word = injection.username, injection.password
-    username = clean(name.fill(fields), name.at("basic username"))
-    password = clean(word.fill(fields), word.at("basic password"))
-    if ":" in username:
-        raise InjectionError("the value for basic username holds a colon, which ends the name")
-    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
-
-
-def _cookie_value(injection: Cookie, fields: Mapping[str, Secret]) -> str:
-    value = _filled(injection, fields)
-    if re.search(r'[\s",;\\]', value) or not value.isascii():
-        raise InjectionError(
-            f"the value for cookie {injection.name} holds a character that RFC 6265 keeps out"
-        )
-    return value
 
 
 def merge_cookies(sent: str, ours: Iterable[tuple[str, str]]) -> str:

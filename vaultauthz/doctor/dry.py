@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vaultauthz.config.values import Config, Upstream
-from vaultauthz.core.fields import told
-from vaultauthz.core.fit import fitting, used_fields
+from vaultauthz.core.fit import fitting
 from vaultauthz.core.grant import Grant
-from vaultauthz.core.injection import InjectionError, field_names, render
+from vaultauthz.core.injection import InjectionError, field_names, render, used_fields
+from vaultauthz.core.secret import shown_names
 from vaultauthz.core.template import MissingFieldError
 from vaultauthz.doctor.facts import Fetched, Trouble
 from vaultauthz.doctor.turns import Turns
@@ -70,7 +70,7 @@ class DryFetches:
         return Fetched(
             upstream.name,
             wanted,
-            told(grant.payload),
+            shown_names(grant.payload),
             unfit=unfit,
             unfit_mend=mend,
             ttl=grant.ttl,

@@ -7,15 +7,7 @@ from dataclasses import dataclass
 
 from vaultauthz.config.values import Config, Upstream
 from vaultauthz.core.aliases import long_names
-from vaultauthz.core.injection import (
-    Cookie,
-    Hmac,
-    Query,
-    SigV4,
-    header_names,
-    needs_body,
-    unwanted,
-)
+from vaultauthz.core.injection import Signature, header_names, needs_body, unwanted
 from vaultauthz.core.routing import Route, StageUpstream
 
 # Clusters of the printed files that are no upstream's.
@@ -31,10 +23,9 @@ class Target:
     cluster: str
 
     @property
-    def signature(self) -> SigV4 | Hmac | None:
-        """The form that signs its requests, if one does."""
-        found = (i for i in self.upstream.inject if isinstance(i, (SigV4, Hmac)))
-        return next(found, None)
+    def signature(self) -> Signature | None:
+        """What is signed of its requests, if anything is."""
+        return next((i.signature for i in self.upstream.inject if i.signature), None)
 
     @property
     def signs_body(self) -> bool:
@@ -105,12 +96,12 @@ class Plan:
     @property
     def sets_query(self) -> bool:
         """Whether a credential goes into a query string."""
-        return any(isinstance(i, Query) for upstream in self.upstreams for i in upstream.inject)
+        return any(i.parameter_names for upstream in self.upstreams for i in upstream.inject)
 
     @property
     def sets_cookies(self) -> bool:
         """Whether a credential goes beside the client's cookies."""
-        return any(isinstance(i, Cookie) for upstream in self.upstreams for i in upstream.inject)
+        return any(i.cookie_names for upstream in self.upstreams for i in upstream.inject)
 
     @property
     def signs(self) -> bool:

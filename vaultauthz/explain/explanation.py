@@ -6,7 +6,6 @@ alone decides.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
 
@@ -14,23 +13,10 @@ from vaultauthz.broker import Binding, Broker, Table
 from vaultauthz.config.values import Config, Upstream
 from vaultauthz.core.credential import Credential, Slot
 from vaultauthz.core.decision import Denied
-from vaultauthz.core.injection import (
-    Basic,
-    Bearer,
-    Cookie,
-    Header,
-    Hmac,
-    Injection,
-    Mutation,
-    Query,
-    SigV4,
-    Tls,
-    header_names,
-)
+from vaultauthz.core.injection import Mutation, header_names
 from vaultauthz.core.reasons import ANSWERS, Reason
 from vaultauthz.core.request import Request
 from vaultauthz.core.routing import Route, Routes, path_of
-from vaultauthz.core.template import Template
 from vaultauthz.explain.rules import Judged, judge
 
 
@@ -71,7 +57,7 @@ def explain(config: Config, request: Request) -> Explanation:
         rules=judge(upstream.callers, request) if upstream and known else (),
         any_caller=bool(upstream and upstream.callers.allow is None),
         secret=_secret(upstream, decision.stage) if upstream and known else "",
-        sets=tuple(_sets(upstream.inject)) if upstream and decision.allowed else (),
+        sets=tuple(one.shown for one in upstream.inject) if upstream and decision.allowed else (),
         drops=_drops(upstream) if upstream and decision.allowed else (),
         nobody=nobody,
     )
@@ -90,7 +76,7 @@ def _broker(config: Config) -> Broker:
 
 def _slot(upstream: Upstream) -> Slot:
     slot = Slot()
-    query = tuple((one.name, "") for one in upstream.inject if isinstance(one, Query))
+    query = tuple((name, "") for one in upstream.inject for name in one.parameter_names)
     slot.credential = Credential(Mutation(query=query), "", "", inf)
     return slot
 
@@ -115,38 +101,6 @@ def _secret(upstream: Upstream, stage: str) -> str:
     source = upstream.secrets[stage]
     shared = {"instance": "shared by all callers"}.get(upstream.per, f"one for each {upstream.per}")
     return f"{source.path}, {shared}"
-
-
-def _sets(injections: tuple[Injection, ...]) -> Iterator[str]:
-    for injection in injections:
-        match injection:
-            case Header():
-                yield f"header {injection.name}: {_shown(injection.value)}"
-            case Bearer():
-                yield f"header authorization: Bearer {_shown(injection.token)}"
-            case Basic():
-                pair = f"{_shown(injection.username)}:{_shown(injection.password)}"
-                yield f"header authorization: Basic base64({pair})"
-            case SigV4():
-                yield f"AWS signature for {injection.service} in {injection.region}: " + ", ".join(
-                    f"header {name}" for name in injection.header_names
-                )
-            case Hmac():
-                names = ", ".join(f"header {name}" for name in injection.header_names)
-                yield f"HMAC signature ({injection.algorithm}): {names}"
-            case Query():
-                yield f"query parameter {injection.name}={_shown(injection.value)}"
-            case Cookie():
-                yield f"cookie {injection.name}={_shown(injection.value)}"
-            case Tls():
-                yield "client certificate: by SDS, not for each request"
-
-
-def _shown(template: Template) -> str:
-    """The template with its fields' names; text around them may be a secret, and is not shown."""
-    if not template.fields:
-        return "(fixed text)"
-    return "…".join(f"{{{name}}}" for name in template.fields)
 
 
 def _drops(upstream: Upstream) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from vaultauthz.config.values import Upstream
 from vaultauthz.core.aliases import Sent, among, long_names
 from vaultauthz.core.callers import Callers
 from vaultauthz.core.credential import Slot
-from vaultauthz.core.injection import Hmac, SigV4, header_names, needs_body
+from vaultauthz.core.injection import header_names, needs_body
 from vaultauthz.core.methods import BODILESS
 from vaultauthz.core.request import REQUEST_ID_LIMIT, Message, Request
 from vaultauthz.core.signing import SigningError
@@ -86,7 +86,7 @@ def _of_signature(binding: Binding, upstream: Upstream | None) -> tuple[Call, ..
     held = slot.credential if isinstance(slot, Slot) else None
     forms = upstream.inject if upstream else ()
     by_slot = held is not None and held.mutation.signer is not None
-    if not by_slot and not any(isinstance(form, (SigV4, Hmac)) for form in forms):
+    if not by_slot and not any(form.signature for form in forms):
         return ()
     body = (calls.BODY,) if by_slot or needs_body(forms) else ()
     return (calls.HEADERS, calls.UPSTREAM_PATH, calls.RAW_QUERY, *body)

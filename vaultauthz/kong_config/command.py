@@ -12,7 +12,6 @@ from typing import Final, TextIO
 
 from vaultauthz.config import Config, ConfigError, load
 from vaultauthz.config.values import Upstream
-from vaultauthz.core.injection import Tls
 from vaultauthz.kong import info
 from vaultauthz.kong_config import forms, guard, helm
 
@@ -211,8 +210,8 @@ def _about_upstreams(config: Config) -> Iterator[str]:
                 f"upstreams.{upstream.name}.callers: a rule that wants a principal or claims "
                 "never fits, as Kong tells neither; use consumer or group"
             )
-        if any(isinstance(form, Tls) for form in upstream.inject):
+        for form in (one.form for one in upstream.inject if one.is_certificate):
             yield (
-                f"upstreams.{upstream.name}.inject: tls is not for Kong, whose plugins cannot "
+                f"upstreams.{upstream.name}.inject: {form} is not for Kong, whose plugins cannot "
                 "give it a certificate"
             )

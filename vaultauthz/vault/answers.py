@@ -10,9 +10,8 @@ from typing import Any
 
 from vaultauthz.config.values import KvSecret
 from vaultauthz.core.credential import NO_LOGIN, Login, on_the_way
-from vaultauthz.core.fields import Fields
 from vaultauthz.core.grant import Failure, Grant, Renewal, Verdict, Version
-from vaultauthz.core.secret import Secret
+from vaultauthz.core.secret import Fields, Secret
 from vaultauthz.vault import ends
 from vaultauthz.vault.ends import Now, seconds
 from vaultauthz.vault.errors import NOT_VAULT, VaultError

@@ -7,17 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vaultauthz.config import ConfigError, fit_for_kong, kong_logs
-from vaultauthz.core.injection import (
-    Basic,
-    Bearer,
-    Cookie,
-    Header,
-    Hmac,
-    Injection,
-    Query,
-    SigV4,
-    Tls,
-)
+from vaultauthz.config.forms.basic import Basic
+from vaultauthz.config.forms.bearer import Bearer
+from vaultauthz.config.forms.cookie import Cookie
+from vaultauthz.config.forms.header import Header
+from vaultauthz.config.forms.hmac import Hmac
+from vaultauthz.config.forms.query import Query
+from vaultauthz.config.forms.sigv4 import SigV4
+from vaultauthz.config.forms.tls import ClientCertificate
+from vaultauthz.config.inject import FORMS as KNOWN
+from vaultauthz.core.injection import Injection
 from vaultauthz.core.template import Template
 
 from .conftest import Folder, edited
@@ -117,13 +116,13 @@ FORMS: tuple[Injection, ...] = (
     Cookie("a", FIELD),
     SigV4("eu-central-1", "s3", FIELD, FIELD),
     Hmac(FIELD, (FIELD,), (("x-signature", FIELD),)),
-    Tls(),
+    ClientCertificate(),
 )
 
 
 def test_every_form_has_been_thought_of() -> None:
     """A form that is new has to be looked at: does it change what nginx logs?"""
-    assert {type(form) for form in FORMS} == set(Injection.__args__)
+    assert [form.form for form in FORMS] == list(KNOWN)
     logged = [type(form) for form in FORMS if any(is_it(form) for is_it in kong_logs.KEYS.values())]
     assert logged == [Query]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from vaultauthz.core.signing import Hmac, SigV4
+from vaultauthz.config.forms.hmac import Hmac
+from vaultauthz.config.forms.sigv4 import SigV4
 from vaultauthz.core.template import Template
 
 from .conftest import Folder, edited

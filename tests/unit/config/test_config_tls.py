@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vaultauthz.core.injection import Tls
+from vaultauthz.config.forms.tls import ClientCertificate
 from vaultauthz.core.template import Template
 
 from .conftest import Folder, edited
@@ -16,15 +16,15 @@ field = Template.parse
 @pytest.mark.parametrize(
     ("form", "wanted"),
     [
-        ("{tls: {}}", Tls()),
-        ('{tls: {chain: "{ca_chain}"}}', Tls(chain=field("{ca_chain}"))),
+        ("{tls: {}}", ClientCertificate()),
+        ('{tls: {chain: "{ca_chain}"}}', ClientCertificate(chain=field("{ca_chain}"))),
         (
             '{tls: {certificate: "{crt}", private_key: "{key}", chain: "{ca}"}}',
-            Tls(field("{crt}"), field("{key}"), field("{ca}")),
+            ClientCertificate(field("{crt}"), field("{key}"), field("{ca}")),
         ),
     ],
 )
-def test_read(folder: Folder, form: str, wanted: Tls) -> None:
+def test_read(folder: Folder, form: str, wanted: ClientCertificate) -> None:
     """What is left out is named as the PKI engine names it."""
     assert read(folder, form) == wanted
 

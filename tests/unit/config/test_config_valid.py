@@ -19,9 +19,13 @@ from vaultauthz.config import (
     TokenFile,
     load,
 )
+from vaultauthz.config.forms.basic import Basic
+from vaultauthz.config.forms.bearer import Bearer
+from vaultauthz.config.forms.cookie import Cookie
+from vaultauthz.config.forms.header import Header
+from vaultauthz.config.forms.query import Query
 from vaultauthz.config.values import Vault
 from vaultauthz.core.callers import Callers, Claim, Pattern, Rule
-from vaultauthz.core.injection import Basic, Bearer, Cookie, Header, Query
 from vaultauthz.core.routing import Route
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.template import Template

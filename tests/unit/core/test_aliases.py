@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vaultauthz.config.forms.header import Header
 from vaultauthz.core.aliases import among, folded, listed, long_names
-from vaultauthz.core.injection import Header, merge_cookies, render, unwanted
+from vaultauthz.core.injection import merge_cookies, render, unwanted
 from vaultauthz.core.parameters import folded_parameter, is_parameter
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.template import Template

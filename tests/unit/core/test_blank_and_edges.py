@@ -8,23 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaultauthz.core.field_value import BlankError, InjectionError
-from vaultauthz.core.fit import EndedError, fitting, used_fields
+from vaultauthz.config.forms.basic import Basic
+from vaultauthz.config.forms.bearer import Bearer
+from vaultauthz.config.forms.cookie import Cookie
+from vaultauthz.config.forms.header import Header
+from vaultauthz.config.forms.hmac import Hmac
+from vaultauthz.config.forms.query import Query
+from vaultauthz.config.forms.sigv4 import SigV4
+from vaultauthz.config.forms.tls import ClientCertificate
+from vaultauthz.core.fit import EndedError, fitting
 from vaultauthz.core.grant import Grant
-from vaultauthz.core.injection import (
-    Basic,
-    Bearer,
-    Cookie,
-    Header,
-    Hmac,
-    Injection,
-    Query,
-    SigV4,
-    Tls,
-    render,
-)
+from vaultauthz.core.injection import Injection, render, used_fields
 from vaultauthz.core.secret import Secret
-from vaultauthz.core.template import Template
+from vaultauthz.core.template import BlankError, InjectionError, Template
 
 T = Template.parse
 FORMS: dict[str, Injection] = {
@@ -41,7 +37,7 @@ FORMS: dict[str, Injection] = {
     "hmac key": Hmac(T("{key}"), (T("{method}"),), (("x-sig", T("{signature}")),)),
     "hmac header": Hmac(T("k"), (T("{method}"),), (("x-sig", T("{key} {signature}")),)),
     "hmac part": Hmac(T("k"), (T("{key}"),), (("x-sig", T("{signature}")),)),
-    "tls": Tls(T("{key}"), T("{key}")),
+    "tls": ClientCertificate(T("{key}"), T("{key}")),
 }
 # Where the value itself begins or ends what a header carries.
 AT_AN_EDGE = ("header", "bearer", "sigv4 access", "sigv4 secret", "sigv4 token", "cookie")
@@ -164,4 +160,7 @@ def test_a_secret_that_says_that_it_has_ended(grant: Grant) -> None:
 def test_fields_that_are_used_where_they_are() -> None:
     """AWS's session token and a certificate's chain need not be named."""
     assert "security_token" in used_fields([SigV4("eu", "s3", T("{a}"), T("{s}"))])
-    assert set(used_fields([Tls()])) == {"certificate", "private_key"}  # a chain has other ends
+    assert set(used_fields([ClientCertificate()])) == {
+        "certificate",
+        "private_key",
+    }  # a chain has other ends

@@ -6,15 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaultauthz.core.injection import (
-    Header,
-    InjectionError,
-    Mutation,
-    Tls,
-    field_names,
-    header_names,
-    render,
-)
+from vaultauthz.config.forms.header import Header
+from vaultauthz.config.forms.tls import ClientCertificate
+from vaultauthz.core.injection import InjectionError, Mutation, field_names, header_names, render
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.template import MissingFieldError, Template
 
@@ -24,10 +18,12 @@ ROOT = "-----BEGIN CERTIFICATE-----\nMIIC\n-----END CERTIFICATE-----"
 KEY = "-----BEGIN EC PRIVATE KEY-----\nMHcC\n-----END EC PRIVATE KEY-----"
 
 
-def made(tls: Tls | None = None, **fields: str) -> Mutation:
+def made(tls: ClientCertificate | None = None, **fields: str) -> Mutation:
     """The mutation for these fields, by default those of the PKI engine."""
     given_fields = {"certificate": CERT, "private_key": KEY} | fields
-    return render([tls or Tls()], {name: Secret(value) for name, value in given_fields.items()})
+    return render(
+        [tls or ClientCertificate()], {name: Secret(value) for name, value in given_fields.items()}
+    )
 
 
 def test_the_pki_engines_fields() -> None:
@@ -40,7 +36,7 @@ def test_the_pki_engines_fields() -> None:
 
 def test_other_fields() -> None:
     """As they are named; a chain that is named must be there."""
-    tls = Tls(T("{crt}"), T("{key}"), T("{chain}"))
+    tls = ClientCertificate(T("{crt}"), T("{key}"), T("{chain}"))
     assert made(tls, crt=CERT, key=KEY, chain=ROOT).tls == (f"{CERT}\n{ROOT}\n", f"{KEY}\n")
     assert field_names([tls]) == ("crt", "key", "chain")
     with pytest.raises(MissingFieldError, match="'chain'"):
@@ -49,11 +45,11 @@ def test_other_fields() -> None:
 
 def test_it_changes_no_request() -> None:
     """No header, nothing removed; and beside a header, that one is set."""
-    assert header_names([Tls()]) == ()
+    assert header_names([ClientCertificate()]) == ()
     mutation = made()
     assert (mutation.headers, mutation.remove, mutation.query, mutation.cookies) == ((), (), (), ())
     fields = {"certificate": Secret(CERT), "private_key": Secret(KEY), "key": Secret("k")}
-    both = render([Tls(), Header("x-key", T("{key}"))], fields)
+    both = render([ClientCertificate(), Header("x-key", T("{key}"))], fields)
     assert both.headers == (("x-key", "k"),)
     assert both.tls
 

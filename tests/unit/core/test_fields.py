@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaultauthz.core.fields import Fields, told
+from vaultauthz.core.secret import Fields, shown_names
 from vaultauthz.core.template import MissingFieldError, Template
 
 JSON: st.SearchStrategy[Any] = st.recursive(
@@ -64,14 +64,14 @@ def test_a_bound_on_depth() -> None:
     for _ in range(9):
         data = {"a": data}
     assert Fields.of(data) == {}
-    assert told(Fields.of(data)) == (".".join("a" * 9) + " (nested too deep)",)
+    assert shown_names(Fields.of(data)) == (".".join("a" * 9) + " (nested too deep)",)
 
 
 @given(st.dictionaries(st.text(), JSON))
 def test_nothing_is_lost(data: dict[str, Any]) -> None:
     """Each name at the top is told, by itself or by what is in it; each value is text for HTTP."""
     fields = Fields.of(data)
-    names = told(fields)
+    names = shown_names(fields)
     for name in data:
         assert any(each == name or each.startswith((f"{name}.", f"{name} (")) for each in names)
     for secret in fields.values():

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from vaultauthz.config.forms.basic import Basic
+from vaultauthz.config.forms.bearer import Bearer
+from vaultauthz.config.forms.cookie import Cookie
+from vaultauthz.config.forms.header import Header
+from vaultauthz.config.forms.query import Query
 from vaultauthz.core.injection import (
-    Basic,
-    Bearer,
-    Cookie,
-    Header,
     Injection,
     InjectionError,
     Mutation,
-    Query,
     field_names,
     header_names,
     merge_cookies,

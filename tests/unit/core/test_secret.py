@@ -15,10 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vaultauthz.config.forms.basic import Basic
+from vaultauthz.config.forms.cookie import Cookie
+from vaultauthz.config.forms.header import Header
+from vaultauthz.config.forms.query import Query
 from vaultauthz.core.credential import Credential, Slot
 from vaultauthz.core.decision import Allowed
 from vaultauthz.core.grant import Grant
-from vaultauthz.core.injection import Basic, Cookie, Header, Query, render
+from vaultauthz.core.injection import render
 from vaultauthz.core.lease import LeaseMachine
 from vaultauthz.core.lease_messages import Issued, Publish, Tick
 from vaultauthz.core.secret import HIDDEN, Secret

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vaultauthz.config.forms.header import Header
+from vaultauthz.config.forms.hmac import Hmac
 from vaultauthz.core.injection import (
-    Header,
     InjectionError,
     Mutation,
     field_names,
@@ -24,9 +25,8 @@ from vaultauthz.core.injection import (
 )
 from vaultauthz.core.request import Message, Request
 from vaultauthz.core.secret import Secret
-from vaultauthz.core.signing import Hmac, SigningError
-from vaultauthz.core.signing.outgoing import outgoing
-from vaultauthz.core.signing.words import ALL, TIMESTAMPS
+from vaultauthz.core.signing import SigningError, outgoing
+from vaultauthz.core.signing.hmac import PLACEHOLDERS, TIMESTAMPS
 from vaultauthz.core.template import MissingFieldError, Template
 
 NOW = 1440938160.789  # 2015-08-30 12:36:00.789 UTC
@@ -251,7 +251,7 @@ class TestWords:
     def test_each(self) -> None:
         """What each word stands for."""
         words = " ".join(
-            f"{word}={{{word}}}" for word in sorted(ALL) if not word.startswith("body_")
+            f"{word}={{{word}}}" for word in sorted(PLACEHOLDERS) if not word.startswith("body_")
         )
         made = form(words)
         text = (

@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from vaultauthz.broker import Former
+from vaultauthz.config.forms.header import Header
 from vaultauthz.config.values import KvSecret, Upstream
 from vaultauthz.core.callers import Callers, Rule
 from vaultauthz.core.credential import Credential, Login, Slot
-from vaultauthz.core.injection import Header, Injection, render
+from vaultauthz.core.injection import Injection, render
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.template import Template
 

@@ -13,9 +13,14 @@ from hypothesis import strategies as st
 from tests.unit.envoy.sds_world import ANY, KEY, RULES, STAGE, World
 from vaultauthz._pb.discovery_pb2 import Secret
 from vaultauthz.broker import Former
+from vaultauthz.config.forms.basic import Basic
+from vaultauthz.config.forms.bearer import Bearer
+from vaultauthz.config.forms.cookie import Cookie
+from vaultauthz.config.forms.header import Header
+from vaultauthz.config.forms.query import Query
+from vaultauthz.config.forms.tls import ClientCertificate
 from vaultauthz.config.sds_slots import slots
 from vaultauthz.core.callers import Callers, Rule
-from vaultauthz.core.injection import Basic, Bearer, Cookie, Header, Query, Tls
 from vaultauthz.core.template import Template
 from vaultauthz.envoy.sds.secrets import Secrets, secret_texts
 from vaultauthz.envoy.sds.subscription import ABSENT, WITHDRAWN, ServedSecret
@@ -212,7 +217,7 @@ def test_another_header_is_waited_for(world: World, secrets: Secrets) -> None:
 
 def test_a_certificate(world: World, secrets: Secrets) -> None:
     """It comes as a TLS secret, under ``tls`` where there is a header too, and has no empty form."""
-    world.add("partner", [Tls()])
+    world.add("partner", [ClientCertificate()])
     world.give("partner", "", certificate=PEM, private_key=PRIVATE, ca_chain=PEM)
     served = secrets.lookup(f"{STAGE}/partner")
     assert served
@@ -225,7 +230,7 @@ def test_a_certificate(world: World, secrets: Secrets) -> None:
     assert secrets.lookup(f"{STAGE}/partner/tls") == ServedSecret(
         f"{STAGE}/partner/tls", ABSENT, None
     )
-    world.add("both", [KEY, Tls()])
+    world.add("both", [KEY, ClientCertificate()])
     world.give("both", "k1", certificate=PEM, private_key=PRIVATE)
     assert shown(secrets.lookup(f"{STAGE}/both/x-api-key")) == "k1"
     assert secrets.lookup(f"{STAGE}/both/tls") != ServedSecret(f"{STAGE}/both/tls", ABSENT, None)

@@ -16,14 +16,15 @@ from tests.unit.envoy.sds_world import STAGE, World
 from tests.unit.envoy_config.printing import config_of
 from vaultauthz._pb.discovery_pb2 import Secret
 from vaultauthz.config import Config
+from vaultauthz.config.forms.tls import ClientCertificate
 from vaultauthz.config.sds_slots import secret_name, slots
-from vaultauthz.core.injection import Tls, header_names
+from vaultauthz.core.injection import header_names
 from vaultauthz.envoy.sds.secrets import Secrets
 from vaultauthz.envoy_config import EnvoyOptions, run
 
 FORMS = {
     "header": '{header: {name: X-Api-Key, value: "{key}"}}',
-    "header tls": '{header: {name: Tls, value: "{key}"}}',
+    "header tls": '{header: {name: ClientCertificate, value: "{key}"}}',
     "bearer": '{bearer: "{key}"}',
     "basic": '{basic: {username: u, password: "{key}"}}',
     "query": '{query: {name: k, value: "{key}"}}',
@@ -92,7 +93,9 @@ def answered(config: Config) -> dict[str, bytes]:
 
 def wants_certificate(config: Config) -> bool:
     """Whether it has `inject: tls`."""
-    return any(isinstance(injection, Tls) for injection in config.upstreams["a"].inject)
+    return any(
+        isinstance(injection, ClientCertificate) for injection in config.upstreams["a"].inject
+    )
 
 
 def warnings(config: Config) -> list[str]:

@@ -1,0 +1,58 @@
+"""``cookie``: a cookie beside the client's others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from vaultauthz.config import names, templates
+from vaultauthz.config.keys import Key, Section
+from vaultauthz.config.kinds import text
+from vaultauthz.core.injection import Injection, Mutation
+from vaultauthz.core.secret import Secret
+from vaultauthz.core.template import InjectionError, Template, clean
+
+_UNFIT: Final = re.compile(r'[\s",;\\]')
+
+
+@dataclass(frozen=True, slots=True)
+class Cookie(Injection):
+    """``cookie: name=value`` beside the client's other cookies."""
+
+    form: ClassVar = "cookie"
+    name: str
+    value: Template
+
+    @property
+    def cookie_names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    @property
+    def field_names(self) -> tuple[str, ...]:
+        return self.value.fields
+
+    @property
+    def shown(self) -> str:
+        return f"cookie {self.name}={self.value.shown}"
+
+    def rendered(self, fields: Mapping[str, Secret]) -> Mutation:
+        value = clean(self.value.fill(fields), self.value.at(f"cookie {self.name}"))
+        if _UNFIT.search(value) or not value.isascii():
+            raise InjectionError(
+                f"the value for cookie {self.name} holds a character that RFC 6265 keeps out"
+            )
+        return Mutation(cookies=((self.name, value),))
+
+
+FORM: Final = Key(
+    Cookie.form,
+    Section(
+        Cookie,
+        "A cookie, beside the client's others.",
+        Key("name", text(names.token), "Its name.", missing="add the cookie's name"),
+        templates.field("value"),
+        secretive=True,
+    ).reader(),
+)
