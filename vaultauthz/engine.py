@@ -86,6 +86,10 @@ class Engine:
             return self.keeper.add(stage, upstream)
         return self.keeper.add_scope(stage, upstream)
 
+    def listen(self, listener: Listener) -> None:
+        """Have one more hear of everything that happens from now on; call it before ``start``."""
+        self._listeners = (*self._listeners, listener)
+
     def _announce(self, event: Event) -> None:
         for listener in self._listeners:
             listener(event)

@@ -12,13 +12,12 @@ from vaultauthz import serve
 from vaultauthz.admin import rehearse
 from vaultauthz.config import fit_for_kong, load_for_kong
 from vaultauthz.config.values import Config
-from vaultauthz.kong.door import Door, Needed
+from vaultauthz.kong.door import KongDoor, Needed
 from vaultauthz.kong.gate import Gate
 from vaultauthz.kong.given import Given
 from vaultauthz.kong.place import Holder, Place, holder
 from vaultauthz.kong.processes import Process
 from vaultauthz.kong.server import Server, raise_file_limit
-from vaultauthz.leases.rejections import Rejections
 from vaultauthz.observe.sink import AuditError, LogFile
 from vaultauthz.service import Service
 from vaultauthz.wanted import Wanted
@@ -52,22 +51,10 @@ class Asked:
     supervised: Supervised | None = None
 
 
-class Hears:
-    """Passes on what Kong tells of upstreams' answers."""
-
-    def __init__(self, service: Service) -> None:
-        self.answered = service.metrics.count_answer
-        self._rejections = Rejections(service.rejected)
-
-    def rejected(self, upstream: str, stage: str, credential_id: str) -> None:
-        """The upstream answered 401."""
-        self._rejections.tell(upstream, stage, credential_id)
-
-
 def gate_of(service: Service) -> tuple[Gate, Given]:
     """The plugin over a server's engine, and what follows its requests."""
     engine = service.engine
-    given = Given(Hears(service))
+    given = Given(service.metrics.count_answer, service.rejected)
     return Gate(service.check, lambda: engine.broker.table, lambda: engine.config, given), given
 
 
@@ -81,18 +68,18 @@ class _Life:
         self._stale = False
         self._told = True
         self._service: Service
-        self._door: Door
+        self._door: KongDoor
 
     def open(self, config: Config) -> Service:
         """The server for a configuration."""
         self._service = Service(config, self._opened, load_for_kong)
         return self._service
 
-    def _opened(self, service: Service) -> Door:
+    def _opened(self, service: Service) -> KongDoor:
         gate, given = gate_of(service)
         server = Server(self._place, gate, lambda: service.engine.ready)
         needed = Needed(self._supervised.master) if self._supervised else None
-        self._door = Door(self._place, given, server, needed)
+        self._door = KongDoor(self._place, given, server, needed)
         return self._door
 
     def tell(self) -> None:

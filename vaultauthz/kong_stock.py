@@ -18,14 +18,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from operator import attrgetter
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 from vaultauthz.config import load_for_kong
 from vaultauthz.core.trace import where
+from vaultauthz.doors import Door
 from vaultauthz.kong import info
 from vaultauthz.kong.answers import INTERNAL
 from vaultauthz.kong.calls import Call
@@ -115,11 +115,8 @@ def _make(kong: Any, calls: Iterable[Call]) -> Results:
     }
 
 
-class Core:
-    """The process's one server without a door of its own: the PDK calls come by the plugin."""
-
-    open_streams = refused_streams = 0
-    unread: Mapping[str, int] = MappingProxyType({})
+class Core(Door):
+    """The process's one server, and its door: the PDK calls come by the plugin."""
 
     def __init__(self, path: Path) -> None:
         watch = Watch(path)
@@ -133,11 +130,11 @@ class Core:
             time.sleep(_POLL)
 
     def start(self) -> None:
-        """See ``service.Door``."""
+        """See ``Door``."""
         self._given.start()
 
     def stop(self, grace: float) -> None:
-        """See ``service.Door``."""
+        """See ``Door``."""
 
     def end(self) -> None:
         """Revoke what was leased."""

@@ -1,4 +1,4 @@
-"""``vaultauthz serve``: a server's life, from its start to SIGTERM."""
+"""A server's life, from its start to SIGTERM, whatever its gateway is."""
 
 from __future__ import annotations
 
@@ -31,21 +31,19 @@ class Way:
 
     told: str
     opened: Callable[[Config], Service]
-    over: Callable[[], bool]
+    over: Callable[[], bool] = lambda: False
 
 
-def run(wanted: Wanted, config: Config, way: Way | None = None) -> int:
+def run(wanted: Wanted, config: Config, way: Way) -> int:
     """Serve ``config`` until SIGTERM or SIGINT; the exit status, 1 when a lease was left.
 
-    ``wanted``, made before it was read, says when to read it again. ``way`` is Envoy's if
-    none is given.
+    ``wanted``, made before it was read, says when to read it again.
 
     Raises:
         StartError: an address or the audit log is not to be had.
     """
     # A core file would hold every credential in clear.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    way = way or Way(f"Envoy's checks on {config.listen.grpc}", Service, lambda: False)
     with wanted.stoppable():
         service = _started(way, config)
         log.info("serving %s", way.told)

@@ -41,12 +41,18 @@ class Nobody:
         self.rejections: list[tuple[str, str, str]] = []
 
     def answered(self, stage: str, upstream: str, status: int) -> None:
-        """See ``given.Hears``."""
+        """See ``Given``."""
         self.heard.append((stage, upstream, status))
 
     def rejected(self, upstream: str, stage: str, credential_id: str) -> None:
-        """See ``given.Hears``."""
+        """See ``Given``."""
         self.rejections.append((upstream, stage, credential_id))
+
+
+def nobody() -> Given:
+    """Follows requests, and tells nobody."""
+    hears = Nobody()
+    return Given(hears.answered, hears.rejected)
 
 
 class Inside:
@@ -54,7 +60,7 @@ class Inside:
 
     def __init__(self, folder: Path, check: Check, **options: Any) -> None:
         self.hears = Nobody()
-        self.given = Given(self.hears)
+        self.given = Given(self.hears.answered, self.hears.rejected)
         self.place = Place(folder / "k.sock")
         bindings = [Binding(name, "prod", Callers(None), Slot()) for name in ("pay", "geo")]
         table, config = Table(bindings, Routes()), Config(Vault("http://127.0.0.1:1"), {}, {})

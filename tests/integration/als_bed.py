@@ -31,6 +31,7 @@ from vaultauthz.demo.parts import (
 )
 from vaultauthz.demo.parts.upstreams import Answer
 from vaultauthz.engine import Engine
+from vaultauthz.envoy.door import EnvoyDoor
 from vaultauthz.envoy_config.access_logs import access_logs
 from vaultauthz.envoy_config.plan import Plan
 from vaultauthz.service import Service
@@ -105,7 +106,7 @@ class AlsBed:
             patch.setattr(
                 service_module, "Engine", partial(Engine, pace=Pace(rejected_gap=GAP, drain=5.0))
             )
-            self.service = Service(config)
+            self.service = Service(config, EnvoyDoor)
         services = {
             "reports": reports(postgres),
             "keyed": self.keyed.answer,

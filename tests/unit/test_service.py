@@ -8,6 +8,7 @@ import pytest
 
 from vaultauthz import service as service_module
 from vaultauthz.config import parse
+from vaultauthz.doors import Door
 from vaultauthz.service import Service
 
 TEXT = """
@@ -20,14 +21,12 @@ audit: {file: audit.jsonl}
 """
 
 
-class Parts:
+class Parts(Door):
     """A clock, and parts that take as long to stop as they want; ``given`` is what each was given."""
 
     def __init__(self, server: float, vault: float) -> None:
         self.now = 0.0
         self.given: dict[str, float] = {}
-        self.open_streams = self.refused_streams = 0
-        self.unread: dict[str, int] = {}
         self._server, self._vault = server, vault
 
     def start(self) -> None:
@@ -54,16 +53,21 @@ class Parts:
         self.now += seconds
 
 
+def served(folder: Path, door: Door) -> Service:
+    """A service that was not started."""
+    token = folder / "token"
+    token.touch(0o600)
+    token.write_text("s.token")
+    return Service(parse(TEXT, "c.yaml", folder, {}), lambda _: door)
+
+
 @pytest.fixture
 def stopped(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Parts:
     """The parts of a service that was stopped; its parameters are the seconds of door and Vault."""
-    token = tmp_path / "token"
-    token.touch(0o600)
-    token.write_text("s.token")
     parts = Parts(*request.param)
-    service = Service(parse(TEXT, "c.yaml", tmp_path, {}), lambda _: parts)
+    service = served(tmp_path, parts)
     close_audit = service.audit.close
 
     def close(timeout: float) -> bool:
@@ -92,3 +96,17 @@ def test_vault_has_three_of_them(stopped: Parts) -> None:
     """As a rule, and half a second is for requests on their way."""
     assert stopped.given["vault"] == 3.0
     assert stopped.now == pytest.approx(0.1 + 0.5 + 0.2)
+
+
+def test_whichever_door_tells_of_401s_few_are_passed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flood of one credential's is one call of the engine's, and one in the metrics."""
+    service, calls = served(tmp_path, Parts(0, 0)), []
+    monkeypatch.setattr(service.engine, "answered_401", lambda *call: not calls.append(call))  # type: ignore[func-returns-value]
+    told = [service.rejected("geo", "prod", "c_1") for _ in range(1000)]
+    assert calls[:1] == [("geo", "prod", "c_1")]
+    assert sum(told) == len(calls) < 1000
+    counted = 'vaultauthz_rejections_total{stage="prod",upstream="geo"} '
+    assert f"{counted}{float(len(calls))}\n" in service.metrics.text()
+    service.audit.close()

@@ -36,9 +36,9 @@ def _serve(options: Options) -> int:
     """Log in to Vault, lease each upstream's credential and answer the gateway's checks."""
 
     def run(_options: Options, config: Config, wanted: Wanted) -> int:
-        from vaultauthz import serve
+        from vaultauthz.envoy import door
 
-        return serve.run(wanted, config)
+        return door.serve(wanted, config)
 
     return until_sigterm(options, run)
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
+from vaultauthz.doors import Door
 from vaultauthz.kong.claim import claimed
 from vaultauthz.kong.given import Given
 from vaultauthz.kong.place import Place
@@ -38,7 +37,7 @@ class Needed:
         )
 
 
-class Door:
+class KongDoor(Door):
     """Serves Kong from ``start`` to ``stop``; ``needed`` is for a server that Kong has started."""
 
     def __init__(
@@ -48,9 +47,6 @@ class Door:
         self._given = given
         self._server = server
         self._needed = needed
-
-    open_streams = refused_streams = 0
-    unread: Mapping[str, int] = MappingProxyType({})
 
     def start(self) -> None:
         """Answer. The place has been taken before."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from vaultauthz.core.decision import Allowed
 from vaultauthz.core.trace import where
@@ -30,21 +31,20 @@ class Use(NamedTuple):
     credential_id: str
 
 
-class Hears(Protocol):
-    """Who is told of upstreams' answers."""
-
-    def answered(self, stage: str, upstream: str, status: int) -> None:
-        """The upstream's own answer; ``status`` 0 for none."""
-
-    def rejected(self, upstream: str, stage: str, credential_id: str) -> None:
-        """The upstream answered 401."""
-
-
 class Given:
-    """``note`` and ``finished`` may be called from any thread, and take microseconds."""
+    """``note`` and ``finished`` may be called from any thread, and take microseconds.
 
-    def __init__(self, hears: Hears) -> None:
-        self._hears = hears
+    ``answered`` is told stage, upstream and its status, 0 for none; ``rejected`` upstream, stage
+    and credential_id of each 401.
+    """
+
+    def __init__(
+        self,
+        answered: Callable[[str, str, int], object],
+        rejected: Callable[[str, str, str], object],
+    ) -> None:
+        self._answered = answered
+        self._rejected = rejected
         self._uses: dict[str, Use] = {}
         self._over: SimpleQueue[str | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name="kong-log", daemon=True)
@@ -90,9 +90,9 @@ class Given:
         use = self._uses.pop(request_id, None)
         if use is None:
             return  # denied, or another process's
-        self._hears.answered(use.stage, use.upstream, status)
+        self._answered(use.stage, use.upstream, status)
         if status == 401:
-            self._hears.rejected(*use)
+            self._rejected(*use)
 
 
 def outcome(serialized: str) -> tuple[str, int]:

@@ -68,6 +68,17 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class DoorGauges:
+    """A gateway's door's part of a scrape; a door that has no such thing has nothing of it."""
+
+    streams: Callable[[], int] = lambda: 0
+    streams_refused: Callable[[], int] = lambda: 0
+    access_log_behind: Callable[[], int] = lambda: 0
+    checks_unread: Callable[[], Mapping[str, int]] = dict  # by reason
+    clients_refused: Callable[[], Mapping[str, int]] = dict  # by service
+
+
+@dataclass(frozen=True, slots=True)
 class Gauges:
     """What a scrape asks for. Each runs on the thread that scrapes, and must not wait."""
 
@@ -75,15 +86,11 @@ class Gauges:
     logins: Callable[[], Iterable[tuple[str, float]]]  # stage, seconds
     ready: Callable[[], bool]
     audit_dropped: Callable[[], int]
-    streams: Callable[[], int] = lambda: 0
-    streams_refused: Callable[[], int] = lambda: 0
-    access_log_behind: Callable[[], int] = lambda: 0
     audit_behind: Callable[[], int] = lambda: 0
     audit_working: Callable[[], bool] = lambda: True
-    checks_unread: Callable[[], Mapping[str, int]] = dict  # by reason
-    clients_refused: Callable[[], Mapping[str, int]] = dict  # by service
     certificates: Callable[[], Iterable[Shown]] = tuple
     own_leases: Callable[[], Iterable[tuple[str, str, float]]] = tuple  # stage, upstream, how many
+    door: DoorGauges = DoorGauges()
 
 
 class Metrics:
@@ -186,15 +193,15 @@ class _Scraped(Collector):
         yield CounterMetricFamily(*AUDIT_DROPPED[:2], value=self._gauges.audit_dropped())
         yield GaugeMetricFamily(*AUDIT_BEHIND[:2], value=self._gauges.audit_behind())
         yield GaugeMetricFamily(*AUDIT_WORKING[:2], value=int(self._gauges.audit_working()))
-        yield GaugeMetricFamily(*STREAMS[:2], value=self._gauges.streams())
-        yield CounterMetricFamily(*STREAMS_REFUSED[:2], value=self._gauges.streams_refused())
+        yield GaugeMetricFamily(*STREAMS[:2], value=self._gauges.door.streams())
+        yield CounterMetricFamily(*STREAMS_REFUSED[:2], value=self._gauges.door.streams_refused())
         unread = CounterMetricFamily(*CHECKS_UNREAD[:2], labels=CHECKS_UNREAD.labels)
-        for reason, count in self._gauges.checks_unread().items():
+        for reason, count in self._gauges.door.checks_unread().items():
             unread.add_metric((reason,), count)
         yield unread
-        yield GaugeMetricFamily(*ACCESS_LOG_BEHIND[:2], value=self._gauges.access_log_behind())
+        yield GaugeMetricFamily(*ACCESS_LOG_BEHIND[:2], value=self._gauges.door.access_log_behind())
         clients = CounterMetricFamily(*CLIENTS_REFUSED[:2], labels=CLIENTS_REFUSED.labels)
-        for service, count in self._gauges.clients_refused().items():
+        for service, count in self._gauges.door.clients_refused().items():
             clients.add_metric((service,), count)
         yield clients
         yield from self._certificates()

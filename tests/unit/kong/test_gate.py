@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.kong_inside import Nobody, allowed
+from tests.contract.kong_inside import allowed, nobody
 from vaultauthz._pb import kong_pb2 as pb
 from vaultauthz.broker import Binding, Broker, Table
 from vaultauthz.config.values import Config, KvSecret, Upstream, Vault
@@ -21,7 +21,6 @@ from vaultauthz.kong import calls
 from vaultauthz.kong.calls import Call, frame
 from vaultauthz.kong.connection import Connection, HangUp
 from vaultauthz.kong.gate import End, Gate, Instance
-from vaultauthz.kong.given import Given
 from vaultauthz.kong.instances import Instances
 
 NAMED, ROUTED = Instance("pay", "prod"), Instance("", "")
@@ -49,7 +48,7 @@ class World:
         config = Config(Vault("http://127.0.0.1:1"), {}, {"pay": upstream})
         self.seen: list[Request] = []
         self.broker = Broker(table, self._record, lambda: 0.0)
-        self.gate = Gate(self.broker.check, lambda: table, lambda: config, Given(Nobody()))
+        self.gate = Gate(self.broker.check, lambda: table, lambda: config, nobody())
 
     def _record(self, request: Request, decision: Decision) -> bool:
         self.seen.append(request)
@@ -126,9 +125,7 @@ def test_a_frame_after_the_client_was_answered(message: bytes) -> None:
     sent: list[bytes] = []
     instances = Instances()
     config, table = Config(Vault("http://127.0.0.1:1"), {}, {}), Table([], Routes())
-    gate = Gate(
-        lambda _: Denied(Reason.CALLER_DENIED), lambda: table, lambda: config, Given(Nobody())
-    )
+    gate = Gate(lambda _: Denied(Reason.CALLER_DENIED), lambda: table, lambda: config, nobody())
     connection = Connection(gate, instances, sent.append, lambda _: None)
     event = pb.CmdHandleEvent(instance_id=instances.add(Instance("pay", "")), event_name="access")
     begun = frame(pb.RpcCall(sequence=1, cmd_handle_event=event).SerializeToString())

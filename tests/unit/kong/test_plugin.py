@@ -286,7 +286,7 @@ def test_what_kong_tells(serialized: str, wanted: tuple[str, int]) -> None:
 def test_a_401_is_that_requests_credentials() -> None:
     """Told once, to the one that it got; of others' requests nothing is told."""
     hears = Nobody()
-    given_to = Given(hears)
+    given_to = Given(hears.answered, hears.rejected)
     given_to.note("1", allowed("pay"))
     for serialized in ('{"request": {"id": "1"}, "upstream_status": "401"}',) * 2:
         given_to._read(serialized)
@@ -297,7 +297,7 @@ def test_a_401_is_that_requests_credentials() -> None:
 def test_an_odd_line_ends_nothing() -> None:
     """The next one is read."""
     hears = Nobody()
-    given_to = Given(hears)
+    given_to = Given(hears.answered, hears.rejected)
     given_to.note("1", allowed("pay"))
     given_to.finished("{")
     given_to.finished('{"request": {"id": "1"}, "upstream_status": "200"}')
@@ -311,7 +311,7 @@ def test_requests_that_never_end_are_forgotten(monkeypatch: pytest.MonkeyPatch) 
     """The oldest first; what is told of one that was forgotten is nobody's."""
     monkeypatch.setattr("vaultauthz.kong.given._MOST", 3)
     hears = Nobody()
-    given_to = Given(hears)
+    given_to = Given(hears.answered, hears.rejected)
     for number in range(5):
         given_to.note(str(number), allowed("pay"))
         assert len(given_to._uses) == min(number + 1, 3)

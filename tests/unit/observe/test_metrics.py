@@ -14,7 +14,7 @@ from vaultauthz.core.decision import Allowed, Denied
 from vaultauthz.core.events import FAILED, ISSUED, LOGIN, Event
 from vaultauthz.core.reasons import Reason
 from vaultauthz.observe.described import LISTED
-from vaultauthz.observe.metrics import Gauges, Metrics, Shown
+from vaultauthz.observe.metrics import DoorGauges, Gauges, Metrics, Shown
 
 PAIRS = [("production", "payments"), ("staging", "payments")]
 
@@ -32,7 +32,7 @@ def metrics() -> Metrics:
             audit_behind=lambda: 7,
             audit_working=lambda: False,
             own_leases=lambda: [("staging", "payments", 7)],
-            clients_refused=lambda: {"envoy.service.auth.v3.Authorization": 4},
+            door=DoorGauges(clients_refused=lambda: {"envoy.service.auth.v3.Authorization": 4}),
             certificates=lambda: [
                 Shown("grpc", 60.5, current=True, taken=2, refused=1),
                 Shown("admin", -3.0, current=False, taken=0, refused=5),

@@ -110,9 +110,7 @@ class AccessLogService:
             status = entries.upstream_status(entry)
             self._tell.answered(checked.stage, checked.upstream, status)
             if status == 401:
-                self.requests.rejections.tell(
-                    checked.upstream, checked.stage, checked.credential_id
-                )
+                self._tell.rejected(checked.upstream, checked.stage, checked.credential_id)
 
     def _passed_over(self, node: str) -> None:
         """Of this Envoy somebody expects an audit line, which has to come from the file."""

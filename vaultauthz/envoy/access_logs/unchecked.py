@@ -15,7 +15,6 @@ from vaultauthz.core.events import Access
 from vaultauthz.core.reasons import Reason
 from vaultauthz.envoy.access_logs.entry import Span
 from vaultauthz.envoy.access_logs.history import UNKNOWN, CredentialHistory, CredentialIds
-from vaultauthz.leases.rejections import Reject, Rejections
 
 _MOST_WARNINGS: Final = 1000
 
@@ -36,7 +35,7 @@ class Listeners:
 
     record: Callable[[Access], None]  # what no check has recorded
     answered: Callable[[str, str, int], None]  # stage, upstream, its status; 0 for no answer
-    rejected: Reject
+    rejected: Callable[[str, str, str], object]  # upstream, stage, credential_id: it answered 401
     ignored: Callable[[str, int], None]  # why, and how many entries
     known: Callable[[str, str], bool]  # whether stage and upstream are in the configuration
 
@@ -56,13 +55,10 @@ class UncheckedRequests:
         self._history = history
         self._tell = listeners
         self._warned: set[tuple[str, str]] = set()
-        self.rejections = Rejections(listeners.rejected)
 
     def recorded_by(self, record: Callable[[Access], None]) -> UncheckedRequests:
-        """The same with another recorder; a 401 that one has passed on is known to both."""
-        made = UncheckedRequests(self._history, replace(self._tell, record=record))
-        made.rejections = self.rejections
-        return made
+        """The same with another recorder."""
+        return UncheckedRequests(self._history, replace(self._tell, record=record))
 
     def known(self, stage: str, upstream: str) -> bool:
         """Whether the request was for an upstream of ours; counted when it was not."""
@@ -94,7 +90,7 @@ class UncheckedRequests:
             access.reason = _doubt(possible)
         self._tell.record(access)
         if status == 401 and access.credential_id:
-            self.rejections.tell(access.upstream, access.stage, access.credential_id)
+            self._tell.rejected(access.upstream, access.stage, access.credential_id)
 
     def rejected(self, stage: str, upstream: str, reporter: Reporter, span: Span | None) -> None:
         """Take in a 401 alone; the audit line comes from elsewhere."""
@@ -102,7 +98,7 @@ class UncheckedRequests:
             return
         possible = self._possible(stage, upstream, reporter, span)
         if len(possible) == 1 and possible[0].credential_id:
-            self.rejections.tell(upstream, stage, possible[0].credential_id)
+            self._tell.rejected(upstream, stage, possible[0].credential_id)
 
     def _possible(
         self, stage: str, upstream: str, reporter: Reporter, span: Span | None

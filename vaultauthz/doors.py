@@ -1,0 +1,81 @@
+"""Doors: where gateways ask us. What one has to fulfil, for Envoy, for Kong and for the next.
+
+A door is one folder beside ``envoy/`` and ``kong/``. It turns its gateway's words into
+``core.Request`` and our ``Decision`` into its gateway's words; why a request is denied it does not
+know, and nobody outside of the folder knows its gateway, but for the command that opens it:
+
+- ``door.py`` has the class that fulfils ``Door``, made with the ``Service`` that it is a door to,
+  and what a command of ``cli/`` runs: ``serve.run`` with a ``Way`` that opens it.
+- A check goes to ``Service.check``, a request for which the gateway waits ``wait`` seconds. Where
+  Vault must be asked first the answer is a ``Later``: the thread goes on, and none is held up.
+- ``Service.rejected`` is told of each upstream's 401, ``Service.metrics.count_answer`` of each
+  answer, where the gateway tells them; events go to ``Service.announce``.
+- What is configured about it is a key of ``listen`` (``config/listen.py``), or an option of its
+  command, as Kong's socket is. Where it listens, ``listening.SocketName`` sees to the name.
+- What it adds to the metrics is in ``DoorGauges``.
+- Its tests subclass ``tests.door_cases.DoorCases``: what every door answers alike.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from typing import ClassVar
+
+from vaultauthz.observe.metrics import DoorGauges
+from vaultauthz.server_tls import FollowedTls
+
+
+class Door(ABC):
+    """Where one gateway asks. The methods are called in this order, by the thread of ``serve.run``.
+
+    Whoever subclasses it has a door that reports nothing and has nothing to turn away.
+    """
+
+    drains: ClassVar[bool] = False  # whether ``drain`` turns gateways away
+
+    @abstractmethod
+    def start(self) -> None:
+        """Open it: from now on checks are answered, though there is no credential yet.
+
+        Raises:
+            ListenError: it cannot be opened; then nothing of it is left.
+        """
+
+    def started(self) -> None:
+        """All that can fail at the start has not: begin what lasts, as to follow a file."""
+
+    def reloaded(self) -> None:
+        """The configuration is another; its own part is so only at a restart."""
+
+    def drain(self) -> None:
+        """Go on answering, and have gateways turn away, as by a health check; ``draining`` from now on."""
+
+    def in_use(self) -> Collection[tuple[str, str]]:
+        """The leases (stage, upstream) with which gateways go on after our end, without asking."""
+        return ()
+
+    @abstractmethod
+    def stop(self, grace: float) -> None:
+        """Take no new checks, finish those in flight within ``grace`` seconds, close."""
+
+    def finish(self, seconds: float) -> None:
+        """Take in, for so long, what is told of requests that have just got their credential."""
+
+    def recorded(self) -> None:
+        """The audit log is closed: what was queued for it is written, or never will be."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether gateways are turned away, since the server is about to stop."""
+        return False
+
+    @property
+    def tls(self) -> Mapping[str, FollowedTls]:
+        """The files of certificates that are followed, by the key of ``listen`` (NAME of NAME_tls)."""
+        return {}
+
+    @property
+    def gauges(self) -> DoorGauges:
+        """What it adds to each scrape of the metrics."""
+        return DoorGauges()

@@ -1,0 +1,128 @@
+"""Envoy's way into a server: checks, SDS and access logs on one address, and the file it may log to."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from functools import partial
+
+from vaultauthz import serve as serving
+from vaultauthz.config.values import Config
+from vaultauthz.core.events import CLIENT_REFUSED, Event
+from vaultauthz.doors import Door
+from vaultauthz.envoy.access_logs import stream as access_stream
+from vaultauthz.envoy.access_logs.follower import Follower
+from vaultauthz.envoy.access_logs.history import CredentialHistory
+from vaultauthz.envoy.access_logs.stream import AccessLogService
+from vaultauthz.envoy.access_logs.unchecked import Listeners
+from vaultauthz.envoy.rpc import collected
+from vaultauthz.envoy.sds.discovery import Discovery
+from vaultauthz.envoy.server import Server
+from vaultauthz.leases.clock import boottime
+from vaultauthz.observe.metrics import DoorGauges
+from vaultauthz.server_tls import FollowedTls
+from vaultauthz.service import Service
+from vaultauthz.wanted import Wanted
+
+
+class EnvoyDoor(Door):
+    """``listen.grpc`` and ``audit.access_log`` of the configuration that the server starts with."""
+
+    drains = True
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        engine, config = service.engine, service.engine.config
+        history = CredentialHistory()
+        engine.listen(history.record_event)
+        listeners = _listeners(service)
+        path = config.audit.access_log
+        access_logs = AccessLogService(history, listeners, only_401s=path is not None)
+        self._follower: Follower | None = None
+        if path:
+            requests = access_logs.requests.recorded_by(service.audit.queue_access)
+            self._follower = Follower(path, requests, service.audit, listeners.ignored)
+        self._sds = Discovery(engine, boottime, service.announce)
+        engine.keeper.watch(self._sds.changed)
+        self._server = Server(
+            config.listen,
+            service.check,
+            lambda: service.ready,
+            deadlines=any(upstream.per != "instance" for upstream in config.upstreams.values()),
+            streams=self._sds.streams | {access_stream.METHOD: collected(access_logs.stream)},
+            client_refused=self._client_refused,
+        )
+
+    def _client_refused(self, names: str, reason: str) -> None:
+        self._service.announce(Event(CLIENT_REFUSED, "", caller=names, reason=reason))
+
+    def start(self) -> None:
+        """See ``Door``."""
+        self._server.start()
+
+    def started(self) -> None:
+        """Follow Envoy's file: a server that does not start has no audit log for its lines."""
+        if self._follower:
+            self._follower.start()
+
+    def reloaded(self) -> None:
+        """Have the connected Envoys told what is another for them."""
+        self._sds.reloaded()
+
+    def drain(self) -> None:
+        """Say NOT_SERVING to health checks."""
+        self._server.drain()
+
+    def in_use(self) -> Collection[tuple[str, str]]:
+        """What Envoys have got by SDS."""
+        return self._sds.in_use()
+
+    def stop(self, grace: float) -> None:
+        """See ``Door``."""
+        self._server.stop(grace)
+
+    def finish(self, seconds: float) -> None:
+        """Read the rest of Envoy's file."""
+        if self._follower:
+            self._follower.stop(seconds)
+
+    def recorded(self) -> None:
+        """Keep how far the file was read, now that its lines are in the audit log."""
+        if self._follower:
+            self._follower.keep()
+
+    @property
+    def draining(self) -> bool:
+        """See ``Door``."""
+        return self._server.draining
+
+    @property
+    def tls(self) -> Mapping[str, FollowedTls]:
+        """Of ``listen.grpc_tls``."""
+        return {"grpc": self._server.tls} if self._server.tls else {}
+
+    @property
+    def gauges(self) -> DoorGauges:
+        """See ``Door``."""
+        return DoorGauges(
+            streams=lambda: self._server.open_streams,
+            streams_refused=lambda: self._server.refused_streams,
+            access_log_behind=lambda: self._follower.behind if self._follower else 0,
+            checks_unread=lambda: self._server.unread,
+            clients_refused=lambda: self._server.clients_refused,
+        )
+
+
+def _listeners(service: Service) -> Listeners:
+    return Listeners(
+        record=service.audit.record_access,
+        answered=service.metrics.count_answer,
+        rejected=service.rejected,
+        ignored=service.metrics.count_ignored,
+        known=service.engine.knows,
+    )
+
+
+def serve(wanted: Wanted, config: Config) -> int:
+    """Serve Envoy until SIGTERM; see ``serve.run``."""
+    told = f"Envoy's checks on {config.listen.grpc}"
+    return serving.run(wanted, config, serving.Way(told, partial(Service, door=EnvoyDoor)))
