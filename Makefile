@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PROTO  := $(BIN)/python -m proto.build
+TABLES := $(BIN)/python docs/tables.py
 KEEP   ?=
 # Test files at once: most of them wait for a server or a lease, so two need one core.
 JOBS   ?= 2
 
-.PHONY: help demo test test-unit check format proto bench lock newest clean
+.PHONY: help demo test test-unit check format proto docs bench lock newest clean
 help:
 	@echo "make demo       the main job on real OpenBao, PostgreSQL and Envoy (KEEP=1 leaves it up)"
 	@echo "make test       all tests; make test-unit: those without servers, under 30 s"
@@ -18,6 +19,7 @@ help:
 	@echo "make lock       renew what all of these install; ARGS=--keep: only for a change of pyproject.toml"
 	@echo "make newest     the unit tests with the newest of everything that pyproject.toml allows; only reports"
 	@echo "make chaos      random faults, every answer judged (SECONDS=1800 SEED=1 MODE=ext_authz or sds)"
+	@echo "make docs       the tables of keys in docs/, from the sections that read them"
 	@echo "make proto      build vaultauthz/_pb from proto/"
 
 demo: $(VENV)/.demo
@@ -35,6 +37,7 @@ check: $(VENV)/.all
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(PROTO) --check
+	$(TABLES) --check
 
 bench: $(VENV)/.all
 	$(BIN)/python benchmarks/compare.py $(ARGS)
@@ -51,6 +54,9 @@ proto: $(VENV)/.all
 
 lock: $(VENV)/.lock
 	$(BIN)/python requirements/lock.py $(ARGS)
+
+docs: $(VENV)/.all
+	$(TABLES)
 
 newest: $(VENV)/.all
 	@$(BIN)/python requirements/newest.py

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from docs import tables
 from vaultauthz.config.load import schema
 from vaultauthz.observe.described import LISTED
 
@@ -61,3 +62,11 @@ def _keys(part: Any) -> Iterator[str]:
     elif isinstance(part, list):
         for one in part:
             yield from _keys(one)
+
+
+def test_the_tables_of_keys_are_those_of_the_sections() -> None:
+    """As ``make docs`` writes them, and each of them stands in a page."""
+    pages = "".join(DOCS.values())
+    assert sorted(tables.named(pages)) == sorted(tables.TABLES)
+    for page, text in DOCS.items():
+        assert tables.written(text) == text, f"{page}: make docs"

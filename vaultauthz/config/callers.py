@@ -81,16 +81,33 @@ _CLAIMS: Final = {
 RULE: Final = Section(
     Rule,
     "All keys have to match.",
-    Key("principal", text(_pattern), "The client certificate's URI or DNS name; * is any text."),
+    Key(
+        "principal",
+        text(_pattern),
+        "The client certificate's URI or DNS name; * is any text.",
+        "Slashes included. In `deny` letter case does not matter: `Bob.Corp` is `bob.corp`.",
+    ),
     Key(
         "claims",
         Reader(_read_claims, _CLAIMS),
         "Claims of one verified JWT; nested names with dots.",
+        "As in `{scope: pay}`. A list claim, or a `scope` with spaces, must hold the value. Text, "
+        'numbers and booleans are told apart: `1` is not `"1"` and not `true`.',
     ),
     Key("consumer", text(_pattern), "Kong's authenticated consumer; * is any text."),
     Key("group", TEXT, "A group of Kong's consumer."),
-    Key("methods", many(TEXT.about("An HTTP method."), _methods, least=1), "HTTP methods."),
-    Key("path_prefix", text(path_prefix, pattern="^/"), "The path or what is below it."),
+    Key(
+        "methods",
+        many(TEXT.about("An HTTP method."), _methods, least=1),
+        "HTTP methods.",
+        "See below for those that servers take for others.",
+    ),
+    Key(
+        "path_prefix",
+        text(path_prefix, pattern="^/"),
+        "The path or what is below it.",
+        "`/v1` is not a prefix of `/v10`.",
+    ),
     conditions=(Condition({"minProperties": 1}),),
 )
 

@@ -13,7 +13,8 @@ What depends on more than the value itself is read by hand, around ``Section.ope
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from math import inf
 from types import MappingProxyType
@@ -25,6 +26,7 @@ T = TypeVar("T")
 S = TypeVar("S")
 Schema = dict[str, Any]
 
+_CODE: Final = re.compile(r"\$?[\w]+[._][\w.]+|\$[A-Z]+")  # a variable, or another key
 _NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 _ABSENT: Final[Any] = object()  # where there is no default
 _NOTHING: Final = (_ABSENT, None, "", (), inf)  # defaults that nobody could write
@@ -39,7 +41,8 @@ class Reader(Generic[T]):
     """What takes one value: ``read`` raises ``Refused``, ``schema`` is what it takes.
 
     ``bounds`` end each text about it, ``note`` the schema's alone; ``show`` gives a default
-    as it is written in the file; ``stand_in`` is for a required one that is missing or refused.
+    as it is written in the file, None for none; ``stand_in`` is for a required one that is
+    missing or refused. A ``section`` has its rows below the key's.
     """
 
     read: Callable[[Value], T]
@@ -90,7 +93,7 @@ class Key:
     @property
     def written(self) -> Any:
         """The default as it would stand in the file; None where it is none, or told in words."""
-        bare = self.otherwise or self.reader.section or self.default in _NOTHING
+        bare = self.otherwise or self.default in _NOTHING
         return None if bare else self.reader.show(self.default)
 
     def schema(self) -> Schema:
@@ -107,19 +110,23 @@ class Key:
         text = f"{self.text.removesuffix('.')}; default: {self.otherwise}."
         return text if self.text else f"Default: {self.otherwise}."
 
-    def row(self, within: str = "") -> str:
-        """Its line in a table of the documentation."""
+    def row(self, within: str = "", instead: str = "") -> str:
+        """Its line in a table of the documentation; ``instead`` of it there may be others."""
         text = self.text or self.reader.schema.get("description", "")
-        words = " ".join(filter(None, (text, self.reader.bounds, self.more)))
-        return f"| `{within}{self.name}` | {self._usual()} | {words} |"
+        if self.reader.bounds:
+            text = f"{text.removesuffix('.')} ({self.reader.bounds})."
+        words = " ".join(filter(None, (text, self.more)))
+        return f"| `{within}{self.name}` | {self._usual(instead)} | {words} |"
 
-    def _usual(self) -> str:
+    def _usual(self, instead: str) -> str:
         if self.otherwise:
-            return self.otherwise
+            return f"`{self.otherwise}`" if _CODE.fullmatch(self.otherwise) else self.otherwise
+        if instead:
+            return f"required, or {instead}"
         if self.required:
             return "required"
         if self.written is None:
-            return "none"
+            return "none" if self.default in _NOTHING else ""
         flag = isinstance(self.written, bool)
         return f"`{str(self.written).lower() if flag else self.written}`"
 
@@ -271,9 +278,18 @@ class Section(Generic[T]):
     def rows(self, within: str = "") -> Iterator[str]:
         """The lines of its table in the documentation, those of sections in it below their key."""
         for name, key in self.keys.items():
-            yield key.row(within)
+            others = [other for other in self._alternatives(name) if other != name]
+            yield key.row(within, ", ".join(f"`{other}`" for other in others))
             if key.reader.section:
                 yield from key.reader.section.rows(f"{within}{name}.")
+
+    def _alternatives(self, name: str) -> Sequence[str]:
+        """The keys of which one has to be there, ``name`` among them; () where it is none."""
+        for condition in self._conditions:
+            found = [key for one in condition.schema.get("oneOf", ()) for key in one["required"]]
+            if name in found:
+                return found
+        return ()
 
     def markdown(self) -> str:
         """Its table in the documentation."""
@@ -281,7 +297,8 @@ class Section(Generic[T]):
 
     def reader(self, *, apart: bool = False) -> Reader[T]:
         """It as what stands behind a key of another; ``apart`` with a table of its own there."""
-        return Reader(self.read, self.schema(), section=None if apart else self)
+        section = None if apart else self
+        return Reader(self.read, self.schema(), show=lambda _: None, section=section)
 
 
 def _defaults(make: Callable[..., Any]) -> Mapping[str, Any]:

@@ -60,6 +60,7 @@ GRPC_TLS: Final = Section(
         "client_names",
         many(_NAME.about("A subject alternative name: DNS or URI."), _client_names, least=1),
         "Of the certificates that client_ca signed, who may ask.",
+        "DNS names or URIs: the gateways'.",
         otherwise="whoever has one",
     ),
     conditions=(
@@ -73,16 +74,40 @@ _TRANSPORT: Final = choice("auto", "native", "grpcio")
 LISTEN: Final = Section(
     Listen,
     "Where the gateway and the operator reach us.",
-    Key("grpc", _ADDRESS, "For the gateway: unix:///PATH or HOST:PORT."),
+    Key(
+        "grpc",
+        _ADDRESS,
+        "For the gateway: unix:///PATH or HOST:PORT.",
+        "Off loopback it wants `grpc_tls` with `client_ca`, since whoever may ask is given "
+        "credentials.",
+    ),
     Key("grpc_tls", GRPC_TLS.reader()),
-    Key("admin", _ADDRESS, "For operators: unix:///PATH or HOST:PORT.", otherwise="none"),
+    Key(
+        "admin",
+        _ADDRESS,
+        "For operators: unix:///PATH or HOST:PORT.",
+        "Off loopback it wants `admin_tls` and `admin_token_file`. See below.",
+        otherwise="none",
+    ),
     Key("admin_tls", ADMIN_TLS.reader()),
-    Key("admin_token_file", PRIVATE, "Holds what operators have to present."),
-    Key("transport", _TRANSPORT, "What serves gRPC."),
+    Key(
+        "admin_token_file",
+        PRIVATE,
+        "Holds what operators have to present.",
+        "As a bearer token; followed, as the certificates are.",
+    ),
+    Key(
+        "transport",
+        _TRANSPORT,
+        "What serves gRPC.",
+        "`native` (pygrpc-native, plaintext only), `grpcio`, or the better one that can serve the "
+        "address.",
+    ),
     Key(
         "drain",
         duration(0.0, 600.0),
         "How long to go on answering after SIGTERM, while health checks turn gateways away.",
+        "So does `/readyz`; see [envoy.md](envoy.md#stopping-one). For Envoy, not Kong.",
     ),
     conditions=(
         needs("grpc_tls", "grpc", "grpc_tls is for HOST:PORT", before="grpc"),

@@ -32,18 +32,25 @@ LARGEST_FILE: Final = 5_000_000  # bytes; ten thousand upstreams fit, written ou
 AUDIT: Final = Section(
     Audit,
     "One JSON object a line.",
-    Key("file", file(files.to_write), "Where to write.", otherwise="standard output"),
+    Key(
+        "file",
+        file(files.to_write),
+        "Where to write.",
+        "A server that Kong starts wants one.",
+        otherwise="standard output",
+    ),
     Key(
         "access_log",
         file(files.to_write),
         "Where Envoy writes what it did, if it asks nobody (SDS).",
+        "vaultauthz follows it, so that the lines about requests come from there.",
         otherwise="it sends that",
     ),
 )
 CONFIG: Final = Section(
     Config,
     "Short-lived upstream credentials from Vault or OpenBao, put on the request.",
-    Key("vault", VAULT.reader(), default=Vault("", tls=HIDDEN)),
+    Key("vault", VAULT.reader(apart=True), default=Vault("", tls=HIDDEN)),
     Key(
         "stages",
         named(STAGE.schema(), partial(read_stages, vault=Vault(""))),
@@ -61,8 +68,8 @@ CONFIG: Final = Section(
         many(ROUTE.schema(), partial(read_routes, declared=Routable(None))),
         "Used when the gateway names no upstream itself.",
     ),
-    Key("listen", LISTEN.reader().by(read_listen)),
-    Key("audit", AUDIT.reader()),
+    Key("listen", LISTEN.reader(apart=True).by(read_listen)),
+    Key("audit", AUDIT.reader(apart=True)),
     Key("unmatched", choice("deny", "pass"), "What a request gets that no upstream claims."),
 )
 

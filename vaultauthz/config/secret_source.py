@@ -77,25 +77,67 @@ _EITHER: Final = {
 SECRET: Final = Section(
     KvSecret,
     "Where in Vault the credential comes from; {stage} is the stage's name.",
-    Key("path", TEXT, "What `vault read PATH` gives, of any engine.", default=None),
-    Key("kv", TEXT, "A KV secret, MOUNT/NAME; version 1 or 2.", default=None),
-    Key("static_role", TEXT, "A database login whose password Vault rotates.", default=None),
-    Key("pki", TEXT, "A certificate, as in pki/issue/ROLE.", default=None),
-    Key("method", choice("read", "write"), "With path.", default="read"),
+    Key(
+        "path",
+        TEXT,
+        "What `vault read PATH` gives, of any engine.",
+        "With a lease it is renewed and replaced in time; without one it is replaced before the "
+        "end that it tells (below), or read again every 5 minutes.",
+        default=None,
+    ),
+    Key(
+        "kv",
+        TEXT,
+        "A KV secret, MOUNT/NAME; version 1 or 2.",
+        "Which one is found out.",
+        default=None,
+    ),
+    Key(
+        "static_role",
+        TEXT,
+        "A database login whose password Vault rotates.",
+        "So are keys of `ldap` and `aws`. It is read when a rotation is due, and every second "
+        "from then until it has happened.",
+        default=None,
+    ),
+    Key(
+        "pki",
+        TEXT,
+        "A certificate, as in pki/issue/ROLE.",
+        "Written with `params`, such as `{common_name: …}`, and replaced before its `expiration`.",
+        default=None,
+    ),
+    Key(
+        "method",
+        choice("read", "write"),
+        "With path.",
+        "`write`: what `vault write PATH key=value …` gives.",
+        default="read",
+    ),
     Key(
         "params",
         Reader(partial(_params, stages=()), _TEXTS),
         "What is written, as in `vault write PATH key=value`.",
+        "With `method: write`, and with `pki`.",
         default=None,
     ),
     Key(
         "ttl",
         LIFETIME,
         "The life that a credential is asked to have.",
+        "With `path` and `pki`.",
         otherwise="the stage's",
     ),
-    Key("increment", LIFETIME, "What renewals of the lease ask for.", otherwise="the stage's"),
-    Key("refresh", duration(1.0, 24 * _HOUR), "How often it is read."),
+    Key(
+        "increment",
+        LIFETIME,
+        "What renewals of the lease ask for.",
+        "With `path`.",
+        otherwise="the stage's",
+    ),
+    Key(
+        "refresh", duration(1.0, 24 * _HOUR), "How often it is read.", "With `kv`, as the next two."
+    ),
     Key(
         "max_stale",
         _STALE,

@@ -29,6 +29,7 @@ STAGE: Final = Section(
         "auth",
         Reader(_method, {"oneOf": logins.methods()}, stand_in=TokenFile(Path("?"))),
         "How the stage logs in to Vault.",
+        "A `method` and its keys, see below.",
     ),
     Key(
         "namespace",
@@ -40,6 +41,8 @@ STAGE: Final = Section(
         "ttl",
         LIFETIME,
         "The life that its credentials are asked to have, of secrets by path and pki.",
+        "Sent as the parameter `ttl` when one is issued, unless `params` has a `ttl`; without it "
+        "the role's holds.",
         default=None,
         aside=True,
     ),
@@ -47,6 +50,7 @@ STAGE: Final = Section(
         "increment",
         LIFETIME,
         "What renewals of its leases ask for.",
+        "Only for secrets by `path`.",
         otherwise="what the lease had at first",
         aside=True,
     ),

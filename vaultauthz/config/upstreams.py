@@ -41,25 +41,48 @@ def stage_name(value: Value, known: Collection[str]) -> str:
 
 def _accepted(name: str, text: str) -> Key:
     reader = Reader(kong_logs.word, {"const": kong_logs.WORD})
-    return Key(name, reader, text, default="", aside=True)
+    more = f"`{kong_logs.WORD}`, see `inject`."
+    return Key(name, reader, text, more, default="", aside=True)
 
 
 UPSTREAM: Final = Section(
     Upstream,
     "A service behind the gateway and the credential it wants.",
-    Key("secret", SECRET.reader(apart=True), stand_in=MappingProxyType({}), aside=True),
+    Key(
+        "secret",
+        SECRET.reader(apart=True),
+        more="See below.",
+        stand_in=MappingProxyType({}),
+        aside=True,
+    ),
     Key(
         "inject",
         many(INJECTION, read_inject, least=1),
         "Where the credential goes.",
+        "A list, see below.",
         missing="say where the credential goes",
         aside=True,
     ),
-    Key("callers", CALLERS, "Who may use the credential.", missing=HINT, aside=True),
-    Key("deny", RULES, "Who may not, whatever callers says.", default=(), aside=True),
+    Key(
+        "callers",
+        CALLERS,
+        "Who may use the credential.",
+        "`any`, or a list, see below.",
+        missing=HINT,
+        aside=True,
+    ),
+    Key(
+        "deny",
+        RULES,
+        "Who may not, whatever callers says.",
+        "A list of the same shape.",
+        default=(),
+        aside=True,
+    ),
     Key(
         "stages",
         many(TEXT.about("The name of a stage."), partial(_own_stages, known=()), least=1),
+        more="In which stages there is this upstream.",
         otherwise="every stage",
         aside=True,
     ),
@@ -67,22 +90,36 @@ UPSTREAM: Final = Section(
         "strip",
         many(TEXT.about("A header's name."), partial(read_strip, inject=())),
         "Headers of the client to drop.",
+        "Besides those that are set.",
     ),
     Key("optional", FLAG, "Readiness does not wait for it."),
     Key(
         "callers_enforced_by",
         choice("vaultauthz", "envoy"),
         "envoy: SDS hands the credential out, and Envoy's RBAC filter asks about callers.",
+        "SDS asks nobody about a request: Envoy must enforce `callers`, as the RBAC filter of "
+        "`vaultauthz envoy --mode sds` does. A check (ext_authz) asks about them all the same.",
     ),
     _accepted(kong_logs.QUERY, "With inject: query, under Kong, whose error.log has it then."),
     _accepted(
         kong_logs.USERNAME,
         "With a credential as the user name of basic, which Kong's access.log has then.",
     ),
-    Key("per", choice("instance", "caller", "request"), "Who shares a lease.", aside=True),
-    Key("max_callers", whole(1, 100_000), "With per: caller: leases at once."),
+    Key(
+        "per",
+        choice("instance", "caller", "request"),
+        "Who shares a lease.",
+        "`instance` (all callers one), `caller` (each its own), `request` (each request its own).",
+        aside=True,
+    ),
+    Key("max_callers", whole(1, 100_000), "With per: caller: leases at once.", "See below."),
     Key("idle", duration(1.0, 86_400.0), "With per: caller: how long a lease is kept without use."),
-    Key("hold", duration(1.0, 3_600.0), "With per: request: how long until its lease is revoked."),
+    Key(
+        "hold",
+        duration(1.0, 3_600.0),
+        "With per: request: how long until its lease is revoked.",
+        "At most 1000 are alive at once.",
+    ),
     refused=_MISPLACED,
 )
 

@@ -99,7 +99,7 @@ VAULT: Final = Section(
         "Where Vault is.",
         "`https://HOST:PORT`, or `unix:///PATH` for a Vault Agent or Proxy on the host. `http://` "
         "only for loopback. Or a list of up to 8: nodes of one cluster in the order in which they "
-        "are asked, the next when one is away",
+        "are asked, the next when one is away.",
         otherwise="$VAULT_ADDR",
         missing="add https://HOST:PORT, or set $VAULT_ADDR",
         aside=True,
@@ -115,7 +115,7 @@ VAULT: Final = Section(
         "namespace",
         text(names.namespace),
         "Of Vault Enterprise, HCP or OpenBao, as in platform/team.",
-        "`root` for the one without a name; a stage may have its own",
+        "`root` for the one without a name. A stage may have its own.",
         otherwise="$VAULT_NAMESPACE",
     ),
     Key("tls", TLS.reader(), TLS.text, otherwise="the system's authorities", stand_in=HIDDEN),
@@ -124,7 +124,7 @@ VAULT: Final = Section(
         "calls_per_second",
         Reader(_rate, _CALLS),
         "Of each stage at most.",
-        "0.1 to 1000; for a fleet see below",
+        "0.1 to 1000. For a fleet see below.",
         otherwise="no bound",
     ),
 )

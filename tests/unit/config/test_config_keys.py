@@ -118,14 +118,20 @@ def test_the_table_of_the_documentation() -> None:
     house: Section[dict[str, object]] = Section(
         dict, "A house.", Key("door", DOOR.reader(), "The door."),
         Key("rooms", many(TEXT.schema, lambda _: ()), "Names.", default=()),
+        Key("back", DOOR.reader(apart=True), "Another.", default=Door("b")),
+        Key("lawn", TEXT, "What it has.", default=""), Key("yard", TEXT, default=""),
+        conditions=(one_of_two("lawn", "yard", "add one"),),
     )  # fmt: skip
     assert house.markdown().splitlines()[2:] == [
         "| `door` | required | The door. |",
         "| `door.name` | required | Its name. More of it |",
         "| `door.colour` | `red` | Its colour. |",
         "| `door.open` | `false` | Whether it is. |",
-        "| `door.closes` | `90s` | After which time. 1s to 2m |",
+        "| `door.closes` | `90s` | After which time (1s to 2m). |",
         "| `door.keys` | none needed | How many. |",
         "| `door.number` | none | Of the house. |",
         "| `rooms` | none | Names. |",
+        "| `back` |  | Another. |",
+        "| `lawn` | required, or `yard` | What it has. |",
+        "| `yard` | required, or `lawn` |  |",
     ]
