@@ -25,8 +25,8 @@ from fleet_model.runner import (
 from fleet_model.tally import Tally
 from fleet_model.timeline import Timeline
 from fleet_model.vault import Vault
+from vaultauthz.core.calls import Flow
 from vaultauthz.core.credential import Login
-from vaultauthz.core.flow import Flow
 from vaultauthz.core.grant import Failure, Grant, Verdict
 from vaultauthz.core.lease import LeaseMachine, State
 from vaultauthz.core.lease_messages import (
@@ -37,7 +37,7 @@ from vaultauthz.core.lease_messages import (
     Rotate,
 )
 from vaultauthz.core.pace import Pace
-from vaultauthz.leases.keeper import WORKERS
+from vaultauthz.leases.stage import WORKERS
 
 _PACE: Final = Pace()
 _TOKEN_PACE: Final = replace(_PACE, drain=inf)

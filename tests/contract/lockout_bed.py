@@ -138,13 +138,13 @@ class Gateway:
     def logged_in(self) -> int:
         """How many stages are."""
         assert self.keeper
-        return sum(stage.token is not None for stage in self.keeper._stages.values())
+        return sum(stage.tokens.token is not None for stage in self.keeper._stages.values())
 
     @property
     def logging_in(self) -> int:
         """How many stages are about it."""
         assert self.keeper
-        return sum(stage.in_flight.total() for stage in self.keeper._stages.values())
+        return sum(stage.calls.out.total() for stage in self.keeper._stages.values())
 
     def turn(self, seconds: float) -> None:
         """Let so much time pass, and everything be done that is due then."""
@@ -165,10 +165,10 @@ class Gateway:
         with self.keeper.lock:
             stages = self.keeper._stages.values()
             for stage in stages:
-                if stage.login_calls and not stage.in_flight.total():
+                if stage.calls.of_login and not stage.calls.out.total():
                     # Its pace is by the clock that stands still.
                     self._clock.now = max(
-                        self._clock.now, min(stage.flow.ready_at(), self._clock.now + 5.0)
+                        self._clock.now, min(stage.calls.flow.ready_at(), self._clock.now + 5.0)
                     )
                     stage.todo.notify_all()
             return all(

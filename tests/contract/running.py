@@ -108,7 +108,7 @@ class Running:
         keeper = self.engine.keeper
         with keeper.lock:
             stages = [*keeper._stages.values(), *keeper._departing]
-            runners = [runner for stage in stages for runner in (stage.login, *stage.runners)]
+            runners = [runner for stage in stages for runner in (stage.login, *stage.leases)]
             old = [old.lease_id for runner in runners for old in runner.machine.retired]
             return [*old, *(stage.name for stage in keeper._departing)]
 

@@ -91,8 +91,8 @@ def test_model_has_the_numbers_of_the_product(simulate: Simulate) -> None:
     """What the product keeps to itself is written down twice, and the same."""
     from fleet_model import runner as model
 
+    from vaultauthz.core import token
     from vaultauthz.leases import keeper
-    from vaultauthz.leases import login_runner as runner
 
     assert model.LOOK_ROUND == keeper._LOOK_ROUND
-    assert (model.MOVE_SHARE, model.MOVE_MAX) == (runner._MOVE_SHARE, runner._MOVE_MAX)
+    assert (model.MOVE_SHARE, model.MOVE_MAX) == (token.MOVE_SHARE, token.MOVE_MAX)

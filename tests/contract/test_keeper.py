@@ -570,7 +570,7 @@ def test_the_clock_and_the_workers_survive_a_bug_in_a_machine(vault: FakeVault) 
     vault.set_creds("database/creds/pay", ttl=1.0)
     with House(vault, [database("pay"), database("geo")]) as house:
         assert wait_until(lambda: ready(house))
-        broken = house.keeper._stages[STAGE].leases["geo"].machine
+        broken = house.keeper._stages[STAGE].leases.shared["geo"].machine
         with house.keeper.lock:
             broken.due = boottime()
             broken.retired = None  # type: ignore[assignment]

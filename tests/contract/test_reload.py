@@ -351,7 +351,7 @@ def test_what_is_dropped_while_its_renewal_waits_is_revoked(vault: FakeVault) ->
     with Running(document) as running:
         running.wait_ready()
         user = running.sent("geo")
-        geo = running.engine.keeper._stages["production"].leases["geo"]
+        geo = running.engine.keeper._stages["production"].leases.shared["geo"]
         go = threading.Event()
         rule = vault.fault(faults.held(go), "database/creds/")
         for name in names:

@@ -179,10 +179,10 @@ def test_another_way_to_the_same_vault(vault: FakeVault) -> None:
         old, calls = running.sent(), len(vault.calls("login"))
         document["vault"]["timeout"] = "9s"
         running.reload(document)
-        stage = running.engine.keeper._stages["production"]
-        assert stage.token is not None
-        assert stage.token.session is stage.session
-        assert stage.session._vault.timeout == 9.0
+        tokens = running.engine.keeper._stages["production"].tokens
+        assert tokens.token is not None
+        assert tokens.token.source is tokens.source
+        assert tokens.source._vault.timeout == 9.0
         assert wait_until(lambda: bool(vault.calls("renew-self")))
         assert (running.sent(), len(vault.calls("login"))) == (old, calls)
         assert running.engine.close(PATIENCE)
@@ -216,7 +216,7 @@ def test_static_secrets_are_read_at_the_other_vault(
     vault: FakeVault, other: FakeVault, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whose versions begin anew, and also when nothing of the first Vault works any more."""
-    monkeypatch.setattr("vaultauthz.core.flow.LATELY", 0.0)  # each failure counts at once
+    monkeypatch.setattr("vaultauthz.core.calls.LATELY", 0.0)  # each failure counts at once
     vault.set_approle(token_ttl=4.0)
     for number in (2, 3):
         vault.put_kv("secret/one", {"key": f"one-{number}"})
@@ -239,9 +239,9 @@ def test_static_secrets_are_read_at_the_other_vault(
         running.engine.keeper.rotate("pay")
         assert wait_until(lambda: running.sent() == "one-2")
         if how == "gone":  # what fails at the first Vault does not slow the second
-            stage = running.engine.keeper._stages["production"]
-            assert wait_until(lambda: stage._flow_before._strikes >= 3)
-            assert (stage.flow._strikes, stage.flow._out) == (0, 0)
+            calls = running.engine.keeper._stages["production"].calls
+            assert wait_until(lambda: calls.flow_before._strikes >= 3)
+            assert (calls.flow._strikes, calls.flow._out) == (0, 0)
 
 
 def test_the_same_token_at_another_address(vault: FakeVault, tmp_path: Path) -> None:
@@ -321,7 +321,8 @@ def test_fifty_reloads_under_load_leave_nothing_behind(vault: FakeVault) -> None
         assert len(keeper._awaited) == 0
         with keeper.lock:
             stage = keeper._stages["production"]
-            assert (len(stage.leases), len(stage.leaving), len(stage.lease_calls)) == (2, 0, 0)
+            leases = stage.leases
+            assert (len(leases.shared), leases.leaving, stage.calls.waiting) == (2, [], 0)
             planned = {entry[2] for entry in keeper._agenda._heap if entry[0] == entry[2].scheduled}
         assert len(planned) <= 3
         assert len(vault.live_tokens()) == 1

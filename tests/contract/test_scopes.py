@@ -120,7 +120,12 @@ class Bed:
     def nothing_left(self) -> bool:
         """Whether everything that was kept for leases of their own is gone."""
         stage = self.stage
-        return not (stage.scoped or stage.leaving or self.scope._waiting or self.scope._waiters)
+        return not (
+            stage.leases.scoped
+            or stage.leases.leaving
+            or self.scope._waiting
+            or self.scope._waiters
+        )
 
     def __enter__(self) -> Self:
         self.house.__enter__()
@@ -340,7 +345,7 @@ def test_callers_leases_that_cannot_be_revoked_still_count(vault: FakeVault, awa
         vault.fault(away, "sys/leases/revoke")
         for caller in ("ann", "bob", "cid"):
             bed.user(caller)
-        assert wait_until(lambda: not bed.ask("dan", 0.05).allowed and bed.stage.leaving)
+        assert wait_until(lambda: not bed.ask("dan", 0.05).allowed and bed.stage.leases.leaving)
         for number in range(20):
             assert not bed.ask(f"p{number}", 0.05).allowed
         assert issued(vault) == len(alive(vault)) == 3
@@ -365,7 +370,7 @@ def test_rotation_after_rotation_does_not_add_up(vault: FakeVault) -> None:
         assert {bed.user(f"p{number}") for number in range(3)} == second
         assert alive(vault) == first | second
         with bed.keeper.lock:  # as when their time to drain is over
-            for runner in bed.stage.scoped:
+            for runner in bed.stage.leases.scoped:
                 runner.machine.retired.hurry(bed.keeper.clock())
                 bed.keeper.deliver(runner, Tick())
         assert wait_until(lambda: not first & alive(vault))
@@ -438,7 +443,7 @@ def test_a_lease_that_is_let_go_is_out_of_sight_before_its_last_use_is_read(
     """A check that takes it at this very moment has said so: then it drains after all."""
     with Bed(vault, "caller") as bed:
         bed.user()
-        (runner,) = bed.stage.scoped
+        (runner,) = bed.stage.leases.scoped
         seen: list[object] = []
 
         def clock() -> float:
@@ -464,7 +469,7 @@ def test_thousands_of_callers_come_and_go_without_a_trace(vault: FakeVault) -> N
         def some(count: int) -> None:
             with ThreadPoolExecutor(8) as pool:
                 list(pool.map(lambda _: come_in(f"p{next(numbers)}"), range(count)))
-            assert wait_until(lambda: not bed.stage.leaving)
+            assert wait_until(lambda: not bed.stage.leases.leaving)
 
         def kept() -> Counter[str]:
             gc.collect()
@@ -480,7 +485,7 @@ def test_thousands_of_callers_come_and_go_without_a_trace(vault: FakeVault) -> N
         assert after["LeaseRunner"] <= len(planned) + 50
         assert len(planned) <= 1500  # those that were planned anew are swept out now and then
         assert after["Thread"] <= before["Thread"] + 4  # the fake's, one for each connection
-        assert len(stage.scoped) == len(scope._runners) == len(alive(vault)) == 20
+        assert len(stage.leases.scoped) == len(scope._runners) == len(alive(vault)) == 20
         assert (scope._waiters, scope._waiting) == (0, {})
         # The waits' timers stand there until their time, LONG seconds; and no more than that.
         timers = [entry for entry in bed.keeper._agenda._heap if isinstance(entry[2], Timer)]
@@ -566,7 +571,7 @@ def test_no_more_wait_than_may(vault: FakeVault, per: str, monkeypatch: pytest.M
     with Bed(vault, per) as bed:
         promised = [bed.start(f"p{number}") for number in range(5)]
         assert reason_of(bed.ask("late")) == "overloaded"
-        assert len(bed.stage.scoped) == 5
+        assert len(bed.stage.leases.scoped) == 5
         go.set()
         assert all(isinstance(each, Later) for each in promised)
         assert len({user_of(p.wait()) for p in promised if isinstance(p, Later)}) == 5
@@ -702,7 +707,7 @@ def test_callers_leases_move_to_a_new_login(vault: FakeVault) -> None:
         bed.keeper.deliver(bed.stage.login, Rotate())
         assert wait_until(lambda: len(vault.live_tokens()) == 2)
         with bed.keeper.lock:  # they would move some time within a minute
-            for runner in bed.stage.active:
+            for runner in bed.stage.leases.active:
                 bed.keeper.deliver(runner, Rotate())
         dead: list[str] = []
 
@@ -936,7 +941,7 @@ def test_a_check_that_comes_late_to_a_dropped_scope_gets_nothing(
         assert reason_of(bed.ask()) == reason_of(bed.ask("bob")) == "no_credential"
         assert issued(vault) == 1
         assert wait_until(bed.nothing_left)
-        assert not bed.stage.scoped
+        assert not bed.stage.leases.scoped
 
 
 # --- per request ---

@@ -38,6 +38,7 @@ from vaultauthz.core.credential import Login
 from vaultauthz.core.grant import Failure, Grant, Verdict, Version
 from vaultauthz.core.held import Held
 from vaultauthz.core.lease_messages import (
+    Call,
     CallIssue,
     CallRenew,
     CallRevoke,
@@ -106,6 +107,32 @@ class LeaseMachine:
         """The login that a lease of this machine was taken with."""
         held = [self.held.grant.login] if self.held and self.held.lease_id == lease_id else []
         return next(iter(held + [o.login for o in self.retired if o.lease_id == lease_id]), None)
+
+    def hangs_on(self, login: Login) -> bool:
+        """Whether what it holds, or a lease that still drains, is of this login."""
+        if self.held and self.held.grant.login is login:
+            return True
+        return any(old.login is login for old in self.retired)
+
+    @property
+    def calling(self) -> bool:
+        """Whether a call for what is in use, or for its successor, is out or waits."""
+        return self.state in (State.ISSUING, State.RENEWING, State.REPLACING)
+
+    @property
+    def resting(self) -> bool:
+        """Whether Vault has just given nothing, and is not asked again yet."""
+        return self.state is State.EMPTY and self.failures > 0
+
+    def failed_before(self, call: Call) -> bool:
+        """Whether the last call of this kind, for this credential, did not work."""
+        if isinstance(call, CallRevoke):
+            return self.retired.has_failed(call.lease_id)
+        return self.failures > 0
+
+    def too_late(self, call: Call) -> bool:
+        """Whether the lease that a call which waits was to renew has ended."""
+        return isinstance(call, CallRenew) and self.state is State.LAPSED
 
     @property
     def wake_at(self) -> float:

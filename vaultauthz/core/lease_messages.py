@@ -1,8 +1,10 @@
-"""What goes into a lease machine and what comes out; see lease.py for the theory."""
+"""What goes into the machines and what comes out; see lease.py and token.py for the theory."""
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
+from typing import Any
 
 from vaultauthz.core.grant import Failure, Grant, Renewal
 
@@ -115,6 +117,60 @@ class Stop:
     drain: float = 0.0
 
 
+# --- events for a login token's machine only --------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LogInBy:
+    """Log in by ``source`` from now on, once right away.
+
+    ``moved``: it leads to another Vault, so that static secrets must be read anew.
+    """
+
+    source: Any
+    moved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReachBy:
+    """``source`` leads to the same Vault as the one before; what that made is made by it."""
+
+    source: Any
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDead:
+    """A lease's call found that Vault knows this token no more."""
+
+    token: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A call for this lease was answered, and its machine has the answer."""
+
+    lease: Any
+
+
+@dataclass(frozen=True, slots=True)
+class LookRound:
+    """A second has passed. ``calling``: the accessors of the tokens that calls are out with.
+
+    ``files_changed``: those that logins read. ``log_in``: whether a login may follow.
+    """
+
+    calling: Container[str] = ()
+    files_changed: bool = False
+    log_in: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveToLapse:
+    """The token is not going to be revoked, since so many of its leases are still in use."""
+
+    leases: int
+
+
 # --- commands: what to do ----------------------------------------------------
 
 
@@ -162,4 +218,31 @@ class Note:
     reason: str = ""
 
 
-Command = CallIssue | CallRenew | CallRevoke | Publish | Withdraw | Note
+# --- commands of a login token's machine only -------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Hand this event to the lease's machine."""
+
+    lease: Any
+    event: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Have the lease replaced by one of the token in use, as soon as there is room for two."""
+
+    lease: Any
+    wish: Rotate
+
+
+@dataclass(frozen=True, slots=True)
+class Warn:
+    """Say this in the log."""
+
+    text: str
+
+
+Call = CallIssue | CallRenew | CallRevoke
+Command = Call | Publish | Withdraw | Note | Tell | Move | Warn

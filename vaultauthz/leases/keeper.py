@@ -13,16 +13,15 @@ import random
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import replace
-from math import inf
 from typing import Any, Final
 
 from vaultauthz.config.values import Upstream
-from vaultauthz.core.credential import Slot
+from vaultauthz.core.credential import Slot, StageUpstream
 from vaultauthz.core.events import Event, Listener
 from vaultauthz.core.lease import LeaseMachine, State
 from vaultauthz.core.lease_messages import (
-    CallRevoke,
+    LogInBy,
+    ReachBy,
     Rejected,
     Revoke,
     Rotate,
@@ -35,19 +34,15 @@ from vaultauthz.core.secret import Secret
 from vaultauthz.core.trace import where
 from vaultauthz.leases.agenda import Agenda, Timer
 from vaultauthz.leases.clock import boottime
-from vaultauthz.leases.ending import answer_for, end
 from vaultauthz.leases.lease_runner import LeaseRunner, fingerprint
-from vaultauthz.leases.login_runner import LoginRunner
 from vaultauthz.leases.rows import WITHOUT, row
 from vaultauthz.leases.runner import Runner
-from vaultauthz.leases.scopes import KINDS, Scope
+from vaultauthz.leases.scopes import KINDS, Scope, Tally
 from vaultauthz.leases.stage import Stage
-from vaultauthz.leases.tally import Tally
 from vaultauthz.vault.session import Session
 
 log = logging.getLogger(__name__)
 
-WORKERS: Final = 4  # calls to Vault at once, for each stage: the login's and the leases'
 _LOOK_ROUND: Final = 1.0  # seconds between looks at files, old tokens and a clock that jumped
 
 _JOIN_FOR: Final = 0.5  # seconds, for all threads together
@@ -79,7 +74,7 @@ class Keeper:
         self._due = threading.Condition(self.lock)
         self._agenda = Agenda()
         self._stages: dict[str, Stage] = {}
-        self._tallies: dict[tuple[str, str], Tally] = {}
+        self._tallies: dict[StageUpstream, Tally] = {}
         self._departing: list[Stage] = []  # dropped; they end when their leases have drained
         self._threads: list[threading.Thread] = []
         self._started = False
@@ -93,17 +88,13 @@ class Keeper:
 
     def add_stage(self, name: str, session: Session) -> None:
         """A stage, which logs in by ``session``."""
-        stage = Stage(name, session, self.lock, self.clock, self._draw)
-        # A token is revoked when its last lease has left it, not after a time.
-        pace = replace(self._pace, drain=inf)
-        stage.login = LoginRunner(self, stage, LeaseMachine(pace, self.clock()))
-        self._stages[name] = stage
+        stage = self._stages[name] = Stage(self, name, session, self._pace, self._draw)
         if self._started:
             self._start_stage(stage)
 
     def session(self, stage: str) -> Session:
         """By which the stage logs in now."""
-        return self._stages[stage].session
+        return self._stages[stage].tokens.source
 
     def change_stage(self, name: str, session: Session, *, moved: bool = False) -> None:
         """Log in by another ``session``; the leases move over as after any new login.
@@ -111,22 +102,22 @@ class Keeper:
         ``moved``: it is another Vault's, so that static secrets must be read anew.
         """
         with self.lock:
-            self._stages[name].change(session, moved=moved)
-            self.deliver(self._stages[name].login, Rotate())
+            stage = self._stages[name]
+            stage.change(session, moved=moved)
+            self.deliver(stage.login, LogInBy(session, moved))
 
     def adjust_stage(self, name: str, session: Session) -> None:
         """Reach the same Vault by ``session`` from now on; the login and the leases stay."""
         with self.lock:
             stage = self._stages[name]
-            before = stage.session
             stage.change(session, moved=False)
-            stage.login.adjust(before, session)
+            self.deliver(stage.login, ReachBy(session))
 
     def drop_stage(self, name: str) -> None:
         """Let a stage go, with all its leases, when those have drained."""
         with self.lock:
             stage = self._stages[name]
-            for upstream in tuple(stage.leases):
+            for upstream in tuple(stage.leases.shared):
                 self.drop(name, upstream)
             for scope in tuple(stage.scopes):
                 self.drop_scope(name, scope)
@@ -135,15 +126,18 @@ class Keeper:
 
     def add(self, stage: str, upstream: Upstream) -> Slot:
         """An upstream; its credential will be in the slot returned."""
-        slot = Slot()
-        machine = LeaseMachine(self._pace, self.clock())
-        home = self._stages[stage]
-        runner = LeaseRunner(self, home, upstream, machine, slot)
-        home.leases[upstream.name] = runner
+        runner = self._runner(stage, upstream)
+        self._stages[stage].leases.shared[upstream.name] = runner
         self._await(runner)
         if self._started:
             self.deliver(runner, Tick())
-        return slot
+        return runner.slot
+
+    def _runner(
+        self, stage: str, upstream: Upstream, scope: Scope | None = None, caller: str = ""
+    ) -> LeaseRunner:
+        machine = LeaseMachine(self._pace, self.clock())
+        return LeaseRunner(self, self._stages[stage], upstream, machine, scope=scope, caller=caller)
 
     def add_scope(self, stage: str, upstream: Upstream) -> Scope:
         """An upstream with a lease for each caller, or for each request."""
@@ -163,23 +157,19 @@ class Keeper:
 
     def lease_for(self, stage: str, upstream: Upstream, caller: str, scope: Scope) -> LeaseRunner:
         """A lease in a scope, to ``begin`` when there is room for it."""
-        home = self._stages[stage]
-        machine = LeaseMachine(self._pace, self.clock())
-        runner = LeaseRunner(self, home, upstream, machine, Slot())
-        runner.scope, runner.caller = scope, caller
-        return runner
+        return self._runner(stage, upstream, scope, caller)
 
     def begin(self, runner: LeaseRunner) -> None:
         """Fetch a lease of a scope."""
-        runner.stage.scoped.add(runner)
+        runner.stage.leases.scoped.add(runner)
         self.deliver(runner, Tick())
 
     def let_go(self, runner: LeaseRunner, drain: float) -> None:
         """Revoke a lease of a scope in ``drain`` seconds."""
-        home = runner.stage
-        if runner in home.scoped:
-            home.scoped.remove(runner)
-            self._leave(runner, drain)
+        scoped = runner.stage.leases.scoped
+        if runner in scoped:
+            scoped.remove(runner)
+            runner.stage.let_go(runner, drain)
 
     def change(self, stage: str, upstream: Upstream, *, anew: bool) -> Slot:
         """An upstream's new configuration; with ``anew`` its credential is fetched anew.
@@ -187,7 +177,7 @@ class Keeper:
         The credential in use stays so until the new one is there.
         """
         with self.lock:
-            runner = self._stages[stage].leases[upstream.name]
+            runner = self._stages[stage].leases.shared[upstream.name]
             before = runner.upstream
             if anew:
                 runner.change(upstream)
@@ -200,9 +190,9 @@ class Keeper:
     def drop(self, stage: str, upstream: str) -> None:
         """Let an upstream go: its lease drains and is revoked."""
         with self.lock:
-            runner = self._stages[stage].leases.pop(upstream)
+            runner = self._stages[stage].leases.shared.pop(upstream)
             self._await_no_more(runner)
-            self._leave(runner, self._pace.drain)
+            runner.stage.let_go(runner, self._pace.drain)
 
     def adjust_scope(self, scope: Scope, upstream: Upstream) -> None:
         """A scope's other bounds; its leases stay, as far as those allow."""
@@ -214,14 +204,6 @@ class Keeper:
         with self.lock:
             self._stages[stage].scopes.remove(scope)
             scope.close()
-
-    def _leave(self, runner: LeaseRunner, drain: float) -> None:
-        runner.stage.leaving.append(runner)
-        forgotten = runner.stage.forget_calls(
-            lambda whose, call: whose is runner and not isinstance(call, CallRevoke)
-        )
-        self.deliver(runner, Stop(revoke=True, drain=drain))
-        answer_for(forgotten)
 
     def start(self) -> None:
         """Log in and fetch, in threads of the keeper's own."""
@@ -235,10 +217,9 @@ class Keeper:
                 self._start_stage(stage)
 
     def _start_stage(self, stage: Stage) -> None:
-        # One of the calls at once is the login's.
-        threads = stage.threads(WORKERS - 1)
+        threads = stage.threads()
         self._threads += threads
-        for runner in (stage.login, *stage.leases.values()):
+        for runner in (stage.login, *stage.leases.shared.values()):
             self.deliver(runner, Tick())
         for thread in threads:
             thread.start()
@@ -249,7 +230,7 @@ class Keeper:
     def _runners(self) -> Iterable[Runner]:
         for stage in self._stages.values():
             yield stage.login
-            yield from stage.active
+            yield from stage.leases.active
 
     # --- running ---
 
@@ -306,18 +287,18 @@ class Keeper:
     def _look_round(self) -> None:
         self._threads = [thread for thread in self._threads if thread.is_alive()]
         for stage in self._all_stages():
-            stage.forget_gone()
+            stage.leases.forget_gone()
             if stage in self._departing and not self._stopping:
                 self._see_off(stage)
-            stage.login.look_round(log_in=not self._stopping)
+            stage.look_round(log_in=not self._stopping)
 
     def _see_off(self, stage: Stage) -> None:
         """End a dropped stage when nothing of it is left."""
-        if stage.leaving:
+        if stage.leases.leaving:
             return
-        if stage.login.machine.state is not State.STOPPED:
+        if stage.tokens.state is not State.STOPPED:
             self.deliver(stage.login, Stop(revoke=True))
-        elif stage.idle and not len(stage.login.machine.retired):
+        elif stage.idle and not stage.tokens.retired:
             stage.close()
             self._departing.remove(stage)
 
@@ -382,7 +363,7 @@ class Keeper:
             return [
                 row(runner, self.clock())
                 for stage in self._stages.values()
-                for runner in stage.leases.values()
+                for runner in stage.leases.shared.values()
                 if runner.machine.state.value in WITHOUT
             ]
 
@@ -415,18 +396,18 @@ class Keeper:
                 if stage in (None, name) and home.has(upstream)
             ]
             for name in found:
-                for runner in tuple(self._stages[name].active):
+                for runner in tuple(self._stages[name].leases.active):
                     if runner.upstream.name != upstream:
                         continue
-                    if isinstance(event, Rotate) and runner.scope:
-                        runner.scope.rotate(runner, event)
+                    if isinstance(event, Rotate):
+                        runner.rotate(event)
                     else:
                         self.deliver(runner, event)
             return tuple(found)
 
     # --- the end ---
 
-    def stop(self, timeout: float = 5.0, leave: Collection[tuple[str, str]] = ()) -> bool:
+    def stop(self, timeout: float = 5.0, leave: Collection[StageUpstream] = ()) -> bool:
         """Revoke everything and end the threads; whether all was revoked in ``timeout`` s.
 
         A token of our own is revoked and takes its leases along; under somebody
@@ -436,7 +417,10 @@ class Keeper:
         deadline = self.clock() + timeout
         with self.lock:
             self._stopping, self._ready = True, False
-            ended = [end(stage, leave) for stage in self._all_stages()]
+            ended = [
+                stage.end({upstream for name, upstream in leave if name == stage.name})
+                for stage in self._all_stages()
+            ]
             self.left = any(stage.left for stage in ended)
         late = [e for e in ended if not e.stage.settled(e.revoking, deadline)]
         self._close()

@@ -7,19 +7,21 @@ import hmac
 import logging
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from vaultauthz.config.values import PathSecret, Upstream
 from vaultauthz.core import events
-from vaultauthz.core.credential import NO_LOGIN, Credential, Login, Slot, on_the_way
+from vaultauthz.core.credential import Credential, Slot, on_the_way
 from vaultauthz.core.fit import fitting
 from vaultauthz.core.grant import Failure, Grant, Verdict
 from vaultauthz.core.injection import InjectionError, render
 from vaultauthz.core.lease import LeaseMachine, State
 from vaultauthz.core.lease_messages import (
-    CallIssue,
+    Answered,
+    Call,
     CallRenew,
     CallRevoke,
+    FoundDead,
     Issued,
     Note,
     Publish,
@@ -31,52 +33,96 @@ from vaultauthz.core.lease_messages import (
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.template import MissingFieldError
 from vaultauthz.core.trace import where
-from vaultauthz.leases.runner import OUR_FAULT, Answer, Runner, not_made
-from vaultauthz.leases.stage import Call, Stage, Token
+from vaultauthz.leases.runner import (
+    OUR_FAULT,
+    Answer,
+    Driver,
+    Home,
+    Runner,
+    StageToken,
+    not_made,
+)
 from vaultauthz.vault.answers import UnreadLeaseError
 from vaultauthz.vault.errors import VaultError
 
-if TYPE_CHECKING:
-    from vaultauthz.leases.keeper import Keeper
-    from vaultauthz.leases.scopes import Scope
-
 log = logging.getLogger(__name__)
-
 
 _ON_ITS_WAY: Final = 1.0  # seconds
 _UNREAD: Final = 3600.0  # seconds in which a lease of unknown length is tried to be revoked
 
 
+class LeaseDriver(Driver, Protocol):
+    """Who drives the leases' machines, and shows what they bring."""
+
+    def arrived(self, runner: LeaseRunner) -> None:
+        """Its credential has arrived, which readiness may have waited for."""
+
+    def changed(self, runner: LeaseRunner) -> None:
+        """A shared credential has come, changed or gone."""
+
+    def fingerprint(self, place: str, lease_id: str, fields: dict[str, Secret]) -> str:
+        """The ``credential_id``: a keyed hash of these."""
+
+
+class LeaseScope(Protocol):
+    """Whose a lease is that is not shared by all callers. All under the driver's lock."""
+
+    def recount(self, runner: LeaseRunner) -> None:
+        """An event was handed to its machine: it may have more leases at Vault, or fewer."""
+
+    def rotate(self, runner: LeaseRunner, wish: Rotate) -> None:
+        """Have it replaced, when the scope's bounds allow."""
+
+    def published(self, runner: LeaseRunner, credential: Credential) -> None:
+        """It has a credential, a new one or one whose end has moved."""
+
+    def failed(self, runner: LeaseRunner) -> None:
+        """Vault has given nothing."""
+
+
 class LeaseRunner(Runner):
     """One upstream's credential in one stage."""
 
+    driver: LeaseDriver
+
     def __init__(
-        self, keeper: Keeper, stage: Stage, upstream: Upstream, machine: LeaseMachine, slot: Slot
+        self,
+        driver: LeaseDriver,
+        stage: Home,
+        upstream: Upstream,
+        machine: LeaseMachine,
+        *,
+        scope: LeaseScope | None = None,
+        caller: str = "",
     ) -> None:
-        super().__init__(keeper, stage, machine)
+        """``scope``: whose leases it is one of, and ``caller``'s; None: shared by all callers."""
+        super().__init__(driver, stage)
+        self.machine = machine
         self.upstream = upstream
         self._ask_as_configured()
         self._asked = self._held = upstream  # as it was at the last fetch, and at the last good one
-        self.slot = slot
-        self.scope: Scope | None = None  # None: shared by all callers
-        self.caller = ""  # whose it is, in a scope
-        self.came_at = self.used_at = keeper.clock()
+        self.slot = Slot()
+        self.scope = scope
+        self.caller = caller
+        self.came_at = self.used_at = driver.clock()
         self.counted = 0  # of its leases, by the scope
         # The name of what was last published, its end, and when the last request may set out.
         self._last = ("", -math.inf, -math.inf)
         self.label = f"upstream {upstream.name}, stage {stage.name}"
 
-    def token_for(self, call: Call) -> Token | None:
-        """The token that a lease was taken with, while it lives: it may be another Vault's."""
-        if isinstance(call, CallIssue):
-            return self.stage.token
-        login = self.machine.login_of(call.lease_id)
-        return self.stage.login.token_of(login) or self.stage.token
+    @property
+    def uses(self) -> int:
+        """How many checks have taken it."""
+        return self.slot.uses
 
-    def make(self, call: Call, token: Token | None) -> Answer:
+    def token_for(self, call: Call) -> StageToken | None:
+        """The token that a lease was taken with, while it lives: it may be another Vault's."""
+        return self.stage.tokens.token_for(self.machine, call)
+
+    def make(self, call: Call, token: StageToken | None) -> Answer:
         if token is None:
             return not_made(call, Failure(Verdict.RETRY, "there is no login to Vault"))
-        session, sent_at = token.session, self.keeper.clock()
+        session, sent_at = token.source, self.driver.clock()
         if isinstance(call, CallRenew):
             renewal = session.renew(token.secret, call.lease_id, call.increment)
             return Renewed(renewal, sent_at)
@@ -103,7 +149,7 @@ class LeaseRunner(Runner):
             # The lease is there and must be revoked, whatever we could not do with it.
             log.error("%s: the secret could not be put into place: %s", self.label, where(exc))  # noqa: TRY400
             return Unusable(replace(grant, payload=None), sent_at, OUR_FAULT)
-        credential_id = self.keeper.fingerprint(self.label, grant.lease_id, fields)
+        credential_id = self.driver.fingerprint(self.label, grant.lease_id, fields)
         return Issued(replace(grant, payload=mutation, credential_id=credential_id), sent_at)
 
     @property
@@ -116,46 +162,30 @@ class LeaseRunner(Runner):
         return len(retired) + 1 + (state is State.REPLACING)
 
     @property
-    def calling(self) -> bool:
-        """Whether a call for the lease that is in use, or for its successor, is out or waits."""
-        return self.machine.state in (State.ISSUING, State.RENEWING, State.REPLACING)
-
-    @property
-    def resting(self) -> bool:
-        """Whether Vault has just given nothing, and is not asked again yet."""
-        return self.machine.state is State.EMPTY and self.machine.failures > 0
-
-    @property
     def retry_after(self) -> int:
         """Whole seconds until Vault is asked again, for a client."""
-        return max(1, math.ceil(min(self.machine.due - self.keeper.clock(), 60.0)))
+        return max(1, math.ceil(min(self.machine.due - self.driver.clock(), 60.0)))
 
     def answered(self, answer: Answer) -> None:
         super().answered(answer)
-        self._leave_old_login()
-        if self.scope and self.resting:
+        self.driver.deliver(self.stage.login, Answered(self))
+        if self.scope and self.machine.resting:
             self.scope.failed(self)
 
-    def _leave_old_login(self) -> None:
-        """Rotate what was fetched with a token that was replaced while the call was out.
+    def rotate(self, wish: Rotate) -> None:
+        """Have it replaced; one of a scope when that allows it."""
+        if self.scope:
+            self.scope.rotate(self, wish)
+        else:
+            self.driver.deliver(self, wish)
 
-        Nobody else would: ``LoginRunner.publish`` moved only what was held then.
-        """
-        machine, current = self.machine, self.stage.token
-        if machine.state is not State.HELD or machine.held is None or current is None:
-            return
-        login = machine.held.grant.login
-        if login in (NO_LOGIN, current.login) or machine.due <= self.keeper.clock():
-            return
-        self.keeper.deliver(self, Rotate())
-
-    def failed(self, call: Call, error: VaultError, token: Token | None) -> Answer:
+    def failed(self, call: Call, error: VaultError, token: StageToken | None) -> Answer:
         if isinstance(error, UnreadLeaseError) and token is not None:
             super().failed(call, error, token)  # says so in the log
             lost = Grant(None, _UNREAD, error.lease_id, login=token.login)
-            return Unusable(lost, self.keeper.clock(), error.failure)
+            return Unusable(lost, self.driver.clock(), error.failure)
         if error.failure.verdict is Verdict.TOKEN_DEAD:
-            self.stage.login.found_dead(token)
+            self.driver.deliver(self.stage.login, FoundDead(token))
         if error.failure.verdict is Verdict.SECRET_GONE and self._elsewhere:
             # What is held was not deleted: it came from where a reload has led away from.
             refused = replace(error.failure, verdict=Verdict.REFUSED)
@@ -168,13 +198,6 @@ class LeaseRunner(Runner):
         stage = self.stage.name
         return self._asked.secrets[stage] != self._held.secrets[stage]
 
-    def hangs_on(self, login: Login) -> bool:
-        """Whether what it holds, or a lease that still drains, is of this login."""
-        held = self.machine.held
-        if held and held.grant.login is login:
-            return True
-        return any(old.login is login for old in self.machine.retired)
-
     def _ask_as_configured(self) -> None:
         """Have renewals ask for what the upstream's secret says."""
         source = self.upstream.secrets[self.stage.name]
@@ -185,7 +208,7 @@ class LeaseRunner(Runner):
         """Take over a new configuration: what is held is used until its replacement is there."""
         self.upstream = upstream
         self._ask_as_configured()
-        self.keeper.deliver(self, Rotate(anew=True))
+        self.driver.deliver(self, Rotate(anew=True))
 
     def publish(self, command: Publish) -> None:
         grant, ends_at = command.grant, command.ends_at
@@ -195,11 +218,11 @@ class LeaseRunner(Runner):
         self.slot.credential = Credential(
             grant.payload, grant.credential_id, grant.lease_id, ends_at, grant.login
         )
-        self.keeper.arrived(self)
+        self.driver.arrived(self)
         if self.scope:
             self.scope.published(self, self.slot.credential)
         else:
-            self.keeper.changed(self)
+            self.driver.changed(self)
 
     def _last_use(self, grant: Grant, ends_at: float) -> float:
         """When the last request may set out with it.
@@ -208,7 +231,7 @@ class LeaseRunner(Runner):
         But what is read again and again until an end that stays has not become short-lived.
         """
         named, until, before = self._last
-        last = ends_at - on_the_way(ends_at - self.keeper.clock())
+        last = ends_at - on_the_way(ends_at - self.driver.clock())
         # An end that is a moment seems to move by the time that an answer took.
         still = until + _ON_ITS_WAY if grant.ends_in < grant.ttl else until
         if named == grant.credential_id and ends_at <= still:
@@ -219,10 +242,10 @@ class LeaseRunner(Runner):
     def withdraw(self) -> None:
         self.slot.credential = None
         if not self.scope:
-            self.keeper.changed(self)
+            self.driver.changed(self)
 
     def note(self, note: Note) -> None:
-        self.keeper.announce(
+        self.driver.announce(
             events.Event(
                 note.name,
                 self.stage.name,

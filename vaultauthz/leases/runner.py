@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
+from vaultauthz.core.calls import TOO_LATE
+from vaultauthz.core.events import Event
 from vaultauthz.core.grant import Failure, Verdict
-from vaultauthz.core.lease import LeaseMachine, State
+from vaultauthz.core.lease import LeaseMachine
 from vaultauthz.core.lease_messages import (
+    Call,
     CallIssue,
     CallRenew,
     CallRevoke,
-    Command,
     Failed,
     Note,
     NotRevoked,
@@ -21,42 +24,87 @@ from vaultauthz.core.lease_messages import (
     Tick,
     Withdraw,
 )
+from vaultauthz.core.token import StageLeases, Token, TokenMachine
 from vaultauthz.core.trace import where
-from vaultauthz.leases.stage import Call, Stage, Token
 from vaultauthz.vault.errors import VaultError
-
-if TYPE_CHECKING:
-    from vaultauthz.leases.keeper import Keeper
+from vaultauthz.vault.session import Session
 
 log = logging.getLogger(__name__)
 
-_TOO_LATE: Final = Failure(Verdict.LEASE_GONE, "its lease ended before the call could be made")
 OUR_FAULT: Final = Failure(Verdict.RETRY, "an error of our own; see the log")
 
 Answer = Any  # an event for the machine
+StageToken = Token[Session]
+
+
+class Driver(Protocol):
+    """Who drives the machines: gives them the time, hands events in, has commands done.
+
+    ``lock`` guards every machine, runner and queue.
+    """
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Held while anything of a runner is read or changed; never during a call to Vault."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Gives the seconds that all times of leases are in."""
+
+    def deliver(self, runner: Runner, event: Any) -> None:
+        """Hand an event to the runner's machine and carry out what it says. Never raises."""
+
+    def announce(self, event: Event) -> None:
+        """Tell those who listen to what happens to leases. Never raises."""
+
+
+class Home(Protocol):
+    """The stage of a runner."""
+
+    @property
+    def name(self) -> str:
+        """As it is configured."""
+
+    @property
+    def tokens(self) -> TokenMachine[Session, Any]:
+        """By which its calls are made."""
+
+    @property
+    def login(self) -> Runner:
+        """Which runs that machine."""
+
+    @property
+    def leases(self) -> StageLeases[Any]:
+        """All that hang on it."""
+
+    def enqueue(self, runner: Runner, call: Call) -> None:
+        """Have the call made as soon as a worker is free (and a token is there)."""
+
+    def let_go(self, runner: Runner, drain: float) -> None:
+        """End a lease in ``drain`` seconds; calls that wait for it are not made."""
 
 
 class Runner:
-    """What the login's and the leases' runners share; guarded by the keeper's lock."""
+    """What the login's and the leases' runners share; guarded by the driver's lock."""
 
     label: str
+    machine: LeaseMachine
 
-    def __init__(self, keeper: Keeper, stage: Stage, machine: LeaseMachine) -> None:
-        self.keeper = keeper
+    def __init__(self, driver: Driver, stage: Home) -> None:
+        self.driver = driver
         self.stage = stage
-        self.machine = machine
         self.calls = 0  # that are out, or wait to be made
-        self.scheduled = inf  # the wake-up that stands in the keeper's heap
+        self.scheduled = inf  # the wake-up that stands in the driver's agenda
 
     def wake(self) -> None:
         """The time has come that the machine wanted to be woken at."""
-        self.keeper.deliver(self, Tick())
+        self.driver.deliver(self, Tick())
 
     def answered(self, answer: Answer) -> None:
         """Hand a call's outcome to the machine."""
-        self.keeper.deliver(self, answer)
+        self.driver.deliver(self, answer)
 
-    def do(self, command: Command) -> None:
+    def do(self, command: Any) -> None:
         """Carry one of the machine's commands out. Never blocks."""
         if isinstance(command, (CallIssue, CallRenew, CallRevoke)):
             self.stage.enqueue(self, command)
@@ -64,10 +112,10 @@ class Runner:
             self.publish(command)
         elif isinstance(command, Withdraw):
             self.withdraw()
-        else:
+        elif isinstance(command, Note):
             self.note(command)
 
-    def exchange(self, call: Call, token: Token | None) -> Callable[[], Answer]:
+    def exchange(self, call: Call, token: StageToken | None) -> Callable[[], Answer]:
         """The call as a function to run without the lock; it returns the answer."""
 
         def run() -> Answer:
@@ -84,7 +132,7 @@ class Runner:
 
         return run
 
-    def failed(self, call: Call, error: VaultError, token: Token | None) -> Answer:
+    def failed(self, call: Call, error: VaultError, token: StageToken | None) -> Answer:
         """The event for a call that did not work; says so in the log."""
         log.warning(
             "%s: %s%s",
@@ -94,25 +142,19 @@ class Runner:
         )
         return not_made(call, error.failure)
 
-    def failed_before(self, call: Call) -> bool:
-        """Whether the last call of this kind, for this credential, did not work."""
-        if isinstance(call, CallRevoke):
-            return self.machine.retired.has_failed(call.lease_id)
-        return self.machine.failures > 0
-
     def too_late(self, call: Call) -> bool:
         """Whether the lease that a queued call was to renew has ended; then that is the answer."""
-        if not isinstance(call, CallRenew) or self.machine.state is not State.LAPSED:
+        if not self.machine.too_late(call):
             return False
         self.calls -= 1
-        self.answered(Failed(_TOO_LATE))
+        self.answered(TOO_LATE)
         return True
 
-    def token_for(self, call: Call) -> Token | None:
+    def token_for(self, call: Call) -> StageToken | None:
         """The token to make the call with."""
-        return self.stage.token
+        return self.stage.tokens.token
 
-    def make(self, call: Call, token: Token | None) -> Answer:
+    def make(self, call: Call, token: StageToken | None) -> Answer:
         raise NotImplementedError
 
     def publish(self, command: Publish) -> None:

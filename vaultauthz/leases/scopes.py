@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import inf
 from operator import itemgetter
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from vaultauthz.config.values import Upstream
 from vaultauthz.core.credential import Credential
@@ -20,10 +21,7 @@ from vaultauthz.core.lease_messages import Rotate
 from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import Identity, Request
 from vaultauthz.leases.later import Later
-
-if TYPE_CHECKING:
-    from vaultauthz.leases.keeper import Keeper
-    from vaultauthz.leases.lease_runner import LeaseRunner
+from vaultauthz.leases.lease_runner import LeaseDriver, LeaseRunner
 
 MAX_WAITING: Final = 1000  # checks that wait for Vault at once, for each upstream and stage
 MAX_OUTSTANDING: Final = 1000  # leases of `per: request` that are not revoked yet
@@ -33,6 +31,44 @@ _TOGETHER: Final = 2
 _LOOK_AGAIN: Final = 1.0  # seconds at most, after a look for room that found none
 
 Answer = Decision | Later[Decision]
+
+
+def _nobody_waits() -> None:
+    """Nothing to do when a lease has gone."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many leases of their own the callers of an upstream have, in one stage.
+
+    Over all scopes of the upstream: one that a reload has replaced still drains.
+    """
+
+    alive: int = 0  # at Vault, or being asked for
+    freed: Callable[[], None] = _nobody_waits  # told when there is one less
+
+
+class Lessor(LeaseDriver, Protocol):
+    """Who makes and ends leases for a scope: the keeper. All but ``clock`` under its lock."""
+
+    @property
+    def drain(self) -> float:
+        """Seconds that requests in flight are given before their credential is revoked."""
+
+    def tally(self, stage: str, upstream: str) -> Tally:
+        """The upstream's count, whatever scopes reloads make of it."""
+
+    def lease_for(self, stage: str, upstream: Upstream, caller: str, scope: Scope) -> LeaseRunner:
+        """A lease in a scope, to ``begin`` when there is room for it."""
+
+    def begin(self, runner: LeaseRunner) -> None:
+        """Fetch it."""
+
+    def let_go(self, runner: LeaseRunner, drain: float) -> None:
+        """Revoke it in ``drain`` seconds."""
+
+    def call_in(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call it so much later, under the lock."""
 
 
 class _Place:
@@ -56,8 +92,8 @@ _NOTHING: Final[Later[Decision]] = Later()
 class _Scope:
     """What both kinds share; everything but the quick look is under the keeper's lock."""
 
-    def __init__(self, keeper: Keeper, stage: str, upstream: Upstream) -> None:
-        self._keeper = keeper
+    def __init__(self, lessor: Lessor, stage: str, upstream: Upstream) -> None:
+        self._lessor = lessor
         self._stage = stage
         self._upstream = upstream
         self._waiting: dict[LeaseRunner, list[_Place]] = {}
@@ -65,7 +101,7 @@ class _Scope:
         self.name = upstream.name
         self._closed = False
         self.alive = 0  # leases that exist at Vault, or are being asked for
-        self._tally = keeper.tally(stage, upstream.name)
+        self._tally = lessor.tally(stage, upstream.name)
         self._tally.freed = self.freed
 
     def recount(self, runner: LeaseRunner) -> None:
@@ -87,7 +123,7 @@ class _Scope:
 
     def rotate(self, runner: LeaseRunner, wish: Rotate) -> None:
         """Have its lease replaced."""
-        self._keeper.deliver(runner, wish)
+        self._lessor.deliver(runner, wish)
 
     def _holds(self, most: int) -> bool:
         """Whether another lease is within the bound."""
@@ -107,7 +143,7 @@ class _Scope:
         promised = place.later
         self._waiting.setdefault(runner, []).append(place)
         self._waiters += 1
-        self._keeper.call_in(seconds, lambda: self._give_up(place))
+        self._lessor.call_in(seconds, lambda: self._give_up(place))
         return promised
 
     def _give_up(self, place: _Place) -> None:
@@ -136,7 +172,7 @@ class _Scope:
 
     def failed(self, runner: LeaseRunner) -> None:
         """Vault has given nothing: who waits is told so at once."""
-        wait = runner.retry_after if runner.resting else 1
+        wait = runner.retry_after if runner.machine.resting else 1
         self._answer(runner, self._denied(Reason.NO_CREDENTIAL, wait))
 
     def refuse(self) -> None:
@@ -155,8 +191,8 @@ class PerCaller(_Scope):
     regulars don't, so that a flood of strangers cannot drive them out.
     """
 
-    def __init__(self, keeper: Keeper, stage: str, upstream: Upstream) -> None:
-        super().__init__(keeper, stage, upstream)
+    def __init__(self, lessor: Lessor, stage: str, upstream: Upstream) -> None:
+        super().__init__(lessor, stage, upstream)
         self._runners: dict[Identity, LeaseRunner] = {}
         self._pending: dict[LeaseRunner, Identity] = {}  # begun when another's is revoked
         self._old: dict[LeaseRunner, Rotate] = {}  # to be replaced when those before are revoked
@@ -169,11 +205,11 @@ class PerCaller(_Scope):
             return self._denied(Reason.CALLER_DENIED)  # nobody's lease is nobody's to use
         runner = self._runners.get(identity)
         if runner is not None:
-            runner.used_at = now = self._keeper.clock()
+            runner.used_at = now = self._lessor.clock()
             credential = runner.slot.credential
             if credential is not None and credential.usable(now):
                 return self._allowed(credential)
-        with self._keeper.lock:
+        with self._lessor.lock:
             return self._take(identity, request.caller, wait)
 
     def _take(self, identity: Identity, caller: str, wait: float) -> Answer:
@@ -183,15 +219,15 @@ class PerCaller(_Scope):
         if runner is None:
             if self._waiters >= MAX_WAITING or not self._make_room():
                 return self._denied(Reason.OVERLOADED, 1)
-            runner = self._keeper.lease_for(self._stage, self._upstream, caller, self)
+            runner = self._lessor.lease_for(self._stage, self._upstream, caller, self)
             self._runners[identity] = runner
             self._pending[runner] = identity
             self.freed()
-        runner.used_at = now = self._keeper.clock()
+        runner.used_at = now = self._lessor.clock()
         credential = runner.slot.credential
         if credential is not None and credential.usable(now):
             return self._allowed(credential)
-        if runner.resting:  # Vault has just said no: its answer is the same for all who ask
+        if runner.machine.resting:  # Vault has just said no: its answer is the same for all who ask
             return self._denied(Reason.NO_CREDENTIAL, runner.retry_after)
         return self._wait(runner, wait)
 
@@ -200,7 +236,7 @@ class PerCaller(_Scope):
         while self._pending and self._holds(self._upstream.max_callers):
             runner = next(iter(self._pending))
             del self._pending[runner]
-            self._keeper.begin(runner)
+            self._lessor.begin(runner)
         for runner in tuple(self._old) if self._has_room_to_replace() else ():
             if not self._has_room_to_replace():
                 break
@@ -212,7 +248,7 @@ class PerCaller(_Scope):
         self.moved(runner)
 
     def moved(self, runner: LeaseRunner) -> None:
-        if runner in self._old and self._has_room_to_replace() and not runner.calling:
+        if runner in self._old and self._has_room_to_replace() and not runner.machine.calling:
             super().rotate(runner, self._old.pop(runner))
 
     def _has_room_to_replace(self) -> bool:
@@ -226,7 +262,7 @@ class PerCaller(_Scope):
         leaving = self.alive - (len(self._runners) - len(self._pending))
         if leaving > len(self._pending) and len(self._runners) < most:
             return True
-        now = self._keeper.clock()
+        now = self._lessor.clock()
         if now < self._no_room_until:
             return False
         guests = [(self._until(r), k) for k, r in self._runners.items() if r not in self._waiting]
@@ -239,14 +275,14 @@ class PerCaller(_Scope):
 
     def _until(self, runner: LeaseRunner) -> float:
         """The time from which this one makes room for another."""
-        if runner.resting:
+        if runner.machine.resting:
             return -inf  # it holds nothing
         idle = self._upstream.idle
-        return runner.used_at + (idle if self._regular(runner) else min(idle, self._keeper.drain))
+        return runner.used_at + (idle if self._regular(runner) else min(idle, self._lessor.drain))
 
     def _regular(self, runner: LeaseRunner) -> bool:
         """Whether its caller came back, later than a request of the first time can last."""
-        return runner.used_at - runner.came_at >= self._keeper.drain
+        return runner.used_at - runner.came_at >= self._lessor.drain
 
     def adjust(self, upstream: Upstream) -> None:
         """Go on by another ``max_callers`` and ``idle``; the longest unused of too many go."""
@@ -260,7 +296,7 @@ class PerCaller(_Scope):
     def published(self, runner: LeaseRunner, credential: Credential) -> None:
         """Answer who waits for this."""
         if runner in self._waiting:
-            first, runner.used_at = not self._regular(runner), self._keeper.clock()
+            first, runner.used_at = not self._regular(runner), self._lessor.clock()
             if first:  # to wait for Vault is not to come back
                 runner.came_at = runner.used_at
         self._answer(runner, self._allowed(credential))
@@ -289,8 +325,8 @@ class PerCaller(_Scope):
         # Out of sight first: a check that saw it still has said so in `used_at` before.
         runner.slot.credential = None
         # What a request may still be using drains; what has long been idle need not.
-        unused = self._keeper.clock() - runner.used_at
-        self._keeper.let_go(runner, max(0.0, self._keeper.drain - unused))
+        unused = self._lessor.clock() - runner.used_at
+        self._lessor.let_go(runner, max(0.0, self._lessor.drain - unused))
 
     def close(self) -> None:
         """Deny who waits or still comes, and give all leases back."""
@@ -302,39 +338,39 @@ class PerCaller(_Scope):
 class PerRequest(_Scope):
     """One lease for each request, given back ``hold`` seconds after it was issued."""
 
-    def __init__(self, keeper: Keeper, stage: str, upstream: Upstream) -> None:
-        super().__init__(keeper, stage, upstream)
+    def __init__(self, lessor: Lessor, stage: str, upstream: Upstream) -> None:
+        super().__init__(lessor, stage, upstream)
         self._rest_until = -inf  # what Vault refused to one request, it need not be asked by all
 
     def take(self, request: Request, wait: float) -> Answer:
         """A promise of a credential within ``wait`` seconds; never one that is there."""
-        with self._keeper.lock:
+        with self._lessor.lock:
             if self._closed:
                 return self._denied(Reason.NO_CREDENTIAL, 1)
             if self._waiters >= MAX_WAITING or not self._holds(MAX_OUTSTANDING):
                 return self._denied(Reason.OVERLOADED, 1)
-            rest = self._rest_until - self._keeper.clock()
+            rest = self._rest_until - self._lessor.clock()
             if rest > 0:
                 return self._denied(Reason.NO_CREDENTIAL, math.ceil(min(rest, 60.0)))
-            runner = self._keeper.lease_for(self._stage, self._upstream, request.caller, self)
-            self._keeper.begin(runner)
+            runner = self._lessor.lease_for(self._stage, self._upstream, request.caller, self)
+            self._lessor.begin(runner)
             return self._wait(runner, wait)
 
     def _unwanted(self, runner: LeaseRunner) -> None:
-        self._keeper.let_go(runner, 0.0)
+        self._lessor.let_go(runner, 0.0)
 
     def published(self, runner: LeaseRunner, credential: Credential) -> None:
         """Answer the request that this is for; from now on the lease only ends."""
         self._rest_until = -inf
         self._answer(runner, self._allowed(credential))
         runner.slot.credential = None  # it is not kept in memory for longer than it is used
-        self._keeper.let_go(runner, self._upstream.hold)
+        self._lessor.let_go(runner, self._upstream.hold)
 
     def failed(self, runner: LeaseRunner) -> None:
-        if runner.resting:
+        if runner.machine.resting:
             self._rest_until = runner.machine.due
         super().failed(runner)
-        self._keeper.let_go(runner, 0.0)
+        self._lessor.let_go(runner, 0.0)
 
     def adjust(self, upstream: Upstream) -> None:
         """Go on by another ``hold``, for the leases that come from now on."""
@@ -349,7 +385,7 @@ class PerRequest(_Scope):
 
 
 Scope = PerCaller | PerRequest
-KINDS: Final[dict[str, Callable[[Keeper, str, Upstream], Scope]]] = {
+KINDS: Final[dict[str, Callable[[Lessor, str, Upstream], Scope]]] = {
     "caller": PerCaller,
     "request": PerRequest,
 }

@@ -1,274 +1,194 @@
-"""One stage: its login and the queue of calls to its Vault."""
+"""One stage: its login, its leases and the threads that make its calls to Vault."""
 
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from vaultauthz.core.credential import Login
-from vaultauthz.core.flow import Flow
+from vaultauthz.core.calls import CallQueue, Next
+from vaultauthz.core.grant import Failure, Verdict
 from vaultauthz.core.lease_messages import (
+    Call,
     CallIssue,
-    CallRenew,
     CallRevoke,
     Failed,
-    NotRevoked,
+    LeaveToLapse,
+    LookRound,
+    Stop,
 )
-from vaultauthz.core.secret import Secret
+from vaultauthz.core.pace import Pace
+from vaultauthz.core.token import StageLeases, TokenMachine
+from vaultauthz.leases.lease_runner import LeaseRunner
+from vaultauthz.leases.login_runner import LoginRunner
+from vaultauthz.leases.runner import Driver, Runner, StageToken
+from vaultauthz.leases.scopes import Scope
 from vaultauthz.stamps import Stamp, stamp_if_any
 from vaultauthz.vault.session import Session
 
-if TYPE_CHECKING:
-    from vaultauthz.leases.lease_runner import LeaseRunner
-    from vaultauthz.leases.login_runner import LoginRunner
-    from vaultauthz.leases.runner import Runner
-    from vaultauthz.leases.scopes import Scope
-
-Call = CallIssue | CallRenew | CallRevoke
-
-_Queue = deque[tuple["Runner", Call]]
-
-_TURN: Final = 4  # of so many calls one keeps no credential, if any such wait
-_QUICK: Final = 0.25  # seconds; a call that takes longer may take all its time
+WORKERS: Final = 4  # calls to Vault at once, for each stage: the login's and the leases'
+_NOT_MADE: Final = Failure(Verdict.RETRY, "it was not asked for any more")
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
-    """A login token in use, with the life that its leases share."""
+class Ended:
+    """A stage that was told to end; ``left``: its token lapses by itself, with leases in use."""
 
-    secret: Secret
-    accessor: str
-    login: Login
-    session: Session  # which logged in with it; a reload may have brought another since
-
-
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """A call that is made next; ``keeps``: a credential that is in use."""
-
-    runner: Runner
-    call: Call
-    keeps: bool = False
+    stage: Stage
+    revoking: tuple[Runner, ...]  # whose revocations there are to wait for
+    left: bool
 
 
 class Stage:
     """The login, the leases taken with it, and the calls that wait to be made.
 
     Everything here is guarded by the keeper's lock, which ``todo`` shares.
-    Calls for leases, but for revocations, wait until there is a token; those for the
-    login itself have a queue and a thread of their own, so that they never stand behind
-    a lease. Of the leases' calls those come first that keep a credential which is in use
-    and is well; then what has none yet, then what failed the last time. These two never
-    take the last worker when they are slow: each may take as long as a call can.
     """
 
     def __init__(
         self,
+        driver: Driver,
         name: str,
         session: Session,
-        lock: threading.RLock,
-        clock: Callable[[], float],
+        pace: Pace,
         draw: Callable[[], float],
     ) -> None:
         self.name = name
-        self.session = session
-        self.clock = clock
-        self.draw = draw
-        self.flow = self._flow_before = Flow(session.calls_per_second, clock(), draw())
-        self.stopping = False  # from then on only revocations are made, and at once
-        self.token: Token | None = None
-        self.login: LoginRunner
-        self.leases: dict[str, LeaseRunner] = {}
+        self.clock = driver.clock
+        self._draw = draw
+        self._driver = driver
+        self.leases: StageLeases[LeaseRunner] = StageLeases()
         self.scopes: list[Scope] = []  # upstreams with a lease for each caller or request
-        self.scoped: set[LeaseRunner] = set()  # these leases
-        self.leaving: list[LeaseRunner] = []  # stopped, with leases that drain
-        self.todo = threading.Condition(lock)
-        self.keep_calls: _Queue = deque()  # of credentials that are in use
-        self.lease_calls: _Queue = deque()
-        self.again_calls: _Queue = deque()  # of what failed the last time
-        self.login_calls: _Queue = deque()
-        self._workers = 0  # for all but the login's
-        self._other_out: list[float] = []  # since when, of those that keep none
-        self._others_slow = False  # the last of those that was answered
-        self._turns = 0
-        self._revocations = 0  # that wait
-        self.in_flight: Counter[str] = Counter()  # calls that are out, by their token's accessor
+        self.tokens = TokenMachine(session, self.leases, pace, self.clock())
+        self.login = LoginRunner(driver, self, self.tokens)
+        # One of the calls at once is the login's.
+        rate, workers = session.calls_per_second, WORKERS - 1
+        self.calls: CallQueue[Runner] = CallQueue(rate, workers, self.clock(), draw())
+        self.todo = threading.Condition(driver.lock)
         self.closed = False
-        self.moved = False  # to another Vault, where it has yet to log in
-        self.wants_login = False  # the file that logins read has changed
-        self._seen_files = self._stat_files()
-
-    def enqueue(self, runner: Runner, call: Call) -> None:
-        """Have the call made as soon as a worker is free (and a token is there)."""
-        queue = self._queue_of(runner, call)
-        queue.append((runner, call))
-        self._revocations += runner is not self.login and isinstance(call, CallRevoke)
-        runner.calls += 1
-        self.todo.notify_all()
-
-    def _queue_of(self, runner: Runner, call: Call) -> _Queue:
-        if runner is self.login:
-            return self.login_calls
-        if runner.failed_before(call):
-            return self.again_calls
-        keeps = runner.machine.held is not None and not isinstance(call, CallRevoke)
-        return self.keep_calls if keeps else self.lease_calls
-
-    @property
-    def waiting(self) -> int:
-        """The leases' calls that wait to be made."""
-        return len(self.keep_calls) + len(self.lease_calls) + len(self.again_calls)
-
-    def forget_calls(self, unwanted: Callable[[Runner, Call], bool]) -> list[Runner]:
-        """Do not make these calls; returns whose they were, as their machines wait for an answer."""
-        forgotten = []
-        for queue in (self.keep_calls, self.lease_calls, self.again_calls, self.login_calls):
-            entries = tuple(queue)
-            queue.clear()
-            for entry in entries:
-                if unwanted(*entry):
-                    forgotten.append(entry[0])
-                    entry[0].calls -= 1
-                else:
-                    queue.append(entry)
-        waiting = (*self.keep_calls, *self.lease_calls, *self.again_calls)
-        self._revocations = sum(isinstance(call, CallRevoke) for _, call in waiting)
-        return forgotten
-
-    def _take_login(self) -> _Taken | None:
-        return _Taken(*self.login_calls.popleft()) if self.login_calls else None
-
-    def _take_lease(self) -> _Taken | None:
-        """The first call that can be made now."""
-        for queue in self._order():
-            entry = None
-            if queue and self.token:
-                entry = queue.popleft()
-            elif self._revocations:  # with the token that the lease was taken with
-                entry = next((e for e in queue if isinstance(e[1], CallRevoke)), None)
-                if entry:
-                    queue.remove(entry)
-            if entry:
-                self._turns += 1
-                self._revocations -= isinstance(entry[1], CallRevoke)
-                return _Taken(*entry, keeps=queue is self.keep_calls)
-        return None
-
-    def _order(self) -> tuple[_Queue, ...]:
-        """The queues that may be taken from now, in their turn."""
-        slow = any(self.clock() - since > _QUICK for since in self._other_out)
-        spared = len(self._other_out) >= max(1, self._workers - 1) and not self.stopping
-        if spared and (slow or self._others_slow):
-            return (self.keep_calls,)
-        # Now and then the others first: what works may keep all workers busy for ever.
-        turn = self._turns % (2 * _TURN)
-        if turn == _TURN - 1:
-            return (self.lease_calls, self.again_calls, self.keep_calls)
-        if turn == 2 * _TURN - 1:
-            return (self.again_calls, self.lease_calls, self.keep_calls)
-        return (self.keep_calls, self.lease_calls, self.again_calls)
-
-    @property
-    def runners(self) -> Iterator[LeaseRunner]:
-        """Every lease's runner, those that leave too."""
-        yield from self.active
-        yield from self.leaving
-
-    @property
-    def active(self) -> Iterator[LeaseRunner]:
-        """The runners of the leases that requests may be given."""
-        yield from self.leases.values()
-        yield from self.scoped
+        self._seen_files = _stat_files(session)
 
     def has(self, upstream: str) -> bool:
         """Whether there is such an upstream here."""
-        return upstream in self.leases or any(scope.name == upstream for scope in self.scopes)
+        return upstream in self.leases.shared or any(
+            scope.name == upstream for scope in self.scopes
+        )
+
+    # --- calls ---
+
+    def enqueue(self, runner: Runner, call: Call) -> None:
+        """Have the call made as soon as a worker is free (and a token is there)."""
+        self.calls.put(runner, call, of_login=runner is self.login)
+        self.todo.notify_all()
 
     @property
     def idle(self) -> bool:
         """Whether no call is out or waiting that could be made."""
-        calls = self.waiting if self.token else self._revocations
-        return not (self.in_flight.total() or self.login_calls or calls)
+        return self.calls.idle(token=self.tokens.token is not None)
 
-    def work(self, *, leases: bool) -> None:
-        """A worker's life: take a call, make it without the lock, hand the answer in.
+    def threads(self) -> list[threading.Thread]:
+        """The workers for the leases' calls and the one for the login's."""
 
-        ``leases``: it makes their calls; else the login's.
-        """
+        def thread(name: str, *, of_login: bool) -> threading.Thread:
+            return threading.Thread(
+                target=lambda: self.work(of_login=of_login), name=f"{self.name}-{name}", daemon=True
+            )
+
+        lease = [thread(f"vault-{n}", of_login=False) for n in range(WORKERS - 1)]
+        return [*lease, thread("login", of_login=True)]
+
+    def work(self, *, of_login: bool) -> None:
+        """A worker's life: take a call, make it without the lock, hand the answer in."""
         while True:
             with self.todo:
-                taken = self._next(leases=leases)
-                if taken is None:
+                made = self._next(of_login=of_login)
+                if made is None:
                     return
-                runner, call = taken.runner, taken.call
+                runner, call = made.whose, made.call
                 if runner.too_late(call):
                     continue
                 token = runner.token_for(call)
                 exchange = runner.exchange(call, token)
+                here = self._leads_here(runner, call, token)
                 accessor = token.accessor if token else ""
-                self.in_flight[accessor] += 1
-                sent_at, flow = self.clock(), self._flow_of(runner, call, token)
-                flow.sent(sent_at)
-                if leases and not taken.keeps:
-                    self._other_out.append(sent_at)
+                out = self.calls.sent(made, accessor, self.clock(), here=here)
             answer = exchange()
             with self.todo:
-                self.in_flight -= Counter([accessor])  # which drops what comes to nothing
-                if leases and not taken.keeps:
-                    self._other_out.remove(sent_at)
-                    self._others_slow = self.clock() - sent_at > _QUICK
-                failed = isinstance(answer, (Failed, NotRevoked))
-                away = failed and answer.failure.away
-                flow.answered(sent_at, self.clock(), self.draw(), pushback=away, failed=failed)
-                runner.calls -= 1
+                self.calls.answered(out, answer, self.clock(), self._draw())
                 runner.answered(answer)
                 self.todo.notify_all()
 
-    def _flow_of(self, runner: Runner, call: Call, token: Token | None) -> Flow:
-        """What the call counts for: a Vault that was left, and fails, must not slow the next."""
-        if runner is self.login:
-            token = None if isinstance(call, CallIssue) else self.login.token(call.lease_id)
-        here = token is None or token.session is self.session
-        return self.flow if here else self._flow_before
-
-    def _next(self, *, leases: bool) -> _Taken | None:
+    def _next(self, *, of_login: bool) -> Next[Runner] | None:
         """Wait until a call may be made; None at the end."""
         while not self.closed:
-            wait = 0.0 if self.stopping else self.flow.ready_at() - self.clock()
-            login_first = leases and bool(self.login_calls) and not self.stopping
-            if wait <= 0 and not login_first:
-                taken = self._take_lease() if leases else self._take_login()
-                if taken:
-                    return taken
-            waiting = self.waiting if leases else len(self.login_calls)
-            self.todo.wait(wait if waiting and 0 < wait < inf else None)
+            token = self.tokens.token is not None
+            found = self.calls.next(self.clock(), of_login=of_login, token=token)
+            if isinstance(found, Next):
+                return found
+            self.todo.wait(found if found < inf else None)
         return None
 
-    def threads(self, workers: int) -> list[threading.Thread]:
-        """``workers`` threads for the leases' calls and one for the login's."""
-        self._workers = workers
-
-        def thread(name: str, *, leases: bool) -> threading.Thread:
-            return threading.Thread(
-                target=lambda: self.work(leases=leases), name=f"{self.name}-{name}", daemon=True
-            )
-
-        lease = [thread(f"vault-{n}", leases=True) for n in range(workers)]
-        return [*lease, thread("login", leases=False)]
+    def _leads_here(self, runner: Runner, call: Call, token: StageToken | None) -> bool:
+        """Whether the call goes to the Vault of now, not to one that a reload has left."""
+        if runner is self.login:
+            token = None if isinstance(call, CallIssue) else self.tokens.token_by(call.lease_id)
+        return token is None or token.source is self.tokens.source
 
     def change(self, session: Session, *, moved: bool) -> None:
-        """Log in by ``session`` from now on; ``moved``: it is another Vault's."""
-        before, self.session = self.session, session
-        self.moved |= moved
-        if moved or before.calls_per_second != session.calls_per_second:
-            self._flow_before = self.flow
-            self.flow = Flow(session.calls_per_second, self.clock(), self.draw())
-        self._seen_files = self._stat_files()
+        """Follow ``session``'s pace and files from now on; ``moved``: it is another Vault's."""
+        rate = session.calls_per_second
+        if moved or self.tokens.source.calls_per_second != rate:
+            self.calls.change_rate(rate, self.clock(), self._draw())
+        self._seen_files = _stat_files(session)
+
+    # --- the end, and what is done until then ---
+
+    def look_round(self, *, log_in: bool) -> None:
+        """Done every second: scopes, files and tokens looked at."""
+        for scope in self.scopes:
+            scope.look_round(self.clock())
+        changed = self.files_changed()
+        look = LookRound(self.calls.out, files_changed=changed, log_in=log_in)
+        self._driver.deliver(self.login, look)
+
+    def let_go(self, runner: Runner, drain: float) -> None:
+        """End a lease in ``drain`` seconds."""
+        assert isinstance(runner, LeaseRunner)
+        self.leases.leaving.append(runner)
+        forgotten = self.calls.forget(
+            lambda whose, call: whose is runner and not isinstance(call, CallRevoke)
+        )
+        self._driver.deliver(runner, Stop(revoke=True, drain=drain))
+        self._answer_for(forgotten)
+
+    def end(self, leave: Collection[str]) -> Ended:
+        """Revoke the stage's tokens, and by themselves the leases that none of them takes along.
+
+        Those of the upstreams in ``leave`` live on; see ``TokenMachine.ending``.
+        """
+        self.calls.stopping = True
+        for scope in self.scopes:
+            scope.refuse()
+        ending = self.tokens.ending(leave)
+        kept: set[Runner] = {*ending.alone, *(() if ending.left else (self.login,))}
+        forgotten = self.calls.forget(
+            lambda whose, call: whose not in kept or not isinstance(call, CallRevoke)
+        )
+        for runner in tuple(self.leases):
+            self._driver.deliver(runner, Stop(revoke=runner in ending.alone))
+        if ending.left:
+            self._driver.deliver(self.login, LeaveToLapse(ending.left))
+        self._driver.deliver(self.login, Stop(revoke=not ending.left))
+        self._answer_for(runner for runner in forgotten if runner in kept)
+        return Ended(self, tuple(kept), bool(ending.left))
+
+    def _answer_for(self, forgotten: Iterable[Runner]) -> None:
+        """A lease whose renewal is not even sent is revoked without waiting for it."""
+        for runner in forgotten:
+            self._driver.deliver(runner, Failed(_NOT_MADE))
 
     def settled(self, revoking: Iterable[Runner], deadline: float) -> bool:
         """Wait until these have nothing left to revoke; whether that was so by ``deadline``."""
@@ -280,20 +200,16 @@ class Stage:
                 self.todo.wait(min(wait, 0.1))
         return True
 
-    def forget_gone(self) -> None:
-        """Let go of the leases that have left and have nothing to revoke any more."""
-        self.leaving = [r for r in self.leaving if len(r.machine.retired) or r.calls]
-
     def close(self) -> None:
         """End the workers, each after the call that it is in."""
         self.closed = True
         self.todo.notify_all()
 
-    def look_at_files(self) -> None:
-        """Set ``wants_login`` if a file that logins read has changed, or come to be."""
-        before, self._seen_files = self._seen_files, self._stat_files()
-        if any(self._seen_files[path] not in (None, before.get(path)) for path in self._seen_files):
-            self.wants_login = True
+    def files_changed(self) -> bool:
+        """Whether a file that logins read has changed, or come to be, since the last look."""
+        before, self._seen_files = self._seen_files, _stat_files(self.tokens.source)
+        return any(now not in (None, before.get(path)) for path, now in self._seen_files.items())
 
-    def _stat_files(self) -> dict[Path, Stamp | None]:
-        return {path: stamp_if_any(path) for path in self.session.watched}
+
+def _stat_files(session: Session) -> dict[Path, Stamp | None]:
+    return {path: stamp_if_any(path) for path in session.watched}

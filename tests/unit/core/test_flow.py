@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from math import inf
 
-from vaultauthz.core.flow import LATELY, LONGEST, SHORTEST, STRIKES, Flow
+from vaultauthz.core.calls import LATELY, LONGEST, SHORTEST, STRIKES, Flow
 
 
 def flow_of(rate: float) -> Flow:

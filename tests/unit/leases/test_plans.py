@@ -49,7 +49,7 @@ def keeper_with(
     keeper.add_stage("prod", Session(Vault("http://127.0.0.1:1"), auth, clock))
     for each in upstreams:
         keeper.add("prod", each)
-    return keeper, list(keeper._stages["prod"].leases.values())
+    return keeper, list(keeper._stages["prod"].leases.shared.values())
 
 
 def ready(keeper: Keeper) -> bool:
@@ -109,13 +109,7 @@ def test_a_file_has_changed_when_it_is_new_or_another(tmp_path: Path) -> None:
     """Come to be, replaced or written to: once each; gone or untouched: not."""
     path = tmp_path / "secret_id"
     keeper, _ = keeper_with(clock=Clock(), secret_id_file=path)
-    stage = keeper._stages["prod"]
-
-    def changed() -> bool:
-        stage.look_at_files()
-        found, stage.wants_login = stage.wants_login, False
-        return found
-
+    changed = keeper._stages["prod"].files_changed
     assert not changed()
     path.write_text("a")
     assert [changed(), changed()] == [True, False]
