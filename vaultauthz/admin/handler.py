@@ -4,23 +4,40 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, Any, Final
+from socket import socket
+from socketserver import TCPServer
+from typing import Any, Final
 
 from vaultauthz.admin.answer import Answer, error
 from vaultauthz.admin.guard import MARK
-from vaultauthz.admin.routes import Call
-
-if TYPE_CHECKING:
-    from vaultauthz.admin.server import Server
+from vaultauthz.admin.routes import Call, Routes
 
 _MAX_LINE: Final = 8192
 _MAX_BODY: Final = 4096  # nothing here reads a body; a small one is skipped
 
 
+class Patient(TCPServer):
+    """A server that keeps the time of its connections."""
+
+    routes: Routes
+
+    def begin(self, connection: socket) -> None:
+        """A connection waits for its next request: its time runs from now."""
+        raise NotImplementedError
+
+    def work(self, connection: socket) -> None:
+        """A connection's request is there, and will be answered."""
+        raise NotImplementedError
+
+    def send(self, connection: socket) -> None:
+        """A connection is sent its answer."""
+        raise NotImplementedError
+
+
 class Handler(BaseHTTPRequestHandler):
     """Reads requests off one connection, in turn, and answers them."""
 
-    server: Server
+    server: Patient
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # head and body leave in one piece
 

@@ -6,12 +6,12 @@ import contextlib
 import logging
 import socket
 import time
-from socketserver import TCPServer, ThreadingMixIn
+from socketserver import ThreadingMixIn
 from threading import BoundedSemaphore, Thread
 from typing import Any, Final
 
 from vaultauthz.admin.guard import Guard
-from vaultauthz.admin.handler import Handler
+from vaultauthz.admin.handler import Handler, Patient
 from vaultauthz.admin.routes import Routes
 from vaultauthz.admin.seats import Seats
 from vaultauthz.admin.tls import Terminator
@@ -144,7 +144,7 @@ def _see_that_it_is_free(name: SocketName) -> None:
         raise ListenError(f"listen.admin: {name.path} is in use by another process")
 
 
-class Server(ThreadingMixIn, TCPServer):
+class Server(ThreadingMixIn, Patient):
     """A thread for each connection; over the limit, a slow one makes room for the next."""
 
     daemon_threads = True
@@ -169,15 +169,12 @@ class Server(ThreadingMixIn, TCPServer):
         self.server_activate()
 
     def begin(self, connection: socket.socket) -> None:
-        """A connection waits for its next request: its time runs from now."""
         self._seats.begin(connection, time.monotonic(), self._whole)
 
     def work(self, connection: socket.socket) -> None:
-        """A connection's request is there, and will be answered."""
         self._seats.work(connection, time.monotonic())
 
     def send(self, connection: socket.socket) -> None:
-        """A connection is sent its answer."""
         self._seats.send(connection, time.monotonic())
 
     def service_actions(self) -> None:
