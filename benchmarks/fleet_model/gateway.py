@@ -1,49 +1,64 @@
-"""One gateway of the fleet: what ``leases.keeper`` does around the machines, without threads.
+"""One gateway of the fleet: the product's machines and queue, driven without threads.
 
-Kept like ``vaultauthz/leases/{keeper,stage,runner}.py``: at most three calls for leases
-at once, first come, first served; they wait for a login; logins have a worker of their
-own and go before; ``Flow`` says when; a new token has its predecessor's leases move, a
-dead one has them fetched again.
+What ``leases.keeper`` and ``leases.stage`` do with a lock, a clock and workers is done here on
+the timeline: commands are carried out, machines woken, calls made by as many workers.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import replace
-from math import inf
+from math import inf, nextafter
 from typing import Any, Final
 
-from fleet_model.runner import (
-    LOOK_ROUND,
-    TICK,
-    Call,
-    LeaseRunner,
-    LoginRunner,
-    Runner,
-    Token,
-)
 from fleet_model.tally import Tally
 from fleet_model.timeline import Timeline
-from fleet_model.vault import Vault
-from vaultauthz.core.calls import Flow
-from vaultauthz.core.credential import Login
-from vaultauthz.core.grant import Failure, Grant, Verdict
+from fleet_model.vault import Answer, Vault, VaultToken
+from vaultauthz.core.calls import TOO_LATE, CallQueue, Next, Out
+from vaultauthz.core.grant import Grant, Verdict
 from vaultauthz.core.lease import LeaseMachine, State
 from vaultauthz.core.lease_messages import (
+    Answered,
+    Call,
+    CallIssue,
+    CallRenew,
+    CallRevoke,
     Failed,
+    FoundDead,
     Issued,
+    LookRound,
+    Move,
     NotRevoked,
-    Release,
-    Rotate,
+    Publish,
+    Tell,
+    Tick,
+    Withdraw,
 )
 from vaultauthz.core.pace import Pace
+from vaultauthz.core.token import StageLeases, Token, TokenMachine
+from vaultauthz.leases.keeper import LOOK_ROUND
 from vaultauthz.leases.stage import WORKERS
 
 _PACE: Final = Pace()
-_TOKEN_PACE: Final = replace(_PACE, drain=inf)
-_TOO_LATE: Final = Failed(Failure(Verdict.LEASE_GONE, "its lease ended before the call"))
+_TICK: Final = Tick()
 
-Queue = deque[tuple[Runner, Call]]
+
+class Runner:
+    """A machine, and what is planned for it."""
+
+    uses = 0  # nobody's is busier than another's
+
+    def __init__(self, gateway: Gateway, machine: LeaseMachine) -> None:
+        self.gateway = gateway
+        self.machine = machine
+        self.calls = 0  # that are out, or wait to be made
+        self.scheduled = inf  # the wake-up that is planned
+        self.left_at: float | None = None  # since when there is none, after there was one
+
+    @property
+    def ailing(self) -> bool:
+        """Whether it waits for Vault, or for its next try."""
+        return self.machine.state is not State.HELD or self.machine.failures > 0
 
 
 class Gateway:
@@ -55,24 +70,43 @@ class Gateway:
         self.timeline = timeline
         self.vault = vault
         self.tally = tally
-        self.token: Token | None = None
-        self.flow = Flow(rate, timeline.now, timeline.draw())
-        self.login_calls: Queue = deque()
-        self.lease_calls: Queue = deque()
-        self.login = LoginRunner(self, LeaseMachine(_TOKEN_PACE))
-        self.leases = [LeaseRunner(self, LeaseMachine(_PACE)) for _ in range(upstreams)]
-        self._free = WORKERS - 1  # one is the login's
-        self._login_free = True
-        self._out: Counter[Token | None] = Counter()  # calls that are out, by their token
+        self._leases: StageLeases[Runner] = StageLeases()
+        self.tokens = TokenMachine(vault, self._leases, _PACE)
+        self._login = Runner(self, self.tokens)
+        for number in range(upstreams):
+            self._leases.shared[str(number)] = Runner(self, LeaseMachine(_PACE))
+        self._queue: CallQueue[Runner] = CallQueue(rate, WORKERS - 1, timeline.now, timeline.draw())
+        self._free = {True: 1, False: WORKERS - 1}  # workers, by whether they are the login's
         self._go_at = inf  # when the next look at the queues is planned
+        self._looks = False  # a look round is planned
+        self._doing: dict[type, Callable[[Runner, Any], None]] = {
+            CallIssue: self._put,
+            CallRenew: self._put,
+            CallRevoke: self._put,
+            Publish: self._publish,
+            Withdraw: self._withdraw,
+            Tell: self._tell,
+            Move: self._move,
+        }
+
+    @property
+    def leases(self) -> list[Runner]:
+        """One for each upstream."""
+        return list(self._leases.shared.values())
+
+    @property
+    def token(self) -> Token[Vault]:
+        """The token in use. There must be one."""
+        assert self.tokens.token is not None
+        return self.tokens.token
 
     # --- beginning ---
 
     def start(self) -> None:
         """As ``Keeper.start``: everything is due at once."""
-        for runner in (self.login, *self.leases):
-            self.deliver(runner, TICK)
-        self.go()
+        for runner in (self._login, *self.leases):
+            self._deliver(runner, _TICK)
+        self._go()
 
     def take_over(self, ends_in: float | None = None) -> None:
         """Hold a token and every lease, as in a fleet that has long run.
@@ -80,45 +114,48 @@ class Gateway:
         ``ends_in``: seconds until the max TTL of the token, which was just renewed
         for the last time; None for far away.
         """
-        vault, pace, nature = self.vault, self.login.machine.pace, self.vault.nature
-        age, jitter = self._ago(pace, nature.token_ttl) if ends_in is None else (0.0, None)
+        vault, nature = self.vault, self.vault.nature
+        age, jitter = self._ago(nature.token_ttl) if ends_in is None else (0.0, None)
         grant = vault.token_grant(-age, -age, inf if ends_in is None else ends_in)
-        self._hold(self.login, replace(grant, renewable=ends_in is None), age, jitter)
-        assert self.token is not None
+        self._hold(self._login, replace(grant, renewable=ends_in is None), age, jitter)
         for runner in self.leases:
-            age, jitter = self._ago(pace, nature.lease_ttl)
-            self._hold(runner, vault.grant(self.token.truth, self.login_now(), -age), age, jitter)
+            age, jitter = self._ago(nature.lease_ttl)
+            self._hold(runner, vault.grant(self.token.secret, self.token.login, -age), age, jitter)
 
-    def _ago(self, pace: Pace, ttl: float) -> tuple[float, float]:
+    def _ago(self, ttl: float) -> tuple[float, float]:
         """When the last renewal was, in seconds, and with which jitter the next was planned."""
         draw = self.timeline.draw
         while True:  # a longer interval is more likely to be the one that is found
-            age, jitter = ttl * pace.renew_to * draw(), draw()
-            if age < pace.renew_in(ttl, jitter):
+            age, jitter = ttl * _PACE.renew_to * draw(), draw()
+            if age < _PACE.renew_in(ttl, jitter):
                 return age, jitter
 
     def _hold(self, runner: Runner, grant: Grant, age: float, jitter: float | None) -> None:
         machine = runner.machine
         machine.due = -age
-        machine.handle(TICK, -age, 0.0)
+        machine.handle(_TICK, -age, 0.0)
         drawn = self.timeline.draw() if jitter is None else jitter
         for command in machine.handle(Issued(grant, -age), -age, drawn):
-            runner.do(command)
+            self._do(runner, command)
         self._schedule(runner)
-
-    def login_now(self) -> Login:
-        """The login of new leases. There must be one."""
-        assert self.token is not None
-        return self.token.grant.login
 
     # --- running ---
 
-    def deliver(self, runner: Runner, event: Any) -> None:
+    def _deliver(self, runner: Runner, event: Any) -> None:
         """Hand an event to a machine and carry out what it says."""
         timeline = self.timeline
         for command in runner.machine.handle(event, timeline.now, timeline.draw()):
-            runner.do(command)
+            self._do(runner, command)
         self._schedule(runner)
+        # While a replaced token waits to be given back; else there is nothing to see.
+        if runner is self._login and self.tokens.retired and not self._looks:
+            self._looks = True
+            timeline.at(timeline.now + LOOK_ROUND, self._look_round)
+
+    def _do(self, runner: Runner, command: Any) -> None:
+        do = self._doing.get(type(command))
+        if do:
+            do(runner, command)
 
     def _schedule(self, runner: Runner) -> None:
         at = runner.machine.wake_at
@@ -130,31 +167,52 @@ class Gateway:
     def _wake(self, runner: Runner, at: float) -> None:
         if at == runner.scheduled:  # else it was planned anew meanwhile
             runner.scheduled = inf
-            self.deliver(runner, TICK)
-            self.go()
+            self._deliver(runner, _TICK)
+            self._go()
 
-    def go(self) -> None:
-        """Make the calls that can be made now; the login's are first."""
-        if not self.login_calls and not self.lease_calls:
+    def _look_round(self, _: None, __: None) -> None:
+        self._looks = False
+        self._deliver(self._login, LookRound(self._queue.out))
+        self._go()
+
+    # --- commands ---
+
+    def _put(self, runner: Runner, call: Call) -> None:
+        self._queue.put(runner, call, of_login=runner is self._login)
+
+    def _publish(self, runner: Runner, command: Publish) -> None:
+        now, tally = self.timeline.now, self.tally
+        if runner.left_at is not None:
+            tally.without += now - runner.left_at
+            runner.left_at = None
+        tally.well(runner, command.grant.login, now)
+
+    def _withdraw(self, runner: Runner, _command: Withdraw) -> None:
+        runner.left_at = self.timeline.now
+        self.tally.over(self.vault.nature.lease_ttl, runner.left_at)
+
+    def _tell(self, _runner: Runner, command: Tell) -> None:
+        self._deliver(command.lease, command.event)
+
+    def _move(self, _runner: Runner, command: Move) -> None:
+        self.tally.began_at = self.tally.began_at or self.timeline.now
+        self._deliver(command.lease, command.wish)
+
+    # --- calls ---
+
+    def _go(self) -> None:
+        """Make the calls that can be made now."""
+        if not (self._queue.of_login or self._queue.waiting):
             return
         now = self.timeline.now
-        while (queue := self._next_queue()) is not None:
-            ready_at = self.flow.ready_at()
-            if ready_at > now:
-                self._go_later(ready_at)
-                return
-            runner, call = queue.popleft()
-            if runner.too_late(call):
-                self.deliver(runner, _TOO_LATE)
-                continue
-            self._send(runner, call, now)
-
-    def _next_queue(self) -> Queue | None:
-        if self.login_calls:
-            return self.login_calls if self._login_free else None
-        if self.lease_calls and self._free and self.token:
-            return self.lease_calls
-        return None
+        for of_login in (True, False):
+            while self._free[of_login]:
+                token = self.tokens.token is not None
+                found = self._queue.next(now, of_login=of_login, token=token)
+                if not isinstance(found, Next):
+                    self._go_later(max(now + found, nextafter(now, inf)))
+                    break
+                self._send(found, now)
 
     def _go_later(self, at: float) -> None:
         if at < self._go_at:
@@ -164,57 +222,52 @@ class Gateway:
     def _go_now(self, at: float, _: None) -> None:
         if at == self._go_at:
             self._go_at = inf
-            self.go()
+            self._go()
 
-    def _send(self, runner: Runner, call: Call, now: float) -> None:
-        if runner is self.login:
-            self._login_free = False
-        else:
-            self._free -= 1
-        token = runner.token_for(call)
-        self._out[token] += 1
-        self.flow.sent(now)
-        self.tally.call(now)
-        back_at, answer = runner.make(call)
-        self.timeline.at(back_at, self._answered, runner, (answer, now, token))
-
-    def _answered(self, runner: Runner, outcome: tuple[Any, float, Token | None]) -> None:
-        answer, sent_at, token = outcome
-        self._out[token] -= 1
-        failure = answer.failure if type(answer) in (Failed, NotRevoked) else None
-        away = failure is not None and failure.away
-        self.flow.answered(sent_at, self.timeline.now, self.timeline.draw(), pushback=away)
-        if runner is self.login:
-            self._login_free = True
-        else:
-            self._free += 1
-            if failure and failure.verdict is Verdict.TOKEN_DEAD and token:
-                self.login.found_dead(token)
-        self.deliver(runner, answer)
-        if runner is not self.login:
-            self._leave_old_login(runner.machine, runner)
-        self.go()
-
-    def _leave_old_login(self, machine: LeaseMachine, runner: Runner) -> None:
-        """Rotate what was fetched with a token that was replaced while the call was out."""
-        if machine.state is not State.HELD or machine.held is None or self.token is None:
+    def _send(self, made: Next[Runner], now: float) -> None:
+        runner, call = made.whose, made.call
+        if runner.machine.too_late(call):
+            runner.calls -= 1
+            self._deliver(runner, TOO_LATE)
             return
-        moved = machine.held.grant.login is self.token.grant.login
-        if not moved and machine.due > self.timeline.now:
-            self.deliver(runner, Rotate())
+        self._free[made.of_login] -= 1
+        token = self.tokens.token_for(runner.machine, call)
+        out = self._queue.sent(made, token.accessor if token else "", now)
+        self.tally.call(now)
+        back_at, answer = self._made(made, token)
+        self.timeline.at(back_at, self._answered, (out, token), answer)
 
-    def look_round(self, _: None, __: None) -> None:
-        """Let go of old tokens that nothing hangs on any more."""
-        retired = self.login.machine.retired
-        for old in retired:
-            used = self._out[self.login.token_of(old.login)]
-            if not used and not any(runner.hangs_on(old.login) for runner in self.leases):
-                self.deliver(self.login, Release(old.lease_id))
-        self.go()
-        if len(retired):
-            self.timeline.at(self.timeline.now + LOOK_ROUND, self.look_round)
+    def _made(self, made: Next[Runner], token: Token[Vault] | None) -> Answer:
+        vault, call = self.vault, made.call
+        if made.of_login:
+            return self._login_made(call)
+        assert token is not None
+        truth: VaultToken = token.secret
+        if isinstance(call, CallRenew):
+            return vault.renew(truth, call.lease_id)
+        if isinstance(call, CallRevoke):
+            return vault.revoke(truth, call.lease_id)
+        return vault.issue(truth, token.login)
 
-    def leases_of(self, token: Token) -> list[LeaseRunner]:
-        """The leases that hang on ``token``."""
-        login = token.grant.login
-        return [r for r in self.leases if r.machine.held and r.machine.held.grant.login is login]
+    def _login_made(self, call: Call) -> Answer:
+        if isinstance(call, CallIssue):
+            return self.vault.login()
+        token = self.tokens.token_by(call.lease_id)
+        assert token is not None
+        ends = isinstance(call, CallRevoke)
+        return (
+            self.vault.revoke_token(token.secret) if ends else self.vault.renew_token(token.secret)
+        )
+
+    def _answered(self, of: tuple[Out, Token[Vault] | None], answer: Any) -> None:
+        out, token = of
+        runner, of_login = out.made.whose, out.made.of_login
+        self._free[of_login] += 1
+        self._queue.answered(out, answer, self.timeline.now, self.timeline.draw())
+        failed = isinstance(answer, (Failed, NotRevoked))
+        if failed and not of_login and answer.failure.verdict is Verdict.TOKEN_DEAD:
+            self._deliver(self._login, FoundDead(token))
+        self._deliver(runner, answer)
+        if not of_login:
+            self._deliver(self._login, Answered(runner))
+        self._go()

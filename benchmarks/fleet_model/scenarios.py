@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
-from fleet_model.gateway import Gateway
-from fleet_model.runner import LeaseRunner
+from fleet_model.gateway import Gateway, Runner
 from fleet_model.tally import Tally
 from fleet_model.timeline import Timeline
 from fleet_model.vault import NEVER, Away, Nature, Vault
@@ -122,14 +121,14 @@ def _begin(
     vault.minted = 0  # what it had issued before does not count
     if scenario.tokens_end:
         # Recovered when the last lease has left its old token; counted from the first login.
-        tally.watch({r: r.gateway.login_now() for r in everyone}, None)
+        tally.watch({r: r.gateway.token.login for r in everyone}, None)
     elif scenario.away.end < inf:
         timeline.at(scenario.away.end, lambda _, __: _vault_is_back(timeline, tally, everyone))
     else:
         tally.watch({}, 0.0)  # nothing to recover from
 
 
-def _vault_is_back(timeline: Timeline, tally: Tally, everyone: list[LeaseRunner]) -> None:
+def _vault_is_back(timeline: Timeline, tally: Tally, everyone: list[Runner]) -> None:
     tally.watch({runner: None for runner in everyone if runner.ailing}, timeline.now)
 
 

@@ -8,7 +8,7 @@ from fleet_model.vault import Away
 from vaultauthz.core.credential import Login
 
 if TYPE_CHECKING:
-    from fleet_model.runner import LeaseRunner
+    from fleet_model.gateway import Runner
 
 # The part of its life, counted from its end, in which a lease that the rules were
 # kept for has always been renewed: the renewal window closes at 75 %.
@@ -32,7 +32,7 @@ class Tally:
         self.began_at: float | None = None  # the fault was over, or the start was made
         self.recovered_at: float | None = None
         self._away = away
-        self._ailing: dict[LeaseRunner, Login | None] = {}
+        self._ailing: dict[Runner, Login | None] = {}
 
     def call(self, now: float) -> None:
         """A call was sent, whatever became of it."""
@@ -44,13 +44,13 @@ class Tally:
         if not (self._away.begin <= now - LATE * ttl and now <= self._away.end):
             self.lost += 1
 
-    def watch(self, ailing: dict[LeaseRunner, Login | None], now: float | None) -> None:
+    def watch(self, ailing: dict[Runner, Login | None], now: float | None) -> None:
         """Recovery is when each of these has had good news, by a login other than the given."""
         self._ailing, self.began_at = ailing, now
         if not ailing:
             self.recovered_at = now
 
-    def well(self, runner: LeaseRunner, login: Login, now: float) -> None:
+    def well(self, runner: Runner, login: Login, now: float) -> None:
         """A lease was issued or renewed."""
         if self._ailing and self._ailing.get(runner, login) is not login:
             del self._ailing[runner]

@@ -15,6 +15,7 @@ from fleet_model.timeline import Timeline
 from vaultauthz.core.credential import Login
 from vaultauthz.core.grant import Failure, Grant, Renewal
 from vaultauthz.core.lease_messages import Failed, Issued, NotRevoked, Renewed, Revoked
+from vaultauthz.core.token import Token
 from vaultauthz.vault.errors import TOKEN_DEAD, TOO_SLOW, Call, of_exception, of_status
 
 UNREACHABLE: Final = of_exception(ConnectionRefusedError(), sent=False).failure
@@ -82,6 +83,8 @@ class Nature:
 
 class Vault:
     """Answers the calls of the whole fleet."""
+
+    owns_token = True  # the gateways' tokens are theirs to renew and revoke
 
     def __init__(self, timeline: Timeline, nature: Nature) -> None:
         self.nature = nature
@@ -160,12 +163,13 @@ class Vault:
         return Grant(None, self.nature.lease_ttl, lease_id, renewable=True, login=login)
 
     def token_grant(self, at: float, sent_at: float, max_at: float = inf) -> Grant:
-        """Issue a token at ``at``; the payload is Vault's own view of it."""
+        """Issue a token at ``at``; its secret is Vault's own view of it."""
         ends_at = min(at + self.nature.token_ttl, max_at)
         token = VaultToken(self._name(), ends_at, max_at)
         ttl = ends_at - at
         login = Login(sent_at + ttl, token.accessor)
-        return Grant(token, ttl, token.accessor, renewable=True, login=login)
+        known = Token(token, token.accessor, login, self)
+        return Grant(known, ttl, token.accessor, renewable=True, login=login)
 
     def _name(self) -> str:
         self._names += 1

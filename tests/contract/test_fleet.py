@@ -85,14 +85,3 @@ def test_replaced_token_takes_its_leases_along(simulate: Simulate) -> None:
     tokens = simulate("--scenario", "tokens", "--hours", "0.5")["tokens"]
     assert tokens["minted"] == GATEWAYS * UPSTREAMS
     assert tokens["calls_per_s_mean"] * 1800 < 2 * GATEWAYS * UPSTREAMS
-
-
-def test_model_has_the_numbers_of_the_product(simulate: Simulate) -> None:
-    """What the product keeps to itself is written down twice, and the same."""
-    from fleet_model import runner as model
-
-    from vaultauthz.core import token
-    from vaultauthz.leases import keeper
-
-    assert model.LOOK_ROUND == keeper._LOOK_ROUND
-    assert (model.MOVE_SHARE, model.MOVE_MAX) == (token.MOVE_SHARE, token.MOVE_MAX)

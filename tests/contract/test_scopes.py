@@ -59,7 +59,7 @@ SLOW = Pace(drain=0.4, backoff_floor=30.0, backoff_cap=60.0)  # what fails is no
 @pytest.fixture(autouse=True)
 def short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a keeper does once a second it does twenty times, so that tests don't wait for it."""
-    monkeypatch.setattr(keeper, "_LOOK_ROUND", 0.05)
+    monkeypatch.setattr(keeper, "LOOK_ROUND", 0.05)
 
 
 @pytest.fixture

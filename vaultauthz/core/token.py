@@ -149,7 +149,8 @@ class Ending(Generic[L]):
 class TokenMachine(LeaseMachine, Generic[S, L]):
     """Runs a stage's login tokens, and says what becomes of the leases that hang on them.
 
-    An ``Issued`` grant's payload is the ``Token``. Not safe for threads.
+    An ``Issued`` grant's payload is the ``Token``. Of the lease machine's commands, Publish and
+    Withdraw stay inside: ``token`` is what they say. Not safe for threads.
     """
 
     def __init__(

@@ -43,7 +43,7 @@ from vaultauthz.vault.session import Session
 
 log = logging.getLogger(__name__)
 
-_LOOK_ROUND: Final = 1.0  # seconds between looks at files, old tokens and a clock that jumped
+LOOK_ROUND: Final = 1.0  # seconds between looks at files, old tokens and a clock that jumped
 
 _JOIN_FOR: Final = 0.5  # seconds, for all threads together
 
@@ -264,13 +264,13 @@ class Keeper:
 
     def _keep_time(self) -> None:
         """The clock thread: wakes the machines whose time has come."""
-        look_at = self.clock() + _LOOK_ROUND
+        look_at = self.clock() + LOOK_ROUND
         with self.lock:
             while not self._closed:
                 now = self.clock()
                 self._wake(now)
                 if now >= look_at:
-                    look_at = now + _LOOK_ROUND
+                    look_at = now + LOOK_ROUND
                     self._look_round()
                 # Never longer than a look round: the wait's own clock may stand
                 # still while the machine sleeps.

@@ -7,7 +7,7 @@ import hmac
 import logging
 import math
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from vaultauthz.config.values import PathSecret, Upstream
 from vaultauthz.core import events
@@ -29,6 +29,7 @@ from vaultauthz.core.lease_messages import (
     Revoked,
     Rotate,
     Unusable,
+    Withdraw,
 )
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.template import MissingFieldError
@@ -210,7 +211,15 @@ class LeaseRunner(Runner):
         self._ask_as_configured()
         self.driver.deliver(self, Rotate(anew=True))
 
-    def publish(self, command: Publish) -> None:
+    def do(self, command: Any) -> None:
+        if isinstance(command, Publish):
+            self._publish(command)
+        elif isinstance(command, Withdraw):
+            self._withdraw()
+        else:
+            super().do(command)
+
+    def _publish(self, command: Publish) -> None:
         grant, ends_at = command.grant, command.ends_at
         self._held = self._asked
         if grant.enforced:
@@ -239,7 +248,7 @@ class LeaseRunner(Runner):
         self._last = (grant.credential_id, ends_at, last)
         return last
 
-    def withdraw(self) -> None:
+    def _withdraw(self) -> None:
         self.slot.credential = None
         if not self.scope:
             self.driver.changed(self)

@@ -15,7 +15,6 @@ from vaultauthz.core.lease_messages import (
     Issued,
     Move,
     Note,
-    Publish,
     Renewed,
     Revoked,
     Tell,
@@ -74,12 +73,6 @@ class LoginRunner(Runner):
             log.warning("%s: %s", self.label, command.text)
         else:
             super().do(command)
-
-    def publish(self, command: Publish) -> None:
-        """Nothing to show: the machine has the token, and workers look there."""
-
-    def withdraw(self) -> None:
-        """Likewise."""
 
     def note(self, note: Note) -> None:
         self.driver.announce(

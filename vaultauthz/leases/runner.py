@@ -20,9 +20,7 @@ from vaultauthz.core.lease_messages import (
     Failed,
     Note,
     NotRevoked,
-    Publish,
     Tick,
-    Withdraw,
 )
 from vaultauthz.core.token import StageLeases, Token, TokenMachine
 from vaultauthz.core.trace import where
@@ -108,10 +106,6 @@ class Runner:
         """Carry one of the machine's commands out. Never blocks."""
         if isinstance(command, (CallIssue, CallRenew, CallRevoke)):
             self.stage.enqueue(self, command)
-        elif isinstance(command, Publish):
-            self.publish(command)
-        elif isinstance(command, Withdraw):
-            self.withdraw()
         elif isinstance(command, Note):
             self.note(command)
 
@@ -155,12 +149,6 @@ class Runner:
         return self.stage.tokens.token
 
     def make(self, call: Call, token: StageToken | None) -> Answer:
-        raise NotImplementedError
-
-    def publish(self, command: Publish) -> None:
-        raise NotImplementedError
-
-    def withdraw(self) -> None:
         raise NotImplementedError
 
     def note(self, note: Note) -> None:
