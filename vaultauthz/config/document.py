@@ -9,12 +9,11 @@ anything, and a refused tag is never looked up.
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
-
-from vaultauthz.config.escapes import Joined, is_half, whole
 
 # A configuration nests seven levels deep, and a megabyte of real upstreams makes
 # 150,000 nodes; aliases count as what they stand for.
@@ -39,6 +38,14 @@ _KINDS = {
     f"{_YAML}int": "a number",
     f"{_YAML}null": "nothing",
 }
+# Characters beyond the first 65,536 as JSON writes them: two escapes, \ud83d\ude00 (RFC 8259, 7).
+# YAML has one escape for each (\U0001F600), and its C parser refuses halves.
+# An escape begins with a backslash that is not itself escaped.
+_PAIR: Final = re.compile(
+    r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
+)
+_HALF: Final = re.compile(r"\\u[dD][89a-fA-F]")
+_SHORTER: Final = len(r"\ud83d\ude00") - len(r"\U0001F600")
 _RESOLVER: Any = yaml.resolver.Resolver()
 
 
@@ -102,10 +109,10 @@ def read(text: str, loader: Any = LOADER) -> Node | None:
         raise _no_yaml() from None
     else:
         return builder.root
-    return _read_joined(Joined(text), loader)
+    return _read_joined(_Joined(text), loader)
 
 
-def _read_joined(joined: Joined, loader: Any) -> Node | None:
+def _read_joined(joined: _Joined, loader: Any) -> Node | None:
     """The document once more, of a file with escapes as JSON has them."""
     builder = _Builder(joined)
     try:
@@ -136,7 +143,7 @@ def _half(line: int) -> DocumentError:
 
 
 def _at_half(text: str, exc: yaml.MarkedYAMLError) -> bool:
-    return exc.problem_mark is not None and is_half(text, exc.problem_mark.index)
+    return exc.problem_mark is not None and _is_half(text, exc.problem_mark.index)
 
 
 def _line(exc: yaml.MarkedYAMLError) -> int:
@@ -224,7 +231,7 @@ class _Open:
 class _Builder:
     """Puts events together; holds the bounds."""
 
-    def __init__(self, joined: Joined | None = None) -> None:
+    def __init__(self, joined: _Joined | None = None) -> None:
         self.root: Node | None = None
         self._joined = joined
         self.end = 0  # in the text, of the last event
@@ -302,10 +309,47 @@ class _Builder:
 
 
 def _scalar(event: yaml.ScalarEvent, line: int) -> Scalar:
-    text = whole(event.value)  # the Python parser leaves halves as they are
+    text = _whole(event.value)  # the Python parser leaves halves as they are
     if text is None:
         raise _half(line)
     if not event.implicit[0]:  # quoted, or tagged as text
         return Scalar(line, text)
     tag = _RESOLVER.resolve(yaml.ScalarNode, event.value, (True, False))
     return Scalar(line, event.value, _KINDS.get(tag, "text"))
+
+
+def _is_half(text: str, at: int) -> bool:
+    r"""Whether a parser that gave up at this place, behind a ``\u``, did so over half a character."""
+    return _HALF.match(text, max(0, at - 2)) is not None
+
+
+class _Joined:
+    r"""A text with each pair of escapes in YAML's form, and where these are in it."""
+
+    def __init__(self, text: str) -> None:
+        self._ends: list[int] = []
+        self.text = _PAIR.sub(self._join, text)
+
+    def _join(self, pair: re.Match[str]) -> str:
+        before, high, low = pair.groups()
+        whole = bytes.fromhex(high + low).decode("utf-16-be")
+        self._ends.append(pair.end() - _SHORTER * (1 + len(self._ends)))
+        return f"{before}\\U{ord(whole):08X}"
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self._ends)
+
+    def within(self, begin: int, end: int) -> bool:
+        """Whether one of them is in this part of the text."""
+        return bisect(self._ends, begin) < bisect(self._ends, end)
+
+
+def _whole(value: str) -> str | None:
+    """``value`` with its surrogates put together; None where one has no other half."""
+    if value.isascii():
+        return value
+    try:
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    except UnicodeDecodeError:
+        return None

@@ -15,11 +15,11 @@ from vaultauthz.config import document, files
 from vaultauthz.config.exposed import exposed
 from vaultauthz.config.keys import Key, Schema, Section
 from vaultauthz.config.kinds import choice, file, many, named
-from vaultauthz.config.lifetimes import Lifetimes
 from vaultauthz.config.listen import LISTEN, read_listen
 from vaultauthz.config.reader import Table, Value
 from vaultauthz.config.report import ConfigError, Refused, Report
 from vaultauthz.config.routes import ROUTE, Routable, read_routes
+from vaultauthz.config.secret_source import Lifetimes
 from vaultauthz.config.stages import STAGE, Declared, read_stages
 from vaultauthz.config.upstreams import UPSTREAM, read_upstreams
 from vaultauthz.config.values import Audit, Config, Upstream, Vault

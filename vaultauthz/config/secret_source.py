@@ -1,9 +1,9 @@
-"""``secret`` of an upstream: where in Vault its credential comes from."""
+"""``secret`` of an upstream: where in Vault its credential comes from, and for how long."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Final
@@ -11,10 +11,33 @@ from typing import Final
 from vaultauthz.config import durations, names
 from vaultauthz.config.keys import Condition, Key, Reader, Section
 from vaultauthz.config.kinds import TEXT, choice, duration, whole
-from vaultauthz.config.lifetimes import LIFETIME, Lifetimes, read_lifetimes
 from vaultauthz.config.reader import Table, Value, one_of
 from vaultauthz.config.values import KvSecret, PathSecret, SecretSource
 from vaultauthz.core.template import Template, TemplateError
+
+# The role and the mount bound it. Vault's own bound is 768h unless it is set, and certificates
+# of an authority live for ten years.
+LIFETIME: Final = duration(1.0, 87_600 * 3600.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """What is asked for, in seconds; None: as the role in Vault has it.
+
+    ``ttl`` when a credential is issued, ``increment`` at each renewal of its lease.
+    """
+
+    ttl: float | None = None
+    increment: float | None = None
+
+
+def read_lifetimes(table: Table, usual: Lifetimes) -> Lifetimes:
+    """Both keys of ``table``, each as in ``usual`` where it is absent."""
+    return Lifetimes(
+        ttl=table.get("ttl", LIFETIME.read, usual.ttl),
+        increment=table.get("increment", LIFETIME.read, usual.increment),
+    )
+
 
 FORMS: Final = ("kv", "path", "pki", "static_role")
 # Which forms each of the other keys goes with.

@@ -11,10 +11,10 @@ from vaultauthz.config import names
 from vaultauthz.config.auth import read_auth
 from vaultauthz.config.keys import Key, Reader, Section
 from vaultauthz.config.kinds import text
-from vaultauthz.config.lifetimes import LIFETIME, Lifetimes, read_lifetimes
 from vaultauthz.config.methods import Auth, TokenFile
 from vaultauthz.config.reader import Value
 from vaultauthz.config.schema import logins
+from vaultauthz.config.secret_source import LIFETIME, Lifetimes, read_lifetimes
 from vaultauthz.config.values import Stage, Vault
 
 

@@ -12,10 +12,9 @@ from vaultauthz.config.callers import CALLERS, HINT, RULES
 from vaultauthz.config.inject import INJECTION, read_inject, read_strip
 from vaultauthz.config.keys import Key, Reader, Section
 from vaultauthz.config.kinds import FLAG, TEXT, choice, duration, many, whole
-from vaultauthz.config.lifetimes import Lifetimes
 from vaultauthz.config.reader import Table, Value, quoted
 from vaultauthz.config.sds_slots import never_answered
-from vaultauthz.config.secret_source import SECRET, read_secret
+from vaultauthz.config.secret_source import SECRET, Lifetimes, read_secret
 from vaultauthz.config.values import Upstream
 from vaultauthz.core.callers import Callers
 

@@ -1,19 +1,42 @@
-"""``vault``: the server."""
+"""``vault``: the server; of the file, and of the environment where that says nothing."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from vaultauthz.config import addresses, environment, files, names
+from vaultauthz.config import addresses, files, names
 from vaultauthz.config.document import Items
 from vaultauthz.config.keys import Key, Reader, Section, both
 from vaultauthz.config.kinds import FLAG, PRIVATE, READABLE, TEXT, duration, text
-from vaultauthz.config.reader import Value, quoted
+from vaultauthz.config.reader import Table, Value, quoted
 from vaultauthz.config.values import Tls, Vault
+
+# What Vault's own commands read of the environment, taken where the file says nothing:
+# $VAULT_… and OpenBao's $BAO_…, each of which stands in for one key.
+_MAKERS: Final = ("VAULT_", "BAO_")
+_TRUE: Final = ("1", "t", "T", "true", "TRUE", "True")  # Go's strconv.ParseBool
+_ADDRESS_OF: Final = {"ADDR": "address"}
+_NAMESPACE_OF: Final = {"NAMESPACE": "namespace"}
+_TLS_OF: Final = {"CACERT": "ca_cert", "TLS_SERVER_NAME": "server_name"}
+_PAIR_OF: Final = {"CLIENT_CERT": "client_cert", "CLIENT_KEY": "client_key"}
+_FILES: Final = frozenset(("ca_cert", "client_cert", "client_key"))
+_SWITCHES: Final = frozenset(("SKIP_VERIFY", "SRV_LOOKUP"))
+# What is not taken, and what to do instead.
+_NOT_READ: Final = {
+    "SKIP_VERIFY": "Vault's certificate is always verified; set vault.tls.ca_cert",
+    "CAPATH": "set vault.tls.ca_cert to one file with the certificates",
+    "CACERT_BYTES": "set vault.tls.ca_cert to a file with the certificates",
+    "AGENT_ADDR": "set vault.address to the agent's",
+    "PROXY_ADDR": "calls go straight to Vault; set vault.address to what forwards them",
+    "HTTP_PROXY": "calls go straight to Vault; set vault.address to what forwards them",
+    "SRV_LOOKUP": "list the nodes in vault.address",
+    "CLIENT_TIMEOUT": "set vault.timeout",
+    "RATE_LIMIT": "set vault.calls_per_second",
+}
 
 _MOST_ADDRESSES: Final = 8
 # Stands in for a refused one, so that a stage's login by certificate does not miss it again.
@@ -133,9 +156,9 @@ VAULT: Final = Section(
 def read_vault(value: Value, environ: Mapping[str, str]) -> Vault:
     """The server; what the file does not say comes from ``$VAULT_ADDR`` and its like."""
     table = VAULT.open(value)
-    environment.tell_unread(value, environ)
-    environment.supply(table, environment.PLACE, environ)
-    environment.supply(table, environment.ADDRESS, environ)
+    _tell_unread(value, environ)
+    _supply(table, _NAMESPACE_OF, environ)
+    _supply(table, _ADDRESS_OF, environ)
     read = partial(_one_or_more, insecure=VAULT.get(table, "insecure"))
     address, *fallbacks = VAULT.get(table, "address", read) or ("",)
     table.begin("tls")
@@ -148,8 +171,48 @@ def read_vault(value: Value, environ: Mapping[str, str]) -> Vault:
 
 def _read_tls(value: Value, environ: Mapping[str, str]) -> Tls:
     table = TLS.open(value)
-    environment.supply(table, environment.TLS, environ)
-    environment.supply_pair(table, environ)
+    _supply(table, _TLS_OF, environ)
+    _supply_pair(table, environ)
     pair = {"client_cert", "client_key"} & set(table.entries)
     hidden = {"client_cert": HIDDEN.client_cert, "client_key": HIDDEN.client_key}
     return TLS.build(table, hidden if pair else {})
+
+
+def _supply(table: Table, keys: Mapping[str, str], environ: Mapping[str, str]) -> None:
+    """Put what ``environ`` has into ``table``, where that has no such key.
+
+    A warning where both makers' variables are set and differ: `bao` takes the other one.
+    """
+    for name, key in keys.items():
+        found = dict(_set(name, environ))
+        if key in table or not found:
+            continue
+        (variable, first), *others = found.items()
+        # A path there starts where the command is run, as for every other program.
+        table.supply(
+            key, str(Path(first).absolute()) if key in _FILES else first, f"from ${variable}"
+        )
+        for other, second in others:
+            if second != first:
+                table.place.warn(f"${other} is not read: ${variable} goes first, and differs")
+
+
+def _supply_pair(table: Table, environ: Mapping[str, str]) -> None:
+    """Put both of ``_PAIR_OF`` in, where neither is: half of one is nobody's."""
+    if not any(key in table for key in _PAIR_OF.values()):
+        _supply(table, _PAIR_OF, environ)
+
+
+def _tell_unread(value: Value, environ: Mapping[str, str]) -> None:
+    """A warning for what is set, and would be missed."""
+    for name, instead in _NOT_READ.items():
+        for variable, found in _set(name, environ):
+            if name not in _SWITCHES or found in _TRUE:
+                value.warn(f"${variable} is not read: {instead}")
+
+
+def _set(name: str, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for maker in _MAKERS:
+        found = environ.get(maker + name, "")
+        if found:
+            yield maker + name, found
