@@ -21,7 +21,7 @@ import msgpack  # type: ignore[import-untyped] # ships no types
 from tests.contract.kong import protobuf_values
 from vaultauthz._pb import kong_pb2 as pb
 from vaultauthz.kong.calls import frame
-from vaultauthz.kong.frames import Frames
+from vaultauthz.kong.connection import Frames
 
 SET = "kong.service.request.set_headers"
 CONFIG = json.dumps({"upstream": "bearer", "__seq__": 1, "__plugin_id": "1"})

@@ -5,6 +5,6 @@ start the server with `--no-lua-style`, as `vaultauthz kong config --stock` prin
 does is in the package: Kong's PDK ↔ ours, and no logic here.
 """
 
-from vaultauthz.kong_stock import Plugin, Schema, priority, version
+from vaultauthz.kong.stock import Plugin, Schema, priority, version
 
 __all__ = ["Plugin", "Schema", "priority", "version"]

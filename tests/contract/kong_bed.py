@@ -19,8 +19,8 @@ from tests.contract.fake_vault import FakeVault
 from tests.contract.faults import wait_until
 from tests.contract.kong import Guard, Kong, Route, Server, Settings, stock_server
 from tests.contract.running import approle, database, fake, kv
-from vaultauthz.kong.info import MARK, mark_of
-from vaultauthz.kong.place import holder
+from vaultauthz.kong.ownership import holder
+from vaultauthz.kong.registration import MARK, mark_of
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = ROOT / "kong_plugin" / "vault_authz.py"

@@ -19,9 +19,9 @@ from vaultauthz.core.injection import Mutation
 from vaultauthz.core.request import Request
 from vaultauthz.core.routing import Routes
 from vaultauthz.kong.gate import Gate
-from vaultauthz.kong.given import Given
-from vaultauthz.kong.place import Place
-from vaultauthz.kong.server import Server
+from vaultauthz.kong.log_phase import LogPhase
+from vaultauthz.kong.ownership import Ownership
+from vaultauthz.kong.server import PluginServer
 from vaultauthz.leases.later import Later
 
 Check = Callable[[Request], Decision | Later[Decision]]
@@ -41,18 +41,18 @@ class Nobody:
         self.rejections: list[tuple[str, str, str]] = []
 
     def answered(self, stage: str, upstream: str, status: int) -> None:
-        """See ``Given``."""
+        """See ``LogPhase``."""
         self.heard.append((stage, upstream, status))
 
     def rejected(self, upstream: str, stage: str, credential_id: str) -> None:
-        """See ``Given``."""
+        """See ``LogPhase``."""
         self.rejections.append((upstream, stage, credential_id))
 
 
-def nobody() -> Given:
+def nobody() -> LogPhase:
     """Follows requests, and tells nobody."""
     hears = Nobody()
-    return Given(hears.answered, hears.rejected)
+    return LogPhase(hears.answered, hears.rejected)
 
 
 class Inside:
@@ -60,19 +60,19 @@ class Inside:
 
     def __init__(self, folder: Path, check: Check, **options: Any) -> None:
         self.hears = Nobody()
-        self.given = Given(self.hears.answered, self.hears.rejected)
-        self.place = Place(folder / "k.sock")
+        self.log_phase = LogPhase(self.hears.answered, self.hears.rejected)
+        self.ownership = Ownership(folder / "k.sock")
         bindings = [Binding(name, "prod", Callers(None), Slot()) for name in ("pay", "geo")]
         table, config = Table(bindings, Routes()), Config(Vault("http://127.0.0.1:1"), {}, {})
-        self.gate = Gate(check, lambda: table, lambda: config, self.given)
+        self.gate = Gate(check, lambda: table, lambda: config, self.log_phase)
         ready = options.pop("ready", lambda: True)
-        self.server = Server(self.place, self.gate, ready, **options)
+        self.server = PluginServer(self.ownership, self.gate, ready, **options)
         dump = shlex.join([sys.executable, "-m", "vaultauthz", "kong", "dump"])
-        self.commands = ServerCommands(self.place.path, dump)
+        self.commands = ServerCommands(self.ownership.path, dump)
 
     def __enter__(self) -> Self:
-        self.place.take(0)
-        self.given.start()
+        self.ownership.take(0)
+        self.log_phase.start()
         self.server.start()
         return self
 
@@ -83,5 +83,5 @@ class Inside:
         trace: TracebackType | None,
     ) -> None:
         self.server.stop(1.0)
-        self.given.stop()
-        self.place.release()
+        self.log_phase.stop()
+        self.ownership.release()

@@ -16,7 +16,7 @@ from tests.contract.kong import Kong, Route, Server
 from tests.contract.running import approle, fake
 from tests.contract.test_compose import COMPOSE, ROOT, SERVICES
 from tests.patience import PATIENCE
-from vaultauthz.kong import info
+from vaultauthz.kong import registration
 
 KONG: dict[str, str] = SERVICES["kong"]["environment"]
 SERVE: list[str] = SERVICES["vaultauthz-kong"]["command"]
@@ -37,7 +37,7 @@ def test_kong_is_told_of_the_plugin_as_it_is() -> None:
     """The file that stands in for `vaultauthz kong dump` is what that prints."""
     cat, file = KONG["KONG_PLUGINSERVER_VAULTAUTHZ_QUERY_CMD"].split()
     assert cat == "/bin/cat"
-    assert json.loads(mounted("kong", file).read_text()) == json.loads(info.dump())
+    assert json.loads(mounted("kong", file).read_text()) == json.loads(registration.dump())
 
 
 def test_both_name_one_socket() -> None:
@@ -95,7 +95,7 @@ def _routes() -> list[Route]:
         assert service["url"].startswith(f"http://{service['name']}:")
         (route,) = service["routes"]
         (plugin,) = route["plugins"]
-        assert plugin["name"] == info.NAME
+        assert plugin["name"] == registration.NAME
         assert route["hosts"] == [f"{service['name']}.demo"]
         found.append(Route(route["name"], f"/{route['name']}", plugin["config"]))
     return found

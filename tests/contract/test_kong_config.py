@@ -19,7 +19,7 @@ from tests.contract.fake_vault import FakeVault
 from tests.contract.kong import Guard, Kong, Route, Server, Verdict
 from tests.contract.kong_bed import PLUGIN, UPSTREAMS, config
 from tests.contract.running import fake
-from vaultauthz.kong.info import MARK, NAME
+from vaultauthz.kong.registration import MARK, NAME
 
 NAMES = ("bearer", "query", "shop")
 LINE = re.compile(r"(\w+) = (.*)")
@@ -88,7 +88,7 @@ def test_kong_runs_with_it(tmp_path: Path, vault: FakeVault, stock: bool) -> Non
     assert (printed.status, printed.warnings.count("warning: kong")) == (0, 0)
     if stock:
         (tmp_path / "plugins").mkdir()
-        line = "from vaultauthz.kong_stock import Plugin, Schema, priority, version\n"
+        line = "from vaultauthz.kong.stock import Plugin, Schema, priority, version\n"
         (tmp_path / "plugins" / f"{NAME}.py").write_text(line)
     quiet = {"PYTHONWARNINGS": "ignore"} if stock else {}
     with Kong(printed.server(**quiet), printed.routes()) as kong:

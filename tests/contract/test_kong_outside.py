@@ -23,8 +23,9 @@ from tests.contract.kong import Kong, Server, Settings, Verdict
 from tests.contract.kong_bed import audit, config, inject, routes
 from tests.contract.running import approle, fake
 from tests.patience import PATIENCE
-from vaultauthz import kong_serve, kong_stock
-from vaultauthz.kong import gate, info
+from vaultauthz.kong import gate, registration
+from vaultauthz.kong import serve as kong_serve
+from vaultauthz.kong import stock as kong_stock
 from vaultauthz.kong_config import command
 
 SECRET = "s3cr3t-id"  # of `approle`
@@ -92,7 +93,7 @@ def test_it_parses_and_has_no_secret(path: Path, form: str) -> None:
     assert SECRET not in text
     found = settings(text, form)
     assert found == {
-        "plugins": f"bundled,{info.NAME}",
+        "plugins": f"bundled,{registration.NAME}",
         "pluginserver_names": "vaultauthz",
         "pluginserver_vaultauthz_socket": "/run/vaultauthz/kong.sock",
         "pluginserver_vaultauthz_query_cmd": "/bin/cat /run/vaultauthz/vault-authz.json",
@@ -101,7 +102,7 @@ def test_it_parses_and_has_no_secret(path: Path, form: str) -> None:
     (service,) = kong_yml(text, form)["services"]
     (plugin,) = service["routes"][0]["plugins"]
     assert plugin == {
-        "name": info.NAME,
+        "name": registration.NAME,
         "config": {"upstream": "pay", "stage": "production"},
     }
 
@@ -308,7 +309,7 @@ class TestAtWork:
                         capture_output=True,
                         check=True,
                     )
-                    assert json.loads(done.stdout) == json.loads(info.dump())
+                    assert json.loads(done.stdout) == json.loads(registration.dump())
                     assert _reaches(pod.socket, groups) is reaches
 
 

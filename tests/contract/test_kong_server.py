@@ -20,8 +20,8 @@ from vaultauthz._pb import kong_pb2 as pb
 from vaultauthz.core.decision import Decision, Denied
 from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import Request
-from vaultauthz.kong import answers, connection, gate, given, questions, server
-from vaultauthz.kong.frames import MESSAGE_LIMIT
+from vaultauthz.kong import connection, enforcement, gate, log_phase, questions, server
+from vaultauthz.kong.connection import MESSAGE_LIMIT
 from vaultauthz.leases.later import Later
 
 SECRET = "s3cr3t"
@@ -62,10 +62,10 @@ class TestErrorsOfOurs:
         (gate.Gate, "_asked"),
         (gate, "denial"),
         (gate, "particular"),
-        (answers.Answers, "of"),
-        (answers, "_constant"),
-        (answers, "_questions"),
-        (given.Given, "note"),
+        (enforcement.EncodedCalls, "of"),
+        (enforcement, "_constant"),
+        (enforcement, "_questions"),
+        (log_phase.LogPhase, "note"),
     )
 
     @pytest.mark.parametrize(("place", "name"), STEPS)
@@ -107,7 +107,7 @@ class TestErrorsOfOurs:
     ) -> None:
         """Nobody can be answered any more; the connection stays in order."""
         with kong_with(inside) as kong:
-            monkeypatch.setattr(inside.given, "finished", boom)
+            monkeypatch.setattr(inside.log_phase, "finished", boom)
             kong.request("GET", "/pay").log.wait()
             monkeypatch.undo()
             assert right(kong)
@@ -186,7 +186,7 @@ class TestIntruders:
         """Whatever else comes over the socket, Kong's requests get their own credential."""
         with kong_with(inside) as kong:
             assert right(kong)
-            with Intruder(inside.place.path, adversary.PROTOBUF[attack]) as intruder:
+            with Intruder(inside.ownership.path, adversary.PROTOBUF[attack]) as intruder:
                 assert right(kong)
                 intruder.finish()
                 assert intruder.hear() == b""
@@ -196,7 +196,7 @@ class TestIntruders:
     def test_who_stalls_in_a_frame_is_hung_up_on(self, inside: Inside) -> None:
         """Half a frame, then nothing: others are not kept waiting, and the connection ends."""
         for data in (b"\x10\x00", b"\x10\x00\x00\x00abc"):
-            with kong_with(inside) as kong, Intruder(inside.place.path, data) as intruder:
+            with kong_with(inside) as kong, Intruder(inside.ownership.path, data) as intruder:
                 assert right(kong)
                 assert intruder.hear() == b""
         assert wait_until(lambda: inside.server.connections == 0)
@@ -206,7 +206,7 @@ class TestIntruders:
         with kong_with(inside) as kong:
             assert right(kong)
             number = next(iter(inside.server._instances._known))
-            with Intruder(inside.place.path, event(number)) as intruder:
+            with Intruder(inside.ownership.path, event(number)) as intruder:
                 asked = b""
                 while data := intruder.hear():
                     asked += data
@@ -217,7 +217,7 @@ class TestIntruders:
         """However a frame is cut, it is the same frame."""
         command = pb.CmdStartInstance(name="vault-authz", config=b'{"upstream": "pay"}')
         call = frame(pb.RpcCall(sequence=9, cmd_start_instance=command).SerializeToString())
-        with Intruder(inside.place.path) as slow:
+        with Intruder(inside.ownership.path) as slow:
             for at in range(len(call)):
                 slow.send(call[at : at + 1])
             said = slow.hear() or b""
@@ -236,7 +236,7 @@ class TestIntruders:
     def test_no_more_connections_than_it_may_have(self, tmp_path: Path) -> None:
         """The one that has been idle the longest goes; requests go on."""
         with Inside(tmp_path, by_name, connections=20) as inside, kong_with(inside) as kong:
-            intruders = [Intruder(inside.place.path) for _ in range(60)]
+            intruders = [Intruder(inside.ownership.path) for _ in range(60)]
             try:
                 assert all(right(kong) for _ in range(10))
                 assert inside.server.connections <= 20
@@ -249,7 +249,7 @@ class TestIntruders:
         for config in (b"{", b"[]", b'{"upstream": 5}', b"\xff"):
             command = pb.CmdStartInstance(name="vault-authz", config=config)
             call = pb.RpcCall(sequence=2, cmd_start_instance=command)
-            with Intruder(inside.place.path, frame(call.SerializeToString())) as intruder:
+            with Intruder(inside.ownership.path, frame(call.SerializeToString())) as intruder:
                 assert intruder.hear() == b""
 
 
@@ -260,7 +260,7 @@ class TestTheEnd:
         """Kong reads that there is no more, and what it has sent meanwhile is no error to it: it calls elsewhere."""
         with socket.socket(socket.AF_UNIX) as kong:
             kong.settimeout(PATIENCE)
-            kong.connect(str(inside.place.path))
+            kong.connect(str(inside.ownership.path))
             assert wait_until(lambda: inside.server.connections == 1)
             ending = threading.Thread(target=inside.server.stop, args=(PATIENCE,))
             ending.start()
@@ -279,7 +279,7 @@ class TestTheEnd:
             kongs = [all_.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(200)]
             for kong in kongs:
                 kong.settimeout(PATIENCE)
-                kong.connect(str(inside.place.path))
+                kong.connect(str(inside.ownership.path))
             ending = threading.Thread(target=inside.server.stop, args=(PATIENCE,))
             ending.start()
             assert [kong.recv(1) for kong in kongs] == [b""] * len(kongs)

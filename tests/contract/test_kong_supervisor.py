@@ -38,8 +38,7 @@ from tests.contract.kong_bed import (
 from tests.contract.kong_load import Load
 from tests.contract.running import fake
 from tests.patience import PATIENCE
-from vaultauthz.kong.claim import Claim, Failures, claimed
-from vaultauthz.kong.place import Holder, Place, coming, holder
+from vaultauthz.kong.ownership import Claim, Failures, Holder, Ownership, claimed, coming, holder
 from vaultauthz.kong.processes import began_at
 from vaultauthz.listening import ListenError
 
@@ -450,8 +449,8 @@ class TestPlaces:
         """It has the place and does not go: the next one does not wait for ever."""
         path = tmp_path / "k.sock"
         program = (
-            "import sys, time; from pathlib import Path; from vaultauthz.kong.place import Place; "
-            "place = Place(Path(sys.argv[1])); place.take(0); place.tell('x'); print(flush=True); "
+            "import sys, time; from pathlib import Path; from vaultauthz.kong.ownership import Ownership; "
+            "place = Ownership(Path(sys.argv[1])); place.take(0); place.tell('x'); print(flush=True); "
             "time.sleep(3600)"
         )
         with subprocess.Popen(
@@ -460,7 +459,7 @@ class TestPlaces:
             try:
                 assert stuck.stdout is not None
                 stuck.stdout.readline()
-                place = Place(path)
+                place = Ownership(path)
                 place.take(0.2)
                 assert stuck.wait(PATIENCE) == -signal.SIGKILL
                 place.release()
@@ -470,7 +469,7 @@ class TestPlaces:
     def test_the_next_waits_for_the_one_before_it(self, tmp_path: Path) -> None:
         """It does not listen before a server that came earlier is known, as that one's clients would be lost."""
         path = tmp_path / "k.sock"
-        first, second, third = Place(path), Place(path), Place(path)
+        first, second, third = Ownership(path), Ownership(path), Ownership(path)
         first.take(0)
         taking = [Thread(target=one.take, args=(PATIENCE,)) for one in (second, third)]
         taking[0].start()
@@ -496,13 +495,13 @@ class TestPlaces:
             link = tmp_path / name
             link.symlink_to(victim)
             with pytest.raises(ListenError, match="links"):
-                Place(tmp_path / "k.sock").take(1)
+                Ownership(tmp_path / "k.sock").take(1)
             link.unlink()
         assert victim.read_text() == "mine"
 
     def test_who_says_nothing_is_not_killed(self, tmp_path: Path) -> None:
         """An older version's number is not known: it is left alone, and the next one does not start."""
-        first, second = Place(tmp_path / "k.sock"), Place(tmp_path / "k.sock")
+        first, second = Ownership(tmp_path / "k.sock"), Ownership(tmp_path / "k.sock")
         first.take(0)
         with pytest.raises(ListenError, match="has not ended"):
             second.take(0.1)
@@ -532,7 +531,7 @@ class TestClaims:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         socket = tmp_path / "k.sock"
-        claim, place = Claim(socket), Place(socket)
+        claim, place = Claim(socket), Ownership(socket)
         with monkeypatch.context() as patched:
             patched.setattr(os, "pwrite", full)
             claim.take()

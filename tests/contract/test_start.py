@@ -10,8 +10,8 @@ from queue import SimpleQueue
 import pytest
 
 from tests.patience import PATIENCE
-from vaultauthz import kong_stock
 from vaultauthz.config import Config, load
+from vaultauthz.kong import stock as kong_stock
 from vaultauthz.service import Service
 from vaultauthz.wanted import Watch
 
@@ -83,9 +83,9 @@ def test_a_stop_in_the_moment_in_which_it_takes_its_socket(tmp_path: Path) -> No
     """Whoever sees the socket may ask for one: it is a stop, and not the end of the process."""
     path = tmp_path / "c.yaml"
     path.write_text(TEXT.replace("FOLDER", str(tmp_path)))
-    what = """from vaultauthz.kong.place import Place
-    take = Place.take
-    Place.take = lambda *given: (take(*given), os.kill(os.getpid(), signal.SIGTERM))"""
+    what = """from vaultauthz.kong.ownership import Ownership
+    take = Ownership.take
+    Ownership.take = lambda *given: (take(*given), os.kill(os.getpid(), signal.SIGTERM))"""
     done = subprocess.run(
         [
             *(sys.executable, "-c", SCRIPT.replace("WHAT", what), path),

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-KONG = ("vaultauthz.kong_serve", "vaultauthz.kong.door")
+KONG = ("vaultauthz.kong.serve", "vaultauthz.kong.door")
 ENVOY = ("vaultauthz.envoy.door",)
 
 
@@ -15,7 +15,7 @@ ENVOY = ("vaultauthz.envoy.door",)
     ("door", "others"),
     [
         *((door, ("vaultauthz.envoy", "grpc", "pygrpc_native")) for door in KONG),
-        *((door, ("vaultauthz.kong", "vaultauthz.kong_serve")) for door in ENVOY),
+        *((door, ("vaultauthz.kong",)) for door in ENVOY),
     ],
 )
 def test_a_door_loads_nothing_of_another(door: str, others: tuple[str, ...]) -> None:

@@ -126,7 +126,7 @@ def dump(options: argparse.Namespace) -> int:
     What is wrong with the configuration goes to standard error, which Kong leaves alone: it
     shows what a server says at its level `info`, and so not why one did not start.
     """
-    from vaultauthz.kong import info
+    from vaultauthz.kong import registration
 
     if options.config is not None:
         try:
@@ -134,10 +134,10 @@ def dump(options: argparse.Namespace) -> int:
         except ConfigError as exc:
             print(f"vaultauthz: the plugin server will not start:\n{exc}", file=sys.stderr)
     if options.file is None:
-        sys.stdout.write(info.dump())
+        sys.stdout.write(registration.dump())
         return 0
     try:
-        info.write(options.file)
+        registration.write(options.file)
     except OSError as exc:
         return _refused(f"--file {options.file}: {(exc.strerror or 'no').lower()}")
     return 0
@@ -145,13 +145,13 @@ def dump(options: argparse.Namespace) -> int:
 
 def supervise(options: argparse.Namespace) -> int:
     """Keep a server for the Kong that has started this."""
-    from vaultauthz import kong_supervise
+    from vaultauthz.kong import supervise as kong_supervise
 
     socket, config = options.socket.absolute(), options.config.absolute()
     words = ["-c", str(config), "--socket", str(socket), "--log-level", options.log_level]
     words += ["--group", options.group] if options.group else []
     log_file = options.log_file or socket.with_name(f"{socket.name}.log")
-    asked = kong_supervise.Asked(socket, config, log_file.absolute(), tuple(words))
+    asked = kong_supervise.SupervisorOptions(socket, config, log_file.absolute(), tuple(words))
     try:
         return kong_supervise.run(asked)
     except kong_supervise.SuperviseError as exc:
@@ -161,16 +161,16 @@ def supervise(options: argparse.Namespace) -> int:
 
 def serve(options: argparse.Namespace, config: Config, wanted: Wanted) -> int:
     """Speak ProtoBuf:1 with Kong; otherwise as `vaultauthz serve`."""
-    from vaultauthz import kong_serve
+    from vaultauthz.kong import serve as kong_serve
 
     supervised = kong_serve.Supervised.told(options.supervised) if options.supervised else None
-    asked = kong_serve.Asked(options.socket, options.group, supervised)
+    asked = kong_serve.ServerOptions(options.socket, options.group, supervised)
     return kong_serve.run(wanted, config, asked)
 
 
 def config(options: argparse.Namespace, config: Config) -> int:
     """Print the lines for kong.conf and the routes' plugins for kong.yml."""
-    from vaultauthz.kong_config import Asked, run
+    from vaultauthz.kong_config.command import SetupOptions, run
 
     fit_for_kong(config)
     outside = options.outside or options.format == "helm"
@@ -183,7 +183,7 @@ def config(options: argparse.Namespace, config: Config) -> int:
     if options.format == "helm" and not group.isdecimal():
         return _refused(f"--group {group}: Kubernetes has numbers only; give the group's")
     socket = (options.socket or (_OUTSIDE if outside else _SOCKET)).absolute()
-    asked = Asked(
+    asked = SetupOptions(
         socket,
         stock=options.stock,
         outside=outside,

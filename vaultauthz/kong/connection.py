@@ -9,7 +9,7 @@ its RpcReturn; Kong's results for those calls arrive before its next call and ar
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
@@ -17,12 +17,10 @@ from google.protobuf.message import DecodeError
 from vaultauthz._pb.kong_pb2 import CmdHandleEvent, CmdStartInstance, RpcCall, RpcReturn
 from vaultauthz.core.decision import Decision
 from vaultauthz.core.trace import where
-from vaultauthz.kong import info
-from vaultauthz.kong.answers import INTERNAL, NOTHING, STOPPING
-from vaultauthz.kong.calls import Batch, Call, frame
-from vaultauthz.kong.frames import Frames
-from vaultauthz.kong.gate import ConfigError, End, Gate, Steps
-from vaultauthz.kong.instances import Instances
+from vaultauthz.kong import registration
+from vaultauthz.kong.calls import LENGTH, Batch, Call, frame
+from vaultauthz.kong.enforcement import INTERNAL, NOTHING, STOPPING
+from vaultauthz.kong.gate import ConfigError, End, Gate, Instances, Steps
 from vaultauthz.kong.questions import Results
 from vaultauthz.leases.later import Later
 
@@ -145,7 +143,7 @@ class Connection:
             raise HangUp
 
     def _start(self, command: CmdStartInstance) -> None:
-        if command.name != info.NAME:
+        if command.name != registration.NAME:
             raise HangUp
         try:
             instance = self._gate.begin(command.config)
@@ -153,7 +151,7 @@ class Connection:
             log.error("an instance was not started: %s", exc)  # noqa: TRY400
             raise HangUp from None
         answer = self._return()
-        answer.instance_status.name = info.NAME
+        answer.instance_status.name = registration.NAME
         answer.instance_status.instance_id = self._instances.add(instance)
         self._send(frame(answer.SerializeToString()))
 
@@ -172,7 +170,7 @@ class Connection:
             self._go_on(None)
         elif event.event_name == "log":
             self._end(self._gate.log())
-        else:  # Kong asks for no phase that `info` does not name
+        else:  # Kong asks for no phase that `registration` does not name
             self._end(_NOTHING)
 
     def _go_on(self, results: Any) -> None:
@@ -211,3 +209,48 @@ class Connection:
         self._due, self._then = end.batch.calls, end.take
         returned = frame(self._return().SerializeToString())
         self._send(end.batch.frames + _EMPTY + returned)
+
+
+# Bytes of one message. Kong's own have some kilobytes, apart from the body of a request, which
+# is asked for only to be signed.
+MESSAGE_LIMIT: Final = 1 << 20
+
+
+class Frames:
+    """Keeps at most one message that is not whole yet."""
+
+    __slots__ = ("_passing", "_rest")
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._passing = 0  # bytes of a message too long that are still to come
+
+    @property
+    def torn(self) -> bool:
+        """Whether the rest of a frame is still to come."""
+        return bool(self._rest) or self._passing > 0
+
+    def feed(self, data: bytes) -> Iterator[bytes | None]:
+        """The messages that are whole now; None for one that is too long, at its beginning.
+
+        What comes of that one is passed over, if one goes on after it.
+        """
+        data = self._rest + data if self._rest else data
+        at = 0
+        while True:
+            passed = min(self._passing, len(data) - at)
+            self._passing -= passed
+            at += passed
+            if len(data) - at < LENGTH.size:
+                break
+            (length,) = LENGTH.unpack_from(data, at)
+            begin = at + LENGTH.size
+            if length > MESSAGE_LIMIT:
+                self._passing, at = length, begin
+                yield None
+            elif begin + length > len(data):
+                break
+            else:
+                at = begin + length
+                yield data[begin:at]
+        self._rest = data[at:] if at else data

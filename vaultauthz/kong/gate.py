@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Generator
+import secrets
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -19,9 +20,9 @@ from vaultauthz.core.decision import Decision, Denied
 from vaultauthz.core.request import Request
 from vaultauthz.core.routing import path_of
 from vaultauthz.kong import calls, questions
-from vaultauthz.kong.answers import NOTHING, Answers, denial, particular
 from vaultauthz.kong.calls import Batch
-from vaultauthz.kong.given import Given
+from vaultauthz.kong.enforcement import NOTHING, EncodedCalls, denial, particular
+from vaultauthz.kong.log_phase import LogPhase
 from vaultauthz.kong.questions import Results
 from vaultauthz.leases.later import Later
 
@@ -44,6 +45,7 @@ class End(NamedTuple):
     take: Callable[[Results], None] | None = None
 
 
+Names = tuple[str, str]  # upstream and stage of an instance
 # Sent in: a Results for a Batch, a Decision for a Later.
 Steps = Generator[Batch | Later[Decision], Any, End]
 
@@ -104,13 +106,13 @@ class Gate:
         check: Callable[[Request], Decision | Later[Decision]],
         table: Callable[[], Table],
         config: Callable[[], Config],
-        given: Given,
+        log_phase: LogPhase,
     ) -> None:
         self._check = check
         self._table = table
         self._config = config
-        self._given = given
-        self._answers = Answers()
+        self._log_phase = log_phase
+        self._answers = EncodedCalls()
 
     def begin(self, data: bytes | str) -> Instance:
         """See ``instance_of``; also tells of an upstream that there is not."""
@@ -148,7 +150,7 @@ class Gate:
         if ready.questions.calls or decision.signed or decision.dropped:
             answers = (yield ready.questions) if ready.questions.calls else {}
             last += particular(decision, credential.mutation, answers)
-        self._given.note(request.request_id, decision)
+        self._log_phase.note(request.request_id, decision)
         return End(last)
 
     def log(self) -> End:
@@ -156,7 +158,7 @@ class Gate:
         return End(_SERIALIZE, take=self._take_log)
 
     def _take_log(self, results: Results) -> None:
-        self._given.finished(results[calls.SERIALIZE])
+        self._log_phase.finished(results[calls.SERIALIZE])
 
     def _asked(self, instance: Instance) -> Batch:
         table, config = self._table(), self._config()
@@ -181,3 +183,56 @@ class Gate:
             known |= yield questions.batch(tuple(missing))
             questions.fill(request, known)
         questions.disown(request, known, binding.callers)
+
+
+_NUMBERS: Final = 2**31 - 1  # int32, and 0 would be left out of a message
+# Kong does not close what it forgets. A number that is dropped while in use does no harm:
+# Kong starts the instance anew when it is not known.
+_MOST: Final = 100_000
+
+
+class Instances:
+    """Numbers begin at random: after a restart, none of the last process's means anything.
+
+    Else a worker that has not heard of the restart would get another route's credential.
+    """
+
+    def __init__(self) -> None:
+        self._next = secrets.randbelow(_NUMBERS)
+        self._known: dict[int, Instance] = {}
+
+    def add(self, instance: Instance) -> int:
+        """Its number."""
+        while self._next + 1 in self._known:
+            self._next = (self._next + 1) % _NUMBERS
+        number = self._next + 1
+        self._next = number % _NUMBERS
+        if len(self._known) >= _MOST:
+            del self._known[next(iter(self._known))]
+        self._known[number] = instance
+        return number
+
+    def inherit(self, named: Mapping[int, Names], last: int | None) -> None:
+        """Go on with another process's; ``last`` is the last number that it gave."""
+        for number, (upstream, stage) in named.items():
+            self._known.setdefault(number, Instance(upstream, stage))
+        if last is not None:
+            self._next = last % _NUMBERS
+
+    @property
+    def named(self) -> dict[int, Names]:
+        """What each number stands for."""
+        return {number: (of.upstream, of.stage) for number, of in self._known.items()}
+
+    @property
+    def last(self) -> int:
+        """The last number that was given."""
+        return self._next
+
+    def get(self, number: int) -> Instance | None:
+        """The instance of this number, None where there is none."""
+        return self._known.get(number)
+
+    def drop(self, number: int) -> None:
+        """Kong has closed it."""
+        self._known.pop(number, None)

@@ -23,10 +23,9 @@ from vaultauthz.core.decision import Decision, Denied
 from vaultauthz.core.reasons import Reason
 from vaultauthz.core.trace import where
 from vaultauthz.kong.connection import Connection, HangUp
-from vaultauthz.kong.gate import Gate
+from vaultauthz.kong.gate import Gate, Instances
 from vaultauthz.kong.handover import Giver
-from vaultauthz.kong.instances import Instances
-from vaultauthz.kong.place import Place
+from vaultauthz.kong.ownership import Ownership
 from vaultauthz.leases.later import Later
 
 log = logging.getLogger(__name__)
@@ -54,7 +53,7 @@ class _Line:
         self.connection: Connection
 
 
-class Server:
+class PluginServer:
     """Answers Kong at ``place``, which is taken already, from ``start`` to ``stop``.
 
     ``ready`` tells whether there are credentials; until then, for ``HOLD`` seconds at most,
@@ -63,20 +62,20 @@ class Server:
 
     def __init__(
         self,
-        place: Place,
+        ownership: Ownership,
         gate: Gate,
         ready: Callable[[], bool],
         *,
         connections: int = CONNECTIONS,
         stall: float = STALL,
     ) -> None:
-        self._place = place
+        self._ownership = ownership
         self._gate = gate
         self._ready = ready
         self._most = connections
         self._stall = stall
         self._instances = Instances()
-        self._instances.inherit(place.inherited.instances, place.inherited.next)
+        self._instances.inherit(ownership.inherited.instances, ownership.inherited.next)
         self._lines: dict[int, _Line] = {}
         self._posted: deque[Callable[[], None]] = deque()
         self._wakes, self._waker = socket.socketpair()
@@ -109,7 +108,7 @@ class Server:
         self._wake()
         if self._thread.is_alive():
             self._thread.join(grace + 4 * _LOOK)
-        self._place.leave()
+        self._ownership.leave()
         self._wakes.close()
         self._waker.close()
 
@@ -130,8 +129,8 @@ class Server:
     def _begin(self) -> None:
         """Take those who wait, and what the server before has given."""
         self._accepts = True
-        self._selector.register(self._place.listener, selectors.EVENT_READ, None)
-        for sock in self._place.inherited.connections:
+        self._selector.register(self._ownership.listener, selectors.EVENT_READ, None)
+        for sock in self._ownership.inherited.connections:
             self._open(sock)
 
     def _finish(self, until: float) -> None:
@@ -141,13 +140,13 @@ class Server:
         it would be an error to Kong. So else we only say that we send no more: Kong closes it,
         and takes most calls elsewhere.
         """
-        giver = Giver.to(self._place.path) if self._place.lost else None
+        giver = Giver.to(self._ownership.path) if self._ownership.lost else None
         if not self._accepts:  # it gives way before it had a credential
             self._begin()
         while self._accept():  # who came before the end was called
             pass
-        self._selector.unregister(self._place.listener)
-        self._place.leave()
+        self._selector.unregister(self._ownership.listener)
+        self._ownership.leave()
         while self._lines and time.monotonic() < until:
             for line in tuple(self._lines.values()):
                 if line.connection.quiet and not line.out:
@@ -197,7 +196,7 @@ class Server:
         """Take some of those who wait; whether there may be more."""
         for _ in range(_ACCEPT):
             try:
-                sock, _address = self._place.listener.accept()
+                sock, _address = self._ownership.listener.accept()
             except BlockingIOError:
                 return False
             except OSError as exc:

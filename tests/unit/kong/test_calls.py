@@ -12,7 +12,7 @@ from tests.contract.kong import protobuf_values
 from tests.contract.kong.msgpack_values import MultiMap
 from vaultauthz.kong import calls
 from vaultauthz.kong.calls import Batch, Call, TooLongError, frame
-from vaultauthz.kong.frames import MESSAGE_LIMIT, Frames
+from vaultauthz.kong.connection import MESSAGE_LIMIT, Frames
 
 # As Kong's Lua strings are here: text that may stand for any bytes.
 TEXT = st.binary(max_size=40).map(calls.as_text)

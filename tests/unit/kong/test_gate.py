@@ -20,8 +20,7 @@ from vaultauthz.core.routing import Route, Routes
 from vaultauthz.kong import calls
 from vaultauthz.kong.calls import Call, frame
 from vaultauthz.kong.connection import Connection, HangUp
-from vaultauthz.kong.gate import End, Gate, Instance
-from vaultauthz.kong.instances import Instances
+from vaultauthz.kong.gate import End, Gate, Instance, Instances
 
 NAMED, ROUTED = Instance("pay", "prod"), Instance("", "")
 KNOWN = {

@@ -12,12 +12,11 @@ from typing import cast
 import pytest
 
 from tests.patience import PATIENCE
-from vaultauthz.kong import place
-from vaultauthz.kong.gate import Gate, Instance
+from vaultauthz.kong import ownership
+from vaultauthz.kong.gate import Gate, Instance, Instances
 from vaultauthz.kong.handover import Giver, Heir, Inheritance
-from vaultauthz.kong.instances import Instances
-from vaultauthz.kong.place import Place, coming
-from vaultauthz.kong.server import Server
+from vaultauthz.kong.ownership import Ownership, coming
+from vaultauthz.kong.server import PluginServer
 
 
 def handed(path: Path, count: int, instances: Instances) -> tuple[Inheritance, list[socket.socket]]:
@@ -162,13 +161,13 @@ def test_a_name_that_is_too_long(tmp_path: Path) -> None:
 def test_one_that_gives_way_before_it_has_a_credential(tmp_path: Path) -> None:
     """It has served nobody yet: what it was given, and who waits for it, goes on to the next one."""
     path = tmp_path / "k.sock"
-    one, two = Place(path), Place(path)
+    one, two = Ownership(path), Ownership(path)
     one.take(0)
     mine, theirs = socket.socketpair()
     one.inherited = Inheritance([theirs], {7: ("pay", "a")}, 7)
     waiting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     waiting.connect(str(path))
-    server = Server(one, cast(Gate, None), ready=lambda: False)
+    server = PluginServer(one, cast(Gate, None), ready=lambda: False)
     server.start()
     nxt = threading.Thread(target=two.take, args=(PATIENCE,))
     nxt.start()
@@ -216,8 +215,8 @@ def test_many_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: int)
     """Each has its own time: the last one does not take those for stuck that come one by one."""
     path = tmp_path / "k.sock"
     time = _Time(path.with_name("k.sock.next"), ahead)
-    monkeypatch.setattr(place, "time", time)
-    last = Place(path)
+    monkeypatch.setattr(ownership, "time", time)
+    last = Ownership(path)
     last.take(15.0)
     assert coming(path)
     assert time.now == pytest.approx(15.0 * ahead, abs=0.1)

@@ -17,12 +17,11 @@ from vaultauthz.core.injection import Mutation
 from vaultauthz.core.reasons import ANSWERS, Reason
 from vaultauthz.core.request import Request
 from vaultauthz.core.signing import SigningError
-from vaultauthz.kong import calls, info, questions
-from vaultauthz.kong.answers import Answers, denial, merge_query
-from vaultauthz.kong.gate import ConfigError, Instance, instance_of
-from vaultauthz.kong.given import Given, outcome
-from vaultauthz.kong.instances import Instances
-from vaultauthz.kong_stock import marked
+from vaultauthz.kong import calls, questions, registration
+from vaultauthz.kong.enforcement import EncodedCalls, denial, merge_query
+from vaultauthz.kong.gate import ConfigError, Instance, Instances, instance_of
+from vaultauthz.kong.log_phase import LogPhase, outcome
+from vaultauthz.kong.stock import marked
 
 LINES = [
     ("GET /a?b=c HTTP/1.1", ("GET", "/a?b=c")),
@@ -185,7 +184,7 @@ def test_denials(reason: Reason) -> None:
 
 def test_a_credential_is_encoded_once() -> None:
     """And anew for the next one."""
-    answers, one, two = Answers(), allowed("pay"), allowed("pay")
+    answers, one, two = EncodedCalls(), allowed("pay"), allowed("pay")
     assert one.credential is not None
     assert two.credential is not None
     first = answers.of(one, one.credential)
@@ -202,7 +201,7 @@ def test_what_is_hidden_from_kongs_logs() -> None:
     )
     one = allowed("pay", headers=mutation.headers, query=mutation.query, cookies=mutation.cookies)
     assert one.credential is not None
-    made = Answers().of(one, one.credential).constant.calls
+    made = EncodedCalls().of(one, one.credential).constant.calls
     hidden = [call.args[0] for call in made if call.name == "kong.log.set_serialize_value"]
     assert hidden == [
         "request.headers.x-api-key",
@@ -217,7 +216,7 @@ def test_the_mark_is_set_last() -> None:
     """With the credential if that is last, else by itself: what is marked is complete."""
     instance = Instance("pay", "prod")
     headers = calls.set_headers([("authorization", "1")])
-    mark = {info.MARK: "pay/prod"}
+    mark = {registration.MARK: "pay/prod"}
     (only,) = marked((headers,), instance)
     assert only.args == ({**mark, "authorization": "1"},)
     query = calls.set_raw_query("a")
@@ -237,7 +236,7 @@ class TestConfig:
     def test_kongs_own_keys_are_passed_over(self, data: bytes, wanted: str) -> None:
         """Ours are upstream and stage, both optional."""
         instance = instance_of(data)
-        assert info.mark_of(instance.upstream, instance.stage) == wanted
+        assert registration.mark_of(instance.upstream, instance.stage) == wanted
 
     @pytest.mark.parametrize(
         "data", [b"", b"{", b"[]", b'{"upstream": 1}', b"\xff", b'{"stage": []}']
@@ -286,7 +285,7 @@ def test_what_kong_tells(serialized: str, wanted: tuple[str, int]) -> None:
 def test_a_401_is_that_requests_credentials() -> None:
     """Told once, to the one that it got; of others' requests nothing is told."""
     hears = Nobody()
-    given_to = Given(hears.answered, hears.rejected)
+    given_to = LogPhase(hears.answered, hears.rejected)
     given_to.note("1", allowed("pay"))
     for serialized in ('{"request": {"id": "1"}, "upstream_status": "401"}',) * 2:
         given_to._read(serialized)
@@ -297,7 +296,7 @@ def test_a_401_is_that_requests_credentials() -> None:
 def test_an_odd_line_ends_nothing() -> None:
     """The next one is read."""
     hears = Nobody()
-    given_to = Given(hears.answered, hears.rejected)
+    given_to = LogPhase(hears.answered, hears.rejected)
     given_to.note("1", allowed("pay"))
     given_to.finished("{")
     given_to.finished('{"request": {"id": "1"}, "upstream_status": "200"}')
@@ -309,9 +308,9 @@ def test_an_odd_line_ends_nothing() -> None:
 
 def test_requests_that_never_end_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest first; what is told of one that was forgotten is nobody's."""
-    monkeypatch.setattr("vaultauthz.kong.given._MOST", 3)
+    monkeypatch.setattr("vaultauthz.kong.log_phase._MOST", 3)
     hears = Nobody()
-    given_to = Given(hears.answered, hears.rejected)
+    given_to = LogPhase(hears.answered, hears.rejected)
     for number in range(5):
         given_to.note(str(number), allowed("pay"))
         assert len(given_to._uses) == min(number + 1, 3)

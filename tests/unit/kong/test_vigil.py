@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaultauthz.kong.vigil import ALONE, LINGER, Vigil, pause
+from vaultauthz.kong.door import ALONE, LINGER, Vigil
+from vaultauthz.kong.supervise import pause
 
 
 def looked(*looks: tuple[float, str]) -> list[bool]:

@@ -28,7 +28,7 @@ NOTHING: Final = Batch()
 
 
 @dataclass(slots=True)
-class Ready:
+class CredentialCalls:
     """One credential's calls. ``questions`` are asked first; then ``rest`` makes the others."""
 
     credential: Credential
@@ -36,21 +36,21 @@ class Ready:
     questions: Batch
 
 
-class Answers:
+class EncodedCalls:
     """Keeps the encoded calls of each upstream's current credential. Safe for threads."""
 
     def __init__(self) -> None:
         # One entry for each upstream and stage. The entry holds the credential itself: `is`
         # then means that nothing at all has changed.
-        self._ready: dict[tuple[str, str], Ready] = {}
+        self._ready: dict[tuple[str, str], CredentialCalls] = {}
 
-    def of(self, allowed: Allowed, credential: Credential) -> Ready:
+    def of(self, allowed: Allowed, credential: Credential) -> CredentialCalls:
         """What is to be asked and done for this credential."""
         key = (allowed.upstream, allowed.stage)
         ready = self._ready.get(key)
         if ready is None or ready.credential is not credential:
             mutation = credential.mutation
-            ready = Ready(credential, _constant(mutation), _questions(mutation))
+            ready = CredentialCalls(credential, _constant(mutation), _questions(mutation))
             self._ready[key] = ready
         return ready
 

@@ -3,12 +3,12 @@
 Kong's worker 0 ends what it has started by SIGTERM and, 0.1 s later, SIGKILL, at a stop and at
 each reload. A server needs longer: it has requests to finish and leases to revoke. So Kong
 starts this small process, and the server is another one, in a session of its own, which no
-signal of Kong's reaches. It ends when Kong has (``kong.vigil``), or when another takes over.
+signal of Kong's reaches. It ends when Kong has (``kong.door``), or when another takes over.
 
 At a reload the next supervisor goes on with the server that runs, and not a connection is
 closed. It starts another only where it was told to by another command or version, or where
 that one's configuration has a change that only a restart takes over; then the one hands over
-to the other (``kong.place``). All that supervisors and servers know of each other are two
+to the other (``kong.ownership``). All that supervisors and servers know of each other are two
 locked files beside the socket, so that any of them may be killed at any moment.
 """
 
@@ -27,11 +27,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final
 
-from vaultauthz.kong.claim import Claim, Failures, claimed
-from vaultauthz.kong.place import Holder, coming, holder
+from vaultauthz.kong.ownership import Claim, Failures, Holder, claimed, coming, holder
 from vaultauthz.kong.processes import began_at, master_of
-from vaultauthz.kong.vigil import pause
-from vaultauthz.kong.words import Words
+from vaultauthz.kong.server_log import ServerLog
 from vaultauthz.leases.clock import boottime
 from vaultauthz.version import __version__
 from vaultauthz.wanted import Watch
@@ -49,7 +47,7 @@ class SuperviseError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SupervisorOptions:
     """``words`` are the options of `kong serve`; ``log_file`` is where the server's words go."""
 
     socket: Path
@@ -58,7 +56,7 @@ class Asked:
     words: tuple[str, ...]
 
 
-def run(asked: Asked) -> int:
+def run(options: SupervisorOptions) -> int:
     """Keep a server until Kong ends this process; its status when it cannot be started.
 
     Raises:
@@ -68,13 +66,13 @@ def run(asked: Asked) -> int:
     if parent <= 1:
         raise SuperviseError("--child is for Kong, which starts it; leave it out")
     try:
-        words = Words(asked.log_file)
+        words = ServerLog(options.log_file)
         root = logging.getLogger()
         root.handlers[:] = [words]
         root.setLevel(logging.INFO)
-        return Supervisor(asked, parent, master_of(parent), words).run()
+        return Supervisor(options, parent, master_of(parent), words).run()
     except OSError as exc:
-        why = f"{exc.filename or asked.socket}: {exc.strerror}"
+        why = f"{exc.filename or options.socket}: {exc.strerror}"
         log.error("%s", why)  # noqa: TRY400 - into the file, if there is one
         raise SuperviseError(why) from exc
 
@@ -91,16 +89,18 @@ class _Started:
 class Supervisor:
     """``run`` until the worker of Kong's that started us has ended, or says that we shall."""
 
-    def __init__(self, asked: Asked, worker: int, master: int, words: Words) -> None:
-        self._asked = asked
+    def __init__(
+        self, options: SupervisorOptions, worker: int, master: int, words: ServerLog
+    ) -> None:
+        self._options = options
         self._worker = worker
         self._words = words
         kong = f"{master},{began_at(master) if master else ''}"
-        told = [__version__, sys.executable, *asked.words, kong]
+        told = [__version__, sys.executable, *options.words, kong]
         self._fits = sha256(json.dumps(told).encode()).hexdigest()[:16]
         self._kong = f"{kong},{self._fits}"
-        self._claim = Claim(asked.socket)
-        self._watch = Watch(asked.config)
+        self._claim = Claim(options.socket)
+        self._watch = Watch(options.config)
         self._server: _Started | None = None
         self._settled = False  # the server that there is is the one to keep
         self._unfit = False  # … at the last look there was another
@@ -132,7 +132,7 @@ class Supervisor:
     def _heard(self) -> int:
         with suppress(Empty):
             number = self._signals.get(timeout=_LOOK)
-            found = holder(self._asked.socket) if number == signal.SIGHUP else None
+            found = holder(self._options.socket) if number == signal.SIGHUP else None
             if found and found.signalable:
                 os.kill(found.pid, number)
             return number
@@ -147,7 +147,7 @@ class Supervisor:
         if not self._is_ours():
             return None
         self._words.relay()
-        found = holder(self._asked.socket)
+        found = holder(self._options.socket)
         if started and status is not None:
             return self._ended(started, status, found)
         if started:
@@ -165,7 +165,7 @@ class Supervisor:
         if self._claim.mine:
             return True
         now = boottime()
-        if claimed(self._asked.socket):
+        if claimed(self._options.socket):
             self._alone_at = None
         elif self._alone_at is None:
             self._alone_at = now
@@ -177,7 +177,7 @@ class Supervisor:
 
     def _comes(self) -> bool:
         """Whether a server that another supervisor has started is about to have the place."""
-        if not coming(self._asked.socket):
+        if not coming(self._options.socket):
             self._coming_at = None
             return False
         if self._coming_at is None:
@@ -231,7 +231,7 @@ class Supervisor:
     def _start(self) -> None:
         words = self._words.open()
         # -P: not what lies in the folder that somebody has started Kong from.
-        command = [sys.executable, "-P", "-m", "vaultauthz", "kong", "serve", *self._asked.words]
+        command = [sys.executable, "-P", "-m", "vaultauthz", "kong", "serve", *self._options.words]
         try:
             process = subprocess.Popen(  # noqa: S603 - ourselves
                 [*command, "--supervised", self._kong],
@@ -244,3 +244,8 @@ class Supervisor:
             os.close(words)
         self._server = _Started(process, boottime())
         log.info("the server is started, process %d", process.pid)
+
+
+def pause(failures: int) -> float:
+    """Seconds to wait before the next start, after so many that failed one after the other."""
+    return 0.0 if failures <= 0 else min(30.0, 2.0 ** min(failures - 1, 5))

@@ -26,12 +26,12 @@ from typing import Any, Final
 from vaultauthz.config import load_for_kong
 from vaultauthz.core.trace import where
 from vaultauthz.doors import Door
-from vaultauthz.kong import info
-from vaultauthz.kong.answers import INTERNAL
+from vaultauthz.kong import registration
 from vaultauthz.kong.calls import Call
+from vaultauthz.kong.door import gate_of
+from vaultauthz.kong.enforcement import INTERNAL
 from vaultauthz.kong.gate import End, Instance, Steps
 from vaultauthz.kong.questions import Results
-from vaultauthz.kong_serve import gate_of
 from vaultauthz.leases.later import Later
 from vaultauthz.service import Service
 from vaultauthz.wanted import Watch
@@ -41,9 +41,9 @@ __all__ = ["Plugin", "Schema", "priority", "version"]
 log = logging.getLogger(__name__)
 
 # The names that kong-python-pluginserver looks for.
-Schema = list(info.FIELDS)
-priority = info.PRIORITY
-version = info.VERSION
+Schema = list(registration.FIELDS)
+priority = registration.PRIORITY
+version = registration.VERSION
 
 # Kong's workers start with an empty environment, unless start_cmd sets it by `env`.
 _DEFAULT_CONFIG: Final = "/etc/vaultauthz/vaultauthz.yaml"
@@ -89,7 +89,7 @@ class Plugin:
 
 def marked(calls: tuple[Call, ...], instance: Instance) -> tuple[Call, ...]:
     """``calls``, the last of which, or one more, sets the mark."""
-    mark = {info.MARK: info.mark_of(instance.upstream, instance.stage)}
+    mark = {registration.MARK: registration.mark_of(instance.upstream, instance.stage)}
     if calls and calls[-1].name == _SET_HEADERS:
         mark |= calls[-1].args[0]
         calls = calls[:-1]
@@ -122,7 +122,7 @@ class Core(Door):
         watch = Watch(path)
         config = load_for_kong(path, os.environ)
         self._service = Service(config, lambda _: self, load_for_kong)
-        self.gate, self._given = gate_of(self._service)
+        self.gate, self._log_phase = gate_of(self._service)
         self._service.start()
         threading.Thread(target=self._watch, args=(watch,), name="watch", daemon=True).start()
         until = time.monotonic() + _FIRST
@@ -131,7 +131,7 @@ class Core(Door):
 
     def start(self) -> None:
         """See ``Door``."""
-        self._given.start()
+        self._log_phase.start()
 
     def stop(self, grace: float) -> None:
         """See ``Door``."""

@@ -12,12 +12,10 @@ from vaultauthz import serve
 from vaultauthz.admin import rehearse
 from vaultauthz.config import fit_for_kong, load_for_kong
 from vaultauthz.config.values import Config
-from vaultauthz.kong.door import KongDoor, Needed
-from vaultauthz.kong.gate import Gate
-from vaultauthz.kong.given import Given
-from vaultauthz.kong.place import Holder, Place, holder
+from vaultauthz.kong.door import KongDoor, Needed, gate_of
+from vaultauthz.kong.ownership import Holder, Ownership, holder
 from vaultauthz.kong.processes import Process
-from vaultauthz.kong.server import Server, raise_file_limit
+from vaultauthz.kong.server import PluginServer, raise_file_limit
 from vaultauthz.observe.sink import AuditError, LogFile
 from vaultauthz.service import Service
 from vaultauthz.wanted import Wanted
@@ -43,7 +41,7 @@ class Supervised:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ServerOptions:
     """What the command line says; ``supervised`` is None for one that Kong did not start."""
 
     socket: Path
@@ -51,18 +49,13 @@ class Asked:
     supervised: Supervised | None = None
 
 
-def gate_of(service: Service) -> tuple[Gate, Given]:
-    """The plugin over a server's engine, and what follows its requests."""
-    engine = service.engine
-    given = Given(service.metrics.count_answer, service.rejected)
-    return Gate(service.check, lambda: engine.broker.table, lambda: engine.config, given), given
-
-
 class _Life:
     """A server at its place, and what it tells its supervisor."""
 
-    def __init__(self, place: Place, supervised: Supervised | None, has: tuple[str, ...]) -> None:
-        self._place = place
+    def __init__(
+        self, ownership: Ownership, supervised: Supervised | None, has: tuple[str, ...]
+    ) -> None:
+        self._ownership = ownership
         self._supervised = supervised
         self._has = has
         self._stale = False
@@ -76,16 +69,16 @@ class _Life:
         return self._service
 
     def _opened(self, service: Service) -> KongDoor:
-        gate, given = gate_of(service)
-        server = Server(self._place, gate, lambda: service.engine.ready)
+        gate, log_phase = gate_of(service)
+        server = PluginServer(self._ownership, gate, lambda: service.engine.ready)
         needed = Needed(self._supervised.master) if self._supervised else None
-        self._door = KongDoor(self._place, given, server, needed)
+        self._door = KongDoor(self._ownership, log_phase, server, needed)
         return self._door
 
     def tell(self) -> None:
         """Say who has the place."""
         if self._supervised:
-            told = self._place.tell(self._supervised.fits, stale=self._stale, has=self._has)
+            told = self._ownership.tell(self._supervised.fits, stale=self._stale, has=self._has)
             if self._told and not told:
                 log.warning(
                     "the disk is full: until it is not, each reload has another server start"
@@ -122,7 +115,7 @@ def _rehearse(config: Config, before: Holder | None) -> None:
         rehearse(config.listen)
 
 
-def run(wanted: Wanted, config: Config, asked: Asked) -> int:
+def run(wanted: Wanted, config: Config, options: ServerOptions) -> int:
     """Serve Kong's plugin until SIGTERM; as ``serve.run``, but for the gateway.
 
     Raises:
@@ -131,30 +124,30 @@ def run(wanted: Wanted, config: Config, asked: Asked) -> int:
     """
     fit_for_kong(config)
     raise_file_limit()
-    if asked.supervised and config.audit.file is None:
+    if options.supervised and config.audit.file is None:
         raise serve.StartError(
             "audit.file: name a file, as Kong's end of standard output closes when Kong reloads "
             "or ends, and the server goes on"
         )
-    place = Place(asked.socket.absolute(), asked.group)
+    ownership = Ownership(options.socket.absolute(), options.group)
     has = _audit_log(config), config.listen.admin
-    life = _Life(place, asked.supervised, has)
+    life = _Life(ownership, options.supervised, has)
     with wanted.stoppable():  # whoever sees the socket may ask for a stop
-        _take(place, life, config, asked)
-        way = serve.Way(f"Kong's plugin on {place.path}", life.open, lambda: life.over)
+        _take(ownership, life, config, options)
+        way = serve.Way(f"Kong's plugin on {ownership.path}", life.open, lambda: life.over)
         try:
             return serve.run(wanted, config, way)
         finally:
-            place.release()
+            ownership.release()
 
 
-def _take(place: Place, life: _Life, config: Config, asked: Asked) -> None:
+def _take(ownership: Ownership, life: _Life, config: Config, options: ServerOptions) -> None:
     try:
-        if asked.supervised:
-            _rehearse(config, holder(place.path))
+        if options.supervised:
+            _rehearse(config, holder(ownership.path))
         # First of all: from now on Kong's new connections wait for us, and the server
         # before, if there is one, gives way.
-        place.take(HANDOVER if asked.supervised else 0.0)
+        ownership.take(HANDOVER if options.supervised else 0.0)
         life.tell()
     except AuditError as exc:
         raise serve.StartError(f"audit.file: {exc}") from exc

@@ -17,7 +17,7 @@ from typing import Final
 _MOST: Final = 32_768  # bytes that Kong is told at once; a pipe holds 65,536
 
 
-class Words(logging.Handler):
+class ServerLog(logging.Handler):
     """The log file, which the servers write to as well; ``relay`` passes on to Kong what is new.
 
     Raises:

@@ -31,7 +31,7 @@ class Use(NamedTuple):
     credential_id: str
 
 
-class Given:
+class LogPhase:
     """``note`` and ``finished`` may be called from any thread, and take microseconds.
 
     ``answered`` is told stage, upstream and its status, 0 for none; ``rejected`` upstream, stage

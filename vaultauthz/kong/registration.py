@@ -1,4 +1,10 @@
-"""What Kong is told of the plugin: its name, its place among the others, its configuration."""
+"""What Kong is told of the plugin: its name, its place among the others, its configuration, its guard.
+
+Kong's own plugin server lets a request go on when the plugin failed, and may run another route's
+configuration after a restart. There the plugin's last call marks the request with the names in its
+configuration; the guard of the route, in Lua, takes a client's copy of the mark away before, and
+lets nothing pass without the route's own after.
+"""
 
 from __future__ import annotations
 
@@ -50,8 +56,7 @@ def write(path: Path) -> None:
         passing.unlink(missing_ok=True)
 
 
-# Under Kong's own server each request is marked with the names in its plugin's configuration,
-# for the guard to see. One word: nginx takes `X_Mark` for `X-Mark` when a header is asked for,
+# One word: nginx takes `X_Mark` for `X-Mark` when a header is asked for,
 # so a client's copy in the other spelling would pass for ours.
 MARK: Final = "Vaultauthz"
 
@@ -59,3 +64,19 @@ MARK: Final = "Vaultauthz"
 def mark_of(upstream: str, stage: str) -> str:
     """What the requests of a plugin's configuration are marked with."""
     return f"{upstream}/{stage}"
+
+
+def guard_before() -> str:
+    """For the pre-function, which runs first of all plugins."""
+    return f'kong.service.request.clear_header("{MARK}")'
+
+
+def guard_after(upstream: str, stage: str) -> str:
+    """For the post-function, which runs last. Names need no quoting: see config/names.py."""
+    mark = mark_of(upstream, stage)
+    return f"""\
+local mark = kong.request.get_header("{MARK}")
+kong.service.request.clear_header("{MARK}")
+if mark ~= "{mark}" then
+  return kong.response.exit(503, '{{"error":"no_credential"}}', {{["Content-Type"] = "application/json"}})
+end"""

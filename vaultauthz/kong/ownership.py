@@ -1,10 +1,16 @@
-"""The socket's place, which one server hands on to the next.
+"""Whose the socket is, and who looks after its server: two locked files beside it.
+
+The server's place is handed on from one to the next.
 
 Kong starts the next server before it ends the last (`kong reload`). The next one puts its
 socket under the name at once, and so gets all new connections, which wait in its backlog; the
 last one sees that, finishes what it has and ends; then its lock is free, and with it all that
 only one process can have: the audit log and the admin socket. Of several next ones one comes
 after the other: who waits in the backlog of one that gave way would be lost.
+
+Which supervisor looks after the server is said by the last one that Kong has started. At a reload
+two of them overlap, and the older sees that it is not its business any more. Whoever finds nobody's
+lock on a file knows that there is none, however they were ended.
 """
 
 from __future__ import annotations
@@ -23,7 +29,6 @@ from math import inf
 from pathlib import Path
 from typing import Final
 
-from vaultauthz.kong.claim import is_locked
 from vaultauthz.kong.handover import Heir, Inheritance
 from vaultauthz.kong.processes import began_at
 from vaultauthz.listening import ListenError, SocketName
@@ -106,7 +111,7 @@ def _told(fd: int) -> Holder:
     return Holder()
 
 
-class Place:
+class Ownership:
     """``path`` is for the owner alone, or for ``group`` (see ``group_number``) as well."""
 
     def __init__(self, path: Path, group: str = "") -> None:
@@ -248,3 +253,89 @@ class Place:
 
     def _error(self, why: object) -> ListenError:
         return ListenError(f"{self.path}: {why}")
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """Starts that failed, one after the other; the last of them ``at`` this ``boottime``."""
+
+    count: int = 0
+    at: float = 0.0
+
+
+class Claim:
+    """A supervisor's claim to the server at ``socket``."""
+
+    def __init__(self, socket: Path) -> None:
+        self.path = path_for(socket)
+        self._fd = -1
+        self.failures = Failures()
+
+    def take(self) -> None:
+        """From now on it is ours; what the one before has written of failures stays.
+
+        Raises:
+            OSError: the file cannot be made.
+        """
+        self.failures = _read(self.path)
+        made = self.path.with_name(f".{os.getpid()}.claim")
+        made.unlink(missing_ok=True)
+        fd = os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)  # before it is seen
+        self.release()
+        self._fd = fd
+        self.note(self.failures)
+        made.replace(self.path)
+
+    @property
+    def mine(self) -> bool:
+        """Whether nobody has come after us."""
+        with contextlib.suppress(OSError):
+            return os.path.samestat(os.fstat(self._fd), self.path.lstat())
+        return False
+
+    def note(self, failures: Failures) -> None:
+        """Let the next one know; on a full disk it knows of none."""
+        self.failures = failures
+        os.ftruncate(self._fd, 0)
+        with contextlib.suppress(OSError):
+            os.pwrite(self._fd, json.dumps(asdict(failures)).encode(), 0)
+
+    def release(self) -> None:
+        """End it; the file stays."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def path_for(socket: Path) -> Path:
+    """Where the claim to this socket's server is."""
+    return socket.with_name(f"{socket.name}.supervisor")
+
+
+def claimed(socket: Path) -> bool:
+    """Whether a supervisor lives that has claimed this socket's server."""
+    try:
+        fd = os.open(path_for(socket), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return is_locked(fd)
+    finally:
+        os.close(fd)
+
+
+def is_locked(fd: int) -> bool:
+    """Whether another process has this file locked."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _read(path: Path) -> Failures:
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        told = json.loads(path.read_bytes())
+        return Failures(int(told["count"]), float(told["at"]))
+    return Failures()
