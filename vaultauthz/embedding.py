@@ -14,7 +14,7 @@ from vaultauthz.core.decision import Allowed, Decision
 from vaultauthz.core.events import Event
 from vaultauthz.core.request import Request
 from vaultauthz.engine import Engine
-from vaultauthz.observe.audit import AuditLog
+from vaultauthz.observe.audit_log import AuditLog
 
 _POLL = 0.01  # seconds
 

@@ -23,8 +23,8 @@ from vaultauthz.engine import Engine
 from vaultauthz.leases.later import Later
 from vaultauthz.leases.rejections import Rejections
 from vaultauthz.leases.rows import WITHOUT
-from vaultauthz.observe.audit import AuditLog
-from vaultauthz.observe.metrics import Gauges, Metrics, Shown
+from vaultauthz.observe.audit_log import AuditLog
+from vaultauthz.observe.metrics import Gauges, ListenerCertificate, Metrics
 from vaultauthz.server_tls import FollowedTls
 from vaultauthz.version import __version__
 from vaultauthz.view import View
@@ -97,9 +97,9 @@ class Service:
         admin = self.admin.tls if self.admin else None
         return {**self.door.tls, **({"admin": admin} if admin else {})}
 
-    def _certificates(self) -> list[Shown]:
+    def _certificates(self) -> list[ListenerCertificate]:
         return [
-            Shown(name, tls.seconds_left, not tls.trouble, tls.taken, tls.refused)
+            ListenerCertificate(name, tls.seconds_left, not tls.trouble, tls.taken, tls.refused)
             for name, tls in self._tls.items()
         ]
 

@@ -29,8 +29,8 @@ from vaultauthz.envoy.access_logs.history import CredentialHistory
 from vaultauthz.envoy.access_logs.log_file import Lines
 from vaultauthz.envoy.access_logs.trail import Trail
 from vaultauthz.envoy.access_logs.unchecked import Listeners, UncheckedRequests
-from vaultauthz.observe import audit as audit_module
-from vaultauthz.observe.audit import AuditLog
+from vaultauthz.observe import audit_log as audit_module
+from vaultauthz.observe.audit_log import AuditLog
 from vaultauthz.observe.sink import LogFile
 
 
@@ -312,7 +312,7 @@ import sys, time
 from pathlib import Path
 from tests.contract.test_access_file import House
 from vaultauthz.config.values import Audit
-from vaultauthz.observe.audit import AuditLog
+from vaultauthz.observe.audit_log import AuditLog
 folder = Path(sys.argv[1])
 house = House(folder, AuditLog(Audit(folder / "audit.jsonl")))
 time.sleep(600)

@@ -18,7 +18,7 @@ from tests.contract.fake_vault import FakeVault
 from tests.contract.faults import wait_until
 from tests.contract.running import fake
 from vaultauthz import cli
-from vaultauthz.observe.audit import _BATCH, CAPACITY
+from vaultauthz.observe.audit_log import _BATCH, CAPACITY
 
 CLIENTS = 8
 KILLS = 2

@@ -23,7 +23,7 @@ from tests.integration.served import TIMEOUT, Login, Served
 from tests.patience import PATIENCE
 from vaultauthz.demo.parts import OpenBao, Postgres, Upstream, wait_for
 from vaultauthz.demo.parts.upstreams import reports
-from vaultauthz.observe.verify import verify
+from vaultauthz.observe.chain import verify
 
 pytestmark = pytest.mark.integration
 

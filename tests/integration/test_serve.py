@@ -16,7 +16,7 @@ from hvac.exceptions import InvalidRequest
 
 from tests.integration.served import Login, Served, asking, check_request
 from vaultauthz.demo.parts import OpenBao, free_port
-from vaultauthz.observe.verify import verify
+from vaultauthz.observe.chain import verify
 
 pytestmark = pytest.mark.integration
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from docs import tables
 from vaultauthz.config.load import schema
-from vaultauthz.observe.described import LISTED
+from vaultauthz.observe.metric_table import LISTED
 
 ROOT = Path(__file__).parents[2]
 DOCS = {page.name: page.read_text() for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]}

@@ -13,7 +13,7 @@ from vaultauthz.cli.arguments import Commands, Options, Parser, takes_config, to
 from vaultauthz.config import load
 
 if TYPE_CHECKING:
-    from vaultauthz.audit.command import Asked
+    from vaultauthz.audit import SelectedLines
 
 
 def add_audit(commands: Commands) -> None:
@@ -54,7 +54,7 @@ def _add_report(actions: Commands) -> None:
         default="upstream",
         help="what a row is about (default: upstream)",
     )
-    _takes_wanted(report)
+    _takes_selection(report)
     report.set_defaults(run=_report)
 
 
@@ -71,7 +71,7 @@ def _add_join(actions: Commands) -> None:
         required=True,
         help="Vault's audit log: the file of a `file` audit device, rotated ones too, of each node",
     )
-    _takes_wanted(join)
+    _takes_selection(join)
     join.add_argument(
         "--request", metavar="ID", default="", help="one request by its request_id, told whole"
     )
@@ -91,7 +91,7 @@ def _takes_log(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
-def _takes_wanted(parser: Parser) -> None:
+def _takes_selection(parser: Parser) -> None:
     for name in ("upstream", "stage", "caller"):
         parser.add_argument(f"--{name}", metavar="X", default="", help=f"only this {name}")
     parser.add_argument("--credential", metavar="ID", default="", help="only this credential_id")
@@ -106,16 +106,16 @@ def _verify(options: Options) -> int:
 
     Each line has the hash of the one before. Status 1 when the chain does not hold.
     """
-    from vaultauthz.audit import command
+    from vaultauthz import audit
 
-    return _told(lambda: command.verify(_paths(options), options.seal, told(as_json=options.json)))
+    return _status(lambda: audit.verify(_paths(options), options.seal, told(as_json=options.json)))
 
 
 def _report(options: Options) -> int:
     """Count the requests in the audit log: by upstream, caller, credential or reason."""
-    from vaultauthz.audit import command
+    from vaultauthz import audit
 
-    return _told(lambda: command.report(_asked(options), options.by, told(as_json=options.json)))
+    return _status(lambda: audit.report(_selected(options), options.by, told(as_json=options.json)))
 
 
 def _join(options: Options) -> int:
@@ -123,32 +123,34 @@ def _join(options: Options) -> int:
 
     Status 1 when one log has what the other lacks, or a credential was used after its end.
     """
-    from vaultauthz.audit import command
+    from vaultauthz import audit
 
-    return _told(lambda: command.join(_asked(options), options.vault, told(as_json=options.json)))
+    return _status(
+        lambda: audit.join(_selected(options), options.vault, told(as_json=options.json))
+    )
 
 
-def _told(run: Callable[[], int]) -> int:
+def _status(run: Callable[[], int]) -> int:
     """Run it; status 2 and one line when it cannot be told."""
     from vaultauthz.audit.files import LogError
-    from vaultauthz.audit.verified import SealError
-    from vaultauthz.audit.wanted import WantedError
+    from vaultauthz.audit.selection import MomentError
+    from vaultauthz.audit.verification import SealError
 
     try:
         return run()
-    except (LogError, SealError, WantedError) as exc:
+    except (LogError, SealError, MomentError) as exc:
         print(f"vaultauthz: {exc}", file=sys.stderr)
         return 2
 
 
-def _asked(options: Options) -> Asked:
-    from vaultauthz.audit.command import Asked
-    from vaultauthz.audit.wanted import Wanted, moment
+def _selected(options: Options) -> SelectedLines:
+    from vaultauthz.audit import SelectedLines
+    from vaultauthz.audit.selection import Selection, moment
 
     now = datetime.now(UTC)
-    return Asked(
+    return SelectedLines(
         _paths(options),
-        Wanted(
+        Selection(
             options.upstream,
             options.stage,
             options.caller,
@@ -161,7 +163,7 @@ def _asked(options: Options) -> Asked:
 
 
 def _paths(options: Options) -> list[Path]:
-    from vaultauthz.audit.command import paths_of
+    from vaultauthz.audit import paths_of
 
     if options.log:
         return list(options.log)

@@ -87,7 +87,7 @@ def of_event(when: float, event: Event) -> Entry:
     return when, opening + caller + _end("", "", event.reason, event.vault_request_id)
 
 
-class _Told(Protocol):
+class _DescribedRequest(Protocol):
     """What a check and an access have in common."""
 
     @property
@@ -120,10 +120,10 @@ def _opening(event: str, stage: str, upstream: str, lease_id: str, credential_id
     return _OPENING % tuple(map(_shown, (event, stage, upstream, lease_id, credential_id)))
 
 
-def _middle(told: _Told) -> str:
+def _middle(request: _DescribedRequest) -> str:
     """Who, what and where. The path is without its query string, which may hold a secret."""
-    caller, request_id, method = told.caller, told.request_id, told.method
-    path, host = told.path, told.host
+    caller, request_id, method = request.caller, request.request_id, request.method
+    path, host = request.path, request.host
     if "?" in path or "#" in path:
         path = path_of(path)
     if "@" in host:
@@ -132,7 +132,7 @@ def _middle(told: _Told) -> str:
     long = len(caller) + len(request_id) + len(method) + len(host) + len(path) > MAX_TEXT
     put = _shown if long else quote
     return (
-        f'"caller":{put(caller)},"gateway":{put(told.gateway)},"request_id":{put(request_id)},'
+        f'"caller":{put(caller)},"gateway":{put(request.gateway)},"request_id":{put(request_id)},'
         f'"method":{put(method)},"host":{put(host)},"path":{put(path)},'
     )
 
@@ -165,7 +165,7 @@ def _second(whole: int) -> str:
     return datetime.fromtimestamp(whole, UTC).isoformat()[:19]
 
 
-def place_of(line: bytes) -> tuple[int, str] | None:
+def position_of(line: bytes) -> tuple[int, str] | None:
     """``(seq, prev)`` of a line, or None when it is no whole record."""
     try:
         record = json.loads(line)

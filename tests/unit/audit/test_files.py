@@ -16,16 +16,15 @@ import pytest
 from tests.unit.audit.logs import file, happened, used, written
 from tests.unit.observe.conftest import FakeSink
 from vaultauthz.audit import files
-from vaultauthz.audit.files import STDIN, Log, LogError
-from vaultauthz.audit.order import by_chain, by_time
-from vaultauthz.audit.ours import read
-from vaultauthz.audit.reported import report
-from vaultauthz.audit.verified import verification
-from vaultauthz.audit.wanted import Wanted
+from vaultauthz.audit.files import STDIN, Log, LogError, by_chain, by_time
+from vaultauthz.audit.logs import read_own
+from vaultauthz.audit.selection import Selection
+from vaultauthz.audit.usage import count_usage
+from vaultauthz.audit.verification import verification
 from vaultauthz.core.events import LOGIN, Event
 from vaultauthz.observe.chain import Chain, Ending
-from vaultauthz.observe.outgoing import Outgoing
 from vaultauthz.observe.record import of_event
+from vaultauthz.observe.sink import LineWriter
 
 START = 1.79e9
 
@@ -58,7 +57,7 @@ def test_the_oldest_file_comes_first(rotated: list[Path]) -> None:
 def torn(tmp_path: Path) -> list[Path]:
     """Four files, oldest first: a full disk left nothing but a part of a line in the middle two."""
     sink = FakeSink()
-    out = Outgoing(sink, Ending(), lambda: START)
+    out = LineWriter(sink, Ending(), lambda: START)
     for number, room in enumerate((900, 60, 300, None)):
         sink.room, sink.moved = room, number > 0
         out.put([of_event(START + number, Event(LOGIN, "production"))] * 3)
@@ -101,8 +100,8 @@ def test_lines_behind_a_torn_one_count(tmp_path: Path) -> None:
     """Files that were put together have no newline between them."""
     lines = written(used(0), used(1))
     path = file(tmp_path / "audit.jsonl", lines[:60] + lines)
-    assert report(Log([path], by_chain), "upstream", Wanted()).requests == 2
-    assert read(Log([path], by_chain), Wanted()).asked == 2
+    assert count_usage(Log([path], by_chain), "upstream", Selection()).requests == 2
+    assert read_own(Log([path], by_chain), Selection()).asked == 2
     found = verification(Log([path], by_chain))
     assert (found.tampering, found.notes, found.lines) == (0, 2, 2)
 

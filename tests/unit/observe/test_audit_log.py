@@ -21,10 +21,10 @@ from vaultauthz.core.decision import Allowed, Denied
 from vaultauthz.core.events import ISSUED, Access, Event
 from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import Request
-from vaultauthz.observe import audit
-from vaultauthz.observe.audit import GATHER, SOON, AuditLog, next_pause
+from vaultauthz.observe import audit_log
+from vaultauthz.observe.audit_log import GATHER, SOON, AuditLog, next_pause
+from vaultauthz.observe.chain import verify
 from vaultauthz.observe.sink import AuditError
-from vaultauthz.observe.verify import verify
 
 ISSUE = Event(ISSUED, "production", "payments")
 QUICK = 0.01
@@ -107,7 +107,7 @@ def test_accesses_leave_room_for_checks(
     sink: FakeSink, request_: Request, allowed: Allowed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With half of the queue full an access is held back for a time, then dropped; checks go on."""
-    monkeypatch.setattr(audit, "_PATIENCE", QUICK)
+    monkeypatch.setattr(audit_log, "_PATIENCE", QUICK)
     monkeypatch.setattr(AuditLog, "_run", lambda _: None)  # nothing is written
     log = AuditLog(Audit(), sink=sink, capacity=4)
     for _ in range(4):
@@ -306,7 +306,7 @@ import os, signal, sys
 from pathlib import Path
 from vaultauthz.config.values import Audit
 from vaultauthz.core.events import Event
-from vaultauthz.observe.audit import AuditLog
+from vaultauthz.observe.audit_log import AuditLog
 log = AuditLog(Audit(Path(sys.argv[1])))
 while True:
     log.record_event(Event("lease.renewed", "production", "payments"))

@@ -7,9 +7,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vaultauthz.core.events import RENEWED, Access, Event
-from vaultauthz.observe.chain import Chain, NotOursError, digest, resume
+from vaultauthz.observe.chain import Break, BreakKind, Chain, NotOursError, digest, resume, verify
 from vaultauthz.observe.record import Entry, of_access, of_event
-from vaultauthz.observe.verify import Break, Kind, verify
 
 
 def entry(number: int) -> Entry:
@@ -23,7 +22,7 @@ def written(count: int, chain: Chain | None = None) -> list[bytes]:
     return [chain.link(entry(number)) for number in range(count)]
 
 
-def kinds(breaks: list[Break]) -> list[tuple[int, Kind]]:
+def kinds(breaks: list[Break]) -> list[tuple[int, BreakKind]]:
     """Where and what, without the words."""
     return [(found.line, found.kind) for found in breaks]
 
@@ -41,7 +40,7 @@ def test_untouched_log() -> None:
 def test_removed_line(at: int) -> None:
     """Any line that is taken out shows, the last one apart."""
     found = list(verify(LINES[:at] + LINES[at + 1 :]))
-    assert kinds(found) == [(at + 1, Kind.CHAIN if at else Kind.LATE_START)]
+    assert kinds(found) == [(at + 1, BreakKind.CHAIN if at else BreakKind.LATE_START)]
     assert found[0].tampering == bool(at)
 
 
@@ -71,7 +70,7 @@ def test_line_put_in(at: int, text: bytes) -> None:
 
 def test_line_repeated() -> None:
     """A line that is there twice shows."""
-    assert kinds(list(verify(LINES[:3] + LINES[2:]))) == [(4, Kind.CHAIN)]
+    assert kinds(list(verify(LINES[:3] + LINES[2:]))) == [(4, BreakKind.CHAIN)]
 
 
 def test_breaks_say_what_is_missing() -> None:
@@ -85,52 +84,52 @@ def test_forged_number() -> None:
     chain = Chain(1, digest(LINES[0].strip()))
     chain.seq = 5
     (found,) = verify([LINES[0], chain.link(entry(1))])
-    assert (found.kind, found.tampering) == (Kind.SEQUENCE, True)
+    assert (found.kind, found.tampering) == (BreakKind.SEQUENCE, True)
 
 
 def test_cut_off_start_is_a_note() -> None:
     """A rotated log begins in an older file; with that file's end known it is whole."""
-    assert kinds(list(verify(LINES[5:]))) == [(1, Kind.LATE_START)]
+    assert kinds(list(verify(LINES[5:]))) == [(1, BreakKind.LATE_START)]
     end = resume(b"".join(LINES[:5]), whole=True)
     assert list(verify(LINES[5:], after=end)) == []
 
 
 def test_wrong_anchor() -> None:
     """Lines that don't follow what was noted elsewhere show."""
-    assert kinds(list(verify(LINES[5:], after=Chain(4, "ab")))) == [(1, Kind.CHAIN)]
+    assert kinds(list(verify(LINES[5:], after=Chain(4, "ab")))) == [(1, BreakKind.CHAIN)]
 
 
 def test_new_chain_is_a_note() -> None:
     """Standard output has a chain for each start."""
     later = [Chain().link(entry(20))]
     found = list(verify(LINES + later))
-    assert kinds(found) == [(13, Kind.RESTARTED)]
+    assert kinds(found) == [(13, BreakKind.RESTARTED)]
     assert not found[0].tampering
 
 
 def test_a_chain_does_not_begin_before_the_one_above() -> None:
     """The end of a log put before its beginning, or a log twice: each by itself would hold."""
     for lines in (LINES[8:] + LINES[:4], LINES + LINES):
-        (_, found) = [one for one in verify(lines) if one.kind is not Kind.LATE_START]
+        (_, found) = [one for one in verify(lines) if one.kind is not BreakKind.LATE_START]
         assert found.tampering
         assert "a time before that of the lines above" in found.detail
     request = Access("production", "db", 1.79e9 - 3600)
     chain = Chain()
     later = [chain.link(of_access(request)), chain.link(entry(20))]
     assert kinds(list(verify(LINES + later))) == [
-        (13, Kind.RESTARTED)
+        (13, BreakKind.RESTARTED)
     ]  # a request may be told late
 
 
 @pytest.mark.parametrize("rubbish", [b"rubbish\n", b"\n", b'{"tim":1}\n'])
 def test_only_a_crash_leaves_a_torn_line(rubbish: bytes) -> None:
     """Where nothing after it vouches for a piece, it must look like one."""
-    assert kinds(list(verify([*LINES[:3], rubbish]))) == [(4, Kind.UNREADABLE)]
+    assert kinds(list(verify([*LINES[:3], rubbish]))) == [(4, BreakKind.UNREADABLE)]
     assert kinds(list(verify([*LINES[:3], rubbish, Chain().link(entry(20))]))) == [
-        (4, Kind.UNREADABLE),
-        (5, Kind.RESTARTED),
+        (4, BreakKind.UNREADABLE),
+        (5, BreakKind.RESTARTED),
     ]
-    assert kinds(list(verify([*LINES[:3], LINES[3][:40]]))) == [(4, Kind.TORN)]
+    assert kinds(list(verify([*LINES[:3], LINES[3][:40]]))) == [(4, BreakKind.TORN)]
 
 
 def test_a_file_that_begins_with_a_torn_line() -> None:
@@ -139,7 +138,7 @@ def test_a_file_that_begins_with_a_torn_line() -> None:
     chain = resume(piece, whole=True)
     lines = [*LINES, piece, chain.link(entry(20)), chain.link(entry(21))]
     found = list(verify(lines))
-    assert kinds(found) == [(13, Kind.TORN), (14, Kind.RESTARTED)]
+    assert kinds(found) == [(13, BreakKind.TORN), (14, BreakKind.RESTARTED)]
 
 
 def test_many_pieces_are_counted() -> None:
@@ -157,7 +156,7 @@ def test_torn_line(whole: int, data: st.DataObject) -> None:
     before = b"".join(LINES[:whole]) + torn[:cut]
     after = b"".join(written(3, resume(before, whole=True)))
     found = list(verify((before + b"\n" + after).splitlines(keepends=True)))
-    assert kinds(found) == [(whole + 1, Kind.TORN)]
+    assert kinds(found) == [(whole + 1, BreakKind.TORN)]
     assert not found[0].tampering
 
 
@@ -166,7 +165,7 @@ def test_torn_twice() -> None:
     before = b"".join(LINES[:2]) + LINES[2][:20] + b"\n" + LINES[2][:9]
     after = b"".join(written(2, resume(before, whole=True)))
     found = list(verify((before + b"\n" + after).splitlines()))
-    assert kinds(found) == [(3, Kind.TORN), (4, Kind.TORN)]
+    assert kinds(found) == [(3, BreakKind.TORN), (4, BreakKind.TORN)]
 
 
 def test_torn_in_front_of_the_newline() -> None:
@@ -181,12 +180,12 @@ def test_torn_piece_cannot_hide_a_removal() -> None:
     before = b"".join(LINES[:5]) + LINES[5][:30]
     after = written(2, resume(before, whole=True))
     lines = [*LINES[:4], LINES[5][:30] + b"\n", *after]
-    assert kinds(list(verify(lines))) == [(5, Kind.UNREADABLE), (6, Kind.CHAIN)]
+    assert kinds(list(verify(lines))) == [(5, BreakKind.UNREADABLE), (6, BreakKind.CHAIN)]
 
 
 def test_unfinished_end() -> None:
     """A log that is being written may end in the middle of a line."""
-    assert kinds(list(verify([*LINES, LINES[0][:40]]))) == [(13, Kind.TORN)]
+    assert kinds(list(verify([*LINES, LINES[0][:40]]))) == [(13, BreakKind.TORN)]
 
 
 def test_resume_from_the_end_of_a_long_file() -> None:

@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from vaultauthz.core.decision import Allowed, Denied
 from vaultauthz.core.events import FAILED, ISSUED, LOGIN, Event
 from vaultauthz.core.reasons import Reason
-from vaultauthz.observe.described import LISTED
-from vaultauthz.observe.metrics import DoorGauges, Gauges, Metrics, Shown
+from vaultauthz.observe.metric_table import LISTED
+from vaultauthz.observe.metrics import DoorGauges, Gauges, ListenerCertificate, Metrics
 
 PAIRS = [("production", "payments"), ("staging", "payments")]
 
@@ -34,8 +34,8 @@ def metrics() -> Metrics:
             own_leases=lambda: [("staging", "payments", 7)],
             door=DoorGauges(clients_refused=lambda: {"envoy.service.auth.v3.Authorization": 4}),
             certificates=lambda: [
-                Shown("grpc", 60.5, current=True, taken=2, refused=1),
-                Shown("admin", -3.0, current=False, taken=0, refused=5),
+                ListenerCertificate("grpc", 60.5, current=True, taken=2, refused=1),
+                ListenerCertificate("admin", -3.0, current=False, taken=0, refused=5),
             ],
         )
     )

@@ -22,7 +22,7 @@ from vaultauthz.observe.record import (
     of_access,
     of_check,
     of_event,
-    place_of,
+    position_of,
 )
 
 WHEN = 1_790_000_000.123456
@@ -177,7 +177,7 @@ def test_any_text_is_one_line_of_ascii(path: str, host: str, request_id: str) ->
     text = line(of_check(WHEN, request, Denied(Reason.NO_UPSTREAM)), 1, "")
     assert all(0x20 <= byte < 0x7F for byte in text)
     assert json.loads(text)["request_id"] == request_id
-    assert place_of(text) == (1, "")
+    assert position_of(text) == (1, "")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_any_text_is_one_line_of_ascii(path: str, host: str, request_id: str) ->
 )
 def test_what_is_no_record(text: bytes) -> None:
     """Anything without number and hash is no record, and does not raise."""
-    assert place_of(text) is None
+    assert position_of(text) is None
 
 
 @given(st.integers(0, 4_102_444_800_000_000))

@@ -13,7 +13,7 @@ import pytest
 from vaultauthz.core.events import RENEWED, Event
 from vaultauthz.observe.chain import Chain, ending
 from vaultauthz.observe.record import of_event
-from vaultauthz.observe.sink import AuditError, LogFile, Stream
+from vaultauthz.observe.sink import AuditError, LogFile, OutputStream
 
 LINE = Chain().link(of_event(1.0, Event(RENEWED, "production")))
 
@@ -156,7 +156,7 @@ def test_a_stream_that_does_not_wait(pipe: tuple[int, int]) -> None:
     """Somebody with the same pipe may have set it so: a full one is no failure, and no loop either."""
     reader, writer = pipe
     os.set_blocking(writer, False)
-    stream = Stream(writer)
+    stream = OutputStream(writer)
     sent = 0
     while count := stream.write(b"x" * 4096):
         sent += count
@@ -169,7 +169,7 @@ def test_a_reader_that_is_gone() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with pytest.raises(BrokenPipeError):
-        Stream(writer).write(b"x")
+        OutputStream(writer).write(b"x")
     os.close(writer)
 
 
@@ -177,4 +177,4 @@ def test_standard_output_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None
     """As with ``>&-``: another file may have its number by then."""
     monkeypatch.setattr(sys, "stdout", None)
     with pytest.raises(AuditError, match=r"standard output is closed.*audit\.file"):
-        Stream.standard()
+        OutputStream.standard()

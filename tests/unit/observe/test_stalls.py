@@ -14,9 +14,9 @@ from tests.unit.observe.test_audit_log import ACCESS, ISSUE, QUICK, records
 from vaultauthz.config.values import Audit
 from vaultauthz.core.decision import Allowed
 from vaultauthz.core.request import Request
-from vaultauthz.observe import audit
-from vaultauthz.observe.audit import AuditLog
-from vaultauthz.observe.waiting import LOOK
+from vaultauthz.observe import audit_log
+from vaultauthz.observe.audit_log import AuditLog
+from vaultauthz.observe.outage import LOOK
 
 
 class HangingSink(FakeSink):
@@ -152,7 +152,7 @@ def test_what_is_told_afterwards_is_counted_where_it_is_lost(
     stall: Stall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An access is over, and cannot be refused: taken while there is room, then counted."""
-    monkeypatch.setattr(audit, "_PATIENCE", 0.0)
+    monkeypatch.setattr(audit_log, "_PATIENCE", 0.0)
     stall.hang()
     stall.log.record_access(ACCESS)
     stall.sink.within.wait()

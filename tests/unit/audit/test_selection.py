@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.audit.logs import START, at
-from vaultauthz.audit.wanted import Wanted, WantedError, moment
+from vaultauthz.audit.selection import MomentError, Selection, moment
 
 LINE = {
     "time": at(10),
@@ -25,17 +25,17 @@ LINE = {
 @pytest.mark.parametrize(
     ("wanted", "takes"),
     [
-        (Wanted(), True),
-        (Wanted("db", "production", "shop", "c1", "r1"), True),
-        (Wanted(upstream="d"), False),
-        (Wanted(caller="Shop"), False),
-        (Wanted(since=START + timedelta(seconds=10)), True),
-        (Wanted(since=START + timedelta(seconds=11)), False),
-        (Wanted(until=START + timedelta(seconds=10)), False),
-        (Wanted(since=START, until=START + timedelta(seconds=11)), True),
+        (Selection(), True),
+        (Selection("db", "production", "shop", "c1", "r1"), True),
+        (Selection(upstream="d"), False),
+        (Selection(caller="Shop"), False),
+        (Selection(since=START + timedelta(seconds=10)), True),
+        (Selection(since=START + timedelta(seconds=11)), False),
+        (Selection(until=START + timedelta(seconds=10)), False),
+        (Selection(since=START, until=START + timedelta(seconds=11)), True),
     ],
 )
-def test_each_part_must_fit(wanted: Wanted, takes: bool) -> None:
+def test_each_part_must_fit(wanted: Selection, takes: bool) -> None:
     """Names as they are written; the beginning counts, the end does not."""
     assert wanted.takes(LINE) is takes
 
@@ -43,8 +43,8 @@ def test_each_part_must_fit(wanted: Wanted, takes: bool) -> None:
 def test_a_line_without_a_time() -> None:
     """Nobody can say that it is of that time."""
     for time in (None, "", "yesterday", 5):
-        assert Wanted().takes({"time": time})
-        assert not Wanted(since=START).takes({"time": time})
+        assert Selection().takes({"time": time})
+        assert not Selection(since=START).takes({"time": time})
 
 
 def test_times() -> None:
@@ -60,12 +60,12 @@ def test_times() -> None:
 @pytest.mark.parametrize("text", ["", "24", "h", "yesterday", "9999999d", "2026-13-01", "9" * 400])
 def test_what_is_no_time(text: str) -> None:
     """It is refused, with how one is written."""
-    with pytest.raises(WantedError, match="is no time: write 24h"):
+    with pytest.raises(MomentError, match="is no time: write 24h"):
         moment(text, START)
 
 
 @given(st.text(max_size=20))
 def test_any_text(text: str) -> None:
     """It is a time in a zone, or refused."""
-    with contextlib.suppress(WantedError):
+    with contextlib.suppress(MomentError):
         assert moment(text, START).tzinfo

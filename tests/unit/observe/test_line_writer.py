@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from tests.unit.observe.conftest import FakeSink
 from vaultauthz.core.events import RENEWED, Event
-from vaultauthz.observe.chain import Chain, Ending, ending
-from vaultauthz.observe.outgoing import Outgoing
+from vaultauthz.observe.chain import BreakKind, Chain, Ending, ending, verify
 from vaultauthz.observe.record import Entry, of_event
-from vaultauthz.observe.verify import Kind, verify
+from vaultauthz.observe.sink import LineWriter
 
 START = 1.79e9
 
@@ -26,9 +25,9 @@ def entry(number: int) -> Entry:
 
 def outgoing(
     sink: FakeSink, end: Ending | None = None, wall: Callable[[], float] = lambda: START
-) -> Outgoing:
+) -> LineWriter:
     """To ``sink``, whose log ends so."""
-    return Outgoing(sink, end or Ending(), wall)
+    return LineWriter(sink, end or Ending(), wall)
 
 
 def parts(sink: FakeSink) -> list[list[bytes]]:
@@ -137,7 +136,7 @@ def test_a_torn_line_is_told_of() -> None:
     assert (told["event"], told["seq"]) == ("audit.torn", 2)
     assert told["reason"].startswith("50 bytes of a line")
     assert (whole["upstream"], whole["seq"]) == ("1", 3)
-    assert [one.kind for one in verify(flat(parts(sink)))] == [Kind.TORN]
+    assert [one.kind for one in verify(flat(parts(sink)))] == [BreakKind.TORN]
 
 
 def test_what_was_cut_while_the_disk_was_full_shows() -> None:
@@ -175,7 +174,7 @@ def test_the_torn_end_of_an_earlier_process() -> None:
         out.write()
     (lines,) = parts(sink)
     assert json.loads(lines[2])["event"] == "audit.torn"
-    assert [(one.line, one.kind) for one in verify(lines)] == [(2, Kind.TORN)]
+    assert [(one.line, one.kind) for one in verify(lines)] == [(2, BreakKind.TORN)]
 
 
 def test_the_torn_end_of_an_earlier_process_is_moved_away() -> None:
@@ -188,7 +187,7 @@ def test_the_torn_end_of_an_earlier_process_is_moved_away() -> None:
     while out.waiting:
         out.write()
     assert sink.data.startswith(b"{")
-    assert [one.kind for one in verify(flat(parts(sink)))] == [Kind.TORN]
+    assert [one.kind for one in verify(flat(parts(sink)))] == [BreakKind.TORN]
 
 
 def test_what_is_given_up_is_counted() -> None:

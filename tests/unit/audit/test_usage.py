@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 
 from tests.unit.audit.logs import START, at, file, happened, told, used, vaults, written
 from tests.unit.audit.logs import call as vault_call
-from vaultauthz.audit import command
-from vaultauthz.audit.command import Asked
-from vaultauthz.audit.files import Log, LogError
-from vaultauthz.audit.order import by_chain
-from vaultauthz.audit.reported import BY, report
-from vaultauthz.audit.wanted import Wanted
+from vaultauthz import audit
+from vaultauthz.audit import SelectedLines
+from vaultauthz.audit.files import Log, LogError, by_chain
+from vaultauthz.audit.selection import Selection
+from vaultauthz.audit.usage import BY, count_usage
 from vaultauthz.core import events
 
 LOG = written(
@@ -38,7 +37,7 @@ LOG = written(
 def printed(path: Path, by: str = "upstream", width: int | None = None, **wanted: str) -> list[str]:
     """The lines that are printed."""
     out, text = told(width=width)
-    assert command.report(Asked([file(path, LOG)], Wanted(**wanted)), by, out) == 0  # type: ignore[arg-type]
+    assert audit.report(SelectedLines([file(path, LOG)], Selection(**wanted)), by, out) == 0  # type: ignore[arg-type]
     return text.getvalue().splitlines()
 
 
@@ -84,15 +83,15 @@ def test_what_is_asked_for(tmp_path: Path) -> None:
     assert printed(tmp_path / "a", caller="shop")[-1] == "3 requests"
     assert printed(tmp_path / "a", credential="c2")[-1] == "1 request"
     assert printed(tmp_path / "a", upstream="none") == ["no request in there that fits"]
-    since = Wanted(since=START + timedelta(seconds=5), until=START + timedelta(seconds=8))
-    assert report(Log([file(tmp_path / "a", LOG)], by_chain), "upstream", since).requests == 2
+    since = Selection(since=START + timedelta(seconds=5), until=START + timedelta(seconds=8))
+    assert count_usage(Log([file(tmp_path / "a", LOG)], by_chain), "upstream", since).requests == 2
 
 
 def test_as_json(tmp_path: Path) -> None:
     """With every caller and credential by name, and damaged lines counted."""
     path = file(tmp_path / "a", LOG + b'{"half')
     out, text = told(as_json=True)
-    assert command.report(Asked([path]), "upstream", out) == 0
+    assert audit.report(SelectedLines([path]), "upstream", out) == 0
     found = json.loads(text.getvalue())
     assert (found["requests"], found["unreadable"]) == (7, 1)
     assert found["upstreams"][0] == {
@@ -126,7 +125,9 @@ def test_each_request_is_in_one_row(
             for n, (upstream, caller, credential) in enumerate(requests)
         )
     )
-    found = report(Log([file(tmp_path_factory.getbasetemp() / by, log)], by_chain), by, Wanted())
+    found = count_usage(
+        Log([file(tmp_path_factory.getbasetemp() / by, log)], by_chain), by, Selection()
+    )
     assert found.requests == sum(row.allowed + row.denied for row in found.rows) == len(requests)
     allowed = Counter(upstream for upstream, _, credential in requests if credential)
     where = BY[by].index("upstream")
@@ -138,4 +139,4 @@ def test_each_request_is_in_one_row(
 def test_no_log_of_ours(tmp_path: Path, data: bytes) -> None:
     """It is an error, not a report of nothing."""
     with pytest.raises(LogError, match="no line of a vaultauthz audit log"):
-        report(Log([file(tmp_path / "a", data)], by_chain), "upstream", Wanted())
+        count_usage(Log([file(tmp_path / "a", data)], by_chain), "upstream", Selection())

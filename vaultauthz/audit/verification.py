@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from vaultauthz.audit.files import Log, LogError, record_of
-from vaultauthz.audit.reported import counted
-from vaultauthz.observe.chain import Chain
-from vaultauthz.observe.record import place_of
-from vaultauthz.observe.verify import Break, Verifier
+from vaultauthz.audit.usage import counted
+from vaultauthz.observe.chain import Break, Chain, ChainVerifier
+from vaultauthz.observe.record import position_of
 from vaultauthz.terminal import Told
 
 _KEPT: Final = 1000  # breaks; the others are counted
@@ -62,7 +61,7 @@ def verification(log: Log, seal: Chain | None = None) -> Verification:
     Raises:
         LogError: a file cannot be read, or there is no line of ours.
     """
-    verifier = Verifier(seal=seal)
+    verifier = ChainVerifier(seal=seal)
     kept: list[Break] = []
     counts = {True: 0, False: 0}
     for found in verifier.read(log):
@@ -71,19 +70,19 @@ def verification(log: Log, seal: Chain | None = None) -> Verification:
             kept.append(found)
     if not verifier.last:
         raise log.nothing_of_ours()
-    begins = place_of(verifier.first)
+    begins = position_of(verifier.first)
     if seal and begins and seal.seq < begins[0] and not verifier.sealed:
         raise LogError(
             f"{log.paths[0]}: begins with number {begins[0]}, and the seal is of number {seal.seq}: name "
             "the older files, too"
         )
-    place = verifier.place
+    position = verifier.position
     return Verification(
         log,
         log.count,
         _time(verifier.first),
         _time(verifier.last),
-        f"{place.seq}:{place.prev}",
+        f"{position.seq}:{position.prev}",
         begins[0] if begins else 0,
         verifier.chains,
         tuple(kept),
@@ -97,12 +96,12 @@ def _time(line: bytes) -> str:
     return str((record_of(line) or {}).get("time", ""))
 
 
-def tell(found: Verification, out: Told) -> int:
+def print_verification(found: Verification, out: Told) -> int:
     """Print it; the exit status, 1 when it does not hold."""
     if out.as_json:
         out.json(_as_json(found))
     else:
-        _tell(found, out)
+        _print_lines(found, out)
     return 0 if found.holds else 1
 
 
@@ -134,7 +133,7 @@ def _as_json(found: Verification) -> dict[str, Any]:
     }
 
 
-def _tell(found: Verification, out: Told) -> None:
+def _print_lines(found: Verification, out: Told) -> None:
     for one in found.breaks[:_SHOWN]:
         path, line = found.log.place(one.line)
         mark = "!!" if one.tampering else "--"

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from tests.unit.audit.logs import START, call, file, happened, told, used, vaults, written
-from vaultauthz.audit import command
-from vaultauthz.audit.command import Asked
+from vaultauthz import audit
+from vaultauthz.audit import SelectedLines
 from vaultauthz.audit.files import LogError
-from vaultauthz.audit.reported import BY
-from vaultauthz.audit.wanted import Wanted
+from vaultauthz.audit.selection import Selection
+from vaultauthz.audit.usage import BY
 from vaultauthz.core import events
 
 LEASE = "database/creds/shop/abc"
@@ -37,16 +37,16 @@ VAULTS = (
 def joined(folder: Path, ours: bytes, vault: bytes, **wanted: str) -> tuple[int, dict[str, Any]]:
     """Status and JSON for these logs."""
     out, text = told(as_json=True)
-    asked = Asked([file(folder / "ours", ours)], Wanted(**wanted))  # type: ignore[arg-type]
-    status = command.join(asked, [file(folder / "vault", vault)], out)
+    asked = SelectedLines([file(folder / "ours", ours)], Selection(**wanted))  # type: ignore[arg-type]
+    status = audit.join(asked, [file(folder / "vault", vault)], out)
     return status, json.loads(text.getvalue())
 
 
 def story(folder: Path, ours: bytes, vault: bytes, request: str) -> list[str]:
     """What is told to people of one request."""
     out, text = told()
-    asked = Asked([file(folder / "ours", ours)], Wanted(request=request))
-    command.join(asked, [file(folder / "vault", vault)], out)
+    asked = SelectedLines([file(folder / "ours", ours)], Selection(request=request))
+    audit.join(asked, [file(folder / "vault", vault)], out)
     return text.getvalue().partition("\n\n")[0].splitlines()
 
 
@@ -196,8 +196,10 @@ def test_of_a_part_of_the_time(tmp_path: Path) -> None:
     ours = tuple(line for line in OURS if line is not REVOKED)
     path = file(tmp_path / "a", written(*ours, used(95, "c1")))
     out, text = told(as_json=True)
-    since = Wanted(since=START + timedelta(seconds=50))
-    assert command.join(Asked([path], since), [file(tmp_path / "v", vaults(*VAULTS))], out) == 1
+    since = Selection(since=START + timedelta(seconds=50))
+    assert (
+        audit.join(SelectedLines([path], since), [file(tmp_path / "v", vaults(*VAULTS))], out) == 1
+    )
     found = json.loads(text.getvalue())
     assert found["credentials"][0]["vault"]["path"] == "database/creds/shop"
     assert len(found["findings"]) == 1
@@ -221,10 +223,10 @@ def test_one_of_many_callers_reads(tmp_path: Path) -> None:
 
 def test_a_claim_is_made_only_where_it_was_looked(tmp_path: Path) -> None:
     """With a filter not everything is looked for."""
-    for wanted, whole in ((Wanted(), True), (Wanted(upstream="db"), False)):
+    for wanted, whole in ((Selection(), True), (Selection(upstream="db"), False)):
         out, text = told()
-        asked = Asked([file(tmp_path / "ours", written(*OURS))], wanted)
-        assert command.join(asked, [file(tmp_path / "vault", vaults(*VAULTS))], out) == 0
+        asked = SelectedLines([file(tmp_path / "ours", written(*OURS))], wanted)
+        assert audit.join(asked, [file(tmp_path / "vault", vaults(*VAULTS))], out) == 0
         assert ("neither lacks what the other has" in text.getvalue()) is whole
 
 
@@ -258,8 +260,8 @@ def test_a_client_lays_out_no_line(tmp_path: Path) -> None:
     line = happened(0, events.RELOADED), used(3, caller=name, request_id="r1", reason="why not")
     text = written(*line).replace(b"/rows", b"/" + b" " * 60 + b"admin")
     out, shown = told(width=80)
-    asked = Asked([file(tmp_path / "ours", text)], Wanted(request="r1"))
-    command.join(asked, [file(tmp_path / "vault", vaults(*VAULTS))], out)
+    asked = SelectedLines([file(tmp_path / "ours", text)], Selection(request="r1"))
+    audit.join(asked, [file(tmp_path / "vault", vaults(*VAULTS))], out)
     assert "  caller      x caller admin, by envoy\n" in shown.getvalue()
     assert "    admin" not in shown.getvalue()
 
@@ -267,8 +269,8 @@ def test_a_client_lays_out_no_line(tmp_path: Path) -> None:
 def test_on_a_narrow_terminal(tmp_path: Path) -> None:
     """The last columns go."""
     out, text = told(width=80)
-    asked = Asked([file(tmp_path / "ours", written(*OURS))])
-    assert command.join(asked, [file(tmp_path / "vault", vaults(*VAULTS))], out) == 0
+    asked = SelectedLines([file(tmp_path / "ours", written(*OURS))])
+    assert audit.join(asked, [file(tmp_path / "vault", vaults(*VAULTS))], out) == 0
     lines = text.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[0].split() == ["CREDENTIAL", "UPSTREAM", "USED", "ISSUED", "TO"]
@@ -318,8 +320,8 @@ def test_entries_of_another_shape(tmp_path: Path, strange: object) -> None:
         status, _ = joined(tmp_path, log, vault + vaults(*VAULTS), **wanted)
         assert status in (0, 1)
         out, _ = told(width=80)
-        asked = Asked([file(tmp_path / "ours", log)], Wanted(**wanted))  # type: ignore[arg-type]
-        command.join(asked, [file(tmp_path / "vault", vault + vaults(*VAULTS))], out)
+        asked = SelectedLines([file(tmp_path / "ours", log)], Selection(**wanted))  # type: ignore[arg-type]
+        audit.join(asked, [file(tmp_path / "vault", vault + vaults(*VAULTS))], out)
     for by in BY:
-        command.report(Asked([tmp_path / "ours"]), by, told()[0])
-    command.verify([tmp_path / "ours"], "", told()[0])
+        audit.report(SelectedLines([tmp_path / "ours"]), by, told()[0])
+    audit.verify([tmp_path / "ours"], "", told()[0])

@@ -9,9 +9,9 @@ import pytest
 
 from tests.unit.audit.logs import call as vault_call
 from tests.unit.audit.logs import file, told, used, vaults, written
-from vaultauthz.audit import command
+from vaultauthz import audit
 from vaultauthz.audit.files import LogError
-from vaultauthz.audit.verified import SealError
+from vaultauthz.audit.verification import SealError
 from vaultauthz.observe.chain import Chain
 
 LINES = written(*(used(n) for n in range(5))).splitlines(keepends=True)
@@ -20,7 +20,7 @@ LINES = written(*(used(n) for n in range(5))).splitlines(keepends=True)
 def verified(path: Path, data: bytes, seal: str = "") -> tuple[int, str]:
     """Status and text for a log that holds this."""
     out, text = told()
-    status = command.verify([file(path, data)], seal, out)
+    status = audit.verify([file(path, data)], seal, out)
     return status, text.getvalue()
 
 
@@ -113,7 +113,7 @@ def test_as_json(tmp_path: Path) -> None:
     """The same for programs."""
     path = file(tmp_path / "a", b"".join([LINES[0], *LINES[2:]]))
     out, text = told(as_json=True)
-    assert command.verify([path], "", out) == 1
+    assert audit.verify([path], "", out) == 1
     found = json.loads(text.getvalue())
     assert (found["holds"], found["lines"], found["sealed"]) == (False, 4, None)
     (one,) = found["breaks"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from vaultauthz.audit.files import Log, line_of_ours
-from vaultauthz.audit.wanted import Wanted
+from vaultauthz.audit.selection import Selection
 from vaultauthz.core import events
 from vaultauthz.observe.record import REQUEST_ALLOWED, REQUEST_DENIED
 from vaultauthz.terminal import Told, columns
@@ -25,7 +25,7 @@ NOBODY: Final = "-"  # in a table, for ""
 
 
 @dataclass(slots=True)
-class Row:
+class UsageRow:
     """The requests that have the keys in common; ``first`` and ``last`` are the times in their lines."""
 
     keys: tuple[str, ...]
@@ -54,16 +54,16 @@ class Row:
 
 
 @dataclass(slots=True)
-class Report:
+class Usage:
     """What was counted, in rows about what ``by`` names."""
 
     by: str
     requests: int = 0
     unreadable: int = 0
-    _rows: dict[tuple[str, ...], Row] = field(default_factory=dict)
+    _rows: dict[tuple[str, ...], UsageRow] = field(default_factory=dict)
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[UsageRow]:
         """Those with most requests first."""
         return sorted(self._rows.values(), key=lambda row: (-row.allowed - row.denied, row.keys))
 
@@ -76,33 +76,33 @@ class Report:
         elif event in _ISSUED and self.by in _WITH_ISSUED:
             self._row(record).issued += 1
 
-    def _row(self, record: dict[str, Any]) -> Row:
+    def _row(self, record: dict[str, Any]) -> UsageRow:
         keys = tuple(str(record.get(name, "")) for name in BY[self.by])
         found = self._rows.get(keys)
         if found is None:
-            found = self._rows[keys] = Row(keys)
+            found = self._rows[keys] = UsageRow(keys)
         return found
 
 
-def report(log: Log, by: str, wanted: Wanted) -> Report:
+def count_usage(log: Log, by: str, selection: Selection) -> Usage:
     """Read it once. By reason, what has none is left out.
 
     Raises:
         LogError: a file cannot be read, or there is no line of ours.
     """
-    made = Report(by)
+    made = Usage(by)
     for line in log:
         record = line_of_ours(line)
         if record is None:
             made.unreadable += 1
-        elif wanted.takes(record) and (by != "reason" or record.get("reason")):
+        elif selection.takes(record) and (by != "reason" or record.get("reason")):
             made.add(record)
     if made.unreadable == log.count:
         raise log.nothing_of_ours()
     return made
 
 
-def tell(found: Report, out: Told) -> None:
+def print_usage(found: Usage, out: Told) -> None:
     """Print it."""
     if out.as_json:
         out.json(_as_json(found))
@@ -116,7 +116,7 @@ def tell(found: Report, out: Told) -> None:
         out.lines(f"{counted(found.unreadable, 'line')} no audit record: vaultauthz audit verify")
 
 
-def _as_json(found: Report) -> dict[str, Any]:
+def _as_json(found: Usage) -> dict[str, Any]:
     rows = [
         dict(zip(BY[found.by], row.keys, strict=True))
         | {
@@ -133,10 +133,10 @@ def _as_json(found: Report) -> dict[str, Any]:
     return {"requests": found.requests, "unreadable": found.unreadable, found.by + "s": rows}
 
 
-def _cells(found: Report) -> list[list[str]]:
+def _cells(found: Usage) -> list[list[str]]:
     """The columns that say most come first: a narrow terminal drops the last."""
-    about, *places = BY[found.by]
-    heads = [about, "allowed", "denied", "last used", *places, "first used"]
+    about, *place_heads = BY[found.by]
+    heads = [about, "allowed", "denied", "last used", *place_heads, "first used"]
     more = [name for name in ("callers", "credentials", "issued") if _fits(name, found.by)]
     cells = [[name.upper() for name in (*heads, *more)]]
     for row in found.rows:

@@ -29,10 +29,8 @@ from vaultauthz.core.events import AUDIT_DROPPED, Access, Event
 from vaultauthz.core.request import Request
 from vaultauthz.observe import record
 from vaultauthz.observe.chain import Ending
-from vaultauthz.observe.outage import Outage
-from vaultauthz.observe.outgoing import Outgoing
-from vaultauthz.observe.sink import LogFile, Sink, Stream
-from vaultauthz.observe.waiting import LOOK, Waiting
+from vaultauthz.observe.outage import LOOK, Outage, QueueAge
+from vaultauthz.observe.sink import LineWriter, LogFile, OutputStream, Sink
 
 CAPACITY: Final = (
     5_000  # checks in the queue: half a second at 10 000 a second, 3 to 5 MB as a rule
@@ -73,21 +71,21 @@ class AuditLog:
         watched: bool = True,
     ) -> None:
         self._sink, end = (sink, Ending()) if sink else _opened(settings)
-        self._outgoing = Outgoing(self._sink, end, wall)
+        self._lines = LineWriter(self._sink, end, wall)
         self._wall = wall
         self._capacity = capacity
         self._retry = retry
         self._queue: SimpleQueue[record.Entry | Callable[[], None] | None] = SimpleQueue()
         self._taken = 0  # out of the queue, since the start
         self._pause = SOON
-        self._waiting = Waiting()
+        self._queue_age = QueueAge()
         self._outage = Outage()
         self._changing = Lock()
         self._working = True
         self._closing = Flag()
         self._refused = 0  # checks
         self._lost = 0  # … and what has happened, recorded or not
-        self._told = (0, 0)  # of both, in the log itself
+        self._reported = (0, 0)  # … of both, in the log itself
         self._dropping = Lock()
         self._behind = False  # there was no room, also after patience
         self._then: list[Callable[[], None]] = []  # to be told once the lines before are out
@@ -104,7 +102,7 @@ class AuditLog:
     @property
     def behind(self) -> int:
         """How many lines wait to be written."""
-        return self._queue.qsize() + self._outgoing.waiting
+        return self._queue.qsize() + self._lines.waiting
 
     @property
     def dropped(self) -> int:
@@ -172,7 +170,7 @@ class AuditLog:
         self._writer.join(timeout)
         if not self._writer.is_alive():
             return True
-        self._end_without(self._outgoing.waiting + self._drained())
+        self._end_without(self._lines.waiting + self._drained())
         return False
 
     def _drained(self) -> int:
@@ -200,8 +198,8 @@ class AuditLog:
             for call in self._then if complete else ():
                 call()
             self._then.clear()
-        if complete and (last := self._untold("")):
-            self._outgoing.put([last])
+        if complete and (last := self._unreported("")):
+            self._lines.put([last])
             self._write_out()
         self._sink.close()
 
@@ -224,19 +222,19 @@ class AuditLog:
                 break
             taken += 1
         self._pause = next_pause(self._pause, len(entries))
-        self._outgoing.put(entries)
+        self._lines.put(entries)
         self._taken += taken  # last: until then they count as waiting
 
     def _write_out(self) -> bool:
         """Write until all of it is out; False when that had to be given up."""
-        while self._outgoing.waiting:
+        while self._lines.waiting:
             last = self._closing.is_set()  # read first: one whole try comes after close
             try:
-                self._outgoing.write()
+                self._lines.write()
             except OSError as exc:
                 self._change(time.monotonic(), failing=exc.strerror or type(exc).__name__)
                 if last:
-                    self._end_without(self._outgoing.give_up())
+                    self._end_without(self._lines.give_up())
                     return False
                 self._closing.wait(self._retry)
         self._change(time.monotonic(), failing="")
@@ -250,12 +248,12 @@ class AuditLog:
         """See whether a line waits for too long, every ``LOOK`` seconds; ``now`` is monotonic."""
         taken = self._taken  # read first: what is taken meanwhile is missing, and seen next time
         handed = taken + self._queue.qsize()
-        self._waiting.look(now, handed, taken - self._outgoing.waiting)
-        stalled = self._waiting.overdue(before=self._outage.stalled)
+        self._queue_age.look(now, handed, taken - self._lines.waiting)
+        stalled = self._queue_age.overdue(before=self._outage.stalled)
         if stalled != self._outage.stalled:
             self._change(now, stalled=stalled)
-        elif self._working and not self._waiting.age:
-            self._tell("more came at once than could be written")
+        elif self._working and not self._queue_age.age:
+            self._report_drops("more came at once than could be written")
 
     def _change(
         self, now: float, *, failing: str | None = None, stalled: bool | None = None
@@ -267,9 +265,9 @@ class AuditLog:
             begins = self._outage.change(now, failing=failing, stalled=stalled)
             if begins is None or self._closing.is_set():
                 return
-            why = self._outage.told
+            why = self._outage.reason
             if not begins:
-                self._tell(why)
+                self._report_drops(why)
             self._working = not begins
         # Not under the lock: standard error may be what hangs.
         if begins:
@@ -281,15 +279,15 @@ class AuditLog:
         else:
             _log.warning("audit log %s is written again (%s)", self._sink.name, why)
 
-    def _tell(self, why: str) -> None:
+    def _report_drops(self, why: str) -> None:
         """Say in the log itself what is missing in it."""
-        if entry := self._untold(why):
+        if entry := self._unreported(why):
             self._queue.put(entry)
 
-    def _untold(self, why: str) -> record.Entry | None:
+    def _unreported(self, why: str) -> record.Entry | None:
         with self._dropping:
-            refused, lost = self._refused - self._told[0], self._lost - self._told[1]
-            self._told = self._refused, self._lost
+            refused, lost = self._refused - self._reported[0], self._lost - self._reported[1]
+            self._reported = self._refused, self._lost
         if not refused and not lost:
             return None
         reason = f"{refused} checks refused, {lost} lines lost" + (f": {why}" if why else "")
@@ -313,6 +311,6 @@ def next_pause(pause: float, lines: int) -> float:
 
 def _opened(settings: Audit) -> tuple[Sink, Ending]:
     if settings.file is None:
-        return Stream.standard(), Ending()
+        return OutputStream.standard(), Ending()
     file = LogFile(settings.file)
     return file, file.open()

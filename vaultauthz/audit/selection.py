@@ -9,12 +9,12 @@ from typing import Any
 from vaultauthz.core.duration import length_of
 
 
-class WantedError(ValueError):
+class MomentError(ValueError):
     """A time that is none; the message says how one is written."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Selection:
     """What is asked for; "" and None for anything. ``since`` counts itself, ``until`` does not."""
 
     upstream: str = ""
@@ -73,7 +73,7 @@ def moment(text: str, now: datetime) -> datetime:
             return now - timedelta(seconds=ago)
         return _aware(datetime.fromisoformat(text))
     except (ValueError, OverflowError):
-        raise WantedError(
+        raise MomentError(
             f"{text!r} is no time: write 24h or 7d (ago), 2026-11-22 or 2026-11-22T08:30:00Z"
         ) from None
 
