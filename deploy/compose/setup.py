@@ -23,7 +23,7 @@ from hvac.exceptions import InvalidPath, InvalidRequest
 
 from vaultauthz.demo.parts.openbao import CREATE_LOGIN, DROP_LOGIN
 from vaultauthz.demo.parts.postgres import DATABASE, SUPERUSER
-from vaultauthz.demo.settings import POLICY
+from vaultauthz.demo.stage import POLICY
 
 # As in deploy/compose/vaultauthz.yaml.
 STAGE = ROLE_ID = "demo"

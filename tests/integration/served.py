@@ -18,7 +18,7 @@ import grpc
 from tests.patience import PATIENCE
 from vaultauthz._pb.ext_authz_pb2 import CheckRequest, CheckResponse
 from vaultauthz._pb.health_pb2 import HealthCheckRequest, HealthCheckResponse
-from vaultauthz.demo.client import Reply, get_unix
+from vaultauthz.demo.client import GatewayReply, get_unix
 from vaultauthz.demo.parts import Process, wait_for
 
 CHECK: Final = "/envoy.service.auth.v3.Authorization/Check"
@@ -113,12 +113,12 @@ class Served:
         """What /readyz says."""
         return self.admin("/readyz").status == 200
 
-    def admin(self, path: str) -> Reply:
+    def admin(self, path: str) -> GatewayReply:
         """GET from its admin socket; status 0 when nobody answers."""
         try:
             return get_unix(self.admin_socket, path)
         except (OSError, http.client.HTTPException):
-            return Reply(0, {})
+            return GatewayReply(0, {})
 
     def audit(self, event: str = "", **values: str) -> list[dict[str, Any]]:
         """The audit lines so far, or those of one event and with these values."""

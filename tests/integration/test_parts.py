@@ -12,7 +12,6 @@ import requests
 import yaml
 
 from tests.patience import PATIENCE
-from vaultauthz.demo.gateway import Gateway, bootstrap
 from vaultauthz.demo.parts import (
     Envoy,
     OpenBao,
@@ -28,6 +27,7 @@ from vaultauthz.demo.parts import (
     wait_for,
 )
 from vaultauthz.demo.parts.process import port_is_free
+from vaultauthz.demo.stage import Gateway, demo_bootstrap
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -356,7 +356,7 @@ class TestGatewayFiles:
         pki = bao.pki()
         ports = {"reports": 18081, "geocoder": 18082}
         certificate = pki.issue_server(tmp_path, "reports.demo")
-        document = bootstrap(
+        document = demo_bootstrap(
             Gateway(18080, certificate, pki.ca(tmp_path), tmp_path / "grpc.sock", ports)
         )
         Envoy(document, tmp_path / "envoy").validate()

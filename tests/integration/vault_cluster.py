@@ -9,7 +9,7 @@ import requests
 
 from tests.patience import PATIENCE
 from vaultauthz.demo.parts import OpenBao, binaries
-from vaultauthz.demo.parts.bao_server import MLOCK
+from vaultauthz.demo.parts.openbao import MLOCK
 from vaultauthz.demo.parts.process import Process, free_port, wait_for
 
 CONFIG = """\

@@ -11,7 +11,9 @@ from typing import Any
 
 from docs import tables
 from vaultauthz.config.load import schema
+from vaultauthz.core import events
 from vaultauthz.observe.metric_table import LISTED
+from vaultauthz.observe.record import REQUEST_ALLOWED, REQUEST_DENIED
 
 ROOT = Path(__file__).parents[2]
 DOCS = {page.name: page.read_text() for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]}
@@ -50,6 +52,18 @@ def test_every_metric_that_is_named_is_one() -> None:
     for page, text in DOCS.items():
         for name in re.findall(r"`(vaultauthz_\w+)(?:\{[^`]*)?`", text):
             assert name in names or name.removesuffix("_total") in names, f"{page}: {name}"
+
+
+def test_every_event_is_documented() -> None:
+    """In the table of docs/configuration.md; after the first of a row the subject may be left out."""
+    names = {value for key, value in vars(events).items() if key.isupper()}
+    table = DOCS["configuration.md"].split("| event | when |\n|---|---|\n")[1].split("\n\n")[0]
+    documented: set[str] = set()
+    for row in table.splitlines():
+        first, *others = re.findall(r"`([^`]+)`", row.split("|")[1])
+        subject = first.partition(".")[0]
+        documented |= {first, *(o if "." in o else f"{subject}.{o}" for o in others)}
+    assert documented == names | {REQUEST_ALLOWED, REQUEST_DENIED}
 
 
 def _keys(part: Any) -> Iterator[str]:

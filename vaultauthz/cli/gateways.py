@@ -99,9 +99,9 @@ def _explain(options: Options) -> int:
 
     Which upstream claims it, which rule decides, what is set. Nobody is asked.
     """
-    from vaultauthz.explain.command import Asked, UsageError, run
+    from vaultauthz.explain import DescribedRequest, UsageError, run
 
-    asked = Asked(
+    asked = DescribedRequest(
         options.url,
         options.method,
         options.upstream,

@@ -1,21 +1,30 @@
-"""A client of the gateway that sends exactly what it is told: a header twice, in any letter case."""
+"""Clients of the gateway: one that sends exactly what it is told (a header twice, in any letter case), and traffic."""
 
 import http.client
 import json
 import socket
 import ssl
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from vaultauthz.demo.parts import Certificate
 
 TIMEOUT_SECONDS = 10
 OK = 200
+WORKERS = 3
+PAUSE_SECONDS = 0.03
+# It stops by itself, whatever happens to the one who started it.
+MOST_REQUESTS = 6000
+MOST_SECONDS = 60
 
 
 @dataclass(frozen=True)
-class Reply:
+class GatewayReply:
     """Status and JSON document of an answer (an empty document if the body is not a JSON object)."""
 
     status: int
@@ -27,7 +36,7 @@ class Reply:
         return str(self.body.get("error", ""))
 
 
-class Client:
+class GatewayClient:
     """Talks HTTPS to one host name behind the gateway, on a connection that it keeps. Not to be shared by threads."""
 
     def __init__(
@@ -38,7 +47,7 @@ class Client:
             context.load_cert_chain(certificate.cert, certificate.key)
         self._connection = _Loopback(host, port, context)
 
-    def get(self, path: str = "/", headers: list[tuple[str, str]] | None = None) -> Reply:
+    def get(self, path: str = "/", headers: list[tuple[str, str]] | None = None) -> GatewayReply:
         """Send a GET with these headers, as many times and in the letter case given. Raises OSError, HTTPException."""
         try:
             self._connection.putrequest("GET", path)
@@ -56,7 +65,7 @@ class Client:
         self._connection.close()
 
 
-def get_unix(path: Path, url: str) -> Reply:
+def get_unix(path: Path, url: str) -> GatewayReply:
     """GET over a unix socket. Raises OSError, HTTPException."""
     connection = _Unix(path)
     try:
@@ -90,10 +99,66 @@ class _Unix(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def _reply(response: http.client.HTTPResponse) -> Reply:
+def _reply(response: http.client.HTTPResponse) -> GatewayReply:
     text = response.read()
     try:
         document = json.loads(text)
     except ValueError:
         document = None
-    return Reply(response.status, document if isinstance(document, dict) else {})
+    return GatewayReply(response.status, document if isinstance(document, dict) else {})
+
+
+class Traffic:
+    """GET / from three threads, about a hundred requests a second, until it is left, or after 6000 requests or 60 s.
+
+    `users` holds the database users that answered, in the order of their first answer; `failures` says what went wrong.
+    """
+
+    def __init__(self, client: Callable[[], GatewayClient]) -> None:
+        self.users: list[str] = []
+        self.failures: list[str] = []
+        self.answered = 0
+        self._client = client
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._end = time.monotonic() + MOST_SECONDS
+        self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(WORKERS)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        client = self._client()
+        while (
+            not self._stopped.wait(PAUSE_SECONDS)
+            and time.monotonic() < self._end
+            and self.answered < MOST_REQUESTS
+        ):
+            try:
+                reply = client.get()
+            except (OSError, http.client.HTTPException) as error:
+                self._note("", f"{type(error).__name__}: {error}")
+            else:
+                failure = "" if reply.status == OK else f"{reply.status} {reply.error}".rstrip()
+                self._note(str(reply.body.get("current_user", "")), failure)
+        client.close()
+
+    def _note(self, user: str, failure: str) -> None:
+        with self._lock:
+            self.answered += 1
+            if failure:
+                self.failures.append(failure)
+            elif user not in self.users:
+                self.users.append(user)

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from vaultauthz.demo.parts import wait_for
-from vaultauthz.demo.stage import Stage
+from vaultauthz.demo.stage import DemoStage
 from vaultauthz.demo.tell import Teller
 
 GONE_SECONDS = 5
@@ -24,7 +24,7 @@ OURS = (
 JOINED = "vault_request_id"
 
 
-def stop_and_look(stage: Stage, tell: Teller) -> None:
+def stop_and_look(stage: DemoStage, tell: Teller) -> None:
     """On stop the database users are gone from PostgreSQL."""
     tell.step(
         "vaultauthz is stopped",
@@ -39,7 +39,7 @@ def stop_and_look(stage: Stage, tell: Teller) -> None:
     tell.hold(gone, "The database users are gone from PostgreSQL.")
 
 
-def audit_lines(stage: Stage, tell: Teller) -> None:
+def audit_lines(stage: DemoStage, tell: Teller) -> None:
     """Three lines of our audit log, the line of Vault's that belongs to them, and no secret in any log."""
     tell.step(
         "Who used what, and when",
@@ -91,7 +91,7 @@ def _about_one_credential(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return []
 
 
-def _vaults_line(stage: Stage, request_id: str) -> dict[str, Any]:
+def _vaults_line(stage: DemoStage, request_id: str) -> dict[str, Any]:
     """What of Vault's response entry the reader needs: who asked, for what, and which lease came of it."""
     for entry in stage.bao.audit_entries():
         if entry["type"] == "response" and entry["request"].get("id") == request_id:
@@ -112,7 +112,7 @@ def _vaults_line(stage: Stage, request_id: str) -> dict[str, Any]:
     return {}
 
 
-def _passwords_seen(stage: Stage) -> dict[str, str]:
+def _passwords_seen(stage: DemoStage) -> dict[str, str]:
     """Every password and key that reached a service, with the user it came with (none for a key)."""
     keys = {key: "" for seen in stage.geocoder.seen for key in seen.all("x-api-key")}
     return keys | {login[1]: login[0] for seen in stage.reports.seen if (login := seen.basic())}
@@ -126,7 +126,7 @@ def _forms(passwords: dict[str, str]) -> set[str]:
     }
 
 
-def _logs(stage: Stage) -> dict[str, str]:
+def _logs(stage: DemoStage) -> dict[str, str]:
     files = (stage.serve.log, stage.folder / "audit.jsonl", stage.envoy.log, stage.bao.audit_path)
     return {f"{file.parent.name}/{file.name}": file.read_text() for file in files if file.exists()}
 

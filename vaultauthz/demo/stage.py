@@ -1,4 +1,8 @@
-"""Everything that the story needs, started in a folder of its own: OpenBao, PostgreSQL, two services, us, Envoy."""
+"""Everything that the story needs, started in a folder of its own: OpenBao, PostgreSQL, two services, us, Envoy.
+
+With the files that are written for them: our configuration, the Vault policy of its stage, and Envoy's
+bootstrap, which is envoy/demo.yaml with this demo's own ports and files.
+"""
 
 import contextlib
 import http.client
@@ -7,11 +11,14 @@ import os
 import secrets
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from vaultauthz.demo.client import OK, Client, get_unix
-from vaultauthz.demo.gateway import Gateway, bootstrap
+import yaml
+
+from vaultauthz.demo.client import OK, GatewayClient, get_unix
 from vaultauthz.demo.parts import (
     Certificate,
     Envoy,
@@ -26,8 +33,47 @@ from vaultauthz.demo.parts import (
     reports,
 )
 from vaultauthz.demo.parts.process import port_is_free
-from vaultauthz.demo.settings import POLICY, config_text
 
+# What the stage's login may do, and nothing else.
+POLICY = """
+path "database/creds/reports-demo" { capabilities = ["read"] }
+path "secret/data/geocoder"        { capabilities = ["read"] }
+path "sys/leases/revoke"           { capabilities = ["update"] }
+"""
+_CONFIG = """\
+vault:
+  address: {vault}
+
+stages:
+  demo:
+    auth: {{method: approle, role_id: {role_id}, secret_id_file: {folder}/secret_id}}
+
+upstreams:
+  reports:
+    secret: {{path: "database/creds/reports-{{stage}}"}}
+    inject: [{{basic: {{username: "{{username}}", password: "{{password}}"}}}}]
+    strip: [X-Api-Key]
+    callers: [{{principal: "{dashboard}"}}]
+  geocoder:
+    secret: {{kv: {key_path}, refresh: 1s}}
+    inject: [{{header: {{name: X-Api-Key, value: "{{api_key}}"}}}}]
+    strip: [Authorization]
+    callers: any
+
+routes:
+  - {{host: geocoder.demo, path_prefix: /, upstream: geocoder, stage: demo}}
+
+listen:
+  grpc: unix://{folder}/grpc.sock
+  admin: unix://{folder}/admin.sock
+
+audit: {{file: {folder}/audit.jsonl}}
+"""
+# A checkout has it in envoy/, an installed package beside this file.
+ENVOY_FILES = (
+    Path(str(files("vaultauthz.demo"))) / "envoy.yaml",
+    Path(__file__).parents[2] / "envoy" / "demo.yaml",
+)
 STAGE = "demo"
 PREFERRED_PORT = 10000
 HOSTS = ("reports.demo", "geocoder.demo", "unknown.demo")
@@ -37,7 +83,63 @@ KEY_PATH = "secret/geocoder"
 LEASE_TTL, LEASE_MAX_TTL = "6s", "12s"
 
 
-class Stage:
+def config_text(*, vault: str, role_id: str, folder: Path, dashboard: str, key_path: str) -> str:
+    """The YAML: Vault's address, the stage's login, who may use `reports`, where the key is; files are in `folder`."""
+    return _CONFIG.format(
+        vault=vault, role_id=role_id, folder=folder, dashboard=dashboard, key_path=key_path
+    )
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """Where the gateway listens, what it shows and trusts, and where its clusters are."""
+
+    port: int
+    certificate: Certificate
+    client_ca: Path
+    grpc_socket: Path
+    upstream_ports: dict[str, int]
+
+
+def demo_bootstrap(gateway: Gateway) -> dict[str, Any]:
+    """Read the demo's Envoy file and put this demo's port, certificates, socket and upstream ports into it."""
+    document: dict[str, Any] = yaml.safe_load(envoy_template())
+    resources = document["static_resources"]
+    listener = resources["listeners"][0]
+    listener["address"]["socket_address"]["port_value"] = gateway.port
+    _set_tls(
+        listener["filter_chains"][0]["transport_socket"]["typed_config"]["common_tls_context"],
+        gateway,
+    )
+    for cluster in resources["clusters"]:
+        address = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"][
+            "address"
+        ]
+        if "pipe" in address:
+            address["pipe"]["path"] = str(gateway.grpc_socket)
+        else:
+            address["socket_address"]["port_value"] = gateway.upstream_ports[cluster["name"]]
+    return document
+
+
+def envoy_template() -> str:
+    """The text of envoy/demo.yaml. Raises PartError if the file is nowhere."""
+    for file in ENVOY_FILES:
+        if file.is_file():
+            return file.read_text()
+    raise PartError(
+        f"the demo's Envoy file is missing; looked for it at {' and '.join(map(str, ENVOY_FILES))}"
+    )
+
+
+def _set_tls(context: dict[str, Any], gateway: Gateway) -> None:
+    served = context["tls_certificates"][0]
+    served["certificate_chain"]["filename"] = str(gateway.certificate.cert)
+    served["private_key"]["filename"] = str(gateway.certificate.key)
+    context["validation_context"]["trusted_ca"]["filename"] = str(gateway.client_ca)
+
+
+class DemoStage:
     """The parts and how to reach them: `set_up` starts them in order, `tear_down` stops them in the reverse order."""
 
     def __init__(self, folder: Path) -> None:
@@ -90,11 +192,11 @@ class Stage:
         except (OSError, http.client.HTTPException):
             return False
 
-    def client(self, host: str, certificate: Certificate | None = None) -> Client:
+    def client(self, host: str, certificate: Certificate | None = None) -> GatewayClient:
         """A client of the gateway for one host name."""
-        return Client(host, self.port, self.ca, certificate)
+        return GatewayClient(host, self.port, self.ca, certificate)
 
-    def dashboard(self) -> Client:
+    def dashboard(self) -> GatewayClient:
         """The caller that the configuration allows to use `reports`."""
         return self.client("reports.demo", self.dashboard_certificate)
 
@@ -146,7 +248,7 @@ class Stage:
         gateway = Gateway(
             self.port, self.server_certificate, self.ca, self.folder / "grpc.sock", ports
         )
-        self.envoy = Envoy(bootstrap(gateway), self.folder / "envoy")
+        self.envoy = Envoy(demo_bootstrap(gateway), self.folder / "envoy")
         try:
             self._parts.enter_context(self.envoy)
         except PartError as error:

@@ -21,10 +21,9 @@ from tests.integration.faults.services import Geocoder, reports
 from tests.integration.faults.traffic import WORKERS, Traffic
 from tests.integration.faults.vault_proxy import Kind, VaultProxy
 from tests.patience import PATIENCE
-from vaultauthz.demo import gateway
 from vaultauthz.demo.client import get_unix
 from vaultauthz.demo.parts import Envoy, OpenBao, Postgres, Process, Upstream, free_port, wait_for
-from vaultauthz.demo.stage import write_private
+from vaultauthz.demo.stage import envoy_template, write_private
 
 REPORTS, GEOCODER = "reports.demo", "geocoder.demo"
 ROLE, CREDS, KEY_PATH = "reports-demo", "database/creds/reports-demo", "secret/geocoder"
@@ -190,7 +189,7 @@ class Bed:
 
     def _envoy(self) -> Envoy:
         """The demo's gateway, without TLS, and asking us for the upstream by host."""
-        document = yaml.safe_load(gateway.template())
+        document = yaml.safe_load(envoy_template())
         resources = document["static_resources"]
         listener = resources["listeners"][0]
         listener["address"]["socket_address"]["port_value"] = self.port

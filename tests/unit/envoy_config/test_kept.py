@@ -17,7 +17,7 @@ from tests.unit.envoy_config.printing import (
     manager_of,
 )
 from vaultauthz.config import Config, load, parse
-from vaultauthz.demo.settings import config_text
+from vaultauthz.demo.stage import config_text
 from vaultauthz.envoy_config import EnvoyOptions, run
 from vaultauthz.envoy_config.bootstrap import ext_authz
 from vaultauthz.envoy_config.plan import Plan

@@ -22,7 +22,7 @@ from vaultauthz.core.injection import Mutation
 from vaultauthz.core.routing import Routes
 from vaultauthz.envoy.request import JWT_NAMESPACE, read
 from vaultauthz.envoy_config.rbac import filters
-from vaultauthz.explain.command import Asked, UsageError
+from vaultauthz.explain import DescribedRequest, UsageError
 from vaultauthz.explain.explanation import explain
 
 TEXT = """\
@@ -131,7 +131,9 @@ def checked(config: Config, token: str) -> tuple[bool, bool]:
 def test_the_three_agree(rules: str, token: str) -> None:
     """Every kind of value, in a rule that allows and in one that denies."""
     for config in (config_of(rules, "[]"), config_of("any", rules)):
-        explained = explain(config, Asked("/", upstream="u", claims=(token,)).request()).allowed
+        explained = explain(
+            config, DescribedRequest("/", upstream="u", claims=(token,)).request()
+        ).allowed
         assert checked(config, token) == (explained, explained)
 
 
@@ -147,7 +149,9 @@ def test_a_number_that_a_token_cannot_have_exactly_is_told_and_denies(
     assert re.search(rf"test\.yaml:\d+: upstreams\.u\.{key}\[0\]\.claims\.uid.*quotes", warning)
     for sent in (number, number + 1, number - 1):
         token = f'{{"uid": {sent}}}'
-        explained = explain(config, Asked("/", upstream="u", claims=(token,)).request()).allowed
+        explained = explain(
+            config, DescribedRequest("/", upstream="u", claims=(token,)).request()
+        ).allowed
         assert checked(config, token) == (explained, explained)
         denied = key == "callers" or float(sent) == float(number)
         assert explained is not denied
@@ -161,12 +165,14 @@ def test_a_number_that_a_token_cannot_have_exactly_is_told_and_denies(
 def test_claims_that_no_token_brings(token: str) -> None:
     """`explain` refuses them, as it could only guess."""
     with pytest.raises(UsageError, match="claims"):
-        Asked("/", claims=(token,)).request()
+        DescribedRequest("/", claims=(token,)).request()
 
 
 def test_a_token_s_number_is_read_as_a_double() -> None:
     """And so are those that have no fraction."""
-    (claims,) = Asked("/", claims=(f'{{"a": {BIGGEST + 2}, "b": [1]}}',)).request().claims
+    (claims,) = (
+        DescribedRequest("/", claims=(f'{{"a": {BIGGEST + 2}, "b": [1]}}',)).request().claims
+    )
     found: Any = claims["a"]
     assert isinstance(found, float)
     assert found == 2.0**53

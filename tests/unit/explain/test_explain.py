@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from vaultauthz.config import Config, parse
 from vaultauthz.core.callers import Callers, Claim, Pattern, Rule
 from vaultauthz.core.request import Request
-from vaultauthz.explain.command import Asked, UsageError, run
-from vaultauthz.explain.rules import judge
+from vaultauthz.explain import DescribedRequest, UsageError, run
+from vaultauthz.explain.explanation import judge
 from vaultauthz.terminal import Told
 
 TEXT = """\
@@ -70,13 +70,15 @@ def config() -> Config:
     return parse(TEXT, "test.yaml", Path("/"), {})
 
 
-def explained(config: Config, asked: Asked, *, width: int | None = None) -> tuple[int, str]:
+def explained(
+    config: Config, asked: DescribedRequest, *, width: int | None = None
+) -> tuple[int, str]:
     """The exit status and what is printed."""
     out = io.StringIO()
     return run(config, asked, Told(out, width=width)), out.getvalue()
 
 
-def as_json(config: Config, asked: Asked) -> dict[str, Any]:
+def as_json(config: Config, asked: DescribedRequest) -> dict[str, Any]:
     out = io.StringIO()
     run(config, asked, Told(out, as_json=True))
     found: dict[str, Any] = json.loads(out.getvalue())
@@ -85,7 +87,9 @@ def as_json(config: Config, asked: Asked) -> dict[str, Any]:
 
 def test_an_allowed_request_names_its_rule_and_what_is_set(config: Config) -> None:
     """The upstream and how it was found, each rule, the secret's path, the slots by field."""
-    status, text = explained(config, Asked("https://pay.test/v1/charges?x=1", principal=SHOP))
+    status, text = explained(
+        config, DescribedRequest("https://pay.test/v1/charges?x=1", principal=SHOP)
+    )
     assert status == 0
     assert text.splitlines() == [
         "GET pay.test/v1/charges?x=1",
@@ -113,7 +117,7 @@ def test_an_allowed_request_names_its_rule_and_what_is_set(config: Config) -> No
 
 def test_text_around_a_field_is_not_shown(config: Config) -> None:
     """It may be a secret that stands in the configuration."""
-    found = as_json(config, Asked("/", upstream="geo", stage="test"))
+    found = as_json(config, DescribedRequest("/", upstream="geo", stage="test"))
     assert found["sets"] == [
         "header x-api-key: {key}",
         "query parameter key={key}",
@@ -125,45 +129,54 @@ def test_text_around_a_field_is_not_shown(config: Config) -> None:
 
 def test_a_query_on_a_tunnel(config: Config) -> None:
     """As a check has it: there is no path that it could be put behind."""
-    told = as_json(config, Asked("geo.test:443", "CONNECT", upstream="geo", stage="live"))
+    told = as_json(
+        config, DescribedRequest("geo.test:443", "CONNECT", upstream="geo", stage="live")
+    )
     assert (told["allowed"], told["reason"], told["status"]) == (False, "bad_request", 400)
-    assert as_json(config, Asked("https://geo.test/", upstream="geo", stage="live"))["allowed"]
+    assert as_json(config, DescribedRequest("https://geo.test/", upstream="geo", stage="live"))[
+        "allowed"
+    ]
 
 
 def test_a_certificate_is_set_on_no_request(config: Config) -> None:
     """It goes to Envoy ahead of requests."""
-    found = as_json(config, Asked("/", upstream="partner"))
+    found = as_json(config, DescribedRequest("/", upstream="partner"))
     assert found["sets"] == ["client certificate: by SDS, not for each request"]
     assert found["drops"] == []
 
 
 def test_signatures_are_named_by_their_slots(config: Config) -> None:
     """Nothing is signed for it."""
-    (line,) = as_json(config, Asked("/", upstream="orders"))["sets"]
+    (line,) = as_json(config, DescribedRequest("/", upstream="orders"))["sets"]
     assert line.startswith("AWS signature for execute-api in eu-west-1: header authorization, ")
-    (line,) = as_json(config, Asked("/", upstream="hooks"))["sets"]
+    (line,) = as_json(config, DescribedRequest("/", upstream="hooks"))["sets"]
     assert line == "HMAC signature (sha256): header x-signature"
 
 
 @pytest.mark.parametrize(
     ("asked", "status", "reason", "words"),
     [
-        (Asked("https://pay.test/v1/x"), 403, "caller_denied", "the request has nothing"),
         (
-            Asked("https://pay.test/v1/admin", principal=SHOP),
+            DescribedRequest("https://pay.test/v1/x"),
+            403,
+            "caller_denied",
+            "the request has nothing",
+        ),
+        (
+            DescribedRequest("https://pay.test/v1/admin", principal=SHOP),
             403,
             "caller_denied",
             "deny[0]: fits and denies",
         ),
-        (Asked("https://pay.test/"), 403, "no_upstream", "no route fits"),
-        (Asked("/", upstream="gone"), 403, "no_upstream", "names 'gone'"),
-        (Asked("/", upstream="pay"), 403, "no_upstream", "names 'pay'"),  # which stage?
-        (Asked("https://pay.test/v1/%61dmin"), 400, "bad_request", "servers differ"),
-        (Asked("/", upstream="own"), 403, "caller_denied", "no lease for nobody"),
+        (DescribedRequest("https://pay.test/"), 403, "no_upstream", "no route fits"),
+        (DescribedRequest("/", upstream="gone"), 403, "no_upstream", "names 'gone'"),
+        (DescribedRequest("/", upstream="pay"), 403, "no_upstream", "names 'pay'"),  # which stage?
+        (DescribedRequest("https://pay.test/v1/%61dmin"), 400, "bad_request", "servers differ"),
+        (DescribedRequest("/", upstream="own"), 403, "caller_denied", "no lease for nobody"),
     ],
 )
 def test_a_denied_request_says_why(
-    config: Config, asked: Asked, status: int, reason: str, words: str
+    config: Config, asked: DescribedRequest, status: int, reason: str, words: str
 ) -> None:
     """Status 1, the answer that a client would get, and what decided."""
     code, text = explained(config, asked)
@@ -175,21 +188,23 @@ def test_a_denied_request_says_why(
 def test_claims_are_judged_by_the_token_that_has_the_most_of_them(config: Config) -> None:
     """All claims of a rule must be in one token, as in a check."""
     split = ('{"scope": "pay"}', '{"sub": "ann"}')
-    assert explained(config, Asked("https://pay.test/v1/x", claims=split))[0] == 1
+    assert explained(config, DescribedRequest("https://pay.test/v1/x", claims=split))[0] == 1
     whole = ('{"sub": "bob"}', '{"sub": "ann", "scope": "read pay"}')
-    assert explained(config, Asked("https://pay.test/v1/x", claims=whole))[0] == 0
+    assert explained(config, DescribedRequest("https://pay.test/v1/x", claims=whole))[0] == 0
 
 
 @pytest.mark.parametrize("claims", ["no", "[]", '"x"'])
 def test_claims_that_are_no_object_are_refused(config: Config, claims: str) -> None:
     """With the form that is wanted."""
     with pytest.raises(UsageError, match="wants a JSON object"):
-        explained(config, Asked("/", claims=(claims,)))
+        explained(config, DescribedRequest("/", claims=(claims,)))
 
 
 def test_it_fits_a_narrow_terminal(config: Config) -> None:
     """Long lines are wrapped."""
-    _, text = explained(config, Asked("https://pay.test/v1/charges", principal=SHOP), width=80)
+    _, text = explained(
+        config, DescribedRequest("https://pay.test/v1/charges", principal=SHOP), width=80
+    )
     assert max(map(len, text.splitlines())) <= 80
 
 
