@@ -29,7 +29,7 @@ test: $(VENV)/.all
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 test-unit: $(VENV)/.all
-	$(BIN)/python -m pytest tests/unit -n auto $(ARGS)
+	$(BIN)/python -m pytest tests/unit -n auto --hypothesis-profile quick $(ARGS)
 
 check: $(VENV)/.all
 	$(BIN)/ruff check .
