@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vaultauthz.config.callers import RULE
+from vaultauthz.config.inject import FORMS
 from vaultauthz.config.keys import Section
 from vaultauthz.config.listen import LISTEN
 from vaultauthz.config.load import AUDIT, CONFIG
@@ -25,12 +26,22 @@ from vaultauthz.config.stages import STAGE
 from vaultauthz.config.upstreams import UPSTREAM
 from vaultauthz.config.vault import VAULT
 
+
+def _of_form(name: str) -> Section[Any]:
+    section = FORMS[name].reader.section
+    assert section is not None
+    return section
+
+
 TABLES: Final[Mapping[str, Section[Any]]] = {
     "the file": CONFIG,
     "vault": VAULT,
     "stages": STAGE,
     "upstreams": UPSTREAM,
     "secret": SECRET,
+    "tls": _of_form("tls"),
+    "sigv4": _of_form("sigv4"),
+    "hmac": _of_form("hmac"),
     "callers": RULE,
     "routes": ROUTE,
     "listen": LISTEN,

@@ -13,6 +13,7 @@ What depends on more than the value itself is read by hand, around ``Section.ope
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
@@ -113,10 +114,16 @@ class Key:
     def row(self, within: str = "", instead: str = "") -> str:
         """Its line in a table of the documentation; ``instead`` of it there may be others."""
         text = self.text or self.reader.schema.get("description", "")
-        if self.reader.bounds:
-            text = f"{text.removesuffix('.')} ({self.reader.bounds})."
+        if self._bounds():
+            text = f"{text.removesuffix('.')} ({self._bounds()})."
         words = " ".join(filter(None, (text, self.more)))
         return f"| `{within}{self.name}` | {self._usual(instead)} | {words} |"
+
+    def _bounds(self) -> str:
+        schema = self.reader.schema
+        if "minimum" in schema:
+            return f"{schema['minimum']} to {schema['maximum']}"
+        return self.reader.bounds or ", ".join(f"`{word}`" for word in schema.get("enum", ()))
 
     def _usual(self, instead: str) -> str:
         if self.otherwise:
@@ -127,8 +134,8 @@ class Key:
             return "required"
         if self.written is None:
             return "none" if self.default in _NOTHING else ""
-        flag = isinstance(self.written, bool)
-        return f"`{str(self.written).lower() if flag else self.written}`"
+        bare = isinstance(self.written, str) and self.written.isprintable()
+        return f"`{self.written if bare else json.dumps(self.written)}`"
 
 
 @dataclass(frozen=True, slots=True)

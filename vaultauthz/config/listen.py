@@ -100,8 +100,7 @@ LISTEN: Final = Section(
         "transport",
         _TRANSPORT,
         "What serves gRPC.",
-        "`native` (pygrpc-native, plaintext only), `grpcio`, or the better one that can serve the "
-        "address.",
+        "`native` is pygrpc-native, plaintext only; `auto` the better one that can serve the address.",
     ),
     Key(
         "drain",

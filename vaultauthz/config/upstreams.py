@@ -108,7 +108,7 @@ UPSTREAM: Final = Section(
         "per",
         choice("instance", "caller", "request"),
         "Who shares a lease.",
-        "`instance` (all callers one), `caller` (each its own), `request` (each request its own).",
+        "All callers one, each caller its own, or each request its own.",
         aside=True,
     ),
     Key("max_callers", whole(1, 100_000), "With per: caller: leases at once.", "See below."),

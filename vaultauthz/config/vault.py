@@ -147,7 +147,7 @@ VAULT: Final = Section(
         "calls_per_second",
         Reader(_rate, _CALLS),
         "Of each stage at most.",
-        "0.1 to 1000. For a fleet see below.",
+        "For a fleet see below.",
         otherwise="no bound",
     ),
 )

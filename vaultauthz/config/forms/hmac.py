@@ -185,7 +185,12 @@ _KEYS: Final = Section(
     Hmac,
     "A keyed hash over parts of each request.",
     Key("key", templates.FIELD, '"{FIELD}" of the secret.', missing=templates.FIELD_HINT),
-    Key("key_encoding", choice(*KEY_ENCODINGS), "How the key is written in the secret."),
+    Key(
+        "key_encoding",
+        choice(*KEY_ENCODINGS),
+        "How the key is written in the secret.",
+        "Base64 in either alphabet.",
+    ),
     Key("algorithm", choice(*ALGORITHMS), "The hash."),
     Key(
         "sign",
@@ -197,6 +202,7 @@ _KEYS: Final = Section(
         "separator",
         Reader(_separator, {"type": "string", "maxLength": _LONGEST_SEPARATOR}),
         "Between the parts of sign.",
+        '`""` for none.',
     ),
     Key("encoding", choice(*ENCODINGS), "How {signature} is written."),
     Key("timestamp", choice(*TIMESTAMPS), "How {timestamp} is written."),

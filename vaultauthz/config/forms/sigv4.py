@@ -144,7 +144,11 @@ _KEYS: Final = Section(
     SigV4,
     "AWS Signature Version 4, computed for each request.",
     Key(
-        "region", text(_region), "As in eu-central-1.", missing="add the region, as in eu-central-1"
+        "region",
+        text(_region),
+        "As in eu-central-1.",
+        "For imitators of S3 the one that they want (`auto`, `us-east-1`).",
+        missing="add the region, as in eu-central-1",
     ),
     Key(
         "service",
@@ -153,15 +157,24 @@ _KEYS: Final = Section(
         missing="add the service's name in signatures, as in execute-api or s3",
         aside=True,
     ),
-    Key("access_key", templates.ANY, _OF_SECRET),
+    Key("access_key", templates.ANY, _OF_SECRET, "As Vault's aws engine names it; so below."),
     Key("secret_key", templates.FIELD, _OF_SECRET),
     Key(
         "session_token",
         templates.FIELD,
         _OF_SECRET,
+        "Vault before 1.16 and OpenBao know the second name only. A secret without one (`iam_user`) "
+        "is signed without.",
         otherwise="session_token or security_token, if there is one",
     ),
-    Key("body", choice(*_BODIES), "Whether it is signed.", otherwise="not for S3 and VPC Lattice"),
+    Key(
+        "body",
+        choice(*_BODIES),
+        "Whether it is signed.",
+        "Not for `s3`, `s3express`, `s3-outposts`, `s3-object-lambda` and `vpc-lattice-svcs` by "
+        "default; see below.",
+        otherwise="not for S3 and VPC Lattice",
+    ),
     Key("host", text(names.upstream_host), names.UPSTREAM_HOST, otherwise="the client's"),
     secretive=True,
 )
