@@ -14,9 +14,8 @@ from collections.abc import Callable
 
 from vaultauthz._pb import ext_authz_pb2 as pb
 from vaultauthz.core.credential import Credential
-from vaultauthz.core.decision import Allowed, Denied
+from vaultauthz.core.decision import Allowed, Denied, Reason
 from vaultauthz.core.injection import Mutation
-from vaultauthz.core.reasons import Reason
 from vaultauthz.envoy.ext_authz import Check
 from vaultauthz.envoy.request import JWT_NAMESPACE, read
 from vaultauthz.envoy.response import Answers

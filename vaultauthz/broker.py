@@ -14,12 +14,10 @@ from dataclasses import dataclass, replace
 
 from vaultauthz.core.callers import Callers
 from vaultauthz.core.credential import Credential, Slot
-from vaultauthz.core.decision import Allowed, Decision, Denied
+from vaultauthz.core.decision import Allowed, Decision, Denied, Reason
 from vaultauthz.core.events import CheckRecorder
 from vaultauthz.core.injection import Mutation
-from vaultauthz.core.methods import OVERRIDES
-from vaultauthz.core.methods import readings as methods_read
-from vaultauthz.core.reasons import Reason
+from vaultauthz.core.readings import OVERRIDES, other_methods
 from vaultauthz.core.request import Request
 from vaultauthz.core.routing import PATHLESS, Routes, ambiguous, has_fragment, path_of, readings
 from vaultauthz.leases.later import Later
@@ -242,7 +240,7 @@ def _readings(
             return None
         paths += readings(path)
     if any(callers.reads_method for callers in rules):
-        others = methods_read(request.method, request.path, request.sent(OVERRIDES))
+        others = other_methods(request.method, request.path, request.sent(OVERRIDES))
         if others is None:
             return None
         methods += others

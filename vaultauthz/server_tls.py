@@ -21,7 +21,7 @@ from typing import Final
 
 from vaultauthz.config.values import ServerTls
 from vaultauthz.core.file_text import BOM
-from vaultauthz.core.trace import where
+from vaultauthz.core.redaction import where
 from vaultauthz.stamps import Stamp, stamp
 from vaultauthz.vault.certificates import Validity, key_kind, validities
 

@@ -16,8 +16,8 @@ from vaultauthz.config.values import Config
 from vaultauthz.core.decision import Decision
 from vaultauthz.core.events import Event
 from vaultauthz.core.lease_row import LeaseRow
+from vaultauthz.core.redaction import where
 from vaultauthz.core.request import Request
-from vaultauthz.core.trace import where
 from vaultauthz.doors import Door
 from vaultauthz.engine import Engine
 from vaultauthz.leases.later import Later

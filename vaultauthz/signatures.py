@@ -9,11 +9,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from vaultauthz.core.decision import Allowed, Decision, Denied
-from vaultauthz.core.reasons import Reason
+from vaultauthz.core.decision import Allowed, Decision, Denied, Reason
+from vaultauthz.core.redaction import where
 from vaultauthz.core.request import Request
 from vaultauthz.core.signing import SigningError, outgoing
-from vaultauthz.core.trace import where
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,7 @@ from vaultauthz._pb.discovery_pb2 import (
     Status,
 )
 from vaultauthz.config.values import Listen
-from vaultauthz.core.decision import Decision, Denied
-from vaultauthz.core.reasons import Reason
+from vaultauthz.core.decision import Decision, Denied, Reason
 from vaultauthz.core.request import Request
 from vaultauthz.envoy.rpc import MOST_STREAMS, Stream
 from vaultauthz.envoy.sds.subscription import SECRET_TYPE

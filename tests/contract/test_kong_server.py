@@ -17,8 +17,7 @@ from tests.contract.kong.adversary import Intruder, event, frame
 from tests.contract.kong_inside import Inside, allowed
 from tests.patience import PATIENCE
 from vaultauthz._pb import kong_pb2 as pb
-from vaultauthz.core.decision import Decision, Denied
-from vaultauthz.core.reasons import Reason
+from vaultauthz.core.decision import Decision, Denied, Reason
 from vaultauthz.core.request import Request
 from vaultauthz.kong import connection, enforcement, gate, log_phase, questions, server
 from vaultauthz.kong.connection import MESSAGE_LIMIT

@@ -34,10 +34,9 @@ from vaultauthz.config.methods import Auth, TokenFile
 from vaultauthz.config.values import Listen
 from vaultauthz.core import events
 from vaultauthz.core.callers import Callers
-from vaultauthz.core.decision import Allowed, Decision, Denied
+from vaultauthz.core.decision import Allowed, Decision, Denied, Reason
 from vaultauthz.core.lease_messages import Rotate, Tick
 from vaultauthz.core.pace import Pace
-from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import Request
 from vaultauthz.core.routing import Routes
 from vaultauthz.engine import Engine

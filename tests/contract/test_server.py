@@ -21,8 +21,7 @@ from tests.patience import PATIENCE
 from vaultauthz._pb.ext_authz_pb2 import AttributeContext, CheckRequest, CheckResponse
 from vaultauthz._pb.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from vaultauthz.config.values import Listen, ServerTls
-from vaultauthz.core.decision import Allowed, Decision, Denied
-from vaultauthz.core.reasons import Reason
+from vaultauthz.core.decision import Allowed, Decision, Denied, Reason
 from vaultauthz.core.request import Request
 from vaultauthz.envoy.rpc import MESSAGE_LIMIT
 from vaultauthz.envoy.server import Server

@@ -12,9 +12,8 @@ from vaultauthz._pb.ext_authz_pb2 import CheckRequest
 from vaultauthz.broker import Binding, Broker, Table
 from vaultauthz.core.callers import Callers, Pattern, Rule
 from vaultauthz.core.credential import Credential, Login, Slot
-from vaultauthz.core.decision import Allowed, Decision, Denied
+from vaultauthz.core.decision import Allowed, Decision, Denied, Reason
 from vaultauthz.core.injection import Mutation
-from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import Request
 from vaultauthz.core.routing import Route, Routes
 from vaultauthz.envoy.request import read

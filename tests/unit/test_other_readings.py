@@ -9,11 +9,10 @@ import pytest
 
 from tests.unit.test_broker import broker, held_by
 from vaultauthz.broker import Former
-from vaultauthz.core.aliases import among
 from vaultauthz.core.callers import Callers, Rule
 from vaultauthz.core.credential import Slot
-from vaultauthz.core.decision import Denied
-from vaultauthz.core.reasons import Reason
+from vaultauthz.core.decision import Denied, Reason
+from vaultauthz.core.readings import among
 from vaultauthz.core.request import Request
 
 

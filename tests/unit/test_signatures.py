@@ -12,9 +12,8 @@ import pytest
 from vaultauthz.broker import Binding, Broker, Table
 from vaultauthz.core.callers import Callers
 from vaultauthz.core.credential import Credential, Slot
-from vaultauthz.core.decision import Allowed, Decision, Denied
+from vaultauthz.core.decision import Allowed, Decision, Denied, Reason
 from vaultauthz.core.injection import Mutation
-from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import Message, Request
 from vaultauthz.core.routing import Routes
 from vaultauthz.core.signing import Outgoing, SigningError

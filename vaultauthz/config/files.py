@@ -12,12 +12,14 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
+from typing import Final
 
-from vaultauthz.config.exposed import exposed
 from vaultauthz.config.reader import Value
 from vaultauthz.config.report import Refused
 from vaultauthz.core.file_text import BOM, NoTextError, check_form
 
+_LINKS: Final = 40  # as many as the kernel follows
 _LARGEST_SECRET = 65_536  # bytes; a secret id has 36
 
 
@@ -180,7 +182,60 @@ def _unreadable(value: Value, found: Path, exc: OSError) -> Refused:
 
 
 def _warn_if_exposed(value: Value, found: Path, *, secret: bool = False) -> bool:
-    problem = exposed(found, secret=secret)
+    problem = exposure(found, secret=secret)
     if problem:
         value.warn(problem)
     return problem is not None
+
+
+def exposure(file: Path, *, secret: bool = False) -> str | None:
+    """What others can do with the file at ``file``, and how to mend it; None for nothing.
+
+    The file need not be there. With ``secret`` they must not read it either. A folder that
+    everybody may write lets everybody put another file in the file's place, unless it is sticky,
+    as /tmp is. Groups are let be: on most systems each user has one of their own.
+    """
+    mode = _mode_of(file)
+    # /dev/null and /dev/stdout are everybody's by nature: nothing that is written stays there.
+    if mode is not None and not stat.S_ISDIR(mode) and not stat.S_ISCHR(mode):
+        can = [
+            word
+            for word, bit in (("read", stat.S_IROTH if secret else 0), ("write", stat.S_IWOTH))
+            if mode & bit
+        ]
+        if can:
+            change = "600" if secret else "o-w"
+            return (
+                f"everybody on this machine can {' and '.join(can)} it "
+                f"(mode {stat.S_IMODE(mode):04o}); chmod {change} {quote(str(file))}"
+            )
+    for folder in _folders(file):
+        mode = _mode_of(folder)
+        if mode is not None and mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            return (
+                f"everybody on this machine can put another in its place, as they can write "
+                f"{folder} (mode {stat.S_IMODE(mode):04o}); chmod o-w {quote(str(folder))}"
+            )
+    return None
+
+
+def _folders(file: Path) -> Iterator[Path]:
+    """Those that lead to it, by each link on the way."""
+    here = file.absolute()
+    for _ in range(_LINKS):
+        yield from here.parents
+        try:
+            here = here.parent / here.readlink()
+        except OSError:  # it is no link
+            break
+    try:
+        yield from file.resolve().parents
+    except (OSError, RuntimeError):  # links in a circle
+        return
+
+
+def _mode_of(file: Path) -> int | None:
+    try:
+        return file.stat().st_mode
+    except (OSError, ValueError):
+        return None

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from vaultauthz.config import document, files
-from vaultauthz.config.exposed import exposed
+from vaultauthz.config.files import exposure
 from vaultauthz.config.keys import Key, Schema, Section
 from vaultauthz.config.kinds import choice, file, many, named
 from vaultauthz.config.listen import LISTEN, read_listen
@@ -93,7 +93,7 @@ def load(path: Path, environ: Mapping[str, str], *, elsewhere: bool = False) -> 
         ConfigError: the file cannot be read, or something in it is wrong.
     """
     config = parse(_text(path), str(path), path.parent, environ, elsewhere=elsewhere)
-    problem = exposed(path)  # whoever can write it can have any program run
+    problem = exposure(path)  # whoever can write it can have any program run
     if problem is None:
         return config
     return replace(config, warnings=(f"{path}: {problem}", *config.warnings))

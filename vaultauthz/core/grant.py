@@ -10,8 +10,15 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from vaultauthz.core.credential import NO_LOGIN, Login
+from vaultauthz.core.template import InjectionError
 
 _NOTHING: Final[Mapping[str, float]] = MappingProxyType({})
+
+
+class EndedSecretError(InjectionError):
+    """The secret says itself that it has ended. Names the field, never the value."""
+
+    mend = "write the one that is valid now (or have what issues it give a longer life)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,23 @@ class Grant:
         """This, of which ``fields`` go on requests: it ends with the first of them."""
         ends = [self.field_ends[name] for name in fields if name in self.field_ends]
         return replace(self, ends_in=min((self.ends_in, *ends)), field_ends=_NOTHING)
+
+    def fitting(self, fields: Iterable[str]) -> Grant:
+        """As ``using``, for an upstream that is to be given it.
+
+        Raises:
+            EndedSecretError: it has ended by what it says of itself.
+        """
+        used = tuple(fields)
+        for name in used:
+            if self.field_ends.get(name, 1.0) <= 0.0:
+                raise EndedSecretError(
+                    f"the field {name} holds a JSON Web Token whose exp has passed, "
+                    "or a certificate whose notAfter has"
+                )
+        if self.ends_in <= 0.0 or (not self.lease_id and self.ttl <= 0.0):
+            raise EndedSecretError("the secret says that it has ended")
+        return self.using(used)
 
     def same_as(self, other: Grant) -> bool:
         """Whether both are the same credential, so that nothing need be replaced."""

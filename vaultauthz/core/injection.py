@@ -16,8 +16,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from vaultauthz.core.aliases import folded, listed, long_names
-from vaultauthz.core.parameters import folded_cookie, is_cookie
+from vaultauthz.core.readings import (
+    folded_cookie,
+    folded_header,
+    header_spellings,
+    is_cookie,
+    long_names,
+)
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.signing import Signer
 from vaultauthz.core.template import InjectionError, Template
@@ -194,7 +199,7 @@ def render(
         signer=next((part.signer for part in parts if part.signer), None),
         tls=next((part.tls for part in parts if part.tls), None),
         filled=tuple(filled),
-        long=long_names((*map(folded, slots), *strip)),
+        long=long_names((*map(folded_header, slots), *strip)),
     )
 
 
@@ -206,8 +211,10 @@ def unwanted(slots: Iterable[str], strip: Iterable[str]) -> tuple[str, ...]:
     underscores is not the one with hyphens.)
     """
     slots = tuple(slots)
-    names = (*map(folded, slots), *strip)
-    return tuple(dict.fromkeys((*slots, *(spelt for name in names for spelt in listed(name)))))
+    names = (*map(folded_header, slots), *strip)
+    return tuple(
+        dict.fromkeys((*slots, *(spelt for name in names for spelt in header_spellings(name))))
+    )
 
 
 def merge_cookies(sent: str, ours: Iterable[tuple[str, str]]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from vaultauthz.core.aliases import Look, Sent
+from vaultauthz.core.readings import Look, Sent
 
 # Characters of a request's id, which goes into each audit line and into the answer. Gateways' own
 # are shorter, but a trusted hop in front may send its own.
@@ -64,7 +64,7 @@ class Request:
     headers: Look | None = field(default=None, repr=False, compare=False)
 
     def sent(self, names: Collection[str]) -> Sent:
-        """The client's headers of these names, which are ``folded``, and their aliases."""
+        """The client's headers of these names, which are folded, and their aliases."""
         return self.headers(names) if self.headers is not None else ()
 
     @property

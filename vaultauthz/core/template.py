@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vaultauthz.core.outside import names
+from vaultauthz.core.redaction import names
 from vaultauthz.core.secret import Secret, shown_names
 
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vaultauthz.config.values import Config, Upstream
-from vaultauthz.core.fit import fitting
 from vaultauthz.core.grant import Grant
 from vaultauthz.core.injection import InjectionError, field_names, render, used_fields
 from vaultauthz.core.secret import shown_names
@@ -95,7 +94,7 @@ class DryFetches:
 def _unfit(upstream: Upstream, grant: Grant) -> tuple[str, str]:
     """Why a value cannot go on a request, and the way out: place and kind, no value."""
     try:
-        fitting(upstream.inject, grant)
+        grant.fitting(used_fields(upstream.inject))
         render(upstream.inject, grant.payload, upstream.strip)
     except InjectionError as exc:
         return str(exc), exc.mend

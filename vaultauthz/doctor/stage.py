@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from vaultauthz.config.methods import AppRole, Cert, Ldap, UserPass
 from vaultauthz.config.values import Config, KvSecret, SecretSource, Vault
 from vaultauthz.core.grant import Grant, Verdict
+from vaultauthz.core.redaction import where
 from vaultauthz.core.secret import Secret
-from vaultauthz.core.trace import where
 from vaultauthz.doctor.dry import DryFetches
 from vaultauthz.doctor.facts import Access, Node, Place, Stage, Trouble
 from vaultauthz.doctor.methods import lock_key, method, secret_files

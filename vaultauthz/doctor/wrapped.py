@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vaultauthz.config.methods import AppRole
 from vaultauthz.core.grant import Verdict
-from vaultauthz.core.outside import shown
+from vaultauthz.core.redaction import shown
 from vaultauthz.core.secret import Secret
 from vaultauthz.doctor.facts import Trouble
 from vaultauthz.vault.auth.files import read_secret

@@ -16,7 +16,7 @@ from functools import lru_cache
 from math import inf
 from typing import Final
 
-from vaultauthz.core.outside import names
+from vaultauthz.core.redaction import names
 from vaultauthz.envoy import ext_authz
 from vaultauthz.envoy.rpc import PERMISSION_DENIED, RpcError
 from vaultauthz.vault.certificates import Names, alternative_names

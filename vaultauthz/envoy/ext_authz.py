@@ -6,10 +6,9 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from vaultauthz.core.decision import Decision, Denied
-from vaultauthz.core.reasons import Reason
+from vaultauthz.core.decision import Decision, Denied, Reason
+from vaultauthz.core.redaction import where
 from vaultauthz.core.request import Request
-from vaultauthz.core.trace import where
 from vaultauthz.envoy.request import UnreadableError, read
 from vaultauthz.envoy.response import Answers
 from vaultauthz.leases.later import Later

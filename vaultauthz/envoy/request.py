@@ -10,8 +10,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct, Value
 
 from vaultauthz._pb.ext_authz_pb2 import AttributeContext, CheckRequest
-from vaultauthz.core.aliases import Sent, among, folded
-from vaultauthz.core.methods import BODILESS
+from vaultauthz.core.readings import BODILESS, Sent, among, folded_header
 from vaultauthz.core.request import REQUEST_ID_LIMIT, Message, Request
 
 # Where Envoy's jwt_authn filter puts the claims of the tokens that it has verified. It
@@ -114,8 +113,8 @@ def _sent(http: AttributeContext.HttpRequest, names: Collection[str]) -> Sent:
     lengths = {len(name) for name in names}  # as in _take_headers: most are of another
     raw = http.header_map.headers[:]
     keys = [key for key in ([e.key for e in raw] or http.headers) if len(key) in lengths]
-    folds = {folded(name) for name in names} if keys else ()
-    if not any(folded(key) in folds for key in keys):
+    folds = {folded_header(name) for name in names} if keys else ()
+    if not any(folded_header(key) in folds for key in keys):
         return ()
     return among(_headers(http), names)
 

@@ -28,10 +28,9 @@ from vaultauthz._pb.ext_authz_pb2 import (
     Status,
 )
 from vaultauthz.core.credential import Credential
-from vaultauthz.core.decision import Allowed, Decision, Denied
+from vaultauthz.core.decision import ANSWERS, Allowed, Decision, Denied, Reason
 from vaultauthz.core.injection import Mutation, merge_cookies
-from vaultauthz.core.parameters import folded_parameter, is_parameter
-from vaultauthz.core.reasons import ANSWERS, Reason
+from vaultauthz.core.readings import folded_parameter, is_parameter
 from vaultauthz.core.request import REQUEST_ID_LIMIT, Request
 
 _NOTHING: Final = Mutation()

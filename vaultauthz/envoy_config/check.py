@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from vaultauthz.core.aliases import folded
-from vaultauthz.core.methods import OVERRIDES
+from vaultauthz.core.readings import OVERRIDES, folded_header
 from vaultauthz.envoy_config import clusters
 from vaultauthz.envoy_config.expressions import either, literal
 from vaultauthz.envoy_config.plan import Plan, Target
@@ -217,8 +216,8 @@ def _headers_sent(plan: Plan) -> str:
 def _header_regex(plan: Plan) -> str:
     """The headers that vaultauthz may change; ``x[-_]key`` for a name and its aliases."""
     names = plan.headers
-    aliased = {folded(n) for n in names if "-" in n}
-    single = (literal(n) for n in names if folded(n) not in aliased)
+    aliased = {folded_header(n) for n in names if "-" in n}
+    single = (literal(n) for n in names if folded_header(n) not in aliased)
     regexes = sorted([*(either(n) for n in aliased), *single])
     return "|".join(regexes) or "x-none"  # where nothing but queries is set
 

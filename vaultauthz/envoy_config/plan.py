@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from vaultauthz.config.values import Config, Upstream
-from vaultauthz.core.aliases import long_names
 from vaultauthz.core.injection import Signature, header_names, needs_body, unwanted
+from vaultauthz.core.readings import long_names
 from vaultauthz.core.routing import Route, StageUpstream
 
 # Clusters of the printed files that are no upstream's.

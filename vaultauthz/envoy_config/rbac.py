@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from vaultauthz.core.callers import NO_WORD, SPACE, Callers, Claim, Rule
-from vaultauthz.core.methods import IN_QUERY, OVERRIDES, TOKEN
+from vaultauthz.core.readings import IN_QUERY, OVERRIDES, TOKEN
 from vaultauthz.envoy_config import expressions
 from vaultauthz.envoy_config.expressions import AMBIGUOUS, decoded_under, has_one_reading, literal
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from vaultauthz.config.sds_slots import TLS, Obstacle, kept_back, secret_name, slots, unfit
 from vaultauthz.config.values import Upstream
-from vaultauthz.core.aliases import folded
+from vaultauthz.core.readings import folded_header
 from vaultauthz.envoy_config.expressions import either
 from vaultauthz.envoy_config.plan import Target, cleared
 from vaultauthz.envoy_config.rbac import Filters, Policies, UnsayableError, filters
@@ -172,9 +172,9 @@ def protocol(target: Target) -> str:
 def _removed(upstream: Upstream) -> list[dict[str, Any]]:
     """What is dropped of the client's, each name with its aliases."""
     names = cleared(upstream)
-    aliased = {folded(name) for name in names if "-" in name}
+    aliased = {folded_header(name) for name in names if "-" in name}
     spelt = ({"remove_on_match": {"key_matcher": _regex(either(n))}} for n in sorted(aliased))
-    return [*spelt, *({"remove": name} for name in names if folded(name) not in aliased)]
+    return [*spelt, *({"remove": name} for name in names if folded_header(name) not in aliased)]
 
 
 def _regex(regex: str) -> dict[str, Any]:

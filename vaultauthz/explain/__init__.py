@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
 
 from vaultauthz.config.values import Config
-from vaultauthz.core.aliases import among
+from vaultauthz.core.readings import among
 from vaultauthz.core.request import Request
 from vaultauthz.explain.explanation import Explanation, JudgedKey, JudgedRule, explain
 from vaultauthz.terminal import Told

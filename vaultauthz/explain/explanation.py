@@ -15,9 +15,8 @@ from vaultauthz.broker import Binding, Broker, Table
 from vaultauthz.config.values import Config, Upstream
 from vaultauthz.core.callers import INEXACT, Callers, Rule
 from vaultauthz.core.credential import Credential, Slot
-from vaultauthz.core.decision import Denied
+from vaultauthz.core.decision import ANSWERS, Denied, Reason
 from vaultauthz.core.injection import Mutation, header_names
-from vaultauthz.core.reasons import ANSWERS, Reason
 from vaultauthz.core.request import Request
 from vaultauthz.core.routing import Route, Routes, path_of
 

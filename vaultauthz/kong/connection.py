@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from vaultauthz._pb.kong_pb2 import CmdHandleEvent, CmdStartInstance, RpcCall, RpcReturn
 from vaultauthz.core.decision import Decision
-from vaultauthz.core.trace import where
+from vaultauthz.core.redaction import where
 from vaultauthz.kong import registration
 from vaultauthz.kong.calls import LENGTH, Batch, Call, frame
 from vaultauthz.kong.enforcement import INTERNAL, NOTHING, STOPPING

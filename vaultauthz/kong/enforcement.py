@@ -12,10 +12,9 @@ from typing import Final
 from urllib.parse import unquote_plus
 
 from vaultauthz.core.credential import Credential
-from vaultauthz.core.decision import Allowed, Denied
+from vaultauthz.core.decision import ANSWERS, Allowed, Denied, Reason
 from vaultauthz.core.injection import Mutation, merge_cookies
-from vaultauthz.core.parameters import folded_parameter, is_parameter
-from vaultauthz.core.reasons import ANSWERS, Reason
+from vaultauthz.core.readings import folded_parameter, is_parameter
 from vaultauthz.kong import calls
 from vaultauthz.kong.calls import Batch, Call
 

@@ -15,7 +15,7 @@ from threading import Thread
 from typing import Final, NamedTuple
 
 from vaultauthz.core.decision import Allowed
-from vaultauthz.core.trace import where
+from vaultauthz.core.redaction import where
 
 log = logging.getLogger(__name__)
 

@@ -14,11 +14,10 @@ from typing import Any, Final
 
 from vaultauthz.broker import Binding
 from vaultauthz.config.values import Upstream
-from vaultauthz.core.aliases import Sent, among, long_names
 from vaultauthz.core.callers import Callers
 from vaultauthz.core.credential import Slot
 from vaultauthz.core.injection import header_names, needs_body
-from vaultauthz.core.methods import BODILESS
+from vaultauthz.core.readings import BODILESS, Sent, among, long_names
 from vaultauthz.core.request import REQUEST_ID_LIMIT, Message, Request
 from vaultauthz.core.signing import SigningError
 from vaultauthz.kong import calls

@@ -19,9 +19,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from vaultauthz.core.decision import Decision, Denied
-from vaultauthz.core.reasons import Reason
-from vaultauthz.core.trace import where
+from vaultauthz.core.decision import Decision, Denied, Reason
+from vaultauthz.core.redaction import where
 from vaultauthz.kong.connection import Connection, HangUp
 from vaultauthz.kong.gate import Gate, Instances
 from vaultauthz.kong.handover import Giver

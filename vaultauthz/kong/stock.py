@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vaultauthz.config import load_for_kong
-from vaultauthz.core.trace import where
+from vaultauthz.core.redaction import where
 from vaultauthz.doors import Door
 from vaultauthz.kong import registration
 from vaultauthz.kong.calls import Call

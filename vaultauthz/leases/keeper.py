@@ -30,8 +30,8 @@ from vaultauthz.core.lease_messages import (
 )
 from vaultauthz.core.lease_row import LeaseRow
 from vaultauthz.core.pace import Pace
+from vaultauthz.core.redaction import where
 from vaultauthz.core.secret import Secret
-from vaultauthz.core.trace import where
 from vaultauthz.leases.agenda import Agenda, Timer
 from vaultauthz.leases.clock import boottime
 from vaultauthz.leases.lease_runner import LeaseRunner, fingerprint

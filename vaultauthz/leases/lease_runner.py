@@ -12,9 +12,8 @@ from typing import Any, Final, Protocol
 from vaultauthz.config.values import PathSecret, Upstream
 from vaultauthz.core import events
 from vaultauthz.core.credential import Credential, Slot, on_the_way
-from vaultauthz.core.fit import fitting
 from vaultauthz.core.grant import Failure, Grant, Verdict
-from vaultauthz.core.injection import InjectionError, render
+from vaultauthz.core.injection import InjectionError, render, used_fields
 from vaultauthz.core.lease import LeaseMachine, State
 from vaultauthz.core.lease_messages import (
     Answered,
@@ -31,9 +30,9 @@ from vaultauthz.core.lease_messages import (
     Unusable,
     Withdraw,
 )
+from vaultauthz.core.redaction import where
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.template import MissingFieldError
-from vaultauthz.core.trace import where
 from vaultauthz.leases.runner import (
     OUR_FAULT,
     Answer,
@@ -139,7 +138,7 @@ class LeaseRunner(Runner):
         """The grant with the ready mutation in place of the secret's fields."""
         fields: dict[str, Secret] = grant.payload
         try:
-            grant = fitting(upstream.inject, grant)
+            grant = grant.fitting(used_fields(upstream.inject))
             mutation = render(upstream.inject, fields, upstream.strip)
         except (MissingFieldError, InjectionError) as exc:
             mend = f"; {exc.mend}" if isinstance(exc, InjectionError) else ""

@@ -22,8 +22,8 @@ from vaultauthz.core.lease_messages import (
     NotRevoked,
     Tick,
 )
+from vaultauthz.core.redaction import where
 from vaultauthz.core.token import StageLeases, Token, TokenMachine
-from vaultauthz.core.trace import where
 from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.session import Session
 

@@ -16,9 +16,8 @@ from typing import Final, Protocol
 
 from vaultauthz.config.values import Upstream
 from vaultauthz.core.credential import Credential
-from vaultauthz.core.decision import Allowed, Decision, Denied
+from vaultauthz.core.decision import Allowed, Decision, Denied, Reason
 from vaultauthz.core.lease_messages import Rotate
-from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import Identity, Request
 from vaultauthz.leases.later import Later
 from vaultauthz.leases.lease_runner import LeaseDriver, LeaseRunner

@@ -49,7 +49,7 @@ class VaultError(Exception):
     """A call to Vault that did not work.
 
     ``failure`` is what the machine acts on. ``status`` is the HTTP status, 0 when
-    there was no answer. ``detail`` is Vault's own text, as ``core.outside`` shows it, for
+    there was no answer. ``detail`` is Vault's own text, as ``core.redaction`` shows it, for
     the operator's log only: never for a client or the audit log. ``denied`` is of a 403.
     """
 

@@ -21,7 +21,7 @@ from urllib.parse import quote, urlencode
 from hvac.adapters import RawAdapter
 
 from vaultauthz.config.values import Vault
-from vaultauthz.core import outside
+from vaultauthz.core import redaction
 from vaultauthz.core.grant import Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault import errors
@@ -166,9 +166,9 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
                 return _without_echoes(answer, secrets)
             raise VaultError(errors.NOT_VAULT, reply.status, node=Node.UNSURE)
         texts = _texts(answer)
-        told = outside.shown(" ".join(texts), secrets)
-        to = outside.host(reply.headers.get("Location", "")) if 300 <= reply.status < 400 else ""
-        detail = " ".join(filter(None, (told, outside.shown(to, secrets))))
+        told = redaction.shown(" ".join(texts), secrets)
+        to = redaction.host(reply.headers.get("Location", "")) if 300 <= reply.status < 400 else ""
+        detail = " ".join(filter(None, (told, redaction.shown(to, secrets))))
         wait = _retry_after(reply.headers)
         raise errors.of_status(self.call, reply.status, texts, wait, detail)
 

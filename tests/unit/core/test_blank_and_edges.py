@@ -16,8 +16,7 @@ from vaultauthz.config.forms.hmac import Hmac
 from vaultauthz.config.forms.query import Query
 from vaultauthz.config.forms.sigv4 import SigV4
 from vaultauthz.config.forms.tls import ClientCertificate
-from vaultauthz.core.fit import EndedError, fitting
-from vaultauthz.core.grant import Grant
+from vaultauthz.core.grant import EndedSecretError, Grant
 from vaultauthz.core.injection import Injection, render, used_fields
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.template import BlankError, InjectionError, Template
@@ -144,17 +143,17 @@ def test_control_characters_are_refused(form: str, bad: str) -> None:
 def test_a_field_that_has_ended_is_refused_when_it_is_used() -> None:
     """The message names it; another field may have ended."""
     grant = Grant({}, 600.0, field_ends={"key": -1.0, "old": -1.0, "next": 60.0})
-    with pytest.raises(EndedError, match=r"field key .* exp has passed") as caught:
-        fitting([FORMS["header"]], grant)
+    with pytest.raises(EndedSecretError, match=r"field key .* exp has passed") as caught:
+        grant.fitting(used_fields([FORMS["header"]]))
     assert caught.value.mend
-    assert fitting([Header("x", T("{next}"))], grant).life == 60.0
+    assert grant.fitting(used_fields([Header("x", T("{next}"))])).life == 60.0
 
 
 @pytest.mark.parametrize("grant", [Grant({}, 600.0, ends_in=0.0), Grant({}, 0.0)])
 def test_a_secret_that_says_that_it_has_ended(grant: Grant) -> None:
     """Refused when it is fetched."""
-    with pytest.raises(EndedError):
-        fitting([FORMS["header"]], grant)
+    with pytest.raises(EndedSecretError):
+        grant.fitting(used_fields([FORMS["header"]]))
 
 
 def test_fields_that_are_used_where_they_are() -> None:

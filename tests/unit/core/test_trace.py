@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vaultauthz.core.trace import where
+from vaultauthz.core.redaction import where
 
 
 def test_it_says_where_and_what_kind_and_quotes_nothing() -> None:

@@ -27,7 +27,7 @@ from vaultauthz.config.methods import (
     Ldap,
     UserPass,
 )
-from vaultauthz.core.outside import HIDDEN
+from vaultauthz.core.redaction import HIDDEN
 from vaultauthz.doctor.facts import Trouble
 from vaultauthz.doctor.finding import Finding
 from vaultauthz.doctor.words import _OF_METHOD, said

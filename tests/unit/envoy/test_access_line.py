@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.unit.envoy.access_lines import LINE, line, line_of, written
 from tests.unit.envoy.als_entries import NOW, OURS, Heard, entry, message
+from vaultauthz.core.decision import Reason
 from vaultauthz.core.events import Access
-from vaultauthz.core.reasons import Reason
 from vaultauthz.envoy.access_logs.history import CredentialHistory
 from vaultauthz.envoy.access_logs.line import FinishedRequest, UnreadableLineError, parse, read
 from vaultauthz.envoy.access_logs.stream import AccessLogService

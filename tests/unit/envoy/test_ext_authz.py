@@ -18,9 +18,8 @@ from vaultauthz._pb.ext_authz_pb2 import (
     HeaderValueOption,
 )
 from vaultauthz.core.credential import Credential
-from vaultauthz.core.decision import Allowed, Decision, Denied
+from vaultauthz.core.decision import ANSWERS, Allowed, Decision, Denied, Reason
 from vaultauthz.core.injection import Mutation
-from vaultauthz.core.reasons import ANSWERS, Reason
 from vaultauthz.core.request import REQUEST_ID_LIMIT, Request
 from vaultauthz.envoy.ext_authz import Check
 from vaultauthz.envoy.request import JWT_NAMESPACE, PRINCIPAL_LIMIT

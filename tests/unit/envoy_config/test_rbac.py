@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from tests.unit.envoy_config.rbac_model import Sent, passes
 from tests.unit.envoy_config.test_expressions import TAME_PATH, WILD_PATH
 from vaultauthz.broker import Binding, Broker, Table
-from vaultauthz.core.aliases import among
 from vaultauthz.core.callers import Callers, Claim, Pattern, Rule
 from vaultauthz.core.credential import Credential, Slot
 from vaultauthz.core.injection import Mutation
-from vaultauthz.core.methods import OVERRIDES
+from vaultauthz.core.readings import OVERRIDES, among
 from vaultauthz.core.request import Request
 from vaultauthz.core.routing import Routes
 from vaultauthz.envoy_config.rbac import UnsayableError, filters

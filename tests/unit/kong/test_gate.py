@@ -13,8 +13,7 @@ from vaultauthz.broker import Binding, Broker, Table
 from vaultauthz.config.values import Config, KvSecret, Upstream, Vault
 from vaultauthz.core.callers import Callers, Pattern, Rule
 from vaultauthz.core.credential import Slot
-from vaultauthz.core.decision import Decision, Denied
-from vaultauthz.core.reasons import Reason
+from vaultauthz.core.decision import Decision, Denied, Reason
 from vaultauthz.core.request import Request
 from vaultauthz.core.routing import Route, Routes
 from vaultauthz.kong import calls

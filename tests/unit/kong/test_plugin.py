@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from tests.contract.kong_inside import Nobody, allowed
 from vaultauthz.core.callers import Callers, Pattern, Rule
-from vaultauthz.core.decision import Denied
+from vaultauthz.core.decision import ANSWERS, Denied, Reason
 from vaultauthz.core.injection import Mutation
-from vaultauthz.core.reasons import ANSWERS, Reason
 from vaultauthz.core.request import Request
 from vaultauthz.core.signing import SigningError
 from vaultauthz.kong import calls, questions, registration

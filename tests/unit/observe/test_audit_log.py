@@ -17,9 +17,8 @@ import pytest
 from tests.patience import PATIENCE
 from tests.unit.observe.conftest import FakeSink, wait_until
 from vaultauthz.config.values import Audit
-from vaultauthz.core.decision import Allowed, Denied
+from vaultauthz.core.decision import Allowed, Denied, Reason
 from vaultauthz.core.events import ISSUED, Access, Event
-from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import Request
 from vaultauthz.observe import audit_log
 from vaultauthz.observe.audit_log import GATHER, SOON, AuditLog, next_pause

@@ -10,9 +10,8 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
-from vaultauthz.core.decision import Allowed, Denied
+from vaultauthz.core.decision import Allowed, Denied, Reason
 from vaultauthz.core.events import FAILED, ISSUED, LOGIN, Event
-from vaultauthz.core.reasons import Reason
 from vaultauthz.observe.metric_table import LISTED
 from vaultauthz.observe.metrics import DoorGauges, Gauges, ListenerCertificate, Metrics
 

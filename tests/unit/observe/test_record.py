@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.observe.conftest import SECRET
-from vaultauthz.core.decision import Allowed, Decision, Denied
+from vaultauthz.core.decision import Allowed, Decision, Denied, Reason
 from vaultauthz.core.events import ISSUED, Access, Event
-from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import Request
 from vaultauthz.observe.record import (
     KEYS,

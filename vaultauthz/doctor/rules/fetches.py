@@ -8,7 +8,7 @@ from typing import Final
 
 from vaultauthz.config.values import KvSecret, PathSecret
 from vaultauthz.core.grant import Verdict
-from vaultauthz.core.outside import names
+from vaultauthz.core.redaction import names
 from vaultauthz.doctor.facts import Fetched, Place, Stage
 from vaultauthz.doctor.finding import Finding, error, warning
 from vaultauthz.doctor.text import span

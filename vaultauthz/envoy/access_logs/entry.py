@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 from google.protobuf.struct_pb2 import Struct
 
 from vaultauthz._pb.accesslog_pb2 import AccessLogCommon, HTTPAccessLogEntry
+from vaultauthz.core.decision import Reason
 from vaultauthz.core.events import Access
-from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import REQUEST_ID_LIMIT
 from vaultauthz.envoy.access_logs.fields import CLUSTER_TAGS, LONGEST_TEXT, ROUTE_TAGS
 from vaultauthz.envoy.access_logs.history import SKEW

@@ -16,7 +16,7 @@ from threading import Event as Flag
 from threading import Thread
 from typing import Any, Final, Protocol
 
-from vaultauthz.core.trace import where
+from vaultauthz.core.redaction import where
 from vaultauthz.envoy.access_logs.line import UnreadableLineError, parse, read
 from vaultauthz.envoy.access_logs.log_file import Lines, Position, save
 from vaultauthz.envoy.access_logs.stream import INTERNAL, TOO_LARGE, UNREADABLE

@@ -12,8 +12,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from vaultauthz.core.decision import Reason
 from vaultauthz.core.events import Access
-from vaultauthz.core.reasons import Reason
 from vaultauthz.core.request import REQUEST_ID_LIMIT
 from vaultauthz.envoy.access_logs import fields
 from vaultauthz.envoy.access_logs.entry import BY_UPSTREAM, refused_by, sane

@@ -15,7 +15,7 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from vaultauthz._pb.accesslog_pb2 import HTTPAccessLogEntry, StreamAccessLogsMessage
-from vaultauthz.core.trace import where
+from vaultauthz.core.redaction import where
 from vaultauthz.envoy.access_logs import entry as entries
 from vaultauthz.envoy.access_logs.history import CredentialHistory
 from vaultauthz.envoy.access_logs.unchecked import Listeners, Reporter, UncheckedRequests

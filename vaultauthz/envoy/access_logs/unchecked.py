@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from vaultauthz.core.decision import Reason
 from vaultauthz.core.events import Access
-from vaultauthz.core.reasons import Reason
 from vaultauthz.envoy.access_logs.entry import Span
 from vaultauthz.envoy.access_logs.history import UNKNOWN, CredentialHistory, CredentialIds
 

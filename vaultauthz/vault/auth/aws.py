@@ -22,7 +22,7 @@ from botocore.exceptions import ClientError
 from botocore.session import Session
 
 from vaultauthz.config.methods import Aws
-from vaultauthz.core import outside
+from vaultauthz.core import redaction
 from vaultauthz.vault import paths
 from vaultauthz.vault.auth import cloud
 from vaultauthz.vault.errors import Call, VaultError
@@ -59,7 +59,7 @@ def login(transport: Transport, auth: Aws) -> Answer:
 def _kind(exc: Exception) -> str:
     """Which error it is, without its text."""
     code = exc.response.get("Error", {}).get("Code", "") if isinstance(exc, ClientError) else ""
-    return f"{type(exc).__name__} {outside.shown(str(code))[:64]}".strip()
+    return f"{type(exc).__name__} {redaction.shown(str(code))[:64]}".strip()
 
 
 def _session(auth: Aws) -> Session:

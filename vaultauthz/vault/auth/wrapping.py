@@ -17,7 +17,7 @@ from typing import Any, Final
 from hvac.api.system_backend import Wrapping as Api
 
 from vaultauthz.core.grant import Failure, Verdict
-from vaultauthz.core.outside import shown
+from vaultauthz.core.redaction import shown
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault.answers import is_token
 from vaultauthz.vault.errors import NOT_VAULT, Call, VaultError

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from vaultauthz.core.outside import HIDDEN, LONGEST, host, names, shown
+from vaultauthz.core.redaction import HIDDEN, LONGEST, host, names, shown
 
 Form = Callable[[str], str]
 

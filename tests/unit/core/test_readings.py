@@ -7,9 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vaultauthz.config.forms.header import Header
-from vaultauthz.core.aliases import among, folded, listed, long_names
 from vaultauthz.core.injection import merge_cookies, render, unwanted
-from vaultauthz.core.parameters import folded_parameter, is_parameter
+from vaultauthz.core.readings import (
+    among,
+    folded_header,
+    folded_parameter,
+    header_spellings,
+    is_parameter,
+    long_names,
+)
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.template import Template
 
@@ -23,19 +29,19 @@ NAMES = st.lists(st.sampled_from(("x", "Api", "key")), min_size=1, max_size=9).f
 @given(NAMES, st.data())
 def test_every_alias_is_listed_or_looked_for(name: str, data: st.DataObject) -> None:
     """Whatever hyphens are underscores: it is in the list, or found among the request's headers."""
-    slot = folded(name)
+    slot = folded_header(name)
     alias = "".join(data.draw(st.sampled_from("-_")) if c == "-" else c for c in slot)
     sent = among([(alias, "mine"), ("other", "x")], long_names([slot])) or ()
-    assert alias in listed(slot) or sent == ((alias, "mine"),)
-    assert len(listed(slot)) <= 4
+    assert alias in header_spellings(slot) or sent == ((alias, "mine"),)
+    assert len(header_spellings(slot)) <= 4
 
 
 @given(NAMES)
 def test_a_header_stripped_under_a_name_with_underscores_is_not_the_other(name: str) -> None:
     """`strip: [X_Forwarded_For]` leaves X-Forwarded-For alone."""
     wanted = f"{name}_end"
-    hyphened = folded(wanted)
-    assert hyphened not in listed(wanted)
+    hyphened = folded_header(wanted)
+    assert hyphened not in header_spellings(wanted)
     assert among([(hyphened, "x")], long_names([wanted])) == ()
 
 

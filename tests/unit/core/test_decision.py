@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from vaultauthz.core.reasons import ANSWERS, Reason
+from vaultauthz.core.decision import ANSWERS, Reason
 
 # The contract, written out a second time on purpose.
 CONTRACT = {

@@ -7,6 +7,8 @@ JSON-escapes, base64, hexadecimal, one within the other), and is hidden when som
 characters in a row of a secret of that call are in it; so is a word that looks like a
 credential, whoever's it is. Parts are enough, as answers get cut. Words in a row are
 hidden where a secret is spread over them: by line breaks, or as the numbers of its bytes.
+
+Of an error of ours, ``where`` tells the place alone.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import base64
 import binascii
 import html
 import re
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final
@@ -91,6 +94,15 @@ def names(given: Iterable[str]) -> str:
     each = sorted(given)
     told = ", ".join(shown(name)[:_NAME] for name in each[:_NAMES])
     return f"{told} and {len(each) - _NAMES} more" if len(each) > _NAMES else told
+
+
+def where(exc: BaseException) -> str:
+    """The error's type and the lines it came through, for a log.
+
+    Not its text, which may quote the value it choked on, nor those of its causes.
+    """
+    lines = "".join(traceback.format_tb(exc.__traceback__))
+    return f"{type(exc).__name__}\nTraceback (most recent call last):\n{lines}"
 
 
 def host(location: str) -> str:
