@@ -141,6 +141,7 @@ class Load:
         self._vaults = vaults
         self._upstream = upstream
         self._stop = threading.Event()
+        self._began = threading.Event()
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
         self.denied: list[str] = []
         self.dead: list[str] = []
@@ -155,6 +156,7 @@ class Load:
                 self.seen.append(sent)
             if sent.startswith("v-") and not any(vault.is_alive(sent) for vault in self._vaults):
                 self.dead.append(sent)
+            self._began.set()
 
     def see(self, count: int) -> None:
         """Until so many different users or keys were sent."""
@@ -162,6 +164,7 @@ class Load:
 
     def __enter__(self) -> Self:
         self._thread.start()
+        assert self._began.wait(PATIENCE)  # what is in use now is seen, however busy the machine is
         return self
 
     def __exit__(
