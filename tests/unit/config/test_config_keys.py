@@ -125,10 +125,10 @@ def test_the_table_of_the_documentation() -> None:
     assert house.markdown().splitlines()[2:] == [
         "| `door` | required | The door. |",
         "| `door.name` | required | Its name. More of it |",
-        "| `door.colour` | `red` | Its colour. |",
+        "| `door.colour` | `red` | Its colour (`red`, `blue`). |",
         "| `door.open` | `false` | Whether it is. |",
         "| `door.closes` | `90s` | After which time (1s to 2m). |",
-        "| `door.keys` | none needed | How many. |",
+        "| `door.keys` | none needed | How many (1 to 9). |",
         "| `door.number` | none | Of the house. |",
         "| `rooms` | none | Names. |",
         "| `back` |  | Another. |",
