@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from math import inf
 
-from vaultauthz.core.calls import LATELY, LONGEST, SHORTEST, STRIKES, Flow
+from vaultauthz.core.calls import LATELY, LONGEST, SHORTEST, SLOW, STRIKES, Flow
 
 
 def flow_of(rate: float) -> Flow:
@@ -135,3 +135,80 @@ def test_a_vault_that_was_slowed_down_for_is_tried_until_a_call_works() -> None:
     unanswered(flow, now)
     flow.sent(now)
     assert flow.ready_at() < inf, "not one at a time any more"
+
+
+def test_gateways_that_start_together_do_not_keep_step() -> None:
+    """The first call waits a part of the pace, by the jitter."""
+    assert Flow(2.0, 10.0, 0.0).ready_at() == 10.0
+    assert Flow(2.0, 10.0, 0.5).ready_at() == 10.25
+
+
+def test_from_the_third_strike_on_one_call_tries() -> None:
+    """With two, calls do not wait for one another."""
+    flow = flow_of(inf)
+    for _ in range(STRIKES - 1):
+        unanswered(flow, 0.0)
+    flow.sent(0.0)
+    assert flow.ready_at() == 0.0
+    flow.answered(0.0, 0.0, 1.0, pushback=True)
+    flow.sent(flow.ready_at())
+    assert flow.ready_at() == inf
+
+
+def slow(flow: Flow, now: float, took: float = 60.0) -> float:
+    """A call that Vault answered well, but late; the gap from then on."""
+    flow.sent(now)
+    flow.answered(now, now + took, 1.0, pushback=False)
+    return flow.ready_at() - (now + took)
+
+
+def test_each_slow_answer_widens_the_gap_by_half() -> None:
+    """From the shortest on, which is where a gap begins."""
+    flow = flow_of(inf)
+    assert [slow(flow, 100.0 * n) for n in range(4)] == [0.5, 0.75, 1.125, 1.6875]
+
+
+def test_an_answer_within_a_second_is_quick() -> None:
+    """It widens nothing, and brings back what was wide; also one that is a no."""
+    for failed in (False, True):
+        flow = flow_of(inf)
+        assert slow(flow, 0.0, SLOW) <= 0.0
+        assert slow(flow, 100.0, 2.0) == SHORTEST
+        flow.sent(200.0)
+        flow.answered(200.0, 200.0 + SLOW, 1.0, pushback=False, failed=failed)
+        flow.sent(300.0)
+        assert flow.ready_at() == 300.0
+
+
+def test_each_quick_answer_halves_the_gap() -> None:
+    """Down to the shortest, and from there to the pace of the stage."""
+    flow, now = flow_of(10.0), 0.0
+    for _ in range(STRIKES + 2):
+        now = max(now, flow.ready_at())
+        unanswered(flow, now)
+    gaps = []
+    for _ in range(4):
+        now = max(now, flow.ready_at())
+        worked(flow, now)
+        gaps.append(round(flow.ready_at() - now, 3))
+    assert gaps == [1.0, 0.5, 0.1, 0.1]
+
+
+def test_fewer_gateways_come_back_at_the_same_moment() -> None:
+    """The wait for Vault is half of the gap to all of it, by the jitter."""
+    for jitter, wait in ((0.0, 0.25), (0.5, 0.375), (1.0, 0.5)):
+        flow = flow_of(inf)
+        for _ in range(STRIKES):
+            flow.sent(0.0)
+            flow.answered(0.0, 0.0, jitter, pushback=True)
+        assert flow.ready_at() == wait
+
+
+def test_what_was_sent_once_the_gap_was_wide_is_news() -> None:
+    """Be it in the same moment."""
+    flow = flow_of(inf)
+    for _ in range(STRIKES):
+        unanswered(flow, 0.0)
+    assert flow.ready_at() == SHORTEST
+    unanswered(flow, 0.0)
+    assert flow.ready_at() == 2 * SHORTEST

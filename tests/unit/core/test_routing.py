@@ -14,6 +14,7 @@ from vaultauthz.core.routing import (
     ambiguous,
     bare_host,
     bare_path,
+    has_fragment,
     path_of,
     under,
 )
@@ -74,11 +75,29 @@ def test_under_goes_by_segments(prefix: list[str], path: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("target", "path"),
-    [("/a?b", "/a"), ("/a#b?c", "/a"), ("/a?b#c", "/a"), ("/a", "/a"), ("", ""), ("?x", "")],
+    [
+        ("/a?b", "/a"),
+        ("/a#b?c", "/a"),
+        ("/a?b#c", "/a"),
+        ("/a?b?c", "/a"),
+        ("/a#b#c", "/a"),
+        ("/a", "/a"),
+        ("", ""),
+        ("?x", ""),
+    ],
 )
 def test_path_of(target: str, path: str) -> None:
     """The path ends at the query or the fragment, whichever comes first."""
     assert path_of(target) == path
+
+
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [("/a#b", True), ("/a#b?c", True), ("/a", False), ("/a?b#c", False), ("/a?b#c?d", False)],
+)
+def test_has_fragment(target: str, found: bool) -> None:
+    """Only what stands before the query is left out of the path."""
+    assert has_fragment(target) is found
 
 
 @pytest.mark.parametrize(
@@ -91,6 +110,8 @@ def test_path_of(target: str, path: str) -> None:
         ("[::1]:8080", "[::1]"),
         ("[2001:DB8::1]", "[2001:db8::1]"),
         ("[::1", "[::1"),
+        ("[::1]:8]", "[::1]"),
+        ("pay.example.com:443:80", "pay.example.com"),
         ("10.0.0.1:80", "10.0.0.1"),
         ("", ""),
     ],
@@ -165,6 +186,7 @@ AMBIGUOUS = """
 /a/%252e%252e/b /a/%25252e%25252e/b /a/..%252fb /a/%25%32%65%25%32%65/b /a/..%255cb
 /%61dmin /a/%41 /v%31 /a%5fb /a%2Db /index%2ephp
 /a/%c0%ae%c0%ae/b /a/%C0%AF.. /a/%e0%80%ae/b /a/%f0%80%80%ae/b
+/a/%25c0%25ae/b /a/%25C1%25A1 /a/%25e0%2580%25ae/b /a/%25f0%2580%2580%25ae/b /a/%25u002e/b
 """.split()  # noqa: SIM905  one a line would be two pages
 PLAIN = """
 / /a /a/b /a/ /a//b /a.b /a/.b /a/..b /a/b.. /a/b. /.well-known/x /a/...  /a/.../b /a/b;v=1.2 /a/b;..
@@ -173,7 +195,7 @@ PLAIN = """
 """.split()  # noqa: SIM905  one a line would be two pages
 
 
-@pytest.mark.parametrize("path", AMBIGUOUS)
+@pytest.mark.parametrize("path", [*AMBIGUOUS, "/a\0", "/a\0b/c"])
 def test_ambiguous(path: str) -> None:
     """A path that servers read in more than one way is found out."""
     assert ambiguous(path)
@@ -231,8 +253,15 @@ def test_deep_encoding_is_answered_quickly(path: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "bare"),
-    [("//admin", "/admin"), ("/a;x=1/b;y", "/a/b"), ("/;x/admin", "/admin"), ("/a", "/a")],
+    [
+        ("//admin", "/admin"),
+        ("/a;x=1/b;y", "/a/b"),
+        ("/;x/admin", "/admin"),
+        ("/a", "/a"),
+        ("/\x01a/\x7fb", "/a/b"),
+        ("/MAX./x", "/MAX/x"),
+    ],
 )
 def test_bare_path(path: str, bare: str) -> None:
-    """Path parameters and doubled slashes go."""
+    """Path parameters and doubled slashes go, and what some servers trim off a segment."""
     assert bare_path(path) == bare
