@@ -18,6 +18,7 @@ help:
 	@echo "make bench      the cost of a request against Envoy alone; ten thousand upstreams; a fleet's calls to Vault"
 	@echo "make lock       renew what all of these install; ARGS=--keep: only for a change of pyproject.toml"
 	@echo "make newest     the unit tests with the newest of everything that pyproject.toml allows; only reports"
+	@echo "make mutants    which lines could be otherwise and no test would fail (ARGS=vaultauthz/core/flow.py); hours"
 	@echo "make chaos      random faults, every answer judged (SECONDS=1800 SEED=1 MODE=ext_authz or sds)"
 	@echo "make docs       the tables of keys in docs/, from the sections that read them"
 	@echo "make proto      build vaultauthz/_pb from proto/"
@@ -61,6 +62,10 @@ docs: $(VENV)/.all
 newest: $(VENV)/.all
 	@$(BIN)/python requirements/newest.py
 
+.PHONY: mutants
+mutants: $(VENV)/.mutants
+	@$(BIN)/python -m tests.mutants --jobs $(JOBS) $(ARGS)
+
 # Random faults for so long; the seed says which. See docs/chaos.md
 SECONDS ?= 1800
 SEED    ?= 1
@@ -70,7 +75,7 @@ chaos: $(VENV)/.all
 	@$(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED) --mode $(MODE) $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(VENV)-newest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-newest mutants build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the virtual environment -------------------------------------------------
@@ -117,4 +122,8 @@ $(VENV)/.all: pyproject.toml $(FOR_ALL) $(VENV)/.python
 
 $(VENV)/.lock: $(LOCK)/uv.txt $(VENV)/.python
 	@$(LOCKED) -r $(LOCK)/uv.txt
+	@touch $@
+
+$(VENV)/.mutants: $(LOCK)/mutants.txt $(VENV)/.all
+	@$(LOCKED) -r $(LOCK)/mutants.txt
 	@touch $@

@@ -24,7 +24,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent / "pyproject.toml"
-GROUPS = ("runtime", "compose", "demo", "test", "check")  # each holds the one before it
+GROUPS = ("runtime", "compose", "demo", "test", "check", "mutants")  # each holds the one before it
 EXTRAS = ("aws", "gcp")  # in the first of them, by themselves: what an image may be built with
 UV = "uv>=0.8"  # makes the lock, and is locked itself
 EDITABLES = "editables>=0.5"  # what hatchling asks for besides, for `pip install -e`

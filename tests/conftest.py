@@ -14,7 +14,7 @@ import shutil
 import tempfile
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from vaultauthz.demo.parts import PartError, binaries
 
@@ -25,6 +25,13 @@ settings.register_profile(
 settings.register_profile("fixed", settings.get_profile("random"), derandomize=True)
 settings.register_profile("quick", settings.get_profile("random"), max_examples=25)
 settings.register_profile("thorough", settings.get_profile("random"), max_examples=5000)
+settings.register_profile(  # a mutant that lives through few examples is tried again with all of them
+    "mutants",
+    settings.get_profile("fixed"),
+    max_examples=25,
+    phases=[Phase.explicit, Phase.generate],
+    database=None,
+)
 settings.load_profile("fixed" if os.environ.get("CI") else "random")
 
 # What is kept of logins from one start to the next is not this machine's, nor another run's: each
