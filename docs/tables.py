@@ -26,22 +26,13 @@ from vaultauthz.config.stages import STAGE
 from vaultauthz.config.upstreams import UPSTREAM
 from vaultauthz.config.vault import VAULT
 
-
-def _of_form(name: str) -> Section[Any]:
-    section = FORMS[name].reader.section
-    assert section is not None
-    return section
-
-
 TABLES: Final[Mapping[str, Section[Any]]] = {
     "the file": CONFIG,
     "vault": VAULT,
     "stages": STAGE,
     "upstreams": UPSTREAM,
     "secret": SECRET,
-    "tls": _of_form("tls"),
-    "sigv4": _of_form("sigv4"),
-    "hmac": _of_form("hmac"),
+    **{name: form.reader.section for name, form in FORMS.items() if form.reader.section},
     "callers": RULE,
     "routes": ROUTE,
     "listen": LISTEN,

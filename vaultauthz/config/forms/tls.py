@@ -89,17 +89,9 @@ FORM: Final = Key(
     Section(
         ClientCertificate,
         "A client certificate for mutual TLS with the upstream, which Envoy gets by SDS.",
-        Key(
-            "certificate",
-            templates.ANY,
-            f'{templates.FIELDS} As the PKI engine: "{{certificate}}".',
-        ),
-        Key(
-            "private_key",
-            templates.FIELD,
-            f'{templates.FIELDS} As the PKI engine: "{{private_key}}".',
-        ),
-        Key("chain", templates.ANY, f'{templates.FIELDS} "{{ca_chain}}" where the secret has it.'),
+        Key("certificate", templates.ANY, templates.FIELDS),
+        Key("private_key", templates.FIELD, templates.FIELDS),
+        Key("chain", templates.ANY, templates.FIELDS, otherwise="{ca_chain}, if there is one"),
         secretive=True,
     ).reader(),
 )
