@@ -22,7 +22,6 @@ from vaultauthz.doors import Door
 from vaultauthz.engine import Engine
 from vaultauthz.leases.later import Later
 from vaultauthz.leases.rejections import Rejections
-from vaultauthz.leases.rows import WITHOUT
 from vaultauthz.observe.audit_log import AuditLog
 from vaultauthz.observe.metrics import Gauges, ListenerCertificate, Metrics
 from vaultauthz.server_tls import FollowedTls
@@ -222,6 +221,6 @@ def _known(config: Config) -> list[tuple[str, str]]:
 
 
 def _left(row: LeaseRow) -> float:
-    if row.state in WITHOUT:
+    if row.holds_nothing:
         return 0.0
     return inf if row.seconds_left is None else max(0.0, row.seconds_left)

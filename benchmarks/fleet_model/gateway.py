@@ -16,7 +16,7 @@ from fleet_model.timeline import Timeline
 from fleet_model.vault import Answer, Vault, VaultToken
 from vaultauthz.core.calls import TOO_LATE, CallQueue, Next, Out
 from vaultauthz.core.grant import Grant, Verdict
-from vaultauthz.core.lease import LeaseMachine, State
+from vaultauthz.core.lease import LeaseMachine
 from vaultauthz.core.lease_messages import (
     Answered,
     Call,
@@ -34,9 +34,10 @@ from vaultauthz.core.lease_messages import (
     Tick,
     Withdraw,
 )
+from vaultauthz.core.lease_state import StageLeases, State
 from vaultauthz.core.pace import Pace
-from vaultauthz.core.token import StageLeases, Token, TokenMachine
-from vaultauthz.leases.keeper import LOOK_ROUND
+from vaultauthz.core.token import Token, TokenMachine
+from vaultauthz.leases.clock import LOOK_ROUND
 from vaultauthz.leases.stage import WORKERS
 
 _PACE: Final = Pace()

@@ -156,7 +156,7 @@ class Gateway:
         """Wait until every stage waits for a later time."""
         assert self.keeper
         with self.keeper.lock:
-            self.keeper._wake(self._clock())
+            self.keeper._waker.wake(self._clock())
             self.keeper._look_round()
         assert wait_until(self._settled)
 

@@ -323,7 +323,9 @@ def test_fifty_reloads_under_load_leave_nothing_behind(vault: FakeVault) -> None
             stage = keeper._stages["production"]
             leases = stage.leases
             assert (len(leases.shared), leases.leaving, stage.calls.waiting) == (2, [], 0)
-            planned = {entry[2] for entry in keeper._agenda._heap if entry[0] == entry[2].scheduled}
+            planned = {
+                entry[2] for entry in keeper._waker.agenda._heap if entry[0] == entry[2].scheduled
+            }
         assert len(planned) <= 3
         assert len(vault.live_tokens()) == 1
         assert len(vault.live_leases()) == 1

@@ -41,9 +41,8 @@ from vaultauthz.core.request import Request
 from vaultauthz.core.routing import Routes
 from vaultauthz.engine import Engine
 from vaultauthz.envoy.server import Server
-from vaultauthz.leases import keeper, scopes
-from vaultauthz.leases.agenda import Timer
-from vaultauthz.leases.clock import boottime
+from vaultauthz.leases import clock, scopes
+from vaultauthz.leases.clock import Timer, boottime
 from vaultauthz.leases.later import Later
 from vaultauthz.leases.lease_runner import LeaseRunner
 
@@ -58,7 +57,7 @@ SLOW = Pace(drain=0.4, backoff_floor=30.0, backoff_cap=60.0)  # what fails is no
 @pytest.fixture(autouse=True)
 def short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a keeper does once a second it does twenty times, so that tests don't wait for it."""
-    monkeypatch.setattr(keeper, "LOOK_ROUND", 0.05)
+    monkeypatch.setattr(clock, "LOOK_ROUND", 0.05)
 
 
 @pytest.fixture
@@ -480,14 +479,14 @@ def test_thousands_of_callers_come_and_go_without_a_trace(vault: FakeVault) -> N
         some(900)
         after = kept()
         stage, scope = bed.stage, bed.scope
-        planned = [e for e in bed.keeper._agenda._heap if isinstance(e[2], LeaseRunner)]
+        planned = [e for e in bed.keeper._waker.agenda._heap if isinstance(e[2], LeaseRunner)]
         assert after["LeaseRunner"] <= len(planned) + 50
         assert len(planned) <= 1500  # those that were planned anew are swept out now and then
         assert after["Thread"] <= before["Thread"] + 4  # the fake's, one for each connection
         assert len(stage.leases.scoped) == len(scope._runners) == len(alive(vault)) == 20
         assert (scope._waiters, scope._waiting) == (0, {})
         # The waits' timers stand there until their time, LONG seconds; and no more than that.
-        timers = [entry for entry in bed.keeper._agenda._heap if isinstance(entry[2], Timer)]
+        timers = [entry for entry in bed.keeper._waker.agenda._heap if isinstance(entry[2], Timer)]
         assert len(timers) <= 1200
         assert len(bed.house.named(events.ISSUED, "pay")) == 1200
         assert len(bed.house.named(events.REVOKED, "pay")) == 1180
@@ -500,7 +499,7 @@ def test_the_timers_of_answered_requests_go_when_their_time_comes(
     with Bed(vault, "caller", idle=0.1) as bed:
         at_once(10, lambda number: [bed.ask(f"p{number}-{n}", 0.3) for n in range(10)])
         assert wait_until(lambda: bed.nothing_left() and not alive(vault))
-        heap = bed.keeper._agenda._heap
+        heap = bed.keeper._waker.agenda._heap
         assert wait_until(lambda: not [e for e in tuple(heap) if isinstance(e[2], Timer)])
     assert "went wrong" not in caplog.text
 

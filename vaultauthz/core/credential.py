@@ -8,8 +8,6 @@ from typing import Final
 
 from vaultauthz.core.injection import Mutation
 
-StageUpstream = tuple[str, str]  # the names of both, which have one credential together
-
 # What a request needs from our answer to the upstream's look at the credential, at most,
 # and the share of a short lease that it may cost; measured by benchmarks/on_the_way.py.
 _ON_THE_WAY: Final = 1.0  # seconds

@@ -29,16 +29,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from enum import Enum
 from math import inf
 from typing import Any
 
 from vaultauthz.core import events
-from vaultauthz.core.credential import Login
 from vaultauthz.core.grant import Failure, Grant, Verdict, Version
-from vaultauthz.core.held import Held
 from vaultauthz.core.lease_messages import (
-    Call,
     CallIssue,
     CallRenew,
     CallRevoke,
@@ -60,37 +56,18 @@ from vaultauthz.core.lease_messages import (
     Unusable,
     Withdraw,
 )
+from vaultauthz.core.lease_state import Held, Old, Standing, State
 from vaultauthz.core.pace import Pace
-from vaultauthz.core.retired import Old, Retired
 
 
-class State(Enum):
-    """Where a machine stands; see the table above."""
-
-    EMPTY = "empty"
-    ISSUING = "issuing"
-    HELD = "held"
-    RENEWING = "renewing"
-    REPLACING = "replacing"
-    LAPSED = "lapsed"
-    STOPPED = "stopped"
-
-
-class LeaseMachine:
+class LeaseMachine(Standing):
     """Runs one credential by the rules at the top of this file.
 
     Not safe for threads: the keeper calls it under its lock.
     """
 
     def __init__(self, pace: Pace = Pace(), start_at: float = 0.0) -> None:
-        self.pace = pace
-        self.state = State.EMPTY
-        self.held: Held | None = None
-        self.retired = Retired(pace)
-        self.failures = 0
-        self.last_failure: Failure | None = None
-        self.due: float = start_at  # when to make the next call; infinity: when told to
-        self._not_before = -inf  # whoever asks, failed calls keep the backoff's floor apart
+        super().__init__(pace, start_at)
         self._rhythm = inf  # how often the last credential was to be renewed or read
         self._wanted = False  # a replacement was asked for and has not come yet
         self._again = False  # … and was asked for while another was on its way
@@ -102,45 +79,6 @@ class LeaseMachine:
         self._anew = False  # the next issue comes from another place
         self._gone_at = -inf  # when Vault last said that nothing is stored there
         self._out: list[Command] = []
-
-    def login_of(self, lease_id: str) -> Login | None:
-        """The login that a lease of this machine was taken with."""
-        held = [self.held.grant.login] if self.held and self.held.lease_id == lease_id else []
-        return next(iter(held + [o.login for o in self.retired if o.lease_id == lease_id]), None)
-
-    def hangs_on(self, login: Login) -> bool:
-        """Whether what it holds, or a lease that still drains, is of this login."""
-        if self.held and self.held.grant.login is login:
-            return True
-        return any(old.login is login for old in self.retired)
-
-    @property
-    def calling(self) -> bool:
-        """Whether a call for what is in use, or for its successor, is out or waits."""
-        return self.state in (State.ISSUING, State.RENEWING, State.REPLACING)
-
-    @property
-    def resting(self) -> bool:
-        """Whether Vault has just given nothing, and is not asked again yet."""
-        return self.state is State.EMPTY and self.failures > 0
-
-    def failed_before(self, call: Call) -> bool:
-        """Whether the last call of this kind, for this credential, did not work."""
-        if isinstance(call, CallRevoke):
-            return self.retired.has_failed(call.lease_id)
-        return self.failures > 0
-
-    def too_late(self, call: Call) -> bool:
-        """Whether the lease that a call which waits was to renew has ended."""
-        return isinstance(call, CallRenew) and self.state is State.LAPSED
-
-    @property
-    def wake_at(self) -> float:
-        """When it next wants a ``Tick``; infinity for never."""
-        waiting = self.state in (State.EMPTY, State.HELD)
-        due = max(self.due, self._not_before) if waiting else inf
-        end = min(self.held.ends_at, self.held.grant.login.ends_at) if self.held else inf
-        return min(due, end, self.retired.wake_at)
 
     def handle(self, event: Any, now: float, jitter: float) -> list[Command]:
         """Take one event in; return the commands it leads to, in order."""
@@ -173,7 +111,7 @@ class LeaseMachine:
         if self.held and now >= self.held.grant.login.ends_at:
             self._drop(events.LOST, "its login token has ended", now)
             self.due = now
-        if now < max(self.due, self._not_before) or self.state not in (State.EMPTY, State.HELD):
+        if now < max(self.due, self.not_before) or self.state not in (State.EMPTY, State.HELD):
             return
         if self.held and self._renews(self.held, now):
             self.state = State.RENEWING
@@ -242,64 +180,35 @@ class LeaseMachine:
         return known and now - self._gone_at < self.pace.standby_lag
 
     def _adopt(self, grant: Grant, sent_at: float, now: float, jitter: float) -> None:
-        before, last_at = self.held, sent_at + grant.ends_in
-        ends_at = min(sent_at + grant.ttl, last_at)
-        rotates_at = inf if grant.rotates_in is None else sent_at + grant.rotates_in
+        before, held = self.held, Held.of(grant, sent_at, now, self.held, self.pace)
         self._seen, self._gone_at = grant.version, -inf  # what was deleted is older than this
-        if before and before.grant.same_as(grant):
-            # What hangs on this login keeps pointing at it.
-            named, login = before.grant.credential_id, before.grant.login
-            grant, since = replace(grant, credential_id=named, login=login), before.since
-            # A wall clock that was set back meanwhile prolongs nothing.
-            last_at = min(last_at, before.last_at)
-            ends_at = min(ends_at, last_at)
-            if before.rotates_at <= sent_at:
-                # Vault is late with its rotation. The ttl may have been set anew already
-                # (VSO 1002), so the old one is only known to hold for a moment.
-                rotates_at, ends_at = before.rotates_at, sent_at + self.pace.rotation_grace
-        else:
-            since = now
+        if before is None or not before.grant.same_as(grant):
             self._announce(before, grant)
             if before:
                 self._retire(before, now, now + self.pace.drain)
         self.retired.forget(grant.lease_id)  # a token file may bring an earlier token back
-        renewable = grant.renewable and grant.ttl < inf and sent_at + grant.ttl < last_at
-        self.held = Held(grant, ends_at - sent_at, ends_at, renewable, since, rotates_at, last_at)
-        self.state, self._locked_until = State.HELD, -inf
+        self.held, self.state, self._locked_until = held, State.HELD, -inf
         self._succeeded()
         self._wanted, self._again = self._again, False
-        self.due = now if self._wanted else self.held.next_call(self.pace, sent_at, jitter)
-        self._say(Publish(grant, ends_at))
+        self.due = now if self._wanted else held.next_call(self.pace, sent_at, jitter)
+        self._say(Publish(held.grant, held.ends_at))
 
     def _announce(self, before: Held | None, grant: Grant) -> None:
         name = events.ROTATED if before else events.ISSUED
         self._say(Note(name, grant.lease_id, grant.credential_id, grant.request_id))
 
     def _on_renewed(self, event: Renewed, now: float, jitter: float) -> None:
-        renewal, ends_at = event.renewal, event.sent_at + event.renewal.ttl
         if self.held is None or self.state is not State.RENEWING:
-            self._leave_limbo(ends_at, now)
+            self._leave_limbo(event.sent_at + event.renewal.ttl, now)
             return
-        held, asked = self.held, self.pace.asked(self.held.grant.ttl)
-        lasting = renewal.renewable and not self.pace.shorter(renewal.ttl, asked)
-        lasting, ends_at = lasting and ends_at < held.last_at, min(ends_at, held.last_at)
-        ttl = ends_at - event.sent_at
-        self.held = replace(held, ttl=ttl, ends_at=ends_at, renewable=lasting)
+        held = self.held = self.held.renewed(event.renewal, event.sent_at, self.pace)
         self.state = State.HELD
         self._succeeded()
-        self._say(
-            Note(
-                events.RENEWED,
-                held.lease_id,
-                held.grant.credential_id,
-                request_id=renewal.request_id,
-            )
-        )
-        self._say(Publish(held.grant, ends_at))
-        again = self.pace.renew_in(ttl, jitter)
-        if not lasting:
-            again = self.pace.replace_in(ttl, min(asked, held.grant.ttl), jitter)
-        self.due = now if self._wanted else event.sent_at + again
+        named, request_id = held.grant.credential_id, event.renewal.request_id
+        self._say(Note(events.RENEWED, held.lease_id, named, request_id=request_id))
+        self._say(Publish(held.grant, held.ends_at))
+        again = held.call_after_renewal(self.pace, event.sent_at, jitter)
+        self.due = now if self._wanted else again
 
     def _leave_limbo(self, ends_at: float, now: float) -> None:
         """A renewal came back for a lease that was withdrawn meanwhile: revoke it."""
@@ -316,7 +225,7 @@ class LeaseMachine:
             again = self.held.grant.read_again
             self._rhythm = self.held.ttl / 3 if again is None else again
         self.failures, self.last_failure, self._replace_failed = 0, None, False
-        self._not_before = -inf
+        self.not_before = -inf
 
     def _on_failed(self, event: Failed, now: float, jitter: float) -> None:
         if self.state is State.RENEWING and event.failure.verdict is Verdict.LEASE_GONE:
@@ -338,16 +247,16 @@ class LeaseMachine:
         self.failures += 1
         self.last_failure = failure
         asked = min(failure.retry_after, self.pace.retry_after_cap)
-        self._not_before = now + max(self.pace.backoff_floor, asked)
+        self.not_before = now + max(self.pace.backoff_floor, asked)
         self.due = max(
-            self._not_before, now + self.pace.retry_in(self.failures, self._rhythm, jitter)
+            self.not_before, now + self.pace.retry_in(self.failures, self._rhythm, jitter)
         )
         if failure.verdict is Verdict.LEASE_GONE:
-            self.due = self._not_before  # Vault is well: nothing is won by waiting longer
+            self.due = self.not_before  # Vault is well: nothing is won by waiting longer
         elif self.held:
             # However short the lease, there is time for another try before it ends.
             left = self.held.ends_at - now
-            self.due = min(self.due, max(self._not_before, now + left / 2))
+            self.due = min(self.due, max(self.not_before, now + left / 2))
         self._say(Note(events.FAILED, reason=failure.reason))
         self._replace_failed = self.state in (State.ISSUING, State.REPLACING)
         if self._replace_failed:
@@ -376,7 +285,7 @@ class LeaseMachine:
         self.held = replace(held, renewable=False)
         if not self._wanted:  # use what is left, and replace it in its last share
             last = held.ends_at - held.ttl * self.pace.last_share
-            self.due = max(self._not_before, last)
+            self.due = max(self.not_before, last)
 
     # --- wishes and losses ---
 
@@ -393,13 +302,8 @@ class LeaseMachine:
             self.due = min(self.due, now + event.within * jitter) if event.within else now
 
     def _on_rejected(self, event: Rejected, now: float, jitter: float) -> None:
-        held = self.held
-        if (
-            self.state is not State.HELD
-            or held is None
-            or self.failures
-            or now < self._locked_until
-        ):
+        held, hindered = self.held, self.failures or now < self._locked_until
+        if self.state is not State.HELD or held is None or hindered:
             return
         if held.grant.credential_id != event.credential_id:
             return  # a request that was in flight with the credential before this one

@@ -18,14 +18,14 @@ Leases are given to it in a ``StageLeases``, and it speaks to them by commands.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Iterator
+from collections.abc import Callable, Collection, Container
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from vaultauthz.core import events
 from vaultauthz.core.credential import NO_LOGIN, Login, on_the_way
-from vaultauthz.core.lease import LeaseMachine, State
+from vaultauthz.core.lease import LeaseMachine
 from vaultauthz.core.lease_messages import (
     Answered,
     Call,
@@ -48,6 +48,7 @@ from vaultauthz.core.lease_messages import (
     Warn,
     Withdraw,
 )
+from vaultauthz.core.lease_state import L, StageLeases, State
 from vaultauthz.core.pace import Pace
 
 _EVENTS: Final = {
@@ -59,13 +60,13 @@ _EVENTS: Final = {
     events.LOST: events.TOKEN_LOST,
 }
 
-TELL_EVERY: Final = 60.0  # seconds between warnings of the same
+_TELL_EVERY: Final = 60.0  # seconds between warnings of the same
 _SOON: Final = 60.0  # seconds after a login, in which losing its token is no accident
 
 # How long the leases of a token may take to move to the next: a share of what is
 # left of it, and never more than this.
-MOVE_SHARE: Final = 0.5
-MOVE_MAX: Final = 60.0  # seconds
+_MOVE_SHARE: Final = 0.5
+_MOVE_MAX: Final = 60.0  # seconds
 
 
 class TokenSource(Protocol):
@@ -76,24 +77,7 @@ class TokenSource(Protocol):
         """Whether the token is ours to renew and revoke, or another program's."""
 
 
-class Leased(Protocol):
-    """A lease of the stage, as its token sees it."""
-
-    @property
-    def machine(self) -> LeaseMachine:
-        """Which runs it."""
-
-    @property
-    def calls(self) -> int:
-        """Its calls to Vault that are out, or wait to be made."""
-
-    @property
-    def uses(self) -> int:
-        """How many checks have taken it."""
-
-
 S = TypeVar("S", bound=TokenSource)
-L = TypeVar("L", bound=Leased)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,29 +93,6 @@ class Token(Generic[S]):
     accessor: str
     login: Login = field(compare=False)
     source: S = field(compare=False)
-
-
-class StageLeases(Generic[L]):
-    """The leases of one stage. Whoever drives the machines puts them in and takes them out."""
-
-    def __init__(self) -> None:
-        self.shared: dict[str, L] = {}  # by upstream
-        self.scoped: set[L] = set()  # of a caller's or a request's own
-        self.leaving: list[L] = []  # stopped, with leases that drain
-
-    @property
-    def active(self) -> Iterator[L]:
-        """Those that requests may be given."""
-        yield from self.shared.values()
-        yield from self.scoped
-
-    def __iter__(self) -> Iterator[L]:
-        yield from self.active
-        yield from self.leaving
-
-    def forget_gone(self) -> None:
-        """Let go of those that have left and have nothing to revoke any more."""
-        self.leaving = [lease for lease in self.leaving if lease.machine.retired or lease.calls]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +190,7 @@ class TokenMachine(LeaseMachine, Generic[S, L]):
         if known is not None and known.login.ends_at != -inf:
             token = replace(token, login=known.login)  # by the source of now
         self._tokens[token.accessor] = token
-        if event.grant.uses and now - self._told_uses_at >= TELL_EVERY:
+        if event.grant.uses and now - self._told_uses_at >= _TELL_EVERY:
             self._told_uses_at = now
             self._warn(
                 f"the token is good for {event.grant.uses} requests only (num_uses); each fetch "
@@ -255,7 +216,7 @@ class TokenMachine(LeaseMachine, Generic[S, L]):
         within = 0.0
         if before:
             before.login.leaving = before.source.owns_token and not moved
-            within = max(0.0, min(MOVE_MAX, (before.login.last_at - now) * MOVE_SHARE))
+            within = max(0.0, min(_MOVE_MAX, (before.login.last_at - now) * _MOVE_SHARE))
         if moved:  # to another Vault, so static secrets too, and their versions begin anew
             for lease in self.leases.active:
                 self._tell(lease, Rotate(within, anew=True))

@@ -16,9 +16,9 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
 from vaultauthz.config.values import Upstream
-from vaultauthz.core.credential import Slot, StageUpstream
+from vaultauthz.core.credential import Slot
 from vaultauthz.core.events import Event, Listener
-from vaultauthz.core.lease import LeaseMachine, State
+from vaultauthz.core.lease import LeaseMachine
 from vaultauthz.core.lease_messages import (
     LogInBy,
     ReachBy,
@@ -29,21 +29,19 @@ from vaultauthz.core.lease_messages import (
     Tick,
 )
 from vaultauthz.core.lease_row import LeaseRow
+from vaultauthz.core.lease_state import State
 from vaultauthz.core.pace import Pace
 from vaultauthz.core.redaction import where
+from vaultauthz.core.routing import StageUpstream
 from vaultauthz.core.secret import Secret
-from vaultauthz.leases.agenda import Agenda, Timer
-from vaultauthz.leases.clock import boottime
+from vaultauthz.leases.clock import Timer, Waker, boottime
 from vaultauthz.leases.lease_runner import LeaseRunner, fingerprint
-from vaultauthz.leases.rows import WITHOUT, row
 from vaultauthz.leases.runner import Runner
 from vaultauthz.leases.scopes import KINDS, Scope, Tally
 from vaultauthz.leases.stage import Stage
 from vaultauthz.vault.session import Session
 
 log = logging.getLogger(__name__)
-
-LOOK_ROUND: Final = 1.0  # seconds between looks at files, old tokens and a clock that jumped
 
 _JOIN_FOR: Final = 0.5  # seconds, for all threads together
 
@@ -71,8 +69,7 @@ class Keeper:
         self._pace = pace
         self._draw = draw
         self._key = os.urandom(32)
-        self._due = threading.Condition(self.lock)
-        self._agenda = Agenda()
+        self._waker = Waker(self.lock, clock, self._look_round)
         self._stages: dict[str, Stage] = {}
         self._tallies: dict[StageUpstream, Tally] = {}
         self._departing: list[Stage] = []  # dropped; they end when their leases have drained
@@ -81,7 +78,6 @@ class Keeper:
         self._awaited: set[LeaseRunner] = set()  # not optional, and has had no credential yet
         self._ready = False
         self._stopping = False
-        self._closed = False
         self.left = False  # at the end: a token, to lapse
 
     # --- putting together, before ``start`` and at a reload ---
@@ -126,18 +122,12 @@ class Keeper:
 
     def add(self, stage: str, upstream: Upstream) -> Slot:
         """An upstream; its credential will be in the slot returned."""
-        runner = self._runner(stage, upstream)
+        runner = self.lease_for(stage, upstream)
         self._stages[stage].leases.shared[upstream.name] = runner
         self._await(runner)
         if self._started:
             self.deliver(runner, Tick())
         return runner.slot
-
-    def _runner(
-        self, stage: str, upstream: Upstream, scope: Scope | None = None, caller: str = ""
-    ) -> LeaseRunner:
-        machine = LeaseMachine(self._pace, self.clock())
-        return LeaseRunner(self, self._stages[stage], upstream, machine, scope=scope, caller=caller)
 
     def add_scope(self, stage: str, upstream: Upstream) -> Scope:
         """An upstream with a lease for each caller, or for each request."""
@@ -155,9 +145,12 @@ class Keeper:
         with self.lock:
             return [(*place, tally.alive) for place, tally in self._tallies.items()]
 
-    def lease_for(self, stage: str, upstream: Upstream, caller: str, scope: Scope) -> LeaseRunner:
-        """A lease in a scope, to ``begin`` when there is room for it."""
-        return self._runner(stage, upstream, scope, caller)
+    def lease_for(
+        self, stage: str, upstream: Upstream, caller: str = "", scope: Scope | None = None
+    ) -> LeaseRunner:
+        """A lease; one of ``caller``'s in a scope, to ``begin`` when there is room for it."""
+        machine = LeaseMachine(self._pace, self.clock())
+        return LeaseRunner(self, self._stages[stage], upstream, machine, scope=scope, caller=caller)
 
     def begin(self, runner: LeaseRunner) -> None:
         """Fetch a lease of a scope."""
@@ -210,7 +203,7 @@ class Keeper:
         with self.lock:
             self._started = True
             self._ready = not self._awaited
-            clock = threading.Thread(target=self._keep_time, name="lease-clock", daemon=True)
+            clock = threading.Thread(target=self._waker.run, name="lease-clock", daemon=True)
             self._threads.append(clock)
             clock.start()
             for stage in self._stages.values():
@@ -250,39 +243,12 @@ class Keeper:
             runner.slot.retry_at = runner.machine.due
             if runner.scope:
                 runner.scope.recount(runner)
-        self._schedule(runner)
-
-    def _schedule(self, runner: Runner) -> None:
-        if self._agenda.plan(runner, runner.machine.wake_at):
-            self._due.notify()
+        self._waker.plan(runner, runner.machine.wake_at)
 
     def call_in(self, seconds: float, call: Callable[[], None]) -> None:
         """Call it from the clock's thread, under the lock."""
         with self.lock:
-            if self._agenda.plan(Timer(call), self.clock() + seconds):
-                self._due.notify()
-
-    def _keep_time(self) -> None:
-        """The clock thread: wakes the machines whose time has come."""
-        look_at = self.clock() + LOOK_ROUND
-        with self.lock:
-            while not self._closed:
-                now = self.clock()
-                self._wake(now)
-                if now >= look_at:
-                    look_at = now + LOOK_ROUND
-                    self._look_round()
-                # Never longer than a look round: the wait's own clock may stand
-                # still while the machine sleeps.
-                self._due.wait(max(0.0, min(self._agenda.first, look_at) - self.clock()))
-
-    def _wake(self, now: float) -> None:
-        for item in self._agenda.due(now):
-            try:
-                item.wake()
-            except Exception as exc:  # noqa: BLE001
-                # A bug of ours must not end the thread that all the others live by.
-                log.error("a wake-up went wrong: %s", where(exc))  # noqa: TRY400
+            self._waker.plan(Timer(call), self.clock() + seconds)
 
     def _look_round(self) -> None:
         self._threads = [thread for thread in self._threads if thread.is_alive()]
@@ -360,18 +326,15 @@ class Keeper:
     def waiting(self) -> list[LeaseRow]:
         """The shared leases that hold no credential now, optional ones too."""
         with self.lock:
-            return [
-                row(runner, self.clock())
-                for stage in self._stages.values()
-                for runner in stage.leases.shared.values()
-                if runner.machine.state.value in WITHOUT
-            ]
+            shared = [r for stage in self._stages.values() for r in stage.leases.shared.values()]
+            rows = [runner.row(self.clock()) for runner in shared]
+            return [row for row in rows if row.holds_nothing]
 
     def rows(self) -> list[LeaseRow]:
         """Every login and lease."""
         with self.lock:
             now = self.clock()
-            return [row(runner, now) for runner in self._runners()]
+            return [runner.row(now) for runner in self._runners()]
 
     def rotate(self, upstream: str, stage: str | None = None) -> tuple[str, ...]:
         """Ask for a replacement; the present one is used until then.
@@ -428,8 +391,7 @@ class Keeper:
 
     def _close(self) -> None:
         with self.lock:
-            self._closed = True
-            self._due.notify_all()
+            self._waker.close()
             for stage in self._all_stages():
                 stage.close()
         until = time.monotonic() + _JOIN_FOR

@@ -14,7 +14,7 @@ from vaultauthz.core import events
 from vaultauthz.core.credential import Credential, Slot, on_the_way
 from vaultauthz.core.grant import Failure, Grant, Verdict
 from vaultauthz.core.injection import InjectionError, render, used_fields
-from vaultauthz.core.lease import LeaseMachine, State
+from vaultauthz.core.lease import LeaseMachine
 from vaultauthz.core.lease_messages import (
     Answered,
     Call,
@@ -30,6 +30,8 @@ from vaultauthz.core.lease_messages import (
     Unusable,
     Withdraw,
 )
+from vaultauthz.core.lease_row import LeaseRow
+from vaultauthz.core.lease_state import State
 from vaultauthz.core.redaction import where
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.template import MissingFieldError
@@ -114,6 +116,15 @@ class LeaseRunner(Runner):
     def uses(self) -> int:
         """How many checks have taken it."""
         return self.slot.uses
+
+    def row(self, now: float) -> LeaseRow:
+        return replace(
+            super().row(now),
+            upstream=self.upstream.name,
+            optional=self.upstream.optional,
+            caller=self.caller,
+            shared=self.scope is None,
+        )
 
     def token_for(self, call: Call) -> StageToken | None:
         """The token that a lease was taken with, while it lives: it may be another Vault's."""

@@ -1,10 +1,14 @@
-"""A machine at work: its commands done, its calls made, its answers handed in."""
+"""A machine at work: its commands done, its calls made, its answers handed in.
+
+What all share, and the login's; ``core.token`` says what becomes of that and of its leases.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf
 from typing import Any, Final, Protocol
 
@@ -18,12 +22,20 @@ from vaultauthz.core.lease_messages import (
     CallRenew,
     CallRevoke,
     Failed,
+    Issued,
+    Move,
     Note,
     NotRevoked,
+    Renewed,
+    Revoked,
+    Tell,
     Tick,
+    Warn,
 )
+from vaultauthz.core.lease_row import LeaseRow
+from vaultauthz.core.lease_state import StageLeases
 from vaultauthz.core.redaction import where
-from vaultauthz.core.token import StageLeases, Token, TokenMachine
+from vaultauthz.core.token import Token, TokenMachine
 from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.session import Session
 
@@ -136,6 +148,10 @@ class Runner:
         )
         return not_made(call, error.failure)
 
+    def row(self, now: float) -> LeaseRow:
+        """As it stands, to be shown."""
+        return LeaseRow.of(self.stage.name, self.machine, now)
+
     def too_late(self, call: Call) -> bool:
         """Whether the lease that a queued call was to renew has ended; then that is the answer."""
         if not self.machine.too_late(call):
@@ -160,3 +176,58 @@ def not_made(call: Call, failure: Failure) -> Answer:
     if isinstance(call, CallRevoke):
         return NotRevoked(call.lease_id, failure)
     return Failed(failure)
+
+
+class LoginRunner(Runner):
+    """Makes the login's calls, and hands on to the leases what its machine has to say to them."""
+
+    machine: TokenMachine[Session, Any]
+
+    def __init__(self, driver: Driver, stage: Home, machine: TokenMachine[Session, Any]) -> None:
+        super().__init__(driver, stage)
+        self.machine = machine
+        self.label = f"login of stage {stage.name}"
+
+    def make(self, call: Call, token: StageToken | None) -> Answer:
+        session, sent_at = self.machine.source, self.driver.clock()
+        if isinstance(call, CallIssue):
+            grant = session.login()
+            made = Token(grant.payload, grant.lease_id, grant.login, session)
+            return Issued(replace(grant, payload=made), sent_at)
+        of_call = self.machine.token_by(call.lease_id)
+        if of_call is None:
+            return not_made(call, Failure(Verdict.LEASE_GONE, "the token is gone"))
+        if isinstance(call, CallRevoke):
+            if not of_call.source.owns_token:
+                return not_made(call, Failure(Verdict.LEASE_GONE, "the token is not ours"))
+            of_call.source.revoke_token(of_call.secret)
+            return Revoked(call.lease_id)
+        renewal = of_call.source.renew_token(of_call.secret, call.increment)
+        return Renewed(renewal, sent_at)
+
+    def failed(self, call: Call, error: VaultError, token: StageToken | None) -> Answer:
+        if error.failure.verdict is Verdict.TOKEN_DEAD:
+            gone = Failure(Verdict.LEASE_GONE, error.failure.reason)
+            error = VaultError(gone, error.status, error.detail)
+        return super().failed(call, error, token)
+
+    def do(self, command: Any) -> None:
+        if isinstance(command, Tell):
+            self.driver.deliver(command.lease, command.event)
+        elif isinstance(command, Move):
+            command.lease.rotate(command.wish)
+        elif isinstance(command, Warn):
+            log.warning("%s: %s", self.label, command.text)
+        else:
+            super().do(command)
+
+    def note(self, note: Note) -> None:
+        self.driver.announce(
+            Event(
+                note.name,
+                self.stage.name,
+                lease_id=note.lease_id,
+                vault_request_id=note.request_id,
+                reason=note.reason,
+            )
+        )

@@ -20,11 +20,11 @@ from vaultauthz.core.lease_messages import (
     LookRound,
     Stop,
 )
+from vaultauthz.core.lease_state import StageLeases
 from vaultauthz.core.pace import Pace
-from vaultauthz.core.token import StageLeases, TokenMachine
+from vaultauthz.core.token import TokenMachine
 from vaultauthz.leases.lease_runner import LeaseRunner
-from vaultauthz.leases.login_runner import LoginRunner
-from vaultauthz.leases.runner import Driver, Runner, StageToken
+from vaultauthz.leases.runner import Driver, LoginRunner, Runner, StageToken
 from vaultauthz.leases.scopes import Scope
 from vaultauthz.stamps import Stamp, stamp_if_any
 from vaultauthz.vault.session import Session

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vaultauthz.core.credential import Login
 from vaultauthz.core.grant import Failure, Grant, Renewal, Verdict
-from vaultauthz.core.lease import LeaseMachine, State
+from vaultauthz.core.lease import LeaseMachine
 from vaultauthz.core.lease_messages import (
     Command,
     Failed,
@@ -15,6 +15,7 @@ from vaultauthz.core.lease_messages import (
     Stop,
     Tick,
 )
+from vaultauthz.core.lease_state import State
 from vaultauthz.core.pace import Pace
 
 AWAY = Failure(Verdict.RETRY, "unreachable")

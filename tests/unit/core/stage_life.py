@@ -31,8 +31,9 @@ from vaultauthz.core.lease_messages import (
     Warn,
     Withdraw,
 )
+from vaultauthz.core.lease_state import StageLeases
 from vaultauthz.core.pace import Pace
-from vaultauthz.core.token import Ending, StageLeases, Token, TokenMachine
+from vaultauthz.core.token import Ending, Token, TokenMachine
 
 
 @dataclass(eq=False)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from vaultauthz.core import events
 from vaultauthz.core.credential import Login
 from vaultauthz.core.grant import Failure, Grant, Renewal, Verdict, Version
-from vaultauthz.core.lease import State
 from vaultauthz.core.lease_messages import (
     CallIssue,
     CallRenew,
@@ -33,6 +32,7 @@ from vaultauthz.core.lease_messages import (
     Tick,
     Withdraw,
 )
+from vaultauthz.core.lease_state import State
 from vaultauthz.core.pace import Pace
 
 from .lease_life import (

@@ -6,7 +6,6 @@ from math import inf
 
 import pytest
 
-from vaultauthz.core.lease import State
 from vaultauthz.core.lease_messages import (
     Failed,
     LoginLost,
@@ -20,6 +19,7 @@ from vaultauthz.core.lease_messages import (
     Tick,
     Unusable,
 )
+from vaultauthz.core.lease_state import State
 
 from .lease_life import AWAY, GONE, LOCKED, NOTHING_THERE, REFUSED, Life, in_state, issued, renewed
 

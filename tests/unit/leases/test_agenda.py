@@ -7,8 +7,8 @@ from math import inf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaultauthz.leases import agenda
-from vaultauthz.leases.agenda import Agenda
+from vaultauthz.leases import clock
+from vaultauthz.leases.clock import Agenda
 
 TIMES = st.floats(0, 100) | st.sampled_from([0.0, 5.0, inf])
 
@@ -57,5 +57,5 @@ def test_changed_plans_do_not_pile_up() -> None:
     for step in range(10):
         for item in items:
             ours.plan(item, 1000.0 + step)
-    assert len(ours) < 2 * len(items) + agenda._SWEEP_AFTER
+    assert len(ours) < 2 * len(items) + clock._SWEEP_AFTER
     assert len(list(ours.due(2000.0))) == len(items)

@@ -68,8 +68,8 @@ def test_the_heap_does_not_grow_with_the_reads() -> None:
         keeper.deliver(runner, Tick())
         keeper.deliver(runner, issued(clock.now))
         clock.now += 1.0
-        keeper._wake(clock.now)
-    assert len(keeper._agenda) < 3000
+        keeper._waker.wake(clock.now)
+    assert len(keeper._waker.agenda) < 3000
 
 
 def test_a_wake_up_leaves_nothing_that_is_due() -> None:
@@ -81,7 +81,7 @@ def test_a_wake_up_leaves_nothing_that_is_due() -> None:
         keeper.deliver(runner, issued(clock.now))
     for _ in range(100):
         clock.now += 37.0
-        keeper._wake(clock.now)
+        keeper._waker.wake(clock.now)
         assert all(runner.machine.wake_at > clock.now for runner in runners)
 
 
@@ -100,7 +100,7 @@ def test_readiness_is_had_and_kept(optional: bool) -> None:
         keeper.deliver(runner, issued(clock.now))
     assert ready(keeper)
     clock.now += 4000.0
-    keeper._wake(clock.now)
+    keeper._waker.wake(clock.now)
     assert runners[0].slot.credential is None
     assert ready(keeper)
 
