@@ -9,15 +9,16 @@ that reads those keys. Exit status 1: a page differs, or names a table that ther
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from vaultauthz.config.callers import RULE
 from vaultauthz.config.inject import FORMS
-from vaultauthz.config.keys import Section
+from vaultauthz.config.keys import NOTHING, Key, Section
 from vaultauthz.config.listen import LISTEN
 from vaultauthz.config.load import AUDIT, CONFIG
 from vaultauthz.config.routes import ROUTE
@@ -38,7 +39,53 @@ TABLES: Final[Mapping[str, Section[Any]]] = {
     "listen": LISTEN,
     "audit": AUDIT,
 }
+_CODE: Final = re.compile(r"\$?[\w]+[._][\w.]+|\$[A-Z]+")  # a variable, or another key
 _TABLE: Final = re.compile(r"(<!-- keys: (.+?) -->\n).*?(?=<!-- end -->\n)", re.DOTALL)
+
+
+def table(section: Section[Any]) -> str:
+    """A line for each key, those of a section in it below its own."""
+    return "\n".join(("| key | default | |", "|---|---|---|", *_rows(section)))
+
+
+def _rows(section: Section[Any], within: str = "") -> Iterator[str]:
+    for key in section.keys.values():
+        others = [f"`{other}`" for other in _alternatives(section, key) if other != key.name]
+        usual = f"required, or {', '.join(others)}" if others else _usual(key)
+        yield f"| `{within}{key.name}` | {usual} | {_described(key)} |"
+        if key.reader.section:
+            yield from _rows(key.reader.section, f"{within}{key.name}.")
+
+
+def _alternatives(section: Section[Any], key: Key) -> list[str]:
+    """The keys of which one has to be there, ``key`` among them; [] where it is none."""
+    for condition in section.conditions:
+        found = [name for one in condition.schema.get("oneOf", ()) for name in one["required"]]
+        if key.name in found:
+            return found
+    return []
+
+
+def _usual(key: Key) -> str:
+    if key.otherwise:
+        return f"`{key.otherwise}`" if _CODE.fullmatch(key.otherwise) else key.otherwise
+    if key.required:
+        return "required"
+    if key.written is None:
+        return "none" if key.default in NOTHING else ""
+    bare = isinstance(key.written, str) and key.written.isprintable()
+    return f"`{key.written if bare else json.dumps(key.written)}`"
+
+
+def _described(key: Key) -> str:
+    schema = key.reader.schema
+    text = key.text or schema.get("description", "")
+    bounds = key.reader.bounds or ", ".join(f"`{word}`" for word in schema.get("enum", ()))
+    if "minimum" in schema:
+        bounds = f"{schema['minimum']} to {schema['maximum']}"
+    if bounds:
+        text = f"{text.removesuffix('.')} ({bounds})."
+    return " ".join(filter(None, (text, key.more)))
 
 
 def written(page: str) -> str:
@@ -47,7 +94,7 @@ def written(page: str) -> str:
     Raises:
         KeyError: a table of that name is not there.
     """
-    return _TABLE.sub(lambda found: f"{found[1]}{TABLES[found[2]].markdown()}\n", page)
+    return _TABLE.sub(lambda found: f"{found[1]}{table(TABLES[found[2]])}\n", page)
 
 
 def named(pages: str) -> list[str]:

@@ -13,9 +13,7 @@ What depends on more than the value itself is read by hand, around ``Section.ope
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from math import inf
 from types import MappingProxyType
@@ -24,17 +22,11 @@ from typing import Any, Final, Generic, TypeVar
 from vaultauthz.config.reader import Table, Value
 
 T = TypeVar("T")
-S = TypeVar("S")
 Schema = dict[str, Any]
 
-_CODE: Final = re.compile(r"\$?[\w]+[._][\w.]+|\$[A-Z]+")  # a variable, or another key
 _NONE: Final[Mapping[str, Any]] = MappingProxyType({})
-_ABSENT: Final[Any] = object()  # where there is no default
-_NOTHING: Final = (_ABSENT, None, "", (), inf)  # defaults that nobody could write
-
-
-def _as_it_is(default: Any) -> Any:
-    return default
+ABSENT: Final[Any] = object()  # where there is no default
+NOTHING: Final = (ABSENT, None, "", (), inf)  # defaults that nobody could write
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +35,14 @@ class Reader(Generic[T]):
 
     ``bounds`` end each text about it, ``note`` the schema's alone; ``show`` gives a default
     as it is written in the file, None for none; ``stand_in`` is for a required one that is
-    missing or refused. A ``section`` has its rows below the key's.
+    missing or refused. The keys of a ``section`` are documented below its own.
     """
 
     read: Callable[[Value], T]
     schema: Mapping[str, Any]
     bounds: str = ""
     note: str = ""
-    show: Callable[[Any], Any] = _as_it_is
+    show: Callable[[Any], Any] = lambda default: default
     stand_in: Any = ""
     section: Section[Any] | None = None
 
@@ -58,11 +50,9 @@ class Reader(Generic[T]):
         """What one is that stands in a list, or in another's schema."""
         return {"description": text, **self.schema}
 
-    def by(self, read: Callable[[Value], S]) -> Reader[S]:
+    def by(self, read: Callable[[Value], Any]) -> Reader[Any]:
         """The same to write, read by another function."""
-        return Reader(
-            read, self.schema, self.bounds, self.note, self.show, self.stand_in, self.section
-        )
+        return replace(self, read=read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +72,19 @@ class Key:
     more: str = ""
     otherwise: str = ""
     missing: str = ""
-    default: Any = _ABSENT
-    stand_in: Any = _ABSENT
+    default: Any = ABSENT
+    stand_in: Any = ABSENT
     aside: bool = False
 
     @property
     def required(self) -> bool:
         """Whether nothing at all stands in for it."""
-        return self.default is _ABSENT and not self.otherwise
+        return self.default is ABSENT and not self.otherwise
 
     @property
     def written(self) -> Any:
         """The default as it would stand in the file; None where it is none, or told in words."""
-        bare = self.otherwise or self.default in _NOTHING
+        bare = self.otherwise or self.default in NOTHING
         return None if bare else self.reader.show(self.default)
 
     def schema(self) -> Schema:
@@ -111,32 +101,6 @@ class Key:
         text = f"{self.text.removesuffix('.')}; default: {self.otherwise}."
         return text if self.text else f"Default: {self.otherwise}."
 
-    def row(self, within: str = "", instead: str = "") -> str:
-        """Its line in a table of the documentation; ``instead`` of it there may be others."""
-        text = self.text or self.reader.schema.get("description", "")
-        if self._bounds():
-            text = f"{text.removesuffix('.')} ({self._bounds()})."
-        words = " ".join(filter(None, (text, self.more)))
-        return f"| `{within}{self.name}` | {self._usual(instead)} | {words} |"
-
-    def _bounds(self) -> str:
-        schema = self.reader.schema
-        if "minimum" in schema:
-            return f"{schema['minimum']} to {schema['maximum']}"
-        return self.reader.bounds or ", ".join(f"`{word}`" for word in schema.get("enum", ()))
-
-    def _usual(self, instead: str) -> str:
-        if self.otherwise:
-            return f"`{self.otherwise}`" if _CODE.fullmatch(self.otherwise) else self.otherwise
-        if instead:
-            return f"required, or {instead}"
-        if self.required:
-            return "required"
-        if self.written is None:
-            return "none" if self.default in _NOTHING else ""
-        bare = isinstance(self.written, str) and self.written.isprintable()
-        return f"`{self.written if bare else json.dumps(self.written)}`"
-
 
 @dataclass(frozen=True, slots=True)
 class Condition:
@@ -152,8 +116,13 @@ class Condition:
 
 def both(one: str, other: str) -> Condition:
     """Neither without the other."""
-    schema = {"dependentRequired": {one: [other], other: [one]}}
-    return Condition(schema, lambda table: table.need_both(one, other))
+
+    def check(table: Table) -> None:
+        for name, partner in ((one, other), (other, one)):
+            if name in table and partner not in table:
+                table.missing(partner, f"{name} needs it")
+
+    return Condition({"dependentRequired": {one: [other], other: [one]}}, check)
 
 
 def not_both(one: str, other: str, way_out: str) -> Condition:
@@ -210,7 +179,7 @@ class Section(Generic[T]):
         self.names: Final = tuple(self.keys if as_listed else sorted(self.keys))
         self._make = make
         self.text = text
-        self._conditions = conditions
+        self.conditions = conditions
         self._refused = refused
         self._secretive = secretive
 
@@ -242,7 +211,7 @@ class Section(Generic[T]):
         return self._make(**found)
 
     def _check(self, table: Table, before: str) -> None:
-        for condition in self._conditions:
+        for condition in self.conditions:
             if condition.before == before:
                 condition.check(table)
 
@@ -256,12 +225,12 @@ class Section(Generic[T]):
         """One of its keys, its default when absent or refused; noted where it is required."""
         key = self.keys[name]
         default = usual.get(name, key.default)
-        stand_in = key.reader.stand_in if default is _ABSENT else default
-        if key.stand_in is not _ABSENT:
+        stand_in = key.reader.stand_in if default is ABSENT else default
+        if key.stand_in is not ABSENT:
             stand_in = key.stand_in
         if name in table:
             return table.get(name, read or key.reader.read, stand_in)
-        if default is _ABSENT:
+        if default is ABSENT:
             table.missing(name, key.missing)
             return stand_in
         return default
@@ -277,49 +246,29 @@ class Section(Generic[T]):
         required = [name for name, key in self.keys.items() if key.required]
         if required:
             found["required"] = required
-        for condition in self._conditions:
+        for condition in self.conditions:
             for word, rule in condition.schema.items():
                 found[word] = {**found.get(word, {}), **rule} if isinstance(rule, dict) else rule
         return found
 
-    def rows(self, within: str = "") -> Iterator[str]:
-        """The lines of its table in the documentation, those of sections in it below their key."""
-        for name, key in self.keys.items():
-            others = [other for other in self._alternatives(name) if other != name]
-            yield key.row(within, ", ".join(f"`{other}`" for other in others))
-            if key.reader.section:
-                yield from key.reader.section.rows(f"{within}{name}.")
-
-    def _alternatives(self, name: str) -> Sequence[str]:
-        """The keys of which one has to be there, ``name`` among them; () where it is none."""
-        for condition in self._conditions:
-            found = [key for one in condition.schema.get("oneOf", ()) for key in one["required"]]
-            if name in found:
-                return found
-        return ()
-
-    def markdown(self) -> str:
-        """Its table in the documentation."""
-        return "\n".join(("| key | default | |", "|---|---|---|", *self.rows()))
-
     def reader(self, *, apart: bool = False) -> Reader[T]:
-        """It as what stands behind a key of another; ``apart`` with a table of its own there."""
+        """It as what stands behind a key of another; ``apart``: documented in a table of its own."""
         section = None if apart else self
         return Reader(self.read, self.schema(), show=lambda _: None, section=section)
 
 
 def _defaults(make: Callable[..., Any]) -> Mapping[str, Any]:
     found = {field.name: _default(field) for field in fields(make)} if is_dataclass(make) else {}
-    return {name: default for name, default in found.items() if default is not _ABSENT}
+    return {name: default for name, default in found.items() if default is not ABSENT}
 
 
 def _default(field: Field[Any]) -> Any:
     if field.default_factory is not MISSING:
         return field.default_factory()
-    return _ABSENT if field.default is MISSING else field.default
+    return ABSENT if field.default is MISSING else field.default
 
 
 def _with_default(key: Key, usual: Mapping[str, Any]) -> Key:
-    if key.default is not _ABSENT or key.name not in usual:
+    if key.default is not ABSENT or key.name not in usual:
         return key
     return replace(key, default=usual[key.name])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from docs import tables
 from vaultauthz.config import ConfigError, document
 from vaultauthz.config.keys import Condition, Key, Section, both, needs, not_both, one_of_two
 from vaultauthz.config.kinds import FLAG, TEXT, choice, duration, many, whole
@@ -122,7 +123,7 @@ def test_the_table_of_the_documentation() -> None:
         Key("lawn", TEXT, "What it has.", default=""), Key("yard", TEXT, default=""),
         conditions=(one_of_two("lawn", "yard", "add one"),),
     )  # fmt: skip
-    assert house.markdown().splitlines()[2:] == [
+    assert tables.table(house).splitlines()[2:] == [
         "| `door` | required | The door. |",
         "| `door.name` | required | Its name. More of it |",
         "| `door.colour` | `red` | Its colour (`red`, `blue`). |",
