@@ -11,9 +11,10 @@ from typing import Protocol, Self
 
 from tests.contract.fake_vault import FakeVault
 from tests.patience import PATIENCE
+from vaultauthz.config.auth import AuthMethod
+from vaultauthz.config.auth.approle import AppRole
 from vaultauthz.config.forms.basic import Basic
 from vaultauthz.config.forms.header import Header
-from vaultauthz.config.methods import AppRole, Auth
 from vaultauthz.config.values import (
     KvSecret,
     PathSecret,
@@ -78,7 +79,7 @@ class House:
         vault: HasAddress,
         upstreams: Iterable[Upstream],
         *,
-        auth: Auth = ROLE,
+        auth: AuthMethod = ROLE,
         stages: Sequence[tuple[str, Session]] = (),
         pace: Pace = FAST,
         timeout: float = PATIENCE,

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from tests.contract.fake_http import FakeServer, Heard, Reply, Wire
 from tests.contract.faults import wait_until
-from vaultauthz.config.methods import AppRole, Ldap, UserPass
+from vaultauthz.config.auth.approle import AppRole
+from vaultauthz.config.auth.ldap import Ldap
+from vaultauthz.config.auth.userpass import UserPass
 from vaultauthz.config.values import Vault
 from vaultauthz.core.pace import Pace
 from vaultauthz.leases.keeper import Keeper

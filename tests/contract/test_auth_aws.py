@@ -21,7 +21,7 @@ from tests.contract.aws_plugin import AwsPlugin, Key
 from tests.contract.cloud_http import CloudService, Told
 from tests.contract.faults import wait_until
 from tests.contract.metadata import Imds, PodIdentity
-from vaultauthz.config.methods import Aws
+from vaultauthz.config.auth.aws import Aws
 from vaultauthz.config.values import Vault
 from vaultauthz.core.grant import Grant, Verdict
 from vaultauthz.vault.errors import VaultError

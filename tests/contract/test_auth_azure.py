@@ -13,7 +13,7 @@ from tests.contract.azure_plugin import AzurePlugin
 from tests.contract.cloud_http import CloudService, Told
 from tests.contract.metadata import AzureMetadata
 from tests.contract.signed_tokens import Issuer
-from vaultauthz.config.methods import Azure
+from vaultauthz.config.auth.azure import Azure
 from vaultauthz.config.values import Vault
 from vaultauthz.core.grant import Grant, Verdict
 from vaultauthz.vault.errors import VaultError

@@ -17,7 +17,7 @@ from tests.contract.cloud_http import CloudService, Told
 from tests.contract.gcp_plugin import GcpPlugin
 from tests.contract.metadata import GoogleIam, GoogleMetadata
 from tests.contract.signed_tokens import Issuer
-from vaultauthz.config.methods import Gcp
+from vaultauthz.config.auth.gcp import Gcp
 from vaultauthz.config.values import Vault
 from vaultauthz.core.grant import Grant, Verdict
 from vaultauthz.vault.errors import VaultError

@@ -9,7 +9,7 @@ import pytest
 
 from tests.contract.fake_http import FakeServer, Heard, Reply, Wire
 from tests.contract.house import write
-from vaultauthz.config.methods import Ldap
+from vaultauthz.config.auth.ldap import Ldap
 from vaultauthz.config.values import Vault
 from vaultauthz.core.grant import Verdict
 from vaultauthz.leases.clock import boottime

@@ -11,7 +11,7 @@ import pytest
 
 from tests.contract.fake_http import FakeServer, Heard, Reply, Wire
 from tests.patience import PATIENCE
-from vaultauthz.config.methods import AppRole
+from vaultauthz.config.auth.approle import AppRole
 from vaultauthz.config.values import Vault
 from vaultauthz.core.grant import Verdict
 from vaultauthz.core.secret import Secret

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.contract.cloud_http import CloudService, Told
+from vaultauthz.config.auth import fields_in
 from vaultauthz.core.grant import Verdict
 from vaultauthz.vault.auth import cloud
 from vaultauthz.vault.errors import VaultError
@@ -90,5 +91,5 @@ def test_the_answer_comes_with_its_status_and_headers() -> None:
     with CloudService(lambda asked: Told(418, {"a": 1}, {"X-Thing": "here"})) as service:
         reply = cloud.exchange("the service", service.address, method="PUT", body=b"text")
     assert (reply.status, reply.headers["x-thing"]) == (418, "here")
-    assert cloud.fields("the service", reply) == {"a": 1}
+    assert fields_in("the service", reply) == {"a": 1}
     assert service.heard[0].body == b"text"

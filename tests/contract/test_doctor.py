@@ -27,7 +27,7 @@ from tests.interrupts import interruptible as interruptible  # noqa: PLC0414  a 
 from tests.patience import PATIENCE
 from vaultauthz.config import Config, parse
 from vaultauthz.doctor import Asked, run
-from vaultauthz.doctor.facts import Handshake
+from vaultauthz.doctor.evidence import Handshake
 from vaultauthz.doctor.reach import node
 from vaultauthz.terminal import Told
 

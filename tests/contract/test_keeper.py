@@ -17,8 +17,10 @@ from tests.contract.fake_vault import FakeVault
 from tests.contract.faults import wait_until
 from tests.contract.house import FAST, ROLE, STAGE, House, Traffic, database, key, upstream, write
 from tests.patience import PATIENCE
+from vaultauthz.config.auth import AuthMethod
+from vaultauthz.config.auth.approle import AppRole
+from vaultauthz.config.auth.token_file import TokenFile
 from vaultauthz.config.forms.query import Query
-from vaultauthz.config.methods import AppRole, Auth, TokenFile
 from vaultauthz.config.values import PathSecret, Vault
 from vaultauthz.core import events
 from vaultauthz.core.credential import Login
@@ -46,7 +48,7 @@ def ready(house: House) -> bool:
     return house.keeper.ready
 
 
-def session(vault: FakeVault, auth: Auth = ROLE, timeout: float = PATIENCE) -> Session:
+def session(vault: FakeVault, auth: AuthMethod = ROLE, timeout: float = PATIENCE) -> Session:
     return Session(Vault(vault.address, timeout=timeout), auth, boottime)
 
 
@@ -473,7 +475,7 @@ def test_stop_is_bounded_when_vault_does_not_answer(
 ) -> None:
     """It says False, does not wait for a call that is out, and the threads end with that."""
     vault.add_token("hvs.agent")
-    auth: Auth = ROLE if whose == "own" else TokenFile(write(tmp_path / "token", "hvs.agent"))
+    auth: AuthMethod = ROLE if whose == "own" else TokenFile(write(tmp_path / "token", "hvs.agent"))
     with House(vault, [database("pay"), database("geo")], auth=auth) as house:
         assert wait_until(lambda: ready(house))
         if how == "down":

@@ -11,7 +11,9 @@ import pytest
 from tests.contract.faults import wait_until
 from tests.contract.house import write
 from tests.contract.lockout_bed import THRESHOLD, Clock, Directory, Gateway
-from vaultauthz.config.methods import AppRole, Ldap, UserPass
+from vaultauthz.config.auth.approle import AppRole
+from vaultauthz.config.auth.ldap import Ldap
+from vaultauthz.config.auth.userpass import UserPass
 from vaultauthz.config.values import Vault
 from vaultauthz.core.secret import Secret
 from vaultauthz.leases.clock import boottime

@@ -13,7 +13,7 @@ import pytest
 from tests.contract import faults
 from tests.contract.certificates import Authority, server_context
 from tests.contract.fake_vault import FakeVault
-from vaultauthz.config.methods import AppRole
+from vaultauthz.config.auth.approle import AppRole
 from vaultauthz.config.values import PathSecret, Tls, Vault
 from vaultauthz.core.credential import NO_LOGIN
 from vaultauthz.core.grant import Grant, Verdict

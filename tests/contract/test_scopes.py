@@ -30,7 +30,8 @@ from vaultauthz import config
 from vaultauthz._pb.ext_authz_pb2 import CheckRequest, CheckResponse
 from vaultauthz.broker import Binding, Broker, Table
 from vaultauthz.changes import Changes
-from vaultauthz.config.methods import Auth, TokenFile
+from vaultauthz.config.auth import AuthMethod
+from vaultauthz.config.auth.token_file import TokenFile
 from vaultauthz.config.values import Listen
 from vaultauthz.core import events
 from vaultauthz.core.callers import Callers
@@ -78,7 +79,7 @@ class Bed:
         vault: FakeVault,
         per: str,
         *,
-        auth: Auth = ROLE,
+        auth: AuthMethod = ROLE,
         pace: Pace = QUICK,
         timeout: float = PATIENCE,
         **more: Any,
@@ -757,7 +758,7 @@ def test_at_the_end_who_waits_is_answered_and_everything_revoked(
     vault: FakeVault, tmp_path: Path, per: str, whose: str
 ) -> None:
     """Also what is issued only then, and under a token that is not ours to revoke."""
-    auth: Auth = ROLE
+    auth: AuthMethod = ROLE
     if whose == "foreign":
         vault.add_token("hvs.agent")
         auth = TokenFile(write(tmp_path / "token", "hvs.agent"))

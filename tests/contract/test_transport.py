@@ -13,7 +13,9 @@ import pytest
 from tests.contract import faults
 from tests.contract.fake_vault import FakeVault
 from tests.patience import PATIENCE
-from vaultauthz.config.methods import AppRole, Kubernetes, TokenFile
+from vaultauthz.config.auth.approle import AppRole
+from vaultauthz.config.auth.kubernetes import Kubernetes
+from vaultauthz.config.auth.token_file import TokenFile
 from vaultauthz.config.values import KvSecret, PathSecret, Vault
 from vaultauthz.core.credential import NO_LOGIN
 from vaultauthz.core.grant import Grant, Verdict

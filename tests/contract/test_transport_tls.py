@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from tests.contract.certificates import Authority, server_context, stricter
 from tests.contract.fake_vault import FakeVault
 from tests.patience import PATIENCE
-from vaultauthz.config.methods import AppRole
+from vaultauthz.config.auth.approle import AppRole
 from vaultauthz.config.values import PathSecret, Tls, Vault
 from vaultauthz.core.grant import Grant, Verdict
 from vaultauthz.core.secret import Secret

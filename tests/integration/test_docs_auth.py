@@ -26,7 +26,10 @@ from tests.integration.docs_snippets import DOCS, Block, Reader, blocks
 from tests.patience import PATIENCE
 from vaultauthz import open_broker
 from vaultauthz.config import parse
-from vaultauthz.config.methods import Aws, Azure, Gcp, Ldap
+from vaultauthz.config.auth.aws import Aws
+from vaultauthz.config.auth.azure import Azure
+from vaultauthz.config.auth.gcp import Gcp
+from vaultauthz.config.auth.ldap import Ldap
 from vaultauthz.core import events
 from vaultauthz.core.decision import Allowed
 from vaultauthz.core.events import Event

@@ -13,7 +13,8 @@ import pytest
 
 from tests.contract.house import House, database, write
 from tests.patience import PATIENCE
-from vaultauthz.config.methods import AppRole, TokenFile
+from vaultauthz.config.auth.approle import AppRole
+from vaultauthz.config.auth.token_file import TokenFile
 from vaultauthz.core import events
 from vaultauthz.demo.parts import OpenBao, Postgres, wait_for
 from vaultauthz.leases.clock import boottime

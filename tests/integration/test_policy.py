@@ -14,7 +14,12 @@ import pytest
 
 from tests.integration.policy_bed import STAGES, Bed, printed, without_each
 from tests.patience import PATIENCE
-from vaultauthz.config.methods import AppRole, Auth, Jwt, Kubernetes, TokenFile, UserPass
+from vaultauthz.config.auth import AuthMethod
+from vaultauthz.config.auth.approle import AppRole
+from vaultauthz.config.auth.jwt import Jwt
+from vaultauthz.config.auth.kubernetes import Kubernetes
+from vaultauthz.config.auth.token_file import TokenFile
+from vaultauthz.config.auth.userpass import UserPass
 from vaultauthz.config.values import Stage
 from vaultauthz.core import events
 from vaultauthz.core.decision import Allowed
@@ -211,7 +216,7 @@ def test_no_line_can_be_spared(bed: Bed, stage: str) -> None:
             assert probe.capabilities(token, [cut.path]) == {cut.path: ("deny",)}
 
 
-_ROLES: dict[str, tuple[Auth, str, dict[str, Any]]] = {
+_ROLES: dict[str, tuple[AuthMethod, str, dict[str, Any]]] = {
     "approle": (AppRole("x"), "role/ROLE", {"secret_id_num_uses": 3}),
     "kubernetes": (
         Kubernetes("x", mount="policy-k8s"),

@@ -14,7 +14,11 @@ import pytest
 import requests
 
 from tests.patience import PATIENCE
-from vaultauthz.config.methods import AppRole, Auth, Jwt, Kubernetes, UserPass
+from vaultauthz.config.auth import AuthMethod
+from vaultauthz.config.auth.approle import AppRole
+from vaultauthz.config.auth.jwt import Jwt
+from vaultauthz.config.auth.kubernetes import Kubernetes
+from vaultauthz.config.auth.userpass import UserPass
 from vaultauthz.config.values import KvSecret, PathSecret, Vault
 from vaultauthz.core.credential import NO_LOGIN
 from vaultauthz.core.grant import Verdict
@@ -45,7 +49,7 @@ class Bed:
     token: Secret
     folder: Path
 
-    def session(self, auth: Auth, namespace: str = "") -> Session:
+    def session(self, auth: AuthMethod, namespace: str = "") -> Session:
         # Each as if on another machine, which knows nothing of what was tried before.
         elsewhere = Tries(lambda: None)
         return Session(Vault(self.bao.address, namespace), auth, boottime, tries=elsewhere)

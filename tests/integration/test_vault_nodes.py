@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.vault_cluster import Follower, join
 from tests.patience import PATIENCE
-from vaultauthz.config.methods import AppRole
+from vaultauthz.config.auth.approle import AppRole
 from vaultauthz.config.values import Vault
 from vaultauthz.core.grant import Grant
 from vaultauthz.core.secret import Secret

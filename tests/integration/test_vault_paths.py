@@ -16,7 +16,9 @@ import requests
 from tests.integration.test_vault_session import failure_of
 from tests.patience import PATIENCE
 from vaultauthz.config import parse
-from vaultauthz.config.methods import AppRole, Auth, UserPass
+from vaultauthz.config.auth import AuthMethod
+from vaultauthz.config.auth.approle import AppRole
+from vaultauthz.config.auth.userpass import UserPass
 from vaultauthz.config.values import KvSecret, PathSecret, SecretSource, Vault
 from vaultauthz.core.grant import Grant
 from vaultauthz.core.secret import Secret
@@ -84,7 +86,7 @@ def answers(bao: OpenBao, where: str) -> bool:
 class Reader:
     """A session of a role that may read everything."""
 
-    def __init__(self, bao: OpenBao, auth: Auth | None = None) -> None:
+    def __init__(self, bao: OpenBao, auth: AuthMethod | None = None) -> None:
         if auth is None:
             role_id, secret_id = bao.enable_approle(
                 "paths", 'path "*" { capabilities = ["read", "update"] }'

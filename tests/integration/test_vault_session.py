@@ -13,7 +13,9 @@ import psycopg
 import pytest
 
 from tests.patience import PATIENCE
-from vaultauthz.config.methods import AppRole, Auth, TokenFile
+from vaultauthz.config.auth import AuthMethod
+from vaultauthz.config.auth.approle import AppRole
+from vaultauthz.config.auth.token_file import TokenFile
 from vaultauthz.config.values import KvSecret, PathSecret, Vault
 from vaultauthz.core.grant import Grant, Verdict
 from vaultauthz.core.secret import Secret
@@ -40,7 +42,7 @@ class Client:
 
     def __init__(self, bao: OpenBao, **ttls: str) -> None:
         role_id, secret_id = bao.enable_approle(f"session-{next(NUMBERS)}", POLICY, **ttls)
-        self.auth: Auth = AppRole(role_id, Secret(secret_id))
+        self.auth: AuthMethod = AppRole(role_id, Secret(secret_id))
         self.session = Session(Vault(bao.address), self.auth, boottime)
         self.grant = self.session.login()
         self.token: Secret = self.grant.payload

@@ -4,20 +4,8 @@
 tells the user every problem there is, each with its file, line and key.
 """
 
+from vaultauthz.config.auth import AuthMethod
 from vaultauthz.config.load import fit_for_kong, load, load_for_kong, parse
-from vaultauthz.config.methods import (
-    AppRole,
-    Auth,
-    Aws,
-    Azure,
-    Cert,
-    Gcp,
-    Jwt,
-    Kubernetes,
-    Ldap,
-    TokenFile,
-    UserPass,
-)
 from vaultauthz.config.report import ConfigError
 from vaultauthz.config.values import (
     Audit,
@@ -34,28 +22,18 @@ from vaultauthz.config.values import (
 )
 
 __all__ = [
-    "AppRole",
     "Audit",
-    "Auth",
-    "Aws",
-    "Azure",
-    "Cert",
+    "AuthMethod",
     "Config",
     "ConfigError",
-    "Gcp",
-    "Jwt",
-    "Kubernetes",
     "KvSecret",
-    "Ldap",
     "Listen",
     "PathSecret",
     "SecretSource",
     "ServerTls",
     "Stage",
     "Tls",
-    "TokenFile",
     "Upstream",
-    "UserPass",
     "Vault",
     "fit_for_kong",
     "load",

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from vaultauthz.config.document import Scalar
-from vaultauthz.config.reader import Table, Value, quoted
+from vaultauthz.config.reader import Value, quoted
 
 # RFC 9110, 5.6.2.
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
@@ -124,8 +124,3 @@ def namespace(value: Value) -> str:
     if not (name.isascii() and _NAMESPACE.match(name) and is_vault_path(name)):
         raise value.wrong("is no namespace; write its path, as in platform/team, or root")
     return name
-
-
-def role(table: Table) -> str:
-    """The role in Vault that a login asks for."""
-    return table.require("role", Value.text, "", "add the name of the role in Vault")

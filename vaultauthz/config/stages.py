@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Final
 
 from vaultauthz.config import names
-from vaultauthz.config.auth import read_auth
+from vaultauthz.config.auth import AuthMethod
+from vaultauthz.config.auth.methods import SCHEMA, read_auth
+from vaultauthz.config.auth.token_file import TokenFile
 from vaultauthz.config.keys import Key, Reader, Section
 from vaultauthz.config.kinds import text
-from vaultauthz.config.methods import Auth, TokenFile
 from vaultauthz.config.reader import Value
-from vaultauthz.config.schema import logins
 from vaultauthz.config.secret_source import LIFETIME, Lifetimes, read_lifetimes
 from vaultauthz.config.values import Stage, Vault
 
 
-def _method(value: Value) -> Auth:
+def _method(value: Value) -> AuthMethod:
     return read_auth(value, Vault(""))
 
 
@@ -27,7 +27,7 @@ STAGE: Final = Section(
     "An environment with a Vault login of its own.",
     Key(
         "auth",
-        Reader(_method, {"oneOf": logins.methods()}, stand_in=TokenFile(Path("?"))),
+        Reader(_method, SCHEMA, stand_in=TokenFile(Path("?"))),
         "How the stage logs in to Vault.",
         "A `method` and its keys, see below.",
     ),

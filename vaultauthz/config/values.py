@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 
-from vaultauthz.config.methods import Auth, Cert
+from vaultauthz.config.auth import AuthMethod
 from vaultauthz.core.callers import Callers
 from vaultauthz.core.injection import Injection
 from vaultauthz.core.routing import Route
@@ -56,7 +56,7 @@ class Stage:
     """
 
     name: str
-    auth: Auth
+    auth: AuthMethod
     namespace: str | None = None
 
 
@@ -164,8 +164,8 @@ class Config:
     def vault_of(self, stage: str) -> Vault:
         """The server as this stage sees it: in its namespace, with its client certificate."""
         named = self.stages[stage]
-        vault, auth = self.vault, named.auth
-        if isinstance(auth, Cert):
-            tls = replace(vault.tls, client_cert=auth.client_cert, client_key=auth.client_key)
+        vault, own = self.vault, named.auth.client_certificate
+        if own is not None:
+            tls = replace(vault.tls, client_cert=own[0], client_key=own[1])
             vault = replace(vault, tls=tls)
         return vault if named.namespace is None else replace(vault, namespace=named.namespace)

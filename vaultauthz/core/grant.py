@@ -149,3 +149,6 @@ class Failure:
     retry_after: float = 0.0
     away: bool = False
     again_in: float = inf  # seconds, of LOCKED: when another try does no harm any more
+
+
+NOT_VAULT: Final = Failure(Verdict.RETRY, "the answer is not Vault's (no JSON object)")

@@ -56,6 +56,11 @@ class Secret:
         raise TypeError("a Secret is not pickled or copied")
 
 
+def is_token(value: object) -> bool:
+    """Whether this can be a token that somebody is known by: it must travel in a header."""
+    return isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]+", value) is not None
+
+
 class Fields(dict[str, Secret]):
     """The fields by name. ``unfit``: what the others are, by name (``a list``, ``null``)."""
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, TextIO
+from types import TracebackType
+from typing import Final, Self, TextIO
 
 from vaultauthz.config.values import Config
+from vaultauthz.doctor.evidence import Evidence
 from vaultauthz.doctor.examine import Asked, examine
-from vaultauthz.doctor.facts import Facts
-from vaultauthz.doctor.progress import Progress
 from vaultauthz.doctor.rules import judge
 from vaultauthz.doctor.show import as_json, as_text
 from vaultauthz.terminal import Told
 
 _INTERRUPTED: Final = 130  # as a shell has it for SIGINT
+_CLEAR: Final = "\r\x1b[K"
 
 
 def run(config: Config, asked: Asked, told: Told, err: TextIO) -> int:
@@ -38,7 +40,7 @@ def run(config: Config, asked: Asked, told: Told, err: TextIO) -> int:
     return 1 if findings else 0
 
 
-def _tell_interrupted(facts: Facts, err: TextIO) -> None:
+def _tell_interrupted(facts: Evidence, err: TextIO) -> None:
     left = [f"{name}: it takes too long" for name in facts.unfinished]
     left += [f"{s.name}: {s.left}" for s in facts.stages if s.left]
     left += [f"lease {f.lease_id}: {f.left}" for s in facts.stages for f in s.leases if f.left]
@@ -57,3 +59,38 @@ def _terminated_like_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+class Progress:
+    """One line that says what is being done, and is gone in the end. Safe for threads.
+
+    Where ``out`` is no terminal it says nothing.
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._lock = threading.Lock()
+        self._live = out.isatty()
+
+    def say(self, what: str) -> None:
+        """Show this in place of what was shown."""
+        with self._lock:
+            if self._live:
+                width = shutil.get_terminal_size().columns - 1
+                self._out.write(f"{_CLEAR}{what}…"[: width + len(_CLEAR)])
+                self._out.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            if self._live:
+                self._live = False
+                self._out.write(_CLEAR)
+                self._out.flush()

@@ -9,8 +9,8 @@ from vaultauthz.core.grant import Grant
 from vaultauthz.core.injection import InjectionError, field_names, render, used_fields
 from vaultauthz.core.secret import shown_names
 from vaultauthz.core.template import MissingFieldError
-from vaultauthz.doctor.facts import Fetched, Trouble
-from vaultauthz.doctor.turns import Turns
+from vaultauthz.doctor.evidence import Fetched, Trouble
+from vaultauthz.doctor.limits import Turns
 from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.session import Session
 

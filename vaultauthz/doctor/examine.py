@@ -1,4 +1,4 @@
-"""Gathering the facts: every server first, then every stage, at most eight at a time."""
+"""Gathering the evidence: every server first, then every stage, at most eight at a time."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from vaultauthz.config.values import Config, Vault
-from vaultauthz.doctor.facts import Facts, Node, Server, Stage
-from vaultauthz.doctor.listeners import shown
+from vaultauthz.config.values import Config, Listen, Vault
+from vaultauthz.doctor.evidence import Evidence, Node, Server, Shown, Stage
+from vaultauthz.doctor.limits import Locks, Turns
 from vaultauthz.doctor.reach import node
 from vaultauthz.doctor.stage import Around, examine_stage
-from vaultauthz.doctor.turns import Locks, Turns
+from vaultauthz.server_tls import examined
 
 _AT_ONCE: Final = 8
 _ENDING: Final = 30.0  # seconds for what is under way when the user has had enough
@@ -30,7 +30,7 @@ class Asked:
     fetch: bool = False
 
 
-def examine(config: Config, asked: Asked, say: Callable[[str], None]) -> Facts:
+def examine(config: Config, asked: Asked, say: Callable[[str], None]) -> Evidence:
     """Ask Vault everything. ``say`` is told, from any thread, what is being done.
 
     Ctrl-C ends it early: what was logged in to and leased is given back, and what was
@@ -57,7 +57,7 @@ def examine(config: Config, asked: Asked, say: Callable[[str], None]) -> Facts:
         wait(stages.values(), timeout=_ENDING)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-    return Facts(
+    return Evidence(
         servers,
         tuple(_done(stages.values())),
         config.warnings,
@@ -88,3 +88,15 @@ def _servers(config: Config, names: Sequence[str], pool: ThreadPoolExecutor) -> 
 
 def _nodes(futures: Sequence[Future[Node]]) -> tuple[Node, ...]:
     return tuple(future.result() for future in futures)
+
+
+def shown(listen: Listen, now: float) -> tuple[Shown, ...]:
+    """The certificates that clients of ours are shown, as they are in their files ``now``."""
+    grpc, admin = "listen.grpc_tls", "listen.admin_tls"
+    found = []
+    for key, files in ((grpc, listen.grpc_tls), (admin, listen.admin_tls)):
+        if files:
+            trouble, good = examined(files, now, by_grpc=key == grpc)
+            left = (good.ends - now) / max(good.ends - good.begins, 1.0) if not trouble else 0.0
+            found.append(Shown(key, files.cert, trouble, left, good.ends - now))
+    return tuple(found)

@@ -14,7 +14,7 @@ from urllib.request import proxy_bypass
 
 from vaultauthz.config.addresses import UNIX
 from vaultauthz.config.values import Vault
-from vaultauthz.doctor.facts import Handshake, Node, Trouble
+from vaultauthz.doctor.evidence import Handshake, Node, Trouble
 from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.probe import Probe
 from vaultauthz.vault.trust import Trust

@@ -6,24 +6,23 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from vaultauthz.config.methods import AppRole, Cert, Ldap, UserPass
 from vaultauthz.config.values import Config, KvSecret, SecretSource, Vault
 from vaultauthz.core.grant import Grant, Verdict
-from vaultauthz.core.redaction import where
+from vaultauthz.core.redaction import shown, where
 from vaultauthz.core.secret import Secret
 from vaultauthz.doctor.dry import DryFetches
-from vaultauthz.doctor.facts import Access, Node, Place, Stage, Trouble
-from vaultauthz.doctor.methods import lock_key, method, secret_files
-from vaultauthz.doctor.turns import Locks, StoppedError, Turns
-from vaultauthz.doctor.wrapped import look_at_wrapping
+from vaultauthz.doctor.evidence import Access, Node, Place, SecretFile, Stage, Trouble
+from vaultauthz.doctor.limits import Locks, StoppedError, Turns
 from vaultauthz.policy.needs import LOOKUP, kv_path, needs
+from vaultauthz.vault.auth import wrapping
+from vaultauthz.vault.auth.here import read_secret
 from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.probe import Mount, Probe
 from vaultauthz.vault.session import Session
 
 _HEADER = "X-Correlation-Id"
-_NOBODY = "vaultauthz-doctor"  # no user's name and no role's
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +38,8 @@ class Around:
 def examine_stage(name: str, node: Node | None, around: Around, turns: Turns) -> Stage:
     """All that can be found out about the stage at ``node``; never raises."""
     vault = around.config.vault_of(name)
-    seen = Stage(
-        name,
-        around.config.stages[name].auth,
-        vault.namespace,
-        files=secret_files(around.config.stages[name].auth),
-    )
+    auth = around.config.stages[name].auth
+    seen = Stage(name, auth, vault.namespace, files=tuple(map(SecretFile.now, auth.files)))
     if node is None or node.health is None:
         return seen
     seen = replace(seen, version=node.health.version)
@@ -70,9 +65,10 @@ class _Examination:
         self._probe = Probe(vault, time.monotonic)
 
     def run(self) -> None:
-        if isinstance(self.seen.auth, AppRole) and self.seen.auth.secret_id_wrapped:
+        wrapped_in = self.seen.auth.wrapped_in
+        if wrapped_in is not None:
             self._turns.take()
-            trouble = look_at_wrapping(self._probe, self.seen.auth)
+            trouble = self._look_at_wrapping(wrapped_in)
             self.seen = replace(self.seen, tried=True, wrapped=True, login=trouble)
             return
         grant = self._login()
@@ -95,7 +91,8 @@ class _Examination:
 
     def _login(self) -> Grant | None:
         """The token; tried once, and not at all where another stage's try was refused."""
-        key = lock_key(self.seen.auth, self.seen.namespace)
+        auth = self.seen.auth
+        key = auth.locked_name and (self.seen.namespace, auth.mount, auth.locked_name)
         locks = self._around.locks
         with ExitStack() as held:
             if key:
@@ -125,21 +122,34 @@ class _Examination:
         Where none is mounted Vault says to anybody what it says to those whom
         `token_bound_cidrs` keeps out. None: it cannot be told.
         """
-        how = method(self.seen.auth)
-        if not how.mount:
+        if not self.seen.auth.mount:
             return None
+        nobody = self.seen.auth.of_nobody()
         self._turns.take()
         try:
-            if isinstance(self.seen.auth, (UserPass, Ldap)):
-                # The name is in the path, so that a login would be a try: this is none.
-                self._probe.read(Secret(""), f"auth/{how.mount}/login/{_NOBODY}")
+            if nobody.body is None:
+                self._probe.read(Secret(""), nobody.path)
             else:
-                # Without a name our certificate finds its role, and is denied like the login.
-                nobody = {"name": _NOBODY} if isinstance(self.seen.auth, Cert) else {}
-                self._probe.write(Secret(""), f"auth/{how.mount}/login", nobody)
+                self._probe.write(Secret(""), nobody.path, nobody.body)
         except VaultError as exc:
             return None if exc.failure.away else exc.status not in (403, 404)
         return True
+
+    def _look_at_wrapping(self, file: Path) -> Trouble | None:
+        """Why the wrapping token is of no use; None when it waits to be used.
+
+        It is not unwrapped, as that can be done once.
+        """
+        try:
+            token = read_secret(file, "secret_id")
+            answer = self._probe.write(Secret(""), wrapping.LOOKUP, {"token": token})
+            other = wrapping.origin(answer, self.seen.auth.mount)
+        except VaultError as exc:
+            return Trouble.of(exc)
+        if other is None:
+            return None
+        reason = f"it was not made by {other.wanted}"
+        return Trouble(reason, shown(other.path, [token.reveal()]), verdict=Verdict.LOCKED)
 
     # --- what the token is and may do ---
 

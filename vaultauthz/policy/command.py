@@ -8,14 +8,13 @@ from typing import Final, TextIO
 
 from vaultauthz.config.values import Config
 from vaultauthz.core.file_text import NoTextError, text_of
-from vaultauthz.core.secret import Secret
+from vaultauthz.core.secret import Secret, is_token
 from vaultauthz.policy import attach, hcl
 from vaultauthz.policy.hcl import PolicyError
 from vaultauthz.policy.judge import Judge
 from vaultauthz.policy.stage import StagePolicy, stage_policy
 from vaultauthz.policy.trial import TrialError
 from vaultauthz.terminal import Told
-from vaultauthz.vault.answers import is_token
 
 _LARGEST_TOKEN: Final = 64 * 1024  # bytes of its file
 

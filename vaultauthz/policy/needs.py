@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from vaultauthz.config.methods import TokenFile
 from vaultauthz.config.values import Config, KvSecret, PathSecret, SecretSource
 from vaultauthz.vault import totp
 
@@ -74,7 +73,6 @@ def needs(config: Config, stage: str, kv_versions: KvVersions) -> tuple[Need, ..
     the mount.
     """
     places = _places(config, stage, kv_versions)
-    own_token = not isinstance(config.stages[stage].auth, TokenFile)
     return (
         *(
             Need(
@@ -87,7 +85,7 @@ def needs(config: Config, stage: str, kv_versions: KvVersions) -> tuple[Need, ..
         ),
         *_of_codes(places),
         *_of_leases(places),
-        *_of_token(own=own_token),
+        *_of_token(own=config.stages[stage].auth.owns_token),
     )
 
 

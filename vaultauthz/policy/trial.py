@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final
 
-from vaultauthz.core.secret import Secret
+from vaultauthz.core.grant import NOT_VAULT
+from vaultauthz.core.secret import Secret, is_token
 from vaultauthz.policy.failure import told
-from vaultauthz.vault.answers import is_token
-from vaultauthz.vault.errors import NOT_VAULT, VaultError
+from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.probe import Probe
 
 _NAME: Final = "vaultauthz-verify-"

@@ -10,11 +10,11 @@ from typing import Any
 
 from vaultauthz.config.values import KvSecret
 from vaultauthz.core.credential import NO_LOGIN, Login, on_the_way
-from vaultauthz.core.grant import Failure, Grant, Renewal, Verdict, Version
-from vaultauthz.core.secret import Fields, Secret
+from vaultauthz.core.grant import NOT_VAULT, Failure, Grant, Renewal, Verdict, Version
+from vaultauthz.core.secret import Fields, Secret, is_token
 from vaultauthz.vault import ends
 from vaultauthz.vault.ends import Now, seconds
-from vaultauthz.vault.errors import NOT_VAULT, VaultError
+from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.transport import Answer
 
 # What a path without a lease is taken for: a static secret, read again and again.
@@ -63,11 +63,6 @@ def _uses(value: object) -> int:
 def _digest(token: str) -> str:
     """A name for a token; there is no way back from it, as a token is random."""
     return hashlib.sha256(token.encode()).hexdigest()[:16]
-
-
-def is_token(value: object) -> bool:
-    """Whether this can be a login token: it must travel in a header."""
-    return isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]+", value) is not None
 
 
 def renewal(answer: Answer) -> Renewal:

@@ -5,16 +5,39 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from hvac.api.auth_methods import Token as TokenApi
 
 from vaultauthz.config.values import Vault
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault import errors
-from vaultauthz.vault.errors import Call, Denied, VaultError
+from vaultauthz.vault.errors import Call, Denied, Node, VaultError
 from vaultauthz.vault.nodes import Nodes
 from vaultauthz.vault.transport import Transport
 from vaultauthz.vault.trust import Trust
+
+# Every state answers 200, so that the state can be read instead of guessed from a status.
+STATE_IN_THE_BODY: Final = {
+    **dict.fromkeys(("standbyok", "perfstandbyok"), "true"),
+    **dict.fromkeys(("sealedcode", "uninitcode", "standbycode"), "200"),
+    **dict.fromkeys(("performancestandbycode", "drsecondarycode", "haunhealthycode"), "200"),
+}
+HEALTH: Final = "/v1/sys/health"
+
+
+def check_answers(transport: Transport) -> None:
+    """Ask whether Vault answers at all, which needs no token and changes nothing.
+
+    Raises:
+        VaultError: nothing did, or what stands before it has no answer of it.
+    """
+    transport.call, transport.credential = Call.OTHER, None
+    try:
+        transport.get(HEALTH, params=STATE_IN_THE_BODY)
+    except VaultError as exc:
+        if exc.status == 0 or exc.node is not Node.FINE:
+            raise
 
 
 class Calls:

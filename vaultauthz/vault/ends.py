@@ -24,10 +24,10 @@ from math import inf, isfinite
 from typing import Any, Final
 
 from vaultauthz.core.duration import length_of
-from vaultauthz.core.grant import Failure, Verdict
+from vaultauthz.core.grant import NOT_VAULT, Failure, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault.certificates import not_after
-from vaultauthz.vault.errors import NOT_VAULT, VaultError
+from vaultauthz.vault.errors import VaultError
 
 LONGEST: Final = 1e10  # seconds; Go's durations, in which Vault counts, hold no more
 

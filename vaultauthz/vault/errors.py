@@ -245,7 +245,6 @@ def _denied(status: int, texts: list[str]) -> Denied:
     return Denied.UNCLEAR
 
 
-NOT_VAULT = Failure(_RETRY, "the answer is not Vault's (no JSON object)")
 NOT_SENT = Failure(_REFUSED, "what was to be sent cannot be written as HTTP and JSON")
 TOO_LARGE = Failure(_REFUSED, "the answer is larger than 1 MiB")
 TOO_SLOW = Failure(_RETRY, "Vault did not answer in time", away=True)

@@ -8,11 +8,11 @@ from math import inf
 from typing import Any, Final
 
 from vaultauthz.config.values import Vault
+from vaultauthz.core.grant import NOT_VAULT
 from vaultauthz.core.secret import Secret
-from vaultauthz.vault import health, paths
-from vaultauthz.vault.calls import Calls
-from vaultauthz.vault.errors import NOT_VAULT, Call, VaultError
-from vaultauthz.vault.transport import Answer
+from vaultauthz.vault.calls import HEALTH, STATE_IN_THE_BODY, Calls
+from vaultauthz.vault.errors import Call, VaultError
+from vaultauthz.vault.transport import Answer, url
 
 MOUNT: Final = "sys/internal/ui/mounts"  # tells the engine of a path to who has any right there
 _KV: Final = ("kv", "generic")  # the second is what version 1 was called once
@@ -98,7 +98,7 @@ class Probe:
     def health(self) -> Health:
         """The state of the node that answers, whatever its state is; without a token."""
         transport = self._node.transport(Call.OTHER)
-        answer = transport.get(health.PATH, params=health.PARAMS)
+        answer = transport.get(HEALTH, params=STATE_IN_THE_BODY)
         if not isinstance(answer.get("sealed"), bool):
             raise VaultError(NOT_VAULT)
         return Health(
@@ -152,19 +152,19 @@ class Probe:
     def read(self, token: Secret, path: str) -> Answer:
         """GET ``path`` (without ``/v1/``): the whole answer."""
         with self._calls.carrying(token, Call.READ) as transport:
-            answer: Answer = transport.get(paths.url(path))
+            answer: Answer = transport.get(url(path))
             return answer
 
     def write(self, token: Secret, path: str, body: Mapping[str, Any]) -> Answer:
         """POST ``body`` to ``path``: the whole answer, {} for an empty one."""
         with self._calls.carrying(token, Call.OTHER) as transport:
-            answer: Answer = transport.post(paths.url(path), json=dict(body))
+            answer: Answer = transport.post(url(path), json=dict(body))
             return answer
 
     def delete(self, token: Secret, path: str) -> Answer:
         """DELETE ``path``: the whole answer, {} for an empty one."""
         with self._calls.carrying(token, Call.OTHER) as transport:
-            answer: Answer = transport.delete(paths.url(path))
+            answer: Answer = transport.delete(url(path))
             return answer
 
 

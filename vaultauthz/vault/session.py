@@ -12,19 +12,19 @@ from hvac.api.auth_methods import Token as TokenApi
 from hvac.api.secrets_engines import KvV1, KvV2
 from hvac.api.system_backend import Lease as LeaseApi
 
-from vaultauthz.config.methods import Auth, TokenFile
+from vaultauthz.config.auth import AuthMethod
 from vaultauthz.config.values import KvSecret, PathSecret, SecretSource, Vault
 from vaultauthz.core.credential import Login
-from vaultauthz.core.grant import Failure, Grant, Renewal, Verdict
+from vaultauthz.core.grant import NOT_VAULT, Failure, Grant, Renewal, Verdict
 from vaultauthz.core.secret import Secret
-from vaultauthz.vault import answers, auth, errors, paths, totp
+from vaultauthz.vault import answers, auth, totp
 from vaultauthz.vault.auth.lockable import Lockable
 from vaultauthz.vault.auth.tries import SHARED, Tries
 from vaultauthz.vault.calls import Calls
 from vaultauthz.vault.ends import Now
 from vaultauthz.vault.errors import Call, VaultError
 from vaultauthz.vault.probe import MOUNT, Mount
-from vaultauthz.vault.transport import Transport
+from vaultauthz.vault.transport import Transport, url
 
 _STATIC: Final = "/static-creds/"  # where the engines give what they rotate by themselves
 
@@ -39,7 +39,7 @@ class Session:
     def __init__(
         self,
         vault: Vault,
-        method: Auth,
+        method: AuthMethod,
         clock: Callable[[], float],
         memory: auth.Memory | None = None,
         tries: Tries = SHARED,
@@ -61,12 +61,12 @@ class Session:
     @property
     def owns_token(self) -> bool:
         """Whether the token is ours to renew and revoke, or another program's."""
-        return not isinstance(self._method, TokenFile)
+        return self._method.owns_token
 
     @property
     def watched(self) -> tuple[Path, ...]:
         """Files that a login reads: when one changes, a login is worth a try."""
-        return auth.watched(self._method)
+        return tuple(file.path for file in self._method.files if file.watched)
 
     @property
     def calls_per_second(self) -> float:
@@ -99,11 +99,11 @@ class Session:
             return self._path(transport, source, login)
 
     def _path(self, transport: Transport, source: PathSecret, login: Login) -> Grant:
-        url, params = paths.url(source.path), dict(source.params)
+        at, params = url(source.path), dict(source.params)
         if source.ttl is not None:
             params["ttl"] = f"{int(source.ttl)}s"
         answer = (
-            transport.post(url, json=params) if source.write else transport.get(url, params=params)
+            transport.post(at, json=params) if source.write else transport.get(at, params=params)
         )
         now = _now(transport)
         grant = answers.path_secret(answer, login, now, static=_STATIC in source.path)
@@ -115,7 +115,7 @@ class Session:
         """A TOTP code of a Vault that says nothing beside it."""
         key = totp.key_path(source.path)
         try:
-            described = transport.get(paths.url(key))
+            described = transport.get(url(key))
         except VaultError as exc:
             if exc.status in (403, 404) and exc.failure.verdict is not Verdict.TOKEN_DEAD:
                 raise VaultError(totp.unknown(key), exc.status, exc.detail) from exc
@@ -150,11 +150,11 @@ class Session:
             known = self._kv_mounts.get(str(parent))
             if known:
                 return str(parent), known
-        found = Mount.told(transport.get(paths.url(f"{MOUNT}/{path}")))
+        found = Mount.told(transport.get(url(f"{MOUNT}/{path}")))
         if found.kv_version is None:
             raise VaultError(Failure(Verdict.REFUSED, "no KV engine is mounted at this path"))
         if not found.holds(path):
-            raise VaultError(errors.NOT_VAULT)
+            raise VaultError(NOT_VAULT)
         self._kv_mounts[found.path] = found.kv_version
         return found.path, found.kv_version
 

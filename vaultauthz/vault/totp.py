@@ -11,9 +11,9 @@ from dataclasses import replace
 from math import floor
 from typing import Final
 
-from vaultauthz.core.grant import Failure, Grant, Verdict
+from vaultauthz.core.grant import NOT_VAULT, Failure, Grant, Verdict
 from vaultauthz.vault.ends import Now
-from vaultauthz.vault.errors import NOT_VAULT, VaultError
+from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.transport import Answer
 
 _CODE: Final = re.compile(r"(.+)/code/([^/]+)")

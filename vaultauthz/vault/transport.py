@@ -6,7 +6,6 @@ reads any amount, and gives exceptions without a status; this one stands in for 
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import time
@@ -22,7 +21,7 @@ from hvac.adapters import RawAdapter
 
 from vaultauthz.config.values import Vault
 from vaultauthz.core import redaction
-from vaultauthz.core.grant import Verdict
+from vaultauthz.core.grant import NOT_VAULT, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault import errors
 from vaultauthz.vault.errors import Call, Node, VaultError
@@ -31,19 +30,22 @@ from vaultauthz.vault.sockets import Deadline
 from vaultauthz.vault.trust import Trust
 from vaultauthz.vault.wire import LIMIT, Ask, Line, Reply
 
-# What we send that is no secret, and that Vault's texts name: the rest of a login is hidden.
-_PUBLIC = frozenset(
-    (
-        *("role", "name", "paths", "policy", "lease_id", "increment", "ttl", "renewable", "type"),
-        *("subscription_id", "resource_group_name", "vm_name", "vmss_name", "resource_id"),
-        *("iam_http_request_method", "iam_request_url", "iam_request_body"),
-    )
-)
-_NAME = 16  # characters; a shorter role_id is a name that somebody chose
+# What we send, but at a login, that is no secret, and that Vault's texts name.
+_PUBLIC = frozenset(("paths", "policy", "lease_id", "increment", "ttl", "renewable", "type"))
+# What a segment of a path may hold as it is (RFC 3986, 3.3), and the slashes between them.
+_AS_IT_IS = "/-._~:@!$&'()*+,;="
 _ECHO = 6  # characters; shorter ones are in an identifier by chance
 _LONGEST_WAIT = 999_999.0  # seconds of a Retry-After that are believed
 
 Answer = dict[str, Any]
+
+
+def url(path: str) -> str:
+    """Where ``path`` is, which is what ``vault read`` takes: each character stands for itself.
+
+    Vault decodes it once, so that a ``%`` is one, and not the beginning of an escape.
+    """
+    return "/v1/" + quote(path, safe=_AS_IT_IS)
 
 
 class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
@@ -92,11 +94,11 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
         token = self.credential.reveal() if self.credential else ""
         try:
             sent = self._headers(headers or {}, token)
-            ask = _ask(method, url, sent, kwargs.get("json"), kwargs.get("params"))
+            ask = _ask(method, url, sent, _revealed(kwargs.get("json")), kwargs.get("params"))
         except ValueError as exc:  # a text that HTTP or JSON cannot carry
             raise VaultError(errors.NOT_SENT, detail=type(exc).__name__) from exc
         given = (kwargs.get("json"), kwargs.get("params"))
-        secrets = [token, *_secrets(self.call, given)]
+        secrets = [token, *_secrets(self.call, given), *kwargs.get("hidden", ())]
         return self._ask_each(ask, secrets)
 
     def _headers(self, given: dict[str, str], token: str) -> dict[str, str]:
@@ -164,7 +166,7 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
         if reply.status in (200, 202, 204):
             if isinstance(answer, dict) and not _names_token(answer, secrets):
                 return _without_echoes(answer, secrets)
-            raise VaultError(errors.NOT_VAULT, reply.status, node=Node.UNSURE)
+            raise VaultError(NOT_VAULT, reply.status, node=Node.UNSURE)
         texts = _texts(answer)
         told = redaction.shown(" ".join(texts), secrets)
         to = redaction.host(reply.headers.get("Location", "")) if 300 <= reply.status < 400 else ""
@@ -183,8 +185,8 @@ def _ask(method: str, url: str, headers: dict[str, str], content: object, params
     if content is not None:
         body = json.dumps(content, allow_nan=False).encode()
         headers["Content-Type"] = "application/json"
-    # What it is made of is escaped already: by hvac, or by `paths.url`.
-    path = quote(url.strip("/"), safe="/%-._~:@!$&'()*+,;=")
+    # What it is made of is escaped already: by hvac, or by `url`.
+    path = quote(url.strip("/"), safe=f"%{_AS_IT_IS}")
     given = {name: value for name, value in (params or {}).items() if value is not None}
     query = f"?{urlencode(given, doseq=True)}" if given else ""
     return Ask(method.upper(), f"/{path}{query}", headers, body)
@@ -255,11 +257,21 @@ def _date(text: str) -> float | None:
         return None
 
 
+def _revealed(content: object) -> object:
+    """What is sent, with each ``Secret`` of it as itself."""
+    if not isinstance(content, Mapping):
+        return content
+    return {
+        name: value.reveal() if isinstance(value, Secret) else value
+        for name, value in content.items()
+    }
+
+
 def _secrets(call: Call, content: object, key: str = "") -> Iterator[str]:
     """The texts in what is sent that no answer's text may bring into a log.
 
-    Of a login all but names. What an upstream's ``params`` say is from the configuration,
-    which holds no secret, and is hidden only where its name says that it is one.
+    A login says by itself which of them are secret. What an upstream's ``params`` say is from
+    the configuration, which holds no secret, and is hidden only where its name says that it is one.
     """
     if isinstance(content, Mapping):
         for name, value in content.items():
@@ -267,14 +279,14 @@ def _secrets(call: Call, content: object, key: str = "") -> Iterator[str]:
     elif isinstance(content, (list, tuple)):
         for value in content:
             yield from _secrets(call, value, key)
-    elif isinstance(content, str) and content and _is_secret(call, key, content):
+    elif isinstance(content, Secret):
+        yield content.reveal()
+    elif isinstance(content, str) and content and _is_secret(call, key):
         yield content
-        if key.startswith("iam_"):
-            yield from _signed(content)
 
 
-def _is_secret(call: Call, key: str, text: str) -> bool:
-    if key == "role_id" and len(text) < _NAME:
+def _is_secret(call: Call, key: str) -> bool:
+    if call in (Call.LOGIN, Call.LOGIN_LOCKABLE):
         return False
     if call is Call.READ:
         return (
@@ -282,17 +294,3 @@ def _is_secret(call: Call, key: str, text: str) -> bool:
             is not None
         )
     return key not in _PUBLIC
-
-
-def _signed(encoded: str) -> Iterator[str]:
-    """AWS's signed headers: its errors show the text that was signed, session token and all."""
-    try:
-        headers = json.loads(base64.b64decode(encoded))
-        yield from (
-            value
-            for name in headers
-            if name.lower() in ("authorization", "x-amz-security-token")
-            for value in headers[name]
-        )
-    except (ValueError, TypeError, AttributeError):
-        return

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.contract.certificates import Authority
-from vaultauthz.config.methods import Auth, Cert
+from vaultauthz.config.auth import AuthMethod
+from vaultauthz.config.auth.cert import Cert
 from vaultauthz.config.values import Config, Stage, Tls, Vault
 from vaultauthz.core.secret import Secret
 from vaultauthz.demo.parts import OpenBao
@@ -54,14 +55,16 @@ class AuthBao(OpenBao):
             )
         return process
 
-    def session(self, auth: Auth, memory: Memory | None = None, tries: Tries = SHARED) -> Session:
+    def session(
+        self, auth: AuthMethod, memory: Memory | None = None, tries: Tries = SHARED
+    ) -> Session:
         """A stage's session that logs in by ``auth``: with TLS if that takes a certificate."""
         address = self.tls_address if isinstance(auth, Cert) else self.address
         vault = Vault(address, tls=Tls(self._authority.ca))
         config = Config(vault, {"production": Stage("production", auth)}, {})
         return Session(config.vault_of("production"), auth, boottime, memory, tries)
 
-    def elsewhere(self, auth: Auth) -> Session:
+    def elsewhere(self, auth: AuthMethod) -> Session:
         """One on another machine, which knows nothing of what was tried before."""
         return self.session(auth, tries=Tries(lambda: None))
 

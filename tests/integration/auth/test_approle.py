@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.contract.house import write
-from vaultauthz.config.methods import AppRole
+from vaultauthz.config.auth.approle import AppRole
 from vaultauthz.config.values import KvSecret
 from vaultauthz.core.grant import Verdict
 from vaultauthz.core.secret import Secret

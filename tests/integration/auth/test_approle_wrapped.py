@@ -12,7 +12,7 @@ import requests
 from tests.contract.house import write
 from tests.integration.served import Login, Served, asking
 from tests.patience import PATIENCE
-from vaultauthz.config.methods import AppRole
+from vaultauthz.config.auth.approle import AppRole
 from vaultauthz.core.grant import Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.demo.parts import binaries

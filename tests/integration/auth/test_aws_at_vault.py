@@ -12,7 +12,7 @@ import hvac
 import pytest
 
 from tests.contract.cloud_http import Asked, CloudService, Told
-from vaultauthz.config.methods import Aws
+from vaultauthz.config.auth.aws import Aws
 
 from .auth_bao import AuthBao
 from .refused import reason

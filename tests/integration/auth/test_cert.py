@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from tests.contract.certificates import Authority, Pair
-from vaultauthz.config.methods import Cert
+from vaultauthz.config.auth.cert import Cert
 from vaultauthz.core.grant import Verdict
 from vaultauthz.vault.errors import VaultError
 

@@ -12,7 +12,7 @@ import pytest
 from tests.contract.fake_http import FakeServer, Heard, Reply, Wire
 from tests.contract.house import write
 from tests.contract.jwt_issuer import Issuer
-from vaultauthz.config.methods import Jwt
+from vaultauthz.config.auth.jwt import Jwt
 from vaultauthz.core.grant import Verdict
 
 from .auth_bao import AuthBao, failure_of

@@ -10,7 +10,7 @@ import pytest
 from tests.contract.certificates import Authority, server_context
 from tests.contract.house import write
 from tests.contract.kube_api import Account, KubeApi
-from vaultauthz.config.methods import Kubernetes
+from vaultauthz.config.auth.kubernetes import Kubernetes
 from vaultauthz.core.grant import Verdict
 
 from .auth_bao import AuthBao, failure_of

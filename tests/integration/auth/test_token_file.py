@@ -12,7 +12,7 @@ import pytest
 from tests.contract.house import write
 from tests.patience import PATIENCE
 from vaultauthz import open_broker
-from vaultauthz.config.methods import TokenFile
+from vaultauthz.config.auth.token_file import TokenFile
 from vaultauthz.core import events
 from vaultauthz.core.events import Event
 from vaultauthz.core.grant import Verdict

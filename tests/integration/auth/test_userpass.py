@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.contract.house import write
-from vaultauthz.config.methods import UserPass
+from vaultauthz.config.auth.userpass import UserPass
 from vaultauthz.core.grant import Verdict
 
 from .auth_bao import AuthBao, failure_of

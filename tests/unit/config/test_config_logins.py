@@ -12,20 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaultauthz.config import (
-    AppRole,
-    Auth,
-    Aws,
-    Azure,
-    Cert,
-    ConfigError,
-    Gcp,
-    Jwt,
-    Ldap,
-    UserPass,
-    parse,
-)
-from vaultauthz.config import auth as reader
+from vaultauthz.config import ConfigError, parse
+from vaultauthz.config.auth import AuthMethod
+from vaultauthz.config.auth.approle import AppRole
+from vaultauthz.config.auth.aws import Aws
+from vaultauthz.config.auth.azure import Azure
+from vaultauthz.config.auth.cert import Cert
+from vaultauthz.config.auth.gcp import Gcp
+from vaultauthz.config.auth.jwt import Jwt
+from vaultauthz.config.auth.ldap import Ldap
+from vaultauthz.config.auth.methods import METHODS
+from vaultauthz.config.auth.userpass import UserPass
 
 from .conftest import EVERY, SECRET, VALID, Folder, edited
 from .refused_auth import AUTH
@@ -84,13 +81,13 @@ LOGINS = [
 ]  # fmt: skip
 
 
-def login(folder: Folder, keys: str) -> Auth:
+def login(folder: Folder, keys: str) -> AuthMethod:
     """The first stage's ``auth``, of a method and its keys."""
     return folder.parse(edited(AUTH, f"{{method: {keys}}}")).stages["prod"].auth
 
 
 @pytest.mark.parametrize(("keys", "wanted"), LOGINS)
-def test_logins(folder: Folder, keys: str, wanted: Auth) -> None:
+def test_logins(folder: Folder, keys: str, wanted: AuthMethod) -> None:
     """Every method is read with all of its keys, without a warning."""
     folder.write("run", "#!/bin/sh\n", 0o700)
     found = login(folder, keys)
@@ -101,7 +98,7 @@ def test_logins(folder: Folder, keys: str, wanted: Auth) -> None:
 def test_every_method_is_tried_above() -> None:
     """No method is without an example, besides those in the configurations of other tests."""
     tried = {keys.split(",")[0] for keys, _ in LOGINS}
-    assert tried | {"kubernetes", "token_file"} == set(reader.KEYS)
+    assert tried | {"kubernetes", "token_file"} == set(METHODS)
 
 
 def test_program_on_path(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,12 +244,14 @@ def test_the_environment_has_one_address(folder: Folder) -> None:
 
 
 @SHARED
-@given(st.text(), st.sampled_from(sorted(reader.KEYS)), st.data())
+@given(st.text(), st.sampled_from(sorted(METHODS)), st.data())
 def test_a_secret_in_a_wrong_key_is_not_shown(
     folder: Folder, noise: str, method: str, data: st.DataObject
 ) -> None:
     """Whatever key of whatever method it is written to, a password is not repeated."""
-    wrong = sorted({"password", "token", "jwt", "secret", "secret_key"} - set(reader.KEYS[method]))
+    wrong = sorted(
+        {"password", "token", "jwt", "secret", "secret_key"} - set(METHODS[method].keys.names)
+    )
     key = data.draw(st.sampled_from(wrong))
     value = "".join(sign for sign in noise if sign.isalnum() or sign in " ,:{}[]'\"")
     text = edited(AUTH, f"{{method: {method}, {key}: {value}{SECRET}}}")
@@ -272,9 +271,9 @@ def test_every_key_is_documented() -> None:
         for heading, body in zip(sections[1::2], sections[2::2], strict=True)
         for name in re.findall(r"\w+", heading)
     }
-    assert list(told) == list(reader.KEYS)
-    for method, keys in reader.KEYS.items():
-        for key in set(keys) - {"method", "mount"}:
+    assert list(told) == list(METHODS)
+    for method, how in METHODS.items():
+        for key in set(how.keys.names) - {"method", "mount"}:
             assert f"`{key}`" in told[method], f"{method}: {key}"
 
 

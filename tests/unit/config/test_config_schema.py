@@ -14,12 +14,10 @@ from hypothesis import strategies as st
 
 from tests import fast_yaml
 from vaultauthz.config import ConfigError
-from vaultauthz.config import auth as auth_reader
+from vaultauthz.config.auth import methods
 from vaultauthz.config.inject import FORMS
 from vaultauthz.config.load import schema
 from vaultauthz.config.reader import Table, Value
-from vaultauthz.config.schema import logins
-from vaultauthz.config.schema.forms import closed
 
 from .conftest import EVERY, VALID, Folder, edited
 from .refused_auth import AUTH, STAGES
@@ -96,17 +94,6 @@ def test_every_key_is_described() -> None:
             assert 3 < len(inner.get("description", "")) < 120, key
 
 
-def test_a_key_that_is_not_described(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader's new key without a description ends the making of the schema."""
-    with pytest.raises(LookupError, match="'b'"):
-        closed(("a", "b"), {"a": {}}, "…")
-    with pytest.raises(LookupError, match="'b'"):
-        closed(("a",), {"a": {}, "b": {}}, "…")
-    monkeypatch.setitem(auth_reader.KEYS, "aws", (*auth_reader.KEYS["aws"], "partition"))
-    with pytest.raises(LookupError, match="'partition'"):
-        logins.methods()
-
-
 # Everything that can be there, so that every reader of a mapping is seen at work.
 FULL = """\
 vault: {address: https://a, tls: {}}
@@ -136,7 +123,7 @@ def seen_by_readers(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> dict[str
 
     monkeypatch.setattr(Value, "table", spy)
     forms = ", ".join(f"{{{form}: {{token: a}}}}" for form in FORMS)
-    for method in auth_reader.KEYS:
+    for method in methods.METHODS:
         with pytest.raises(ConfigError):
             folder.parse(FULL.replace("METHOD", method).replace("FORMS", forms))
     return found

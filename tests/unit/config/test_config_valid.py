@@ -6,19 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from vaultauthz.config import (
-    AppRole,
-    Audit,
-    Config,
-    Kubernetes,
-    KvSecret,
-    Listen,
-    PathSecret,
-    ServerTls,
-    Tls,
-    TokenFile,
-    load,
-)
+from vaultauthz.config import Audit, Config, KvSecret, Listen, PathSecret, ServerTls, Tls, load
+from vaultauthz.config.auth.approle import AppRole
+from vaultauthz.config.auth.kubernetes import Kubernetes
+from vaultauthz.config.auth.token_file import TokenFile
 from vaultauthz.config.forms.basic import Basic
 from vaultauthz.config.forms.bearer import Bearer
 from vaultauthz.config.forms.cookie import Cookie

@@ -8,9 +8,10 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from vaultauthz.config.methods import AppRole, TokenFile
+from vaultauthz.config.auth.approle import AppRole
+from vaultauthz.config.auth.token_file import TokenFile
 from vaultauthz.config.values import KvSecret, PathSecret, SecretSource, Vault
-from vaultauthz.doctor.facts import Access, Facts, Fetched, Node, Place, Server, Stage
+from vaultauthz.doctor.evidence import Access, Evidence, Fetched, Node, Place, Server, Stage
 from vaultauthz.doctor.finding import Finding
 from vaultauthz.doctor.rules import judge
 from vaultauthz.policy import Need
@@ -90,7 +91,7 @@ def judged(*given: Stage | Server, warnings: Sequence[str] = ()) -> tuple[Findin
     """What is found wrong with these, beside a good server and no stage."""
     servers = tuple(one for one in given if isinstance(one, Server)) or (server(NODE),)
     stages = tuple(one for one in given if isinstance(one, Stage))
-    return judge(Facts(servers, stages, tuple(warnings)))
+    return judge(Evidence(servers, stages, tuple(warnings)))
 
 
 ENDLESS = inf

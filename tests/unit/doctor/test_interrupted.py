@@ -11,8 +11,8 @@ import pytest
 from tests.patience import PATIENCE
 from vaultauthz.config import parse
 from vaultauthz.doctor import examine
-from vaultauthz.doctor.facts import Stage
-from vaultauthz.doctor.turns import StoppedError, Turns
+from vaultauthz.doctor.evidence import Stage
+from vaultauthz.doctor.limits import StoppedError, Turns
 
 CONFIG = """
 vault: {address: "http://127.0.0.1:1"}

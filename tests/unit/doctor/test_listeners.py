@@ -9,8 +9,8 @@ import pytest
 
 from tests.contract.certificates import Authority
 from vaultauthz.config.values import Listen, ServerTls
-from vaultauthz.doctor.facts import Facts, Shown
-from vaultauthz.doctor.listeners import shown
+from vaultauthz.doctor.evidence import Evidence, Shown
+from vaultauthz.doctor.examine import shown
 from vaultauthz.doctor.rules import judge
 
 HOUR = 3600.0
@@ -29,7 +29,7 @@ def listen(tmp_path: Path) -> Listen:
 
 def told(*found: Shown) -> list[tuple[str, str]]:
     """Severity and words of the findings."""
-    findings = judge(Facts((), (), shown=found))
+    findings = judge(Evidence((), (), shown=found))
     return [(finding.severity, finding.what) for finding in findings]
 
 

@@ -8,19 +8,17 @@ import pytest
 
 from tests.unit.doctor import examples as ex
 from tests.unit.doctor.examples import judged
-from vaultauthz.config.methods import (
-    AppRole,
-    Auth,
-    Aws,
-    Cert,
-    Jwt,
-    Kubernetes,
-    Ldap,
-    TokenFile,
-    UserPass,
-)
+from vaultauthz.config.auth import AuthMethod
+from vaultauthz.config.auth.approle import AppRole
+from vaultauthz.config.auth.aws import Aws
+from vaultauthz.config.auth.cert import Cert
+from vaultauthz.config.auth.jwt import Jwt
+from vaultauthz.config.auth.kubernetes import Kubernetes
+from vaultauthz.config.auth.ldap import Ldap
+from vaultauthz.config.auth.token_file import TokenFile
+from vaultauthz.config.auth.userpass import UserPass
 from vaultauthz.core.grant import Verdict
-from vaultauthz.doctor.facts import SecretFile, Trouble
+from vaultauthz.doctor.evidence import SecretFile, Trouble
 from vaultauthz.doctor.finding import Finding
 from vaultauthz.vault.errors import Call, of_status
 
@@ -30,7 +28,7 @@ _CERT = Cert(Path("/c"), Path("/k"), "web")
 _TOKEN = TokenFile(Path("/run/token"))
 
 
-def _refused(auth: Auth, status: int, detail: str = "", **more: bool | Verdict) -> Finding:
+def _refused(auth: AuthMethod, status: int, detail: str = "", **more: bool | Verdict) -> Finding:
     says = Trouble.of(of_status(Call.LOGIN, status, [detail])).says
     trouble = Trouble("refused", detail, status, says=says, **more)  # type: ignore[arg-type]
     bare = ex.stage(
@@ -42,7 +40,7 @@ def _refused(auth: Auth, status: int, detail: str = "", **more: bool | Verdict) 
 
 
 @pytest.mark.parametrize("auth", [_JWT, Aws("gw"), _CERT])
-def test_a_method_that_is_there_and_denies_is_bound_to_other_addresses(auth: Auth) -> None:
+def test_a_method_that_is_there_and_denies_is_bound_to_other_addresses(auth: AuthMethod) -> None:
     """Not one that is to be enabled: doctor has asked whether it is there."""
     trouble = Trouble("refused", "permission denied", 403)
     bare = ex.stage(
@@ -87,7 +85,7 @@ def test_a_method_that_is_there_and_denies_is_bound_to_other_addresses(auth: Aut
     ],
 )
 def test_a_refusal_is_explained(
-    auth: Auth, status: int, detail: str, means: str, line: str
+    auth: AuthMethod, status: int, detail: str, means: str, line: str
 ) -> None:
     """The likely causes, and the command that shows which it is."""
     finding = _refused(auth, status, detail)
@@ -121,7 +119,7 @@ def test_a_login_that_was_not_sent_names_its_own_trouble() -> None:
 
 
 @pytest.mark.parametrize("auth", [_APPROLE, UserPass("joe", Path("/p")), Ldap("joe", Path("/p"))])
-def test_a_login_that_is_not_risked_now_says_for_how_long(auth: Auth) -> None:
+def test_a_login_that_is_not_risked_now_says_for_how_long(auth: AuthMethod) -> None:
     """Nothing is wrong with what doctor sees: the tries before it are why."""
     finding = _refused(auth, 0, verdict=Verdict.LOCKED)
     assert "five in a row lock it" in finding.why

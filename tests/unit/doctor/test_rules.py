@@ -10,10 +10,12 @@ import pytest
 
 from tests.unit.doctor import examples as ex
 from tests.unit.doctor.examples import judged
-from vaultauthz.config.methods import Kubernetes, TokenFile, UserPass
+from vaultauthz.config.auth.kubernetes import Kubernetes
+from vaultauthz.config.auth.token_file import TokenFile
+from vaultauthz.config.auth.userpass import UserPass
 from vaultauthz.config.values import KvSecret, PathSecret, Tls
 from vaultauthz.core.grant import Verdict
-from vaultauthz.doctor.facts import Access, Handshake, Node, SecretFile, Server, Stage, Trouble
+from vaultauthz.doctor.evidence import Access, Handshake, Node, SecretFile, Server, Stage, Trouble
 from vaultauthz.policy import Need
 from vaultauthz.vault.probe import Mount
 

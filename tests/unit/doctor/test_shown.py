@@ -8,18 +8,18 @@ from dataclasses import replace
 from math import inf
 
 from tests.unit.doctor import examples as ex
-from vaultauthz.doctor.facts import Facts, Stage, Trouble
+from vaultauthz.doctor.evidence import Evidence, Stage, Trouble
+from vaultauthz.doctor.finding import some, span
 from vaultauthz.doctor.rules import judge
 from vaultauthz.doctor.show import as_json, as_text
-from vaultauthz.doctor.text import some, span
 from vaultauthz.terminal import Told
 
 
-def _facts(*stages: Stage) -> Facts:
-    return Facts((ex.server(ex.NODE),), stages, fetched=True)
+def _facts(*stages: Stage) -> Evidence:
+    return Evidence((ex.server(ex.NODE),), stages, fetched=True)
 
 
-def _text(facts: Facts, width: int | None = 80) -> str:
+def _text(facts: Evidence, width: int | None = 80) -> str:
     out = io.StringIO()
     as_text(facts, judge(facts), Told(out, width=width))
     return out.getvalue()

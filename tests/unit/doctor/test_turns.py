@@ -8,8 +8,8 @@ from math import inf
 import pytest
 
 from vaultauthz.core.grant import Verdict
-from vaultauthz.doctor.facts import Trouble
-from vaultauthz.doctor.turns import Locks, StoppedError, Turns
+from vaultauthz.doctor.evidence import Trouble
+from vaultauthz.doctor.limits import Locks, StoppedError, Turns
 
 
 class _Event(threading.Event):

@@ -15,25 +15,23 @@ from hypothesis import strategies as st
 
 from tests.unit.doctor import examples as ex
 from tests.unit.doctor.examples import judged
-from vaultauthz.config.methods import (
-    AppRole,
-    Auth,
-    Aws,
-    Azure,
-    Cert,
-    Gcp,
-    Jwt,
-    Kubernetes,
-    Ldap,
-    UserPass,
-)
+from vaultauthz.config.auth import AuthMethod
+from vaultauthz.config.auth.approle import AppRole
+from vaultauthz.config.auth.aws import Aws
+from vaultauthz.config.auth.azure import Azure
+from vaultauthz.config.auth.cert import Cert
+from vaultauthz.config.auth.gcp import Gcp
+from vaultauthz.config.auth.jwt import Jwt
+from vaultauthz.config.auth.kubernetes import Kubernetes
+from vaultauthz.config.auth.ldap import Ldap
+from vaultauthz.config.auth.userpass import UserPass
 from vaultauthz.core.redaction import HIDDEN
-from vaultauthz.doctor.facts import Trouble
+from vaultauthz.doctor.evidence import Trouble
 from vaultauthz.doctor.finding import Finding
-from vaultauthz.doctor.words import _OF_METHOD, said
+from vaultauthz.doctor.rules.login import _FailedLogin, _in_vaults_words
 from vaultauthz.vault.errors import Call, of_status
 
-AUTHS: Final[dict[str, Auth]] = {
+AUTHS: Final[dict[str, AuthMethod]] = {
     "approle": AppRole("gateway", secret_id_file=Path("/run/id")),
     "kubernetes": Kubernetes("gw"),
     "jwt": Jwt("gw", Path("/run/jwt")),
@@ -79,11 +77,15 @@ def test_vaults_words_name_the_setting(
 def test_each_row_is_reached_by_a_text_of_vaults() -> None:
     """None is without an example, and none stands behind another that takes all it would."""
     reached = {
-        id(said(method, answered(row["status"], row["said"]).says))
+        id(
+            _in_vaults_words(
+                _FailedLogin(AUTHS[method], answered(row["status"], row["said"]), None)
+            )
+        )
         for method, rows in _DATA.items()
         for row in rows
     }
-    rows = [(method, row) for method, of_it in _OF_METHOD.items() for row in of_it]
+    rows = [(method, row) for method, auth in AUTHS.items() for row in auth.refusals]
     assert [(method, row.texts) for method, row in rows if id(row) not in reached] == []
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vaultauthz.config.methods import AppRole
+from vaultauthz.config.auth.approle import AppRole
 from vaultauthz.config.values import KvSecret, Upstream, Vault
 from vaultauthz.core.callers import Callers
 from vaultauthz.core.events import Event

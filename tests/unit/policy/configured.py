@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from vaultauthz.config.methods import AppRole, Auth, TokenFile
+from vaultauthz.config.auth import AuthMethod
+from vaultauthz.config.auth.approle import AppRole
+from vaultauthz.config.auth.token_file import TokenFile
 from vaultauthz.config.values import Config, SecretSource, Stage, Upstream, Vault
 from vaultauthz.core.callers import Callers
 
@@ -20,7 +22,7 @@ def upstream(name: str, secrets: Mapping[str, SecretSource]) -> Upstream:
 
 def config(
     upstreams: Mapping[str, Mapping[str, SecretSource]],
-    auths: Mapping[str, Auth] | None = None,
+    auths: Mapping[str, AuthMethod] | None = None,
     namespace: str = "",
 ) -> Config:
     """``upstreams``: their secrets by stage; ``auths``: the stages, by default one, prod."""
@@ -31,6 +33,6 @@ def config(
     )
 
 
-def one_stage(upstreams: Mapping[str, SecretSource], auth: Auth = APPROLE) -> Config:
+def one_stage(upstreams: Mapping[str, SecretSource], auth: AuthMethod = APPROLE) -> Config:
     """A configuration of the stage prod alone."""
     return config({name: {"prod": source} for name, source in upstreams.items()}, {"prod": auth})

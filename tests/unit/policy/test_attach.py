@@ -6,23 +6,21 @@ from pathlib import Path
 import pytest
 
 from tests.unit.policy.configured import APPROLE, TOKEN_FILE, config
-from vaultauthz.config.methods import (
-    AppRole,
-    Auth,
-    Aws,
-    Azure,
-    Cert,
-    Gcp,
-    Jwt,
-    Kubernetes,
-    Ldap,
-    UserPass,
-)
+from vaultauthz.config.auth import AuthMethod
+from vaultauthz.config.auth.approle import AppRole
+from vaultauthz.config.auth.aws import Aws
+from vaultauthz.config.auth.azure import Azure
+from vaultauthz.config.auth.cert import Cert
+from vaultauthz.config.auth.gcp import Gcp
+from vaultauthz.config.auth.jwt import Jwt
+from vaultauthz.config.auth.kubernetes import Kubernetes
+from vaultauthz.config.auth.ldap import Ldap
+from vaultauthz.config.auth.userpass import UserPass
 from vaultauthz.policy import attach, hcl
 
 FILE = Path("/file")
 ALONE = "token_policies=vaultauthz-prod token_no_default_policy=true"
-COMMANDS: list[tuple[Auth, str]] = [
+COMMANDS: list[tuple[AuthMethod, str]] = [
     (APPROLE, f"bao write auth/approle/role/ROLE {ALONE}"),
     (AppRole("x", mount="team/approle"), f"bao write auth/team/approle/role/ROLE {ALONE}"),
     (Kubernetes("gateway"), f"bao write auth/kubernetes/role/gateway {ALONE}"),
@@ -39,13 +37,13 @@ COMMANDS: list[tuple[Auth, str]] = [
 ]
 
 
-def header(auth: Auth, namespace: str = "") -> list[str]:
+def header(auth: AuthMethod, namespace: str = "") -> list[str]:
     """The header's lines, without what they are indented by."""
     return [line.strip() for line in attach.header(config({}, {"prod": auth}, namespace), "prod")]
 
 
 @pytest.mark.parametrize(("auth", "command"), COMMANDS)
-def test_each_method_is_told_how_to_attach(auth: Auth, command: str) -> None:
+def test_each_method_is_told_how_to_attach(auth: AuthMethod, command: str) -> None:
     """The command names mount and role, and leaves `default` out."""
     assert command in header(auth)
 

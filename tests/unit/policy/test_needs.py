@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.policy.configured import APPROLE, TOKEN_FILE, config, one_stage
-from vaultauthz.config.methods import Auth
+from vaultauthz.config.auth import AuthMethod
 from vaultauthz.config.values import KvSecret, PathSecret, SecretSource
 from vaultauthz.policy.needs import (
     CAPABILITIES,
@@ -24,7 +24,7 @@ OF_TOKEN = (LOOKUP, RENEW, REVOKE, CAPABILITIES)
 
 def of(
     sources: dict[str, SecretSource],
-    auth: Auth = APPROLE,
+    auth: AuthMethod = APPROLE,
     versions: dict[str, tuple[str, int]] | None = None,
 ) -> dict[str, Need]:
     """The needs of the one stage, by their paths."""
@@ -166,7 +166,7 @@ SOURCES = st.one_of(PATHS.map(KvSecret), st.builds(PathSecret, PATHS, st.boolean
 
 @given(st.dictionaries(NAMES, SOURCES, max_size=8), st.sampled_from((APPROLE, TOKEN_FILE)))
 def test_every_secret_is_covered_and_nothing_twice(
-    sources: dict[str, SecretSource], auth: Auth
+    sources: dict[str, SecretSource], auth: AuthMethod
 ) -> None:
     """Each upstream has a line that lets its call through; each path is there once."""
     found = of(sources, auth)

@@ -18,8 +18,9 @@ from botocore.loaders import JSONFileLoader
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vaultauthz.config.methods import Aws
+from vaultauthz.config.auth.aws import Aws
 from vaultauthz.core.grant import Verdict
+from vaultauthz.core.secret import Secret
 from vaultauthz.vault import auth
 from vaultauthz.vault.auth import aws, cloud
 from vaultauthz.vault.errors import Call, VaultError
@@ -41,12 +42,16 @@ class Recorder:
         self.call = Call.OTHER
         self.sent: dict[str, Any] = {}
         self.url = ""
+        self.hidden: tuple[str, ...] = ()
 
-    def login(self, url: str, *, use_token: bool, json: dict[str, Any]) -> dict[str, Any]:
+    def post(self, url: str, *, json: dict[str, Any], hidden: tuple[str, ...]) -> dict[str, Any]:
         """Keep it."""
-        assert not use_token
         assert self.call is Call.LOGIN
-        self.url, self.sent = url, json
+        assert [name for name, value in json.items() if isinstance(value, Secret)] == [
+            "iam_request_headers"
+        ]
+        self.url, self.hidden = url, hidden
+        self.sent = {k: v.reveal() if isinstance(v, Secret) else v for k, v in json.items()}
         return {}
 
 

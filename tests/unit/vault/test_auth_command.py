@@ -10,7 +10,7 @@ import pytest
 from tests.patience import PATIENCE
 from vaultauthz.core.grant import Verdict
 from vaultauthz.demo.parts.process import wait_for
-from vaultauthz.vault.auth.command import output
+from vaultauthz.vault.auth.here import printed
 from vaultauthz.vault.errors import VaultError
 
 LIMIT = 64 * 1024
@@ -23,7 +23,7 @@ def shell(script: str) -> tuple[str, ...]:
 def reason_of(argv: tuple[str, ...], timeout: float = PATIENCE) -> str:
     """Why it fails, which is worth another try."""
     with pytest.raises(VaultError) as caught:
-        output(argv, timeout)
+        printed(argv, timeout)
     assert caught.value.failure.verdict is Verdict.RETRY
     assert caught.value.detail == ""
     return caught.value.failure.reason
@@ -39,24 +39,24 @@ def ended(pid: int) -> bool:
 
 def test_what_it_prints_is_the_token() -> None:
     """Without the white space around it; errors are another channel."""
-    assert output(shell("echo warning >&2; echo; printf ' ey.J.x \\n\\n'")).reveal() == "ey.J.x"
+    assert printed(shell("echo warning >&2; echo; printf ' ey.J.x \\n\\n'")).reveal() == "ey.J.x"
 
 
 def test_arguments_are_no_shells() -> None:
     """They arrive as they are written."""
-    assert output(("echo", "$HOME;", "*")).reveal() == "$HOME; *"
+    assert printed(("echo", "$HOME;", "*")).reveal() == "$HOME; *"
 
 
 def test_it_has_our_environment_and_no_input(monkeypatch: pytest.MonkeyPatch) -> None:
     """So a cloud's own tool finds its settings, and a question does not wait for an answer."""
     monkeypatch.setenv("TOKEN_OF", "the environment")
-    assert output(shell('cat; printf "%s" "$TOKEN_OF"')).reveal() == "the environment"
+    assert printed(shell('cat; printf "%s" "$TOKEN_OF"')).reveal() == "the environment"
 
 
 def test_it_runs_apart_from_our_terminal() -> None:
     """Its session is its own, so that a Ctrl-C at our terminal is not for it."""
     program = "import os; print(os.getsid(0) == os.getpid(), os.getpgid(0) == os.getpid())"
-    assert output((sys.executable, "-c", program)).reveal() == "True True"
+    assert printed((sys.executable, "-c", program)).reveal() == "True True"
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_failure_says_what_without_its_words(script: str, told: str) -> None:
 
 def test_the_limit_itself_is_taken() -> None:
     """64 KiB and not a byte more."""
-    assert len(output(shell(f"head -c {LIMIT} /dev/zero | tr '\\0' x")).reveal()) == LIMIT
+    assert len(printed(shell(f"head -c {LIMIT} /dev/zero | tr '\\0' x")).reveal()) == LIMIT
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_child_that_keeps_the_output_open_is_not_waited_for_longer(tmp_path: P
 def test_no_descriptor_is_left_open() -> None:
     """Neither of a good run nor of a bad one."""
     before = len(list(Path("/proc/self/fd").iterdir()))
-    output(("echo", "token"))
+    printed(("echo", "token"))
     reason_of(("false",))
     reason_of(("sleep", "600"), 0.05)
     assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vaultauthz.core.grant import Verdict
-from vaultauthz.vault.auth.files import read_secret
+from vaultauthz.vault.auth.here import read_secret
 from vaultauthz.vault.errors import VaultError
 
 

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.contract.signed_tokens import Issuer, verified
-from vaultauthz.config.methods import Gcp
+from vaultauthz.config.auth.gcp import Gcp
 from vaultauthz.core.grant import Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault import auth
-from vaultauthz.vault.auth import gcp_iam
+from vaultauthz.vault.auth import gcp
 from vaultauthz.vault.errors import VaultError
 
 EMAIL = "gateway@project.iam.gserviceaccount.com"
@@ -42,7 +42,7 @@ def key(tmp_path: Path) -> Path:
 def test_a_key_file_signs_what_vault_checks(key: Path, account: str) -> None:
     """By its public key alone; it runs out well before Vault's 15 minutes."""
     values = Gcp("edge", type="iam", service_account=account, credentials_file=key)
-    claims = verified(gcp_iam.signed(values).reveal(), ISSUER.public)
+    claims = verified(gcp.signed(values).reveal(), ISSUER.public)
     assert time.time() < claims.pop("exp") <= time.time() + 600
     assert claims == {"sub": EMAIL, "aud": "vault/edge"}
 
@@ -53,9 +53,9 @@ def test_no_key_file_makes_another_kind_of_error(value: Any) -> None:
     text = json.dumps({"client_email": EMAIL, "private_key": value, "token_uri": value})
     path = Path("/nowhere/key.json")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gcp_iam, "read_secret", lambda path, what: Secret(text))
+        patch.setattr(gcp, "read_secret", lambda path, what: Secret(text))
         with pytest.raises(VaultError) as caught:
-            gcp_iam.signed(Gcp("edge", type="iam", credentials_file=path))
+            gcp.signed(Gcp("edge", type="iam", credentials_file=path))
     assert caught.value.failure.verdict is Verdict.REFUSED
     assert caught.value.detail == str(path)
 
@@ -63,14 +63,14 @@ def test_no_key_file_makes_another_kind_of_error(value: Any) -> None:
 def test_a_key_file_that_is_missing_is_awaited() -> None:
     """Something may be about to write it."""
     with pytest.raises(VaultError) as caught:
-        gcp_iam.signed(Gcp("edge", type="iam", credentials_file=Path("/nowhere/key.json")))
+        gcp.signed(Gcp("edge", type="iam", credentials_file=Path("/nowhere/key.json")))
     assert caught.value.failure.verdict is Verdict.RETRY
 
 
 def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """google-auth is not installed by itself; an instance's own identity does not need it."""
-    monkeypatch.delitem(sys.modules, "vaultauthz.vault.auth.gcp_iam", raising=False)
-    monkeypatch.delattr(auth, "gcp_iam", raising=False)
+    monkeypatch.delitem(sys.modules, "vaultauthz.vault.auth.gcp", raising=False)
+    monkeypatch.delattr(auth, "gcp", raising=False)
     monkeypatch.setitem(sys.modules, "google.auth", None)
     nobody: Any = None
     with pytest.raises(VaultError) as caught:

@@ -1,4 +1,4 @@
-"""Facts → findings. Each rule is one small pure function; these tables are all of them."""
+"""Evidence → findings. Each rule is one small pure function; these tables are all of them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
-from vaultauthz.doctor.facts import Facts, Server, Stage
+from vaultauthz.doctor.evidence import Evidence, Server, Stage
 from vaultauthz.doctor.finding import ERROR, Finding
-from vaultauthz.doctor.rules import access, engines, fetches, files, login, server, token
+from vaultauthz.doctor.rules import access, files, login, secrets, server, token
 
 OF_SERVER: Final[tuple[Callable[[Server], Iterator[Finding]], ...]] = (
     server.away,
@@ -42,22 +42,22 @@ OF_STAGE: Final[tuple[Callable[[Stage], Iterator[Finding]], ...]] = (
     access.not_told,
     access.missing,
     access.more_than_needed,
-    engines.none_mounted,
-    engines.no_kv,
-    engines.data_twice,
-    engines.kv_by_path,
-    engines.no_versions,
-    fetches.failed,
-    fetches.fields,
-    fetches.unfit,
-    fetches.brief,
-    fetches.less_than_asked,
-    fetches.left_behind,
+    secrets.none_mounted,
+    secrets.no_kv,
+    secrets.data_twice,
+    secrets.kv_by_path,
+    secrets.no_versions,
+    secrets.not_given,
+    secrets.fields,
+    secrets.unfit,
+    secrets.brief,
+    secrets.less_than_asked,
+    secrets.left_behind,
     login.audit_header,
 )
 
 
-def judge(facts: Facts) -> tuple[Finding, ...]:
+def judge(facts: Evidence) -> tuple[Finding, ...]:
     """Everything that is wrong, the errors first; what is wrong in several stages once."""
     found = [
         replace(finding, stages=seen.stages)

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from vaultauthz.config.values import KvSecret
-from vaultauthz.doctor.facts import DEFAULT, ROOT, Access, Stage
-from vaultauthz.doctor.finding import ERROR, WARNING, Finding, warning
-from vaultauthz.doctor.text import some
+from vaultauthz.doctor.evidence import DEFAULT, ROOT, Access, Stage
+from vaultauthz.doctor.finding import ERROR, WARNING, Finding, some, warning
 from vaultauthz.policy import Need, hcl
 from vaultauthz.policy.hcl import PolicyError
 from vaultauthz.policy.needs import CAPABILITIES

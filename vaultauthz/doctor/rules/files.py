@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from shlex import quote
 
-from vaultauthz.doctor.facts import Facts, SecretFile, Stage
-from vaultauthz.doctor.finding import Finding, error, warning
+from vaultauthz.doctor.evidence import Evidence, SecretFile, Stage
+from vaultauthz.doctor.finding import Finding, error, span, warning
 from vaultauthz.doctor.rules.server import clear_text
-from vaultauthz.doctor.text import span
 
 _READ_OR_WRITTEN_BY_ALL = 0o006
 _WRITTEN_BY_GROUP = 0o020
@@ -47,7 +46,7 @@ def _is_open(file: SecretFile) -> bool:
     return bool(file.mode & (_READ_OR_WRITTEN_BY_ALL | _WRITTEN_BY_GROUP))
 
 
-def not_shown(facts: Facts) -> Iterator[Finding]:
+def not_shown(facts: Evidence) -> Iterator[Finding]:
     """A certificate of ours that is not taken, or that is about to end."""
     for shown in facts.shown:
         if shown.trouble:
@@ -65,7 +64,7 @@ def not_shown(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def configured(facts: Facts) -> Iterator[Finding]:
+def configured(facts: Evidence) -> Iterator[Finding]:
     """The configuration's own warnings, unless a rule of ours has told the same."""
     told = [
         str(file.path)

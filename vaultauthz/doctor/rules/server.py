@@ -9,9 +9,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from vaultauthz.config.addresses import is_loopback
-from vaultauthz.doctor.facts import Node, Server, Stage
-from vaultauthz.doctor.finding import ERROR, WARNING, Finding, error, warning
-from vaultauthz.doctor.text import span
+from vaultauthz.doctor.evidence import Node, Server, Stage
+from vaultauthz.doctor.finding import ERROR, WARNING, Finding, error, span, warning
 
 MOST_AHEAD: Final = 30.0  # seconds between its clock and ours
 _NAMESPACES: Final = (2, 3)

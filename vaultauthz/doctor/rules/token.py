@@ -7,12 +7,9 @@ from math import inf
 from shlex import quote
 from typing import Final
 
-from vaultauthz.config.methods import TokenFile
 from vaultauthz.config.values import PathSecret
-from vaultauthz.doctor.facts import DEFAULT, ROOT, Stage
-from vaultauthz.doctor.finding import Finding, error, warning
-from vaultauthz.doctor.methods import method
-from vaultauthz.doctor.text import span
+from vaultauthz.doctor.evidence import DEFAULT, ROOT, Stage
+from vaultauthz.doctor.finding import Finding, error, span, warning
 from vaultauthz.policy import Need, hcl
 from vaultauthz.policy.attach import policy_name
 from vaultauthz.policy.needs import LOOKUP, REVOKE
@@ -24,7 +21,7 @@ _BRIEF: Final = 300.0  # a login that lasts no longer makes the leases rotate al
 
 def _setting(stage: Stage, *settings: str) -> tuple[str, tuple[str, ...]]:
     """How to give this stage's tokens other settings: a sentence, and a line."""
-    role = method(stage.auth, stage.role).role
+    role = stage.auth.role_path(stage.role)
     if not role:
         return "have whatever writes the token file ask for another token", ()
     return "change it at the role", (stage.command("write", f"{quote(role)} {' '.join(settings)}"),)
@@ -42,7 +39,7 @@ def shut_out(stage: Stage) -> Iterator[Finding]:
     """The login works, and its token does not."""
     if stage.shut_out:
         mend, lines = _setting(stage, "token_bound_cidrs=")
-        role = method(stage.auth, stage.role).role
+        role = stage.auth.role_path(stage.role)
         yield error(
             f"Vault gives a token and does not take it from us: {stage.lookup}",
             "most likely token_bound_cidrs of the role name other addresses than ours (or something "
@@ -108,7 +105,7 @@ def few_uses(stage: Stage) -> Iterator[Finding]:
 
 def endless(stage: Stage) -> Iterator[Finding]:
     """A token that nothing ends, unless the configuration says that it may."""
-    if isinstance(stage.auth, TokenFile) and stage.auth.allow_long_lived:
+    if stage.auth.takes_endless:
         return
     if stage.token and stage.token.ttl == inf and ROOT not in stage.policies:
         mend, lines = _setting(stage, "token_ttl=1h", "token_max_ttl=24h")

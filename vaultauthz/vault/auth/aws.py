@@ -1,4 +1,4 @@
-"""AWS: a ``sts:GetCallerIdentity`` that we sign and Vault sends, to learn who signed it.
+"""AWS's part that botocore does: it finds credentials, and signs a ``sts:GetCallerIdentity``.
 
 Source of what Vault checks: ``builtin/credential/aws/path_login.go``.
 """
@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import subprocess
-from typing import Any, Final, cast
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from botocore import UNSIGNED
@@ -21,14 +21,15 @@ from botocore.credentials import ProcessProvider
 from botocore.exceptions import ClientError
 from botocore.session import Session
 
-from vaultauthz.config.methods import Aws
+from vaultauthz.config.auth import SignedFields
+from vaultauthz.config.auth.aws import Aws
 from vaultauthz.core import redaction
-from vaultauthz.vault import paths
+from vaultauthz.core.secret import Secret
 from vaultauthz.vault.auth import cloud
-from vaultauthz.vault.errors import Call, VaultError
-from vaultauthz.vault.transport import Answer, Transport
+from vaultauthz.vault.errors import VaultError
 
 _BODY: Final = "Action=GetCallerIdentity&Version=2011-06-15"
+_SECRET_HEADERS: Final = ("authorization", "x-amz-security-token")
 # Where Vault sends the request when nothing is configured there, and the region it is of.
 _GLOBAL: Final = ("sts.amazonaws.com", "us-east-1")
 # For what the chain asks of STS and SSO; the metadata services have their own, shorter ones.
@@ -41,19 +42,20 @@ _ENDPOINT: Final = Config(
 )
 
 
-def login(transport: Transport, auth: Aws) -> Answer:
-    """Log in as whom the standard credential chain finds, looked for anew each time."""
+def signed(auth: Aws) -> SignedFields:
+    """What goes to Vault beside the role, signed by whom the standard credential chain finds.
+
+    Raises:
+        VaultError: nobody was found, or the chain failed.
+    """
     cloud.quiet("botocore")
     try:
-        body = _signed(_session(auth), auth)
+        return _signed(_session(auth), auth)
     except VaultError:
         raise
     # The chain reads files, runs programs and parses answers; its errors may quote them.
     except Exception as exc:
         raise cloud.failed("the AWS credential chain failed", _kind(exc)) from exc
-    transport.call = Call.LOGIN
-    answer = transport.login(url=paths.url(f"auth/{auth.mount}/login"), use_token=False, json=body)
-    return cast(Answer, answer)
 
 
 def _kind(exc: Exception) -> str:
@@ -71,8 +73,11 @@ def _session(auth: Aws) -> Session:
     return session
 
 
-def _signed(session: Session, auth: Aws) -> dict[str, str]:
-    """The fields of the login: a request, its signature among its headers, and the role."""
+def _signed(session: Session, auth: Aws) -> SignedFields:
+    """A request, its signature among its headers.
+
+    STS's errors show the text that was signed, session token and all.
+    """
     host, region = _endpoint(auth.region, session.get_config_variable("region"))
     headers = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
     if auth.server_id:
@@ -80,13 +85,14 @@ def _signed(session: Session, auth: Aws) -> dict[str, str]:
     request = AWSRequest("POST", f"https://{host}/", headers=headers, data=_BODY)
     SigV4Auth(_credentials(session), "sts", region).add_auth(request)
     sent = {name: [value] for name, value in request.headers.items()}
-    return {
-        "role": auth.role,
+    fields: dict[str, str | Secret] = {
         "iam_http_request_method": "POST",
         "iam_request_url": _encoded(request.url),
         "iam_request_body": _encoded(_BODY),
-        "iam_request_headers": _encoded(json.dumps(sent)),
+        "iam_request_headers": Secret(_encoded(json.dumps(sent))),
     }
+    hidden = (value for name, value in request.headers.items() if name.lower() in _SECRET_HEADERS)
+    return SignedFields(fields, tuple(hidden))
 
 
 def _encoded(text: str) -> str:

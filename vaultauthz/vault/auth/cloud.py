@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import requests
 import urllib3
 from requests.utils import get_environ_proxies
 
+from vaultauthz.config.auth import ServiceReply
 from vaultauthz.core.grant import Failure, Verdict
-from vaultauthz.core.secret import Secret
-from vaultauthz.vault.answers import is_token
 from vaultauthz.vault.errors import VaultError
 
 _TIMEOUT: Final = 5.0  # seconds, for one exchange
 _LIMIT: Final = 1 << 20  # bytes of one answer
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Reply:
-    """An HTTP answer of any status. ``headers`` takes a name in any letter case."""
-
-    status: int
-    headers: Mapping[str, str]
-    data: bytes
 
 
 def exchange(
@@ -40,7 +28,7 @@ def exchange(
     params: Mapping[str, str] | None = None,
     body: bytes | None = None,
     timeout: float = _TIMEOUT,
-) -> Reply:
+) -> ServiceReply:
     """Ask ``who``, the service's name in errors; ``timeout`` is for all of it, in seconds.
 
     Redirects are not followed, and plain HTTP takes no proxy from the environment: each
@@ -67,7 +55,9 @@ def exchange(
                 timeout=limit,
                 stream=True,
             ) as response:
-                return Reply(response.status_code, response.headers, _body(who, response, until))
+                return ServiceReply(
+                    response.status_code, response.headers, _body(who, response, until)
+                )
     except (requests.Timeout, urllib3.exceptions.TimeoutError) as exc:
         raise failed(f"{who} did not answer in time") from exc
     # requests' own are OSErrors; a ValueError is a text that HTTP cannot carry.
@@ -86,32 +76,6 @@ def _body(who: str, response: requests.Response, until: float) -> bytes:
         if time.monotonic() > until:
             raise failed(f"{who} did not answer in time")
     return b"".join(chunks)
-
-
-def fields(who: str, reply: Reply) -> dict[str, Any]:
-    """The JSON object in the answer.
-
-    Raises:
-        VaultError: there is none.
-    """
-    try:
-        found = json.loads(reply.data)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise failed(f"the answer of {who} is no JSON object")
-    return found
-
-
-def as_token(who: str, value: object) -> Secret:
-    """``value`` as the token that proves an identity.
-
-    Raises:
-        VaultError: it cannot be one.
-    """
-    if not is_token(value):
-        raise failed(f"the answer of {who} has no token in it")
-    return Secret(str(value))
 
 
 def failed(reason: str, detail: str = "", verdict: Verdict = Verdict.RETRY) -> VaultError:

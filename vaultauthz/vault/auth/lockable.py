@@ -12,11 +12,12 @@ from math import inf
 from pathlib import Path
 from typing import Final
 
+from vaultauthz.config.auth import Lockout
 from vaultauthz.core.grant import Failure, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.stamps import Stamp, stamp_if_any
-from vaultauthz.vault import health
 from vaultauthz.vault.auth.tries import SHARED, Tries, Turn
+from vaultauthz.vault.calls import check_answers
 from vaultauthz.vault.errors import Call, VaultError
 from vaultauthz.vault.transport import Transport
 
@@ -39,28 +40,22 @@ class Lockable:
     def trying(
         self,
         transport: Transport,
-        who: tuple[str, str],
-        secret: Secret | None,
-        files: Iterable[Path],
-        *,
-        by_others: bool = False,
-        again: bool = True,
+        mount: str,
+        lockout: Lockout,
     ) -> Iterator[None]:
-        """Around the call that logs in. ``who``: the mount, and the name that Vault counts for.
-
-        ``by_others``: not Vault itself checks the ``secret``, so that one that is right may
-        be found wrong, and one without an answer counts. ``again``: one that worked before is tried again.
+        """Around the call that logs in.
 
         Raises:
             VaultError: LOCKED, with the time after which it may be tried, or without.
         """
-        name, mark = "\n".join((self.place, *who)), self._mark(secret, files)
+        name = f"{self.place}\n{mount}\n{lockout.name}"
+        mark = self._mark(lockout.secret, lockout.files)
         with self.tries.alone(name) as mine:
             if not mine:
                 raise VaultError(Failure(Verdict.LOCKED, _ANOTHER, again_in=self.tries.bounds.soon))
             if self.tries.silent(name):
                 # Vault may be away altogether, and a try for each look would be one too many.
-                health.answers(transport)
+                check_answers(transport)
             turn = self.tries.begin(name, mark)
             if turn.wait > 0:
                 raise VaultError(Failure(Verdict.LOCKED, _NOT_YET, again_in=turn.wait))
@@ -68,18 +63,18 @@ class Lockable:
             try:
                 yield
             except VaultError as exc:
-                self._failed(turn, exc, by_others=by_others, again=again)
+                self._failed(turn, exc, lockout)
                 raise
             self.tries.worked(turn)
 
-    def _failed(self, turn: Turn, exc: VaultError, *, by_others: bool, again: bool) -> None:
+    def _failed(self, turn: Turn, exc: VaultError, lockout: Lockout) -> None:
         """Keep what came of it; raises another error where it may be tried again."""
         if exc.failure.verdict is Verdict.LOCKED:
             wait = self.tries.refused(turn)
-            if again and wait < inf:
+            if lockout.again and wait < inf:
                 failure = Failure(Verdict.LOCKED, _WORKED, again_in=wait)
                 raise exc.meaning(failure) from exc
-        elif not (exc.unanswered and by_others):
+        elif not (exc.unanswered and lockout.by_others):
             self.tries.spare(turn)
         else:
             self.tries.unanswered(turn)

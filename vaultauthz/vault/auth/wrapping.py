@@ -12,15 +12,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from hvac.api.system_backend import Wrapping as Api
 
-from vaultauthz.core.grant import Failure, Verdict
+from vaultauthz.core.grant import NOT_VAULT, Failure, Verdict
 from vaultauthz.core.redaction import shown
-from vaultauthz.core.secret import Secret
-from vaultauthz.vault.answers import is_token
-from vaultauthz.vault.errors import NOT_VAULT, Call, VaultError
+from vaultauthz.core.secret import Secret, is_token
+from vaultauthz.vault.errors import Call, VaultError
 from vaultauthz.vault.transport import Transport
 
 # Asked with the token in the body: as a header it would be used up by the question.
@@ -45,8 +45,16 @@ _NO_SECRET_ID = Failure(
 )
 
 
-def origin(answer: Mapping[str, Any], mount: str) -> str | None:
-    """The path that made the token, as ``LOOKUP`` answers; None where our AppRole mount did.
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Another ``path`` that made a wrapping token than the one that was ``wanted``."""
+
+    path: str
+    wanted: str
+
+
+def origin(answer: Mapping[str, Any], mount: str) -> Origin | None:
+    """What made the token, as ``LOOKUP`` answers; None where our AppRole mount did.
 
     Raises:
         VaultError: it says no path.
@@ -57,7 +65,7 @@ def origin(answer: Mapping[str, Any], mount: str) -> str | None:
         raise VaultError(NOT_VAULT)
     # Vault shows no namespace in front, and a mount with its name could pass for one.
     ours = re.fullmatch(rf"auth/{re.escape(mount)}/role/[^/]+/secret-id", path)
-    return None if ours else path
+    return None if ours else Origin(path, f"auth/{mount}/role/…/secret-id")
 
 
 def secret_id(transport: Transport, mount: str, token: Secret, memory: dict[str, Secret]) -> Secret:
@@ -100,12 +108,12 @@ def _check_origin(transport: Transport, mount: str, token: Secret) -> None:
     """That the token was made by our AppRole mount, and is still good."""
     transport.call, transport.credential = Call.OTHER, None
     # hvac has no method for it.
-    other = origin(transport.post(f"/v1/{LOOKUP}", json={"token": token.reveal()}), mount)
+    other = origin(transport.post(f"/v1/{LOOKUP}", json={"token": token}), mount)
     if other is not None:
-        reason = f"the wrapping token was not made by auth/{mount}/role/…/secret-id"
+        reason = f"the wrapping token was not made by {other.wanted}"
         raise VaultError(
             Failure(Verdict.LOCKED, f"{reason}: possible interception"),
-            detail=f"it was made by {shown(other, [token.reveal()])!a}",
+            detail=f"it was made by {shown(other.path, [token.reveal()])!a}",
         )
 
 

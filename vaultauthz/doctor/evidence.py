@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Final
 
-from vaultauthz.config.methods import Auth, TokenFile
+from vaultauthz.config.auth import AuthMethod, LoginFile
+from vaultauthz.config.auth.methods import METHODS
 from vaultauthz.config.values import SecretSource, Vault
 from vaultauthz.core.grant import Verdict
-from vaultauthz.doctor.words import PHRASES
 from vaultauthz.policy import Need
 from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.probe import Health, Mount, TokenFacts
 
 ROOT: Final = "root"  # a capability, and the policy that brings it
 DEFAULT: Final = "default"  # the policy that every token has, unless its role says no
+_PHRASES: Final = frozenset(
+    phrase for method in METHODS.values() for refusal in method.refusals for phrase in refusal.texts
+)
 
 
 def cli(version: str) -> str:
@@ -29,7 +33,7 @@ def cli(version: str) -> str:
 class Trouble:
     """A call that did not work; ``detail`` is Vault's own text, for the operator's terminal.
 
-    ``says``: which of the phrases of ``doctor.words`` are in the text, also where ``detail``
+    ``says``: which phrases of the auth methods' refusals are in the text, also where ``detail``
     hides or cuts it.
     """
 
@@ -44,7 +48,7 @@ class Trouble:
     def of(cls, error: VaultError) -> Trouble:
         """What the error says."""
         failure = error.failure
-        says = frozenset(filter(error.says, PHRASES))
+        says = frozenset(filter(error.says, _PHRASES))
         return cls(failure.reason, error.detail, error.status, failure.verdict, failure.away, says)
 
     def __str__(self) -> str:
@@ -107,6 +111,15 @@ class SecretFile:
     path: Path
     mode: int | None
     private: bool = True
+
+    @classmethod
+    def now(cls, file: LoginFile) -> SecretFile:
+        """As it is now."""
+        try:
+            mode = os.stat(file.path).st_mode & 0o7777  # noqa: PTH116  follows links, as reading does
+        except OSError:
+            mode = None
+        return cls(file.key, file.path, mode, file.private)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +184,7 @@ class Stage:
     """
 
     name: str
-    auth: Auth
+    auth: AuthMethod
     namespace: str = ""
     version: str = ""  # of the node that was asked
     tried: bool = False
@@ -206,7 +219,7 @@ class Stage:
     @property
     def own_token(self) -> bool:
         """Whether the token is doctor's to revoke."""
-        return not isinstance(self.auth, TokenFile)
+        return self.auth.owns_token
 
     @property
     def policies(self) -> tuple[str, ...]:
@@ -244,7 +257,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class Evidence:
     """Everything. ``warnings`` are the configuration's own.
 
     ``unfinished``: stages that were still giving back when that had taken too long.

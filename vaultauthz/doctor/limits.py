@@ -1,11 +1,11 @@
-"""When the next call may be made: not faster than the configuration allows, not after Ctrl-C."""
+"""How far an examination goes: its pace, its end by Ctrl-C, and no wrong login twice."""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
 
-from vaultauthz.doctor.facts import Trouble
+from vaultauthz.doctor.evidence import Trouble
 
 
 class StoppedError(Exception):

@@ -1,6 +1,7 @@
-"""A command that prints a login's token: run without a shell, bounded in time and output.
+"""What this machine has for a login: the text of a file, and what a command prints.
 
-Nothing that it prints, nor its arguments, is ever told: either may be a secret.
+A command is run without a shell, bounded in time and output. Nothing that it prints, nor its
+arguments, is ever told: either may be a secret.
 """
 
 from __future__ import annotations
@@ -19,11 +20,45 @@ from vaultauthz.core.grant import Failure, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault.errors import VaultError
 
+_FILE_LIMIT: Final = 64 * 1024  # bytes
 _TIMEOUT: Final = 10.0  # seconds, from the start to its end
-_LIMIT: Final = 64 * 1024  # bytes of output
+_OUTPUT_LIMIT: Final = 64 * 1024  # bytes of output
 
 
-def output(argv: tuple[str, ...], timeout: float = _TIMEOUT) -> Secret:
+def read_secret(path: Path, what: str) -> Secret:
+    """The file's text without a byte order mark and white space around it.
+
+    Raises:
+        VaultError: it cannot be read, is empty or too large; worth another try,
+            as an agent may be about to write it.
+    """
+    try:
+        data = _data(path)
+    except OSError as exc:
+        raise _unread(what, f"{path}: {exc.strerror}") from None
+    if len(data) > _FILE_LIMIT:
+        raise _unread(what, f"{path} is larger than {_FILE_LIMIT // 1024} KiB")
+    try:
+        text = text_of(data)
+    except NoTextError as exc:
+        raise _unread(what, f"{path} {exc}") from None
+    if not text:
+        raise _unread(what, f"{path} is empty")
+    return Secret(text)
+
+
+def _data(path: Path) -> bytes:
+    # A pipe that nobody writes to must not hold the login up for ever.
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(number, "rb") as file:
+        return file.read(_FILE_LIMIT + 1) or b""
+
+
+def _unread(what: str, detail: str) -> VaultError:
+    return VaultError(Failure(Verdict.RETRY, f"the {what} file cannot be read"), detail=detail)
+
+
+def printed(argv: tuple[str, ...], timeout: float = _TIMEOUT) -> Secret:
     """What the command prints, without surrounding white space.
 
     It has our environment, no input and a session of its own, so that whatever it
@@ -66,13 +101,13 @@ def _read(child: subprocess.Popen[bytes], name: str, until: float) -> bytes:
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
         while selector.select(max(0.0, until - time.monotonic())):
-            chunk = os.read(child.stdout.fileno(), _LIMIT)
+            chunk = os.read(child.stdout.fileno(), _OUTPUT_LIMIT)
             if not chunk:
                 return b"".join(chunks)
             chunks.append(chunk)
             size += len(chunk)
-            if size > _LIMIT:
-                raise _failed(name, f"printed more than {_LIMIT // 1024} KiB")
+            if size > _OUTPUT_LIMIT:
+                raise _failed(name, f"printed more than {_OUTPUT_LIMIT // 1024} KiB")
     raise subprocess.TimeoutExpired(name, 0.0)
 
 

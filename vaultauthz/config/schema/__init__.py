@@ -1,1 +1,0 @@
-"""What is not described by its own keys yet."""
