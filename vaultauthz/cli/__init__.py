@@ -12,11 +12,9 @@ from collections.abc import Sequence
 
 from vaultauthz import __version__
 from vaultauthz.cli.auditing import add_audit
-from vaultauthz.cli.configuration import add_config
-from vaultauthz.cli.gateways import add_envoy, add_explain, add_kong
-from vaultauthz.cli.running import add_running
-from vaultauthz.cli.server import add_demo, add_serve
-from vaultauthz.cli.vault import add_doctor, add_policy
+from vaultauthz.cli.configuration import add_config, add_doctor, add_explain, add_policy
+from vaultauthz.cli.gateways import add_envoy, add_kong
+from vaultauthz.cli.server import add_demo, add_running, add_serve
 from vaultauthz.config import ConfigError
 
 

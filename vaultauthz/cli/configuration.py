@@ -1,12 +1,14 @@
-"""``config check`` and ``config schema``."""
+"""``config``, ``explain``, ``doctor`` and ``policy``: what a configuration comes to, before anything is served."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+from pathlib import Path
 
-from vaultauthz.cli.arguments import Commands, Options, load_config, takes_config
-from vaultauthz.config import Config, fit_for_kong
+from vaultauthz.cli.arguments import Commands, Options, load_config, takes_config, told
+from vaultauthz.config import Config, fit_for_kong, load
 
 
 def add_config(commands: Commands) -> None:
@@ -31,6 +33,83 @@ def add_config(commands: Commands) -> None:
         "schema", help="print its JSON Schema, for editors", description=_schema.__doc__
     )
     schema.set_defaults(run=_schema)
+
+
+def add_explain(commands: Commands) -> None:
+    explain = commands.add_parser(
+        "explain",
+        help="say what would become of one request, and which rule decides",
+        description=_explain.__doc__,
+    )
+    explain.add_argument("url", metavar="URL", help="https://HOST/PATH, or /PATH")
+    explain.add_argument("--method", default="GET", metavar="M", help="default: GET")
+    explain.add_argument("--upstream", default="", metavar="U", help="the gateway's route names it")
+    explain.add_argument("--stage", default="", metavar="S", help="the gateway's route names it")
+    explain.add_argument(
+        "--principal", default="", metavar="NAME", help="the client certificate's URI or DNS name"
+    )
+    explain.add_argument(
+        "--claims",
+        action="append",
+        default=[],
+        metavar="JSON",
+        help="a verified token's claims; again for another token",
+    )
+    explain.add_argument("--consumer", default="", metavar="NAME", help="Kong's consumer")
+    explain.add_argument(
+        "--group", action="append", default=[], metavar="NAME", help="a group of Kong's consumer"
+    )
+    explain.add_argument(
+        "--header",
+        action="append",
+        default=[],
+        metavar="'N: V'",
+        help="a header of the client's that may name another method; again for another",
+    )
+    explain.add_argument("--json", action="store_true", help="print JSON, for programs")
+    takes_config(explain)
+    explain.set_defaults(run=_explain)
+
+
+def add_doctor(commands: Commands) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="log in to Vault as each stage, say what is wrong and what mends it",
+        description=_doctor.__doc__,
+    )
+    takes_config(doctor)
+    doctor.add_argument("--stage", metavar="S", help="only this one (default: every stage)")
+    doctor.add_argument(
+        "--fetch",
+        action="store_true",
+        help="also fetch each secret, look at the names of its fields and give it back",
+    )
+    doctor.add_argument("--json", action="store_true", help="print JSON, for programs")
+    doctor.set_defaults(run=_doctor)
+
+
+def add_policy(commands: Commands) -> None:
+    policy = commands.add_parser(
+        "policy",
+        help="print the least Vault policy that each stage needs",
+        description=_policy.__doc__,
+    )
+    takes_config(policy)
+    policy.add_argument("--stage", metavar="S", help="only its policy (default: all stages')")
+    policy.add_argument("--json", action="store_true", help="print JSON, for programs")
+    policy.add_argument(
+        "--verify",
+        action="store_true",
+        help="have Vault judge it: write it for a moment, try it with a token, remove both",
+    )
+    policy.add_argument(
+        "--token-file",
+        metavar="FILE",
+        type=Path,
+        help="where your Vault token is (default: $VAULT_TOKEN); Vault is asked for the version "
+        "of each KV engine with it, and --verify needs it",
+    )
+    policy.set_defaults(run=_policy)
 
 
 def _check(options: Options) -> int:
@@ -65,3 +144,59 @@ def _schema(_options: Options) -> int:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _explain(options: Options) -> int:
+    """Say what the configuration makes of one request; status 1 when it would be denied.
+
+    Which upstream claims it, which rule decides, what is set. Nobody is asked.
+    """
+    from vaultauthz.explain import DescribedRequest, UsageError, run
+
+    asked = DescribedRequest(
+        options.url,
+        options.method,
+        options.upstream,
+        options.stage,
+        options.principal,
+        tuple(options.claims),
+        options.consumer,
+        tuple(options.group),
+        tuple(options.header),
+    )
+    try:
+        return run(load_config(options, elsewhere=True), asked, told(as_json=options.json))
+    except UsageError as exc:
+        print(f"vaultauthz: {exc}", file=sys.stderr)
+        return 2
+
+
+def _doctor(options: Options) -> int:
+    """Log in to Vault as each stage would, and say what is wrong and what mends it.
+
+    Address, TLS, seal, login, token, policy, engines; nothing is changed in Vault, and the
+    token is revoked in the end. Status 1 when there is a finding.
+    """
+    from vaultauthz import doctor
+
+    asked = doctor.Asked(options.stage, options.fetch)
+    config = load(options.config, os.environ)  # its warnings become findings
+    return doctor.run(config, asked, told(as_json=options.json), sys.stderr)
+
+
+def _policy(options: Options) -> int:
+    """Print, as HCL, what each stage's token must be allowed in Vault, and nothing more.
+
+    Status 1 with --verify: something is not held, or is allowed that need not be.
+    """
+    from vaultauthz.policy import command
+
+    asked = command.Asked(
+        options.stage,
+        options.verify,
+        options.token_file,
+        os.environ.get("VAULT_TOKEN") or os.environ.get("BAO_TOKEN", ""),
+    )
+    # Who writes policies is not whose secrets are on the gateway's disk.
+    config = load_config(options, elsewhere=True)
+    return command.run(config, asked, told(as_json=options.json), sys.stderr)

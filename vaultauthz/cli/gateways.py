@@ -1,55 +1,28 @@
-"""``explain``, ``envoy`` and ``kong``: the gateway's side of a configuration."""
+"""``envoy`` and ``kong``: the gateway's side of a configuration, and the server that Kong asks."""
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
+from pathlib import Path
+from typing import Final
 
-from vaultauthz.cli import kong
 from vaultauthz.cli.arguments import (
     Commands,
     Options,
     load_config,
     takes_config,
     takes_log_level,
-    told,
 )
 from vaultauthz.cli.server import until_sigterm
+from vaultauthz.config import Config, ConfigError, fit_for_kong, load_for_kong
+from vaultauthz.wanted import Wanted
 
-
-def add_explain(commands: Commands) -> None:
-    explain = commands.add_parser(
-        "explain",
-        help="say what would become of one request, and which rule decides",
-        description=_explain.__doc__,
-    )
-    explain.add_argument("url", metavar="URL", help="https://HOST/PATH, or /PATH")
-    explain.add_argument("--method", default="GET", metavar="M", help="default: GET")
-    explain.add_argument("--upstream", default="", metavar="U", help="the gateway's route names it")
-    explain.add_argument("--stage", default="", metavar="S", help="the gateway's route names it")
-    explain.add_argument(
-        "--principal", default="", metavar="NAME", help="the client certificate's URI or DNS name"
-    )
-    explain.add_argument(
-        "--claims",
-        action="append",
-        default=[],
-        metavar="JSON",
-        help="a verified token's claims; again for another token",
-    )
-    explain.add_argument("--consumer", default="", metavar="NAME", help="Kong's consumer")
-    explain.add_argument(
-        "--group", action="append", default=[], metavar="NAME", help="a group of Kong's consumer"
-    )
-    explain.add_argument(
-        "--header",
-        action="append",
-        default=[],
-        metavar="'N: V'",
-        help="a header of the client's that may name another method; again for another",
-    )
-    explain.add_argument("--json", action="store_true", help="print JSON, for programs")
-    takes_config(explain)
-    explain.set_defaults(run=_explain)
+_SOCKET: Final = Path("/usr/local/kong/vault-authz.socket")
+# Not in Kong's prefix, where each start of Kong deletes sockets.
+_OUTSIDE: Final = Path("/run/vaultauthz/kong.sock")
+_GROUP: Final = "10001"  # of our image's user
 
 
 def add_envoy(commands: Commands) -> None:
@@ -74,51 +47,6 @@ def add_envoy(commands: Commands) -> None:
     envoy.set_defaults(run=_envoy)
 
 
-def add_kong(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "kong",
-        help="serve Kong's plugin, and print how to set it up",
-        description="Serve Kong's plugin vault-authz, and print how to set it up.",
-    )
-    parsers = kong.add(parser, takes_config, takes_log_level)
-    parsers["serve"].set_defaults(run=_kong_serve)
-    parsers["dump"].set_defaults(run=kong.dump)
-    parsers["config"].set_defaults(run=_kong_config)
-
-
-def _kong_serve(options: Options) -> int:
-    return kong.supervise(options) if options.child else until_sigterm(options, kong.serve)
-
-
-def _kong_config(options: Options) -> int:
-    return kong.config(options, load_config(options, elsewhere=True))
-
-
-def _explain(options: Options) -> int:
-    """Say what the configuration makes of one request; status 1 when it would be denied.
-
-    Which upstream claims it, which rule decides, what is set. Nobody is asked.
-    """
-    from vaultauthz.explain import DescribedRequest, UsageError, run
-
-    asked = DescribedRequest(
-        options.url,
-        options.method,
-        options.upstream,
-        options.stage,
-        options.principal,
-        tuple(options.claims),
-        options.consumer,
-        tuple(options.group),
-        tuple(options.header),
-    )
-    try:
-        return run(load_config(options, elsewhere=True), asked, told(as_json=options.json))
-    except UsageError as exc:
-        print(f"vaultauthz: {exc}", file=sys.stderr)
-        return 2
-
-
 def _envoy(options: Options) -> int:
     """Print an Envoy bootstrap, or the parts for one that you have, with a reason for each knob.
 
@@ -126,6 +54,207 @@ def _envoy(options: Options) -> int:
     """
     from vaultauthz.envoy_config import EnvoyOptions, run
 
-    asked = EnvoyOptions(options.mode, options.snippet)
+    envoy_options = EnvoyOptions(options.mode, options.snippet)
     config = load_config(options, elsewhere=True)
-    return run(config, options.config, asked, sys.stdout, sys.stderr)
+    return run(config, options.config, envoy_options, sys.stdout, sys.stderr)
+
+
+def add_kong(commands: Commands) -> None:
+    kong = commands.add_parser(
+        "kong",
+        help="serve Kong's plugin, and print how to set it up",
+        description="Serve Kong's plugin vault-authz, and print how to set it up.",
+    )
+    actions = kong.add_subparsers(title="actions", required=True, metavar="ACTION")
+    _add_kong_serve(actions)
+    _add_kong_dump(actions)
+    _add_kong_config(actions)
+
+
+def _add_kong_serve(actions: Commands) -> None:
+    serve = actions.add_parser(
+        "serve",
+        help="be Kong's plugin server until SIGTERM",
+        description="Log in to Vault, lease each upstream's credential and serve the plugin "
+        "vault-authz: for Kong's start_cmd (--child), systemd, or as a container.",
+    )
+    takes_config(serve)
+    takes_log_level(serve)
+    serve.add_argument(
+        "--socket", metavar="PATH", type=Path, required=True, help="where Kong connects"
+    )
+    serve.add_argument(
+        "--group",
+        default="",
+        metavar="GROUP",
+        help="who may connect besides this user: a group's name or number",
+    )
+    serve.add_argument(
+        "--child",
+        action="store_true",
+        help="Kong starts it: keep a server that outlives Kong's workers, and ends after Kong",
+    )
+    serve.add_argument(
+        "--log-file",
+        metavar="FILE",
+        type=Path,
+        help="with --child: what the server says (default: beside the socket, PATH.log)",
+    )
+    # How the process that Kong has started calls the server.
+    serve.add_argument("--supervised", default="", help=argparse.SUPPRESS)
+    serve.set_defaults(run=_kong_serve)
+
+
+def _add_kong_dump(actions: Commands) -> None:
+    dump = actions.add_parser(
+        "dump",
+        help="print what Kong's query_cmd wants to know",
+        description="Print the plugin's name, priority, phases and schema, as JSON.",
+    )
+    dump.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        type=Path,
+        help="say on standard error if this configuration is not valid, as Kong's log may show",
+    )
+    dump.add_argument(
+        "--file",
+        metavar="FILE",
+        type=Path,
+        help="write it there, for `/bin/cat FILE` in a Kong without Python",
+    )
+    dump.set_defaults(run=_kong_dump)
+
+
+def _add_kong_config(actions: Commands) -> None:
+    config = actions.add_parser(
+        "config",
+        help="print the Kong configuration that goes with ours",
+        description="Print lines for kong.conf, and a kong.yml with a route for each upstream. "
+        "What is yours to fill in is marked REPLACE. Status 1 when something does not go with Kong.",
+    )
+    takes_config(config)
+    config.add_argument(
+        "--stock",
+        action="store_true",
+        help="for kong-python-pluginserver, with the guard that makes it fail closed",
+    )
+    config.add_argument(
+        "--outside",
+        action="store_true",
+        help="for a server that something else than Kong starts, and a Kong without Python",
+    )
+    config.add_argument(
+        "--format",
+        choices=("conf", "env", "helm"),
+        default="conf",
+        help="lines of kong.conf (default), KONG_ variables, or values of Kong's Helm chart with "
+        "vaultauthz as a sidecar (implies --outside)",
+    )
+    config.add_argument(
+        "--socket",
+        metavar="PATH",
+        type=Path,
+        help=f"where the server is to listen (default: {_SOCKET}; --outside: {_OUTSIDE})",
+    )
+    config.add_argument(
+        "--dump-file",
+        metavar="FILE",
+        type=Path,
+        help="--outside: where `kong dump --file FILE` writes (default: vault-authz.json beside "
+        "the socket)",
+    )
+    config.add_argument(
+        "--group",
+        default="",
+        metavar="GROUP",
+        help=f"--outside: who may connect besides the server's user (helm: {_GROUP})",
+    )
+    config.set_defaults(run=_kong_config)
+
+
+def _kong_serve(options: Options) -> int:
+    return _kong_supervise(options) if options.child else until_sigterm(options, _kong_serve_checks)
+
+
+def _kong_supervise(options: Options) -> int:
+    """Keep a server for the Kong that has started this."""
+    from vaultauthz.kong import supervise as kong_supervise
+
+    socket, config = options.socket.absolute(), options.config.absolute()
+    words = ["-c", str(config), "--socket", str(socket), "--log-level", options.log_level]
+    words += ["--group", options.group] if options.group else []
+    log_file = options.log_file or socket.with_name(f"{socket.name}.log")
+    supervisor_options = kong_supervise.SupervisorOptions(
+        socket, config, log_file.absolute(), tuple(words)
+    )
+    try:
+        return kong_supervise.run(supervisor_options)
+    except kong_supervise.SuperviseError as exc:
+        print(f"vaultauthz: {exc}", file=sys.stderr)
+        return 2
+
+
+def _kong_serve_checks(options: Options, config: Config, wanted: Wanted) -> int:
+    """Speak ProtoBuf:1 with Kong; otherwise as `vaultauthz serve`."""
+    from vaultauthz.kong import serve as kong_serve
+
+    supervised = kong_serve.Supervised.told(options.supervised) if options.supervised else None
+    server_options = kong_serve.ServerOptions(options.socket, options.group, supervised)
+    return kong_serve.run(wanted, config, server_options)
+
+
+def _kong_dump(options: Options) -> int:
+    """Print name, priority, phases and schema of the plugin as JSON, and nothing else.
+
+    What is wrong with the configuration goes to standard error, which Kong leaves alone: it
+    shows what a server says at its level `info`, and so not why one did not start.
+    """
+    from vaultauthz.kong import registration
+
+    if options.config is not None:
+        try:
+            load_for_kong(options.config, os.environ)
+        except ConfigError as exc:
+            print(f"vaultauthz: the plugin server will not start:\n{exc}", file=sys.stderr)
+    if options.file is None:
+        sys.stdout.write(registration.dump())
+        return 0
+    try:
+        registration.write(options.file)
+    except OSError as exc:
+        return _refused(f"--file {options.file}: {(exc.strerror or 'no').lower()}")
+    return 0
+
+
+def _kong_config(options: Options) -> int:
+    """Print the lines for kong.conf and the routes' plugins for kong.yml."""
+    from vaultauthz.kong_config.command import SetupOptions, run
+
+    config = load_config(options, elsewhere=True)
+    fit_for_kong(config)
+    outside = options.outside or options.format == "helm"
+    if outside and options.stock:
+        return _refused(
+            "--stock is for a server that Kong starts: kong-python-pluginserver lets no group have "
+            "its socket; without it our own server is meant"
+        )
+    group = options.group or (_GROUP if options.format == "helm" else "")
+    if options.format == "helm" and not group.isdecimal():
+        return _refused(f"--group {group}: Kubernetes has numbers only; give the group's")
+    socket = (options.socket or (_OUTSIDE if outside else _SOCKET)).absolute()
+    setup = SetupOptions(
+        socket,
+        stock=options.stock,
+        outside=outside,
+        dump=(options.dump_file or socket.with_name("vault-authz.json")).absolute(),
+        group=group,
+        form=options.format,
+    )
+    return run(config, options.config, setup, sys.stdout, sys.stderr)
+
+
+def _refused(why: str) -> int:
+    print(f"vaultauthz: {why}", file=sys.stderr)
+    return 2

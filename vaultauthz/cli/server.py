@@ -1,14 +1,29 @@
-"""``serve`` and ``demo``."""
+"""``serve`` and ``demo``; ``leases``, ``rotate`` and ``revoke``, asked of a server that runs."""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vaultauthz.cli.arguments import Commands, Options, load_config, takes_config, takes_log_level
-from vaultauthz.config import Config
+from vaultauthz.cli.arguments import (
+    Commands,
+    Options,
+    Parser,
+    load_config,
+    takes_config,
+    takes_log_level,
+    told,
+)
+from vaultauthz.config import Config, load
+from vaultauthz.terminal import Told
 from vaultauthz.wanted import Wanted
+
+if TYPE_CHECKING:
+    from vaultauthz.admin.client import Client
 
 
 def add_serve(commands: Commands) -> None:
@@ -72,3 +87,98 @@ def _demo(options: Options) -> int:
         )
         return 2
     return demo.run(keep=options.keep, out=sys.stdout)
+
+
+def add_running(commands: Commands) -> None:
+    """Add the three."""
+    _add_leases(commands)
+    _add_ask(
+        commands, "rotate", "replace an upstream's credential, without losing a request", _rotate
+    )
+    _add_ask(commands, "revoke", "end an upstream's credential now, and get another", _revoke)
+
+
+def _add_leases(commands: Commands) -> None:
+    leases = commands.add_parser(
+        "leases",
+        help="show every login and lease of a running vaultauthz",
+        description=_leases.__doc__,
+    )
+    _takes_door(leases)
+    leases.set_defaults(run=_leases)
+
+
+def _add_ask(
+    commands: Commands,
+    name: str,
+    summary: str,
+    run: Callable[[Options], int],
+) -> None:
+    parser = commands.add_parser(name, help=summary, description=run.__doc__)
+    parser.add_argument("upstream", metavar="UPSTREAM", help="its name in the configuration")
+    parser.add_argument("--stage", metavar="S", help="only there (default: in all its stages)")
+    _takes_door(parser)
+    parser.set_defaults(run=run)
+
+
+def _takes_door(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    takes_config(parser)
+    parser.add_argument(
+        "--admin",
+        metavar="ADDRESS",
+        help="unix:///PATH, HOST:PORT or https://HOST:PORT (default: listen.admin in FILE)",
+    )
+    parser.add_argument(
+        "--token-file", metavar="FILE", type=Path, help="with --admin: where the admin token is"
+    )
+    parser.add_argument(
+        "--cert",
+        metavar="FILE",
+        type=Path,
+        help="with --admin: a client certificate and its key, in PEM",
+    )
+
+
+def _leases(options: Options) -> int:
+    """Show every login and lease of a running vaultauthz; status 1 when one has no credential."""
+    from vaultauthz.admin import command
+
+    return _with_client(options, command.leases)
+
+
+def _rotate(options: Options) -> int:
+    """Have a credential replaced; the present one is used until the new one is there."""
+    return _ask(options, "rotate")
+
+
+def _revoke(options: Options) -> int:
+    """End a credential at once and get another; requests in between are answered 503."""
+    return _ask(options, "revoke")
+
+
+def _ask(options: Options, action: str) -> int:
+    from vaultauthz.admin import command
+
+    return _with_client(
+        options,
+        lambda client, out: command.ask(client, action, options.upstream, options.stage, out),
+    )
+
+
+def _with_client(options: Options, run: Callable[[Client, Told], int]) -> int:
+    """Ask a running server; status 2 and one line when it cannot be asked."""
+    from vaultauthz.admin.client import Client
+    from vaultauthz.admin.door import ClientError, Door
+
+    try:
+        if options.admin or options.token_file or options.cert:
+            door = Door.at(options.admin, options.token_file, options.cert)
+        else:
+            # An operator who may use the admin address need not be able to read the login's files.
+            config = load(options.config, os.environ, elsewhere=True)
+            door = Door.of(config.listen, options.config)
+        return run(Client(door), told(as_json=options.json))
+    except ClientError as exc:
+        print(f"vaultauthz: {exc}", file=sys.stderr)
+        return 2
