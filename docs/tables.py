@@ -33,13 +33,14 @@ TABLES: Final[Mapping[str, Section[Any]]] = {
     "stages": STAGE,
     "upstreams": UPSTREAM,
     "secret": SECRET,
-    **{name: form.reader.section for name, form in FORMS.items() if form.reader.section},
     "callers": RULE,
     "routes": ROUTE,
     "listen": LISTEN,
     "audit": AUDIT,
 }
 _CODE: Final = re.compile(r"\$?[\w]+[._][\w.]+|\$[A-Z]+")  # a variable, or another key
+# These may stand in a page: of a form with a name and a value the example says all.
+OF_FORMS: Final = {name: form.reader.section for name, form in FORMS.items() if form.reader.section}
 _TABLE: Final = re.compile(r"(<!-- keys: (.+?) -->\n).*?(?=<!-- end -->\n)", re.DOTALL)
 
 
@@ -94,7 +95,11 @@ def written(page: str) -> str:
     Raises:
         KeyError: a table of that name is not there.
     """
-    return _TABLE.sub(lambda found: f"{found[1]}{table(TABLES[found[2]])}\n", page)
+    return _TABLE.sub(lambda found: f"{found[1]}{table(_section(found[2]))}\n", page)
+
+
+def _section(name: str) -> Section[Any]:
+    return TABLES[name] if name in TABLES else OF_FORMS[name]
 
 
 def named(pages: str) -> list[str]:
