@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import logging
 import math
+import secrets
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from vaultauthz.core.callers import Callers
 from vaultauthz.core.credential import Credential, Slot
@@ -20,9 +23,9 @@ from vaultauthz.core.injection import Mutation
 from vaultauthz.core.readings import OVERRIDES, other_methods
 from vaultauthz.core.request import Request
 from vaultauthz.core.routing import PATHLESS, Routes, ambiguous, has_fragment, path_of, readings
+from vaultauthz.core.signing.signatures import Signatures
 from vaultauthz.leases.later import Later
 from vaultauthz.leases.scopes import Scope
-from vaultauthz.signatures import Signatures
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +109,7 @@ class Broker:
         self.table = table
         self._record = record
         self._clock = clock
-        self._signatures = signatures or Signatures()
+        self._signatures = signatures or Signatures(time.time, partial(secrets.token_hex, 16))
 
     def check(self, request: Request) -> Decision:
         """Whether the request may go on, and with which credential. Safe for threads.

@@ -22,6 +22,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from typing import ClassVar
 
+from vaultauthz.core.routing import StageUpstream
 from vaultauthz.observe.metrics import DoorGauges
 from vaultauthz.server_tls import FollowedTls
 
@@ -51,8 +52,8 @@ class Door(ABC):
     def drain(self) -> None:
         """Go on answering, and have gateways turn away, as by a health check; ``draining`` from now on."""
 
-    def in_use(self) -> Collection[tuple[str, str]]:
-        """The leases (stage, upstream) with which gateways go on after our end, without asking."""
+    def in_use(self) -> Collection[StageUpstream]:
+        """The leases with which gateways go on after our end, without asking."""
         return ()
 
     @abstractmethod

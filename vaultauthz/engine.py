@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from vaultauthz.broker import Binding, Broker, Former, Table
-from vaultauthz.changes import Changes, Place, compare
+from vaultauthz.config.changes import Changes, compare
 from vaultauthz.config.values import Config, Upstream
 from vaultauthz.core import events
 from vaultauthz.core.credential import Credential, Slot
@@ -16,7 +16,7 @@ from vaultauthz.core.decision import Decision
 from vaultauthz.core.events import CheckRecorder, Event, Listener
 from vaultauthz.core.pace import Pace
 from vaultauthz.core.request import Request
-from vaultauthz.core.routing import Routes
+from vaultauthz.core.routing import Routes, StageUpstream
 from vaultauthz.leases.clock import boottime
 from vaultauthz.leases.keeper import Keeper
 from vaultauthz.leases.later import Later
@@ -43,8 +43,8 @@ class Engine:
         self._recorders = tuple(recorders)
         self._config = config
         self._closed = False
-        self._sources: dict[Place, Slot | Scope] = {}
-        self._rejected: dict[Place, str] = {}  # the last credential that a 401 was told of
+        self._sources: dict[StageUpstream, Slot | Scope] = {}
+        self._rejected: dict[StageUpstream, str] = {}  # the last credential that a 401 was told of
         self.keeper = Keeper(self._announce, pace)
         for name in config.stages:
             self.keeper.add_stage(name, _session(config, name))
@@ -55,7 +55,7 @@ class Engine:
         self.broker = Broker(Table((), Routes()), record, boottime)
         self.broker.table = self._table(config)
 
-    def _table(self, config: Config, changed: Collection[Place] = ()) -> Table:
+    def _table(self, config: Config, changed: Collection[StageUpstream] = ()) -> Table:
         bindings = [
             Binding(
                 name,
@@ -223,7 +223,7 @@ class Engine:
             )
         )
 
-    def close(self, timeout: float = 5.0, leave: Collection[Place] = ()) -> bool:
+    def close(self, timeout: float = 5.0, leave: Collection[StageUpstream] = ()) -> bool:
         """Revoke what was leased; True when all of it was, within ``timeout`` seconds.
 
         ``leave``: the leases of these upstreams are left to end with their login token.
@@ -251,5 +251,5 @@ def _session(config: Config, stage: str, before: Session | None = None) -> Sessi
     return Session(config.vault_of(stage), config.stages[stage].auth, boottime, memory)
 
 
-def _places(config: Config) -> list[Place]:
+def _places(config: Config) -> list[StageUpstream]:
     return [(stage, u.name) for u in config.upstreams.values() for stage in u.stages]

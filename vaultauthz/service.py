@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from vaultauthz.admin import Admin
+from vaultauthz.admin.view import KeptView
 from vaultauthz.config import ConfigError, load
 from vaultauthz.config.values import Config
 from vaultauthz.core.decision import Decision
@@ -26,7 +27,6 @@ from vaultauthz.observe.audit_log import AuditLog
 from vaultauthz.observe.metrics import Gauges, ListenerCertificate, Metrics
 from vaultauthz.server_tls import FollowedTls
 from vaultauthz.version import __version__
-from vaultauthz.view import View
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +65,11 @@ class Service:
         self._rejections = Rejections(self._rejected)
         self.door = door(self)
         self.metrics.watch(self._gauges())
-        view = View(
-            self.engine,
-            self.metrics,
+        view = KeptView(
+            self.engine.keeper,
+            self.metrics.text,
+            lambda: self.ready,
             lambda: self.audit.working,
-            lambda: self.door.draining,
             self._besides,
         )
         self.admin = Admin(config.listen, view) if config.listen.admin else None

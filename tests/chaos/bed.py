@@ -26,8 +26,7 @@ from tests.chaos.record import Record
 from tests.chaos.services import database, keyed, room
 from tests.contract.jwt_issuer import Issuer
 from tests.integration.printed_bed import Certificates, printed, replaced, with_files
-from vaultauthz.admin.client import Client
-from vaultauthz.admin.door import Door
+from vaultauthz.admin.client import AdminAccess, Client
 from vaultauthz.demo.client import get_unix
 from vaultauthz.demo.parts import (
     Envoy,
@@ -159,8 +158,8 @@ class Bed:
     def ask(self, action: str, place: Place) -> None:
         """`vaultauthz rotate` or `revoke`, once it has started."""
         wait_for(lambda: bool(self.admin("/healthz")), _START_SECONDS)
-        door = Door(Address.parse(f"unix://{self.folder}/admin.sock"))
-        Client(door).ask(action, place.upstream, place.stage)
+        access = AdminAccess(Address.parse(f"unix://{self.folder}/admin.sock"))
+        Client(access).ask(action, place.upstream, place.stage)
 
     def hang_up(self) -> None:
         """SIGHUP, once it listens: while Python starts, the signal would end it. The file is followed all the same."""

@@ -17,8 +17,8 @@ from tests.contract.fake_vault import FakeVault
 from tests.contract.faults import wait_until
 from tests.contract.house import FAST
 from tests.patience import PATIENCE
-from vaultauthz.changes import Changes
 from vaultauthz.config import Config, parse
+from vaultauthz.config.changes import Changes
 from vaultauthz.core.decision import Allowed
 from vaultauthz.core.events import Event
 from vaultauthz.core.pace import Pace

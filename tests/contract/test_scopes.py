@@ -29,9 +29,9 @@ from tests.patience import PATIENCE
 from vaultauthz import config
 from vaultauthz._pb.ext_authz_pb2 import CheckRequest, CheckResponse
 from vaultauthz.broker import Binding, Broker, Table
-from vaultauthz.changes import Changes
 from vaultauthz.config.auth import AuthMethod
 from vaultauthz.config.auth.token_file import TokenFile
+from vaultauthz.config.changes import Changes
 from vaultauthz.config.values import Listen
 from vaultauthz.core import events
 from vaultauthz.core.callers import Callers

@@ -17,9 +17,9 @@ from vaultauthz.core.injection import Mutation
 from vaultauthz.core.request import Message, Request
 from vaultauthz.core.routing import Routes
 from vaultauthz.core.signing import Outgoing, SigningError
+from vaultauthz.core.signing.signatures import Signatures
 from vaultauthz.leases.later import Later
 from vaultauthz.leases.scopes import Scope
-from vaultauthz.signatures import Signatures
 
 REQUEST = Request(
     "test",

@@ -8,9 +8,8 @@ from socket import socket
 from socketserver import TCPServer
 from typing import Any, Final
 
-from vaultauthz.admin.answer import Answer, error
 from vaultauthz.admin.guard import MARK
-from vaultauthz.admin.routes import Call, Routes
+from vaultauthz.admin.routes import Answer, Call, Routes, error
 
 _MAX_LINE: Final = 8192
 _MAX_BODY: Final = 4096  # nothing here reads a body; a small one is skipped

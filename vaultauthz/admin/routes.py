@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
+import math
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
 from threading import BoundedSemaphore
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qs, unquote
 
-from vaultauthz.admin import page
-from vaultauthz.admin.answer import METRICS, Answer, as_json, error, seconds
 from vaultauthz.admin.guard import MARK, Guard
 from vaultauthz.admin.view import AdminView, LeaseRow
 
@@ -18,6 +23,37 @@ _log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 8  # long answers being made; of ten thousand upstreams each takes a while
 _UPSTREAM_PATH_PARTS: Final = 4  # "", "upstreams", NAME, "rotate"
+JSON: Final = "application/json"
+METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+# What a browser is told of everything but the page: nothing in it is to be run.
+BARE_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``headers`` come beside those that every answer has; ``policy`` is the CSP."""
+
+    status: int
+    body: bytes
+    content_type: str = JSON
+    headers: tuple[tuple[str, str], ...] = ()
+    policy: str = BARE_POLICY
+
+
+def as_json(status: int, value: Any, *headers: tuple[str, str]) -> Answer:
+    """``value`` as JSON, non-ASCII escaped."""
+    return Answer(status, json.dumps(value, allow_nan=False).encode() + b"\n", headers=headers)
+
+
+def error(status: int, reason: str, *headers: tuple[str, str]) -> Answer:
+    """``{"error": reason}``; the reason is a word of ours, never the client's text."""
+    return as_json(status, {"error": reason}, *headers)
+
+
+def seconds(value: float | None) -> float | None:
+    """A duration for JSON, which has no infinity: None for a time that never comes."""
+    return round(value, 1) if value is not None and math.isfinite(value) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +76,7 @@ class Routes:
         self._guard = guard
         self._turns = BoundedSemaphore(_AT_ONCE)
         self._open: dict[str, Callable[[Call], Answer]] = {
-            "/": lambda _: page.answer(),
+            "/": lambda _: _page(),
             "/healthz": lambda _: as_json(200, {"alive": True}),
             "/readyz": self._readyz,
         }
@@ -136,3 +172,21 @@ def _row(row: LeaseRow) -> dict[str, object]:
 
 def _unauthorized() -> Answer:
     return error(401, "token_needed", ("WWW-Authenticate", 'Bearer realm="vaultauthz"'))
+
+
+@cache
+def _page() -> Answer:
+    """The page with a policy under which only its own script and style run."""
+    html = files("vaultauthz.admin").joinpath("page.html").read_text("utf-8")
+    policy = (
+        f"default-src 'none'; connect-src 'self'; img-src data:; "
+        f"script-src {_hash(html, 'script')}; style-src {_hash(html, 'style')}; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return Answer(200, html.encode(), "text/html; charset=utf-8", policy=policy)
+
+
+def _hash(html: str, tag: str) -> str:
+    texts = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+    digest = sha256("".join(texts).encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"

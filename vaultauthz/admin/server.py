@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import ssl
 import time
 from socketserver import ThreadingMixIn
 from threading import BoundedSemaphore, Thread
@@ -14,11 +15,10 @@ from vaultauthz.admin.guard import Guard
 from vaultauthz.admin.handler import Handler, Patient
 from vaultauthz.admin.routes import Routes
 from vaultauthz.admin.seats import Seats
-from vaultauthz.admin.tls import Terminator
 from vaultauthz.admin.view import AdminView
-from vaultauthz.config.values import Listen
+from vaultauthz.config.values import Listen, ServerTls
 from vaultauthz.listening import NO_SOCKET, SERVED, Address, ListenError, SocketName
-from vaultauthz.server_tls import FollowedTls
+from vaultauthz.server_tls import FollowedTls, UnusableError
 
 CONNECTIONS: Final = 128  # at once; each has a thread
 _ENDING: Final = 32  # threads besides, of connections that were hung up on and are not over yet
@@ -225,3 +225,24 @@ class Server(ThreadingMixIn, Patient):
         """Stop listening and hang up on everybody."""
         super().server_close()
         self._seats.end_late()
+
+
+class Terminator:
+    """Wraps accepted connections; files that change are read again for the next one.
+
+    Raises:
+        ListenError: at the start a file cannot be read, or key and certificate don't fit.
+    """
+
+    def __init__(self, files: ServerTls) -> None:
+        try:
+            self.files = FollowedTls("listen.admin_tls", files)
+        except UnusableError as exc:
+            raise ListenError(f"listen.admin_tls: {exc}") from exc
+
+    def wrap(self, connection: socket.socket) -> ssl.SSLSocket:
+        """The connection as TLS; the handshake is the caller's to ask for."""
+        self.files.look()
+        return self.files.identity.context.wrap_socket(
+            connection, server_side=True, do_handshake_on_connect=False
+        )

@@ -1,7 +1,8 @@
-"""What the admin server shows and asks for; the application supplies it."""
+"""What the admin server shows and asks for: a protocol, and the one over a running engine."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -58,3 +59,54 @@ class AdminView(Protocol):
     def revoke(self, upstream: str, stage: str | None) -> tuple[str, ...]:
         """Ask that the lease be revoked; answers as ``rotate`` does."""
         ...
+
+
+class Keeper(Protocol):
+    """Whoever keeps the leases; nothing here may wait for Vault."""
+
+    def waiting(self) -> Iterable[LeaseRow]:
+        """What has no credential now."""
+
+    def rows(self) -> list[LeaseRow]:
+        """Every login (its upstream is "") and every lease."""
+
+    def rotate(self, upstream: str, stage: str | None) -> tuple[str, ...]:
+        """Ask for a replacement; the stages in which it was asked."""
+
+    def revoke(self, upstream: str, stage: str | None) -> tuple[str, ...]:
+        """End the credential now and get another; the stages in which it was asked."""
+
+
+class KeptView:
+    """An ``AdminView`` over what is kept.
+
+    ``ready`` and ``recorded``: whether checks are answered, and can be written down. ``metrics`` is
+    the text of a scrape. ``besides``: what else there is to say, by a key.
+    """
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        metrics: Callable[[], str],
+        ready: Callable[[], bool],
+        recorded: Callable[[], bool],
+        besides: Callable[[], Mapping[str, str]],
+    ) -> None:
+        self._keeper = keeper
+        self.metrics = metrics
+        self._ready = ready
+        self._recorded = recorded
+        self._besides = besides
+        self.leases = keeper.rows
+        self.rotate = keeper.rotate
+        self.revoke = keeper.revoke
+
+    def ready(self) -> Readiness:
+        """Whether it is, with every upstream that has no credential now."""
+        waiting = tuple(
+            Waiting(row.stage, row.upstream, row.last_error or row.state)
+            for row in self._keeper.waiting()
+        )
+        recorded = self._recorded()
+        ready = recorded and self._ready()
+        return Readiness(ready, waiting, recorded=recorded, besides=tuple(self._besides().items()))

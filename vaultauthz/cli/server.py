@@ -168,17 +168,16 @@ def _ask(options: Options, action: str) -> int:
 
 def _with_client(options: Options, run: Callable[[Client, Told], int]) -> int:
     """Ask a running server; status 2 and one line when it cannot be asked."""
-    from vaultauthz.admin.client import Client
-    from vaultauthz.admin.door import ClientError, Door
+    from vaultauthz.admin.client import AdminAccess, Client, ClientError
 
     try:
         if options.admin or options.token_file or options.cert:
-            door = Door.at(options.admin, options.token_file, options.cert)
+            access = AdminAccess.at(options.admin, options.token_file, options.cert)
         else:
             # An operator who may use the admin address need not be able to read the login's files.
             config = load(options.config, os.environ, elsewhere=True)
-            door = Door.of(config.listen, options.config)
-        return run(Client(door), told(as_json=options.json))
+            access = AdminAccess.of(config.listen, options.config)
+        return run(Client(access), told(as_json=options.json))
     except ClientError as exc:
         print(f"vaultauthz: {exc}", file=sys.stderr)
         return 2

@@ -8,6 +8,7 @@ from functools import partial
 from vaultauthz import serve as serving
 from vaultauthz.config.values import Config
 from vaultauthz.core.events import CLIENT_REFUSED, Event
+from vaultauthz.core.routing import StageUpstream
 from vaultauthz.doors import Door
 from vaultauthz.envoy.access_logs import stream as access_stream
 from vaultauthz.envoy.access_logs.follower import Follower
@@ -72,7 +73,7 @@ class EnvoyDoor(Door):
         """Say NOT_SERVING to health checks."""
         self._server.drain()
 
-    def in_use(self) -> Collection[tuple[str, str]]:
+    def in_use(self) -> Collection[StageUpstream]:
         """What Envoys have got by SDS."""
         return self._sds.in_use()
 

@@ -17,10 +17,10 @@ from tests.contract.fake_vault import FakeVault
 from tests.contract.running import LATER, Running, database, settings
 from vaultauthz.admin import LeaseRow
 from vaultauthz.admin.command import table
+from vaultauthz.admin.view import KeptView
 from vaultauthz.cli import main
 from vaultauthz.config.values import Listen
 from vaultauthz.observe.metrics import Metrics
-from vaultauthz.view import View
 
 ID = "60303ae22b998861"
 ROOT = "spiffe://cluster.local/ns/prod/sa/a-service-with-a-very-long-name-of-its-own-"
@@ -43,7 +43,13 @@ def test_leases_are_told_apart(
         running.wait_ready()
         users = {running.sent(principal=name, consumer="c") for name in ("alice", "bob")}
         assert len(users) == 2
-        view = View(running.engine, Metrics([], "0"), lambda: True)
+        view = KeptView(
+            running.engine.keeper,
+            Metrics([], "0").text,
+            lambda: running.engine.ready,
+            lambda: True,
+            dict,
+        )
         with serving(Listen(admin=f"unix://{tmp_path}/a.sock"), view) as admin:
             assert main(["leases", "--admin", admin.address]) == 0
             shown = capsys.readouterr().out

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vaultauthz.config.values import Config, Upstream, Vault
-
-Place = tuple[str, str]  # stage, upstream
+from vaultauthz.core.routing import StageUpstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +17,11 @@ class Changes:
     credential, and of the rest only the rules may differ.
     """
 
-    added: tuple[Place, ...]
-    changed: frozenset[Place]
-    kept: tuple[Place, ...]
-    dropped: tuple[Place, ...]
-    replaced: tuple[Place, ...]  # in both, with leases of each caller's or request's own
+    added: tuple[StageUpstream, ...]
+    changed: frozenset[StageUpstream]
+    kept: tuple[StageUpstream, ...]
+    dropped: tuple[StageUpstream, ...]
+    replaced: tuple[StageUpstream, ...]  # in both, with leases of each caller's or request's own
     stages_added: tuple[str, ...]
     stages_changed: tuple[str, ...]  # these log in anew
     stages_moved: tuple[str, ...]  # … of which to another Vault, with other things stored in it
@@ -90,7 +89,7 @@ def compare(old: Config, new: Config) -> Changes:
     )
 
 
-def _places(config: Config) -> dict[Place, Upstream]:
+def _places(config: Config) -> dict[StageUpstream, Upstream]:
     return {(stage, u.name): u for u in config.upstreams.values() for stage in u.stages}
 
 

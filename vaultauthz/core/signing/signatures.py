@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import secrets
-import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 from vaultauthz.core.decision import Allowed, Decision, Denied, Reason
 from vaultauthz.core.redaction import where
@@ -16,17 +13,11 @@ from vaultauthz.core.signing import SigningError, outgoing
 
 log = logging.getLogger(__name__)
 
-_random = partial(secrets.token_hex, 16)
-
 
 class Signatures:
     """``wall`` tells the seconds since 1970; ``nonce`` a text that never comes again."""
 
-    def __init__(
-        self,
-        wall: Callable[[], float] = time.time,
-        nonce: Callable[[], str] = _random,
-    ) -> None:
+    def __init__(self, wall: Callable[[], float], nonce: Callable[[], str]) -> None:
         self._wall = wall
         self._nonce = nonce
         self._told: set[tuple[str, str, str]] = set()

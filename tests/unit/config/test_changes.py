@@ -13,8 +13,8 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vaultauthz.changes import compare
 from vaultauthz.config import Config, parse
+from vaultauthz.config.changes import compare
 
 Settings = dict[str, Any]
 
