@@ -22,8 +22,8 @@ from compared.messages import check_response
 from vaultauthz._pb.ext_authz_pb2 import CheckRequest, CheckResponse
 from vaultauthz._pb.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from vaultauthz.envoy import ext_authz, health
+from vaultauthz.envoy.native_transport import NativeTransport
 from vaultauthz.envoy.rpc import Method
-from vaultauthz.envoy.transport.native import NativeTransport
 
 
 def main(transport: str, target: str, key: str) -> None:

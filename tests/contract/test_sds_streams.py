@@ -21,16 +21,16 @@ from tests.contract.faults import wait_until
 from tests.contract.sds_client import Line, channel, streaming
 from tests.contract.test_server import CHECK, TIMEOUT, Client, checked, client, trusting
 from vaultauthz.config.values import Listen, ServerTls
-from vaultauthz.envoy.inbox import Inbox
+from vaultauthz.envoy.private_streams import private
 from vaultauthz.envoy.rpc import (
     MESSAGE_LIMIT,
     NOT_FOUND,
+    Inbox,
     RpcError,
     Stream,
     collected,
 )
 from vaultauthz.envoy.server import Server
-from vaultauthz.envoy.transport.private import private
 from vaultauthz.listening import ListenError
 
 ECHO, COUNT, BAD = "/test.Streams/Echo", "/test.Streams/Count", "/test.Bad/Stream"
@@ -325,7 +325,7 @@ class TestNative:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A start that fails behind the gateway's own socket takes that away again."""
-        monkeypatch.setattr("vaultauthz.envoy.transport.native._fallback", _no_place)
+        monkeypatch.setattr("vaultauthz.envoy.native_transport._fallback", _no_place)
         with (
             pytest.raises(ListenError, match="no folder"),
             streaming(Listen(f"unix://{tmp_path}/grpc.sock", transport="native"), STREAMS),

@@ -178,7 +178,7 @@ class TestAnyBytes:
             assert wait_until(lambda: sum(server.unread.values()) == 2)
             if server.unread["too_large"]:
                 assert server.unread["too_large"] == 2
-                told = [r.getMessage() for r in caplog.records if r.name.endswith("unread")]
+                told = [r.getMessage() for r in caplog.records if r.name.endswith("refused_calls")]
                 (line,) = told
                 assert f"a check of {size / (1 << 20):.1f} MiB was refused, the most is 4" in line
                 assert "max_request_bytes of with_request_body" in line

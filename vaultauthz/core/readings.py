@@ -117,6 +117,11 @@ _TOKEN: Final = re.compile(TOKEN)
 BODILESS: Final = frozenset(("GET", "HEAD", "DELETE", "OPTIONS", "TRACE"))
 
 
+def has_no_body(method: str, length: str) -> bool:
+    """Whether a request says so; ``length`` is its Content-Length, "" for none."""
+    return length == "0" or (not length and method in BODILESS)
+
+
 def _letters(word: str) -> str:
     """A word's letters in either case, each as it is or percent-encoded."""
     return "".join(f"(?:{c}|%{ord(c):02x}|%{ord(c.upper()):02x})" for c in word)

@@ -2,5 +2,5 @@
 
 No rule lives here. ``request`` and ``response`` translate, ``ext_authz`` is the one check
 between them, ``health`` tells Envoy whether to ask us, and ``server`` serves both over one of
-two transports.
+two transports; ``door`` is what a server is made with.
 """

@@ -1,16 +1,17 @@
-"""Envoy's CheckRequest → the core's Request."""
+"""Envoy's CheckRequest → the core's Request; and how an Envoy calls itself."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct, Value
 
 from vaultauthz._pb.ext_authz_pb2 import AttributeContext, CheckRequest
-from vaultauthz.core.readings import BODILESS, Sent, among, folded_header
+from vaultauthz.core.readings import Sent, among, folded_header, has_no_body
 from vaultauthz.core.request import REQUEST_ID_LIMIT, Message, Request
 
 # Where Envoy's jwt_authn filter puts the claims of the tokens that it has verified. It
@@ -18,12 +19,10 @@ from vaultauthz.core.request import REQUEST_ID_LIMIT, Message, Request
 JWT_NAMESPACE: Final = "envoy.filters.http.jwt_authn"
 # Characters of a certificate's name: it is compared with each rule, remembered and logged.
 PRINCIPAL_LIMIT: Final = 8192
+_NAME_LIMIT: Final = 200  # characters of an Envoy's name
 _LENGTHS: Final = frozenset((len("x-request-id"), len("cookie")))
 # Envoy's word, in the check only, on whether the body that it sends along is all of it.
 PARTIAL_BODY: Final = "x-envoy-auth-partial-body"
-# Other methods have to say if there is no body: Envoy (1.40) hides `transfer-encoding` from its
-# filters, and HTTP/2 has none.
-_BODILESS: Final = frozenset(method.encode() for method in BODILESS)
 
 
 _parsed: Final = CheckRequest.FromString
@@ -104,7 +103,9 @@ def _message(http: AttributeContext.HttpRequest) -> Message:
         # Held against the length as well, as what is signed must be what is sent.
         fits = length in ("", str(len(http.raw_body)))
         body = http.raw_body if fits and not http.body else None
-    elif partial_body is None and (length == "0" or (not length and http.method in _BODILESS)):
+    elif partial_body is None and has_no_body(http.method.decode("latin-1"), length):
+        # Others have to say if there is none: Envoy (1.40) hides `transfer-encoding` from its
+        # filters, and HTTP/2 has none.
         body = b""
     return Message(tuple(pair for pair in headers if pair[0] != PARTIAL_BODY), body)
 
@@ -153,3 +154,16 @@ def _plain(value: Value) -> Any:
         case "bool_value":
             return value.bool_value
     return None
+
+
+class Node(Protocol):
+    """envoy.config.core.v3.Node, as any of our protos has it."""
+
+    id: str
+    cluster: str
+
+
+def name_of(node: Node) -> str:
+    """CLUSTER/ID, fit for a log; "" for a node that does not say."""
+    name = f"{node.cluster}/{node.id}" if node.cluster else node.id
+    return re.sub(r"[^\x21-\x7e]", "?", name)[:_NAME_LIMIT]

@@ -14,15 +14,14 @@ from vaultauthz.config.values import Listen
 from vaultauthz.core.decision import Decision
 from vaultauthz.core.request import Request
 from vaultauthz.envoy import ext_authz, health
-from vaultauthz.envoy.clients import Announce, Clients
+from vaultauthz.envoy.refused_calls import Announce, Clients, Unread
 from vaultauthz.envoy.rpc import BACKLOG, MOST_STREAMS, Method, Stream, Transport
-from vaultauthz.envoy.unread import Unread
 from vaultauthz.leases.later import Later
 from vaultauthz.listening import Address, ListenError, SocketName
 from vaultauthz.server_tls import FollowedTls, UnusableError
 
 if TYPE_CHECKING:
-    from vaultauthz.envoy.transport.streams import Streams
+    from vaultauthz.envoy.streams import Streams
 
 # Envoy usually runs as a user of its own: it gets in by the group.
 _SOCKET_MODE: Final = 0o660
@@ -219,7 +218,7 @@ def _clients(listen: Listen, announce: Announce) -> Clients | None:
 def _streams(methods: Mapping[str, Stream], most: int, clients: Clients | None) -> Streams | None:
     if not methods:
         return None
-    from vaultauthz.envoy.transport.streams import Streams  # noqa: PLC0415 - loads grpcio
+    from vaultauthz.envoy.streams import Streams  # noqa: PLC0415 - loads grpcio
 
     return Streams(methods, most, clients)
 
@@ -243,12 +242,12 @@ def _transport(
         )
     # Imported here, because either library may be absent and each costs time to load.
     if listen.transport != "grpcio" and tls is None and wheel:
-        from vaultauthz.envoy.transport.native import NativeTransport  # noqa: PLC0415
+        from vaultauthz.envoy.native_transport import NativeTransport  # noqa: PLC0415
 
         return NativeTransport(
             place.target, methods, backlog, deadlines=deadlines, streams=streams, unread=unread
         )
-    from vaultauthz.envoy.transport.grpcio import GrpcioTransport  # noqa: PLC0415
+    from vaultauthz.envoy.grpcio_transport import GrpcioTransport  # noqa: PLC0415
 
     return GrpcioTransport(
         place.target, methods, backlog, streams, tls=tls, clients=clients, unread=unread

@@ -17,7 +17,7 @@ from vaultauthz.config.values import Upstream
 from vaultauthz.core.callers import Callers
 from vaultauthz.core.credential import Slot
 from vaultauthz.core.injection import header_names, needs_body
-from vaultauthz.core.readings import BODILESS, Sent, among, long_names
+from vaultauthz.core.readings import Sent, among, has_no_body, long_names
 from vaultauthz.core.request import REQUEST_ID_LIMIT, Message, Request
 from vaultauthz.core.signing import SigningError
 from vaultauthz.kong import calls
@@ -151,8 +151,8 @@ def _message(method: str, known: Results) -> Message:
     length = said.get("content-length", "")
     if body is not None and length not in ("", str(len(body))):
         body = None
-    if not body and length in ("", "0") and "transfer-encoding" not in said:
-        body = b"" if length == "0" or method in BODILESS else body
+    if not body and "transfer-encoding" not in said and has_no_body(method, length):
+        body = b""
     # What is signed has to be what the upstream receives.
     path, query = known[calls.UPSTREAM_PATH], known[calls.RAW_QUERY]
     return Message(tuple(headers), body, f"{path}?{query}" if path and query else path)

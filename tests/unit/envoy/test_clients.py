@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from vaultauthz.envoy.clients import Clients
+from vaultauthz.envoy.refused_calls import Clients
 from vaultauthz.envoy.rpc import PERMISSION_DENIED, RpcError
 
 NAMES = ("gateway.internal", "spiffe://Corp/gateway")

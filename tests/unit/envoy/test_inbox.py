@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from tests.patience import PATIENCE
-from vaultauthz.envoy.inbox import ROOM, EndedError, Inbox
+from vaultauthz.envoy.rpc import ROOM, EndedError, Inbox
 
 
 def test_messages_come_in_order_and_then_the_end() -> None:

@@ -18,8 +18,7 @@ from vaultauthz._pb.discovery_pb2 import (
     Status,
 )
 from vaultauthz.core.events import SDS_DELIVERED, SDS_REFUSED, SDS_WITHDRAWN, Event
-from vaultauthz.envoy.inbox import Inbox
-from vaultauthz.envoy.rpc import INVALID_ARGUMENT, RESOURCE_EXHAUSTED, RpcError
+from vaultauthz.envoy.rpc import INVALID_ARGUMENT, RESOURCE_EXHAUSTED, Inbox, RpcError
 from vaultauthz.envoy.sds import discovery as module
 from vaultauthz.envoy.sds.discovery import Discovery
 from vaultauthz.envoy.sds.subscription import SECRET_TYPE

@@ -19,7 +19,7 @@ from vaultauthz.core.redaction import where
 from vaultauthz.envoy.access_logs import entry as entries
 from vaultauthz.envoy.access_logs.history import CredentialHistory
 from vaultauthz.envoy.access_logs.unchecked import Listeners, Reporter, UncheckedRequests
-from vaultauthz.envoy.node import name_of
+from vaultauthz.envoy.request import name_of
 
 SERVICE: Final = "envoy.service.accesslog.v3.AccessLogService"
 METHOD: Final = f"/{SERVICE}/StreamAccessLogs"

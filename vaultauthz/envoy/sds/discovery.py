@@ -16,9 +16,15 @@ from vaultauthz.core import events
 from vaultauthz.core.credential import Credential
 from vaultauthz.core.events import Event
 from vaultauthz.core.routing import StageUpstream
-from vaultauthz.envoy.inbox import EndedError, Inbox
-from vaultauthz.envoy.node import name_of
-from vaultauthz.envoy.rpc import INVALID_ARGUMENT, RESOURCE_EXHAUSTED, RpcError, Stream
+from vaultauthz.envoy.request import name_of
+from vaultauthz.envoy.rpc import (
+    INVALID_ARGUMENT,
+    RESOURCE_EXHAUSTED,
+    EndedError,
+    Inbox,
+    RpcError,
+    Stream,
+)
 from vaultauthz.envoy.sds.secrets import Secrets, SharedCredentials, secret_texts
 from vaultauthz.envoy.sds.subscription import (
     MOST_NAMES,

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import grpc
 
-from vaultauthz.envoy.clients import CHECKS, Clients
+from vaultauthz.envoy.refused_calls import CHECKS, Clients, Unread
 from vaultauthz.envoy.rpc import (
     BACKLOG,
     INTERNAL,
@@ -23,8 +23,7 @@ from vaultauthz.envoy.rpc import (
     RpcError,
     uri,
 )
-from vaultauthz.envoy.transport.streams import STATUS, Streams
-from vaultauthz.envoy.unread import Unread
+from vaultauthz.envoy.streams import STATUS, Streams
 from vaultauthz.leases.later import Later
 from vaultauthz.server_tls import FollowedTls, Identity
 

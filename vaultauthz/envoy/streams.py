@@ -15,13 +15,13 @@ from typing import Final
 
 import grpc
 
-from vaultauthz.envoy.clients import Clients
-from vaultauthz.envoy.inbox import Inbox
+from vaultauthz.envoy.refused_calls import Clients
 from vaultauthz.envoy.rpc import (
     INTERNAL,
     MOST_STREAMS,
     RESOURCE_EXHAUSTED,
     UNAVAILABLE,
+    Inbox,
     RpcError,
     Stream,
 )

@@ -1,9 +1,7 @@
-"""Which clients may ask: those whose certificate has a name that the configuration lists.
+"""Calls that get no decision: of clients that may not ask, and those whose message was not read.
 
-An authority signs for more than gateways, as a rule, and whoever asks is believed what it says
-of a request's caller. Names are subject alternative names, DNS or URI, as in Envoy's
-``match_typed_subject_alt_names``; the common name is none (RFC 9525, 2). A wildcard in a
-certificate is no name of a client's, and fits nothing.
+They are counted, and told in the log now and then. No line of the audit log is about them, and
+Envoy applies its failure mode to them.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from typing import Final
 
 from vaultauthz.core.redaction import names
 from vaultauthz.envoy import ext_authz
-from vaultauthz.envoy.rpc import PERMISSION_DENIED, RpcError
+from vaultauthz.envoy.rpc import MESSAGE_LIMIT, PERMISSION_DENIED, RESOURCE_EXHAUSTED, RpcError
 from vaultauthz.vault.certificates import Names, alternative_names
 
 CHECKS: Final = ext_authz.SERVICE
@@ -27,6 +25,9 @@ _TELL_EVERY: Final = 60.0  # seconds between lines in the log
 # `peer_uri` as well, which Python is given up to their first NUL, and so as another's name.
 _CERTIFICATE: Final = "x509_pem_cert"
 _MOST_KNOWN: Final = 256  # certificates whose names need not be read again
+TOO_LARGE: Final = "too_large"
+ENDED: Final = "ended"  # by the client, or by gRPC, before the message was there
+_MIB: Final = 1 << 20
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,11 @@ Announce = Callable[[str, str], None]
 
 class Clients:
     """Admits those that have one of ``names``, and counts the others by service. Safe for threads.
+
+    An authority signs for more than gateways, as a rule, and whoever asks is believed what it says
+    of a request's caller. Names are subject alternative names, DNS or URI, as in Envoy's
+    ``match_typed_subject_alt_names``; the common name is none (RFC 9525, 2). A wildcard in a
+    certificate is no name of a client's, and fits nothing.
 
     ``announce`` hears of them, once a minute at most: the names that the certificate has,
     and a reason, with how many calls there were since the last time.
@@ -99,3 +105,47 @@ def _names(certificate: bytes) -> Names:
 def _named(has: Names) -> str:
     found = [name.decode("latin-1") for name in (*has.uri, *has.dns)]
     return names(found) or "no DNS name and no URI (a common name does not count)"
+
+
+class Unread:
+    """Counts calls whose message was not read, by reason, from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts = {TOO_LARGE: 0, ENDED: 0}
+        self._told_at = -inf
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many there were since the start, by reason."""
+        with self._lock:
+            return dict(self._counts)
+
+    def checked(self, data: bytes | None) -> bytes:
+        """A message that is not too large; None is one that the transport has kept.
+
+        Raises:
+            RpcError: it is too large, which has been counted.
+        """
+        if data is not None and len(data) <= MESSAGE_LIMIT:
+            return data
+        with self._lock:
+            self._counts[TOO_LARGE] += 1
+            now = time.monotonic()
+            tell = now - self._told_at >= _TELL_EVERY
+            if tell:
+                self._told_at = now
+        if tell:
+            log.warning(
+                "a check of %s was refused, the most is %d MiB: is the request's body sent along? "
+                "lower max_request_bytes of with_request_body, or remove it where no body is "
+                "signed; vaultauthz_checks_unread_total counts these",
+                "unknown size" if data is None else f"{len(data) / _MIB:.1f} MiB",
+                MESSAGE_LIMIT // _MIB,
+            )
+        raise RpcError(RESOURCE_EXHAUSTED, "the message is too large")
+
+    def ended(self) -> None:
+        """A call ended before its message was there."""
+        with self._lock:
+            self._counts[ENDED] += 1

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from pygrpc_native import EVENT_CALL, EVENT_CANCEL, NativeGrpcFront
 
+from vaultauthz.envoy.refused_calls import Unread
 from vaultauthz.envoy.rpc import (
     BACKLOG,
     INTERNAL,
@@ -30,12 +31,11 @@ from vaultauthz.envoy.rpc import (
     Method,
     RpcError,
 )
-from vaultauthz.envoy.unread import Unread
 from vaultauthz.leases.later import Later
 
 if TYPE_CHECKING:
-    from vaultauthz.envoy.transport.fallback import Fallback
-    from vaultauthz.envoy.transport.streams import Streams
+    from vaultauthz.envoy.private_streams import Fallback
+    from vaultauthz.envoy.streams import Streams
 
 # How long the loop sleeps before it looks whether it should end.
 _WAIT_MS: Final = 100
@@ -206,7 +206,7 @@ class NativeTransport:
 
 
 def _fallback(streams: Streams, target: str) -> Fallback:
-    from vaultauthz.envoy.transport.fallback import Fallback  # noqa: PLC0415 - loads grpcio
+    from vaultauthz.envoy.private_streams import Fallback  # noqa: PLC0415 - loads grpcio
 
     beside = Path(target.removeprefix(_UNIX)).parent if target.startswith(_UNIX) else None
     fallback = Fallback(streams, beside)

@@ -1,1 +1,0 @@
-"""The two ways to serve gRPC: ``native`` (fast, plaintext) and ``grpcio`` (also TLS)."""
