@@ -33,7 +33,7 @@ from vaultauthz.core.credential import Credential
 from vaultauthz.core.decision import Allowed
 from vaultauthz.core.injection import Mutation
 from vaultauthz.envoy.ext_authz import METHOD, SERVICE, Check
-from vaultauthz.envoy.server import Server
+from vaultauthz.envoy.server import GrpcServer
 
 WAYS = ("native", "grpcio", "server-pool", "server-inline")
 
@@ -61,7 +61,9 @@ def serve(way: str) -> None:
         port = native.add_insecure_port("127.0.0.1:0")
         native.start()
     else:
-        ours = Server(Listen(grpc="127.0.0.1:0", transport=way), lambda _: allowed, lambda: True)
+        ours = GrpcServer(
+            Listen(grpc="127.0.0.1:0", transport=way), lambda _: allowed, lambda: True
+        )
         ours.start()
         port = ours.port
     print(port, flush=True)

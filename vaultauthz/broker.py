@@ -65,7 +65,7 @@ class Binding:
     former: Former | None = None  # after a reload, until the credential is the new one
 
 
-class Table:
+class BindingTable:
     """What one configuration says about requests; replaced whole when it changes."""
 
     __slots__ = ("bindings", "pass_unmatched", "routes", "sole_stage")
@@ -101,7 +101,7 @@ class Broker:
 
     def __init__(
         self,
-        table: Table,
+        table: BindingTable,
         record: CheckRecorder,
         clock: Callable[[], float],
         signatures: Signatures | None = None,
@@ -175,7 +175,7 @@ class Broker:
         return Allowed(binding.upstream, binding.stage, credential)
 
 
-def _verdict(table: Table, request: Request, path: str) -> Binding | Decision:
+def _verdict(table: BindingTable, request: Request, path: str) -> Binding | Decision:
     """The binding whose credential the request may have, or the answer without one."""
     if request.upstream:
         binding = table.named(request.upstream, request.stage)
@@ -200,7 +200,9 @@ def _without_aliases(request: Request, allowed: Allowed, mutation: Mutation) -> 
     return replace(allowed, dropped=dropped) if dropped else allowed
 
 
-def _contested(table: Table, request: Request, path: str, verdict: Binding | Decision) -> bool:
+def _contested(
+    table: BindingTable, request: Request, path: str, verdict: Binding | Decision
+) -> bool:
     """Whether the verdict hangs on how a server reads the path or the method.
 
     Servers differ in what they make of some. Where one decides, all readings must come to

@@ -13,7 +13,7 @@ know, and nobody outside of the folder knows its gateway, but for the command th
 - What is configured about it is a key of ``listen`` (``config/listen.py``), or an option of its
   command, as Kong's socket is. Where it listens, ``listening.SocketName`` sees to the name.
 - What it adds to the metrics is in ``DoorGauges``.
-- Its tests subclass ``tests.door_cases.DoorCases``: what every door answers alike.
+- Its tests subclass ``tests.contract.door_cases.DoorCases``: what every door answers alike.
 """
 
 from __future__ import annotations

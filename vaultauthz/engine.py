@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from vaultauthz.broker import Binding, Broker, Former, Table
+from vaultauthz.broker import Binding, BindingTable, Broker, Former
 from vaultauthz.config.changes import Changes, compare
 from vaultauthz.config.values import Config, Upstream
 from vaultauthz.core import events
@@ -52,10 +52,10 @@ class Engine:
             self._sources[stage, name] = self._source(stage, config.upstreams[name])
         # One recorder is the rule, and is then told without a loop around it.
         record = self._recorders[0] if len(self._recorders) == 1 else self._record
-        self.broker = Broker(Table((), Routes()), record, boottime)
+        self.broker = Broker(BindingTable((), Routes()), record, boottime)
         self.broker.table = self._table(config)
 
-    def _table(self, config: Config, changed: Collection[StageUpstream] = ()) -> Table:
+    def _table(self, config: Config, changed: Collection[StageUpstream] = ()) -> BindingTable:
         bindings = [
             Binding(
                 name,
@@ -67,7 +67,7 @@ class Engine:
             for stage, name in _places(config)
         ]
         passes = config.unmatched == "pass"
-        return Table(bindings, Routes.of(config.routes), pass_unmatched=passes)
+        return BindingTable(bindings, Routes.of(config.routes), pass_unmatched=passes)
 
     def _former(self, stage: str, name: str, *, changed: bool) -> Former | None:
         """Whose the credential in use is, where a reload has asked for another."""
@@ -230,7 +230,7 @@ class Engine:
         """
         with self.keeper.lock:
             self._closed = True
-            self.broker.table = Table((), Routes())
+            self.broker.table = BindingTable((), Routes())
         return self.keeper.stop(timeout, leave)
 
     def __enter__(self) -> Self:

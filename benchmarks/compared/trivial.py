@@ -23,7 +23,7 @@ from vaultauthz._pb.ext_authz_pb2 import CheckRequest, CheckResponse
 from vaultauthz._pb.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from vaultauthz.envoy import ext_authz, health
 from vaultauthz.envoy.native_transport import NativeTransport
-from vaultauthz.envoy.rpc import Method
+from vaultauthz.envoy.rpc import UnaryMethod
 
 
 def main(transport: str, target: str, key: str) -> None:
@@ -44,7 +44,10 @@ def _native(target: str, allowed: CheckResponse, serving: HealthCheckResponse) -
     def healthy(_data: bytes, _left: float | None) -> bytes:
         return serving.SerializeToString()
 
-    methods = {ext_authz.METHOD: Method(check, check), health.METHOD: Method(healthy, healthy)}
+    methods = {
+        ext_authz.METHOD: UnaryMethod(check, check),
+        health.METHOD: UnaryMethod(healthy, healthy),
+    }
     return NativeTransport(target, methods)
 
 

@@ -26,7 +26,7 @@ from tests.chaos.record import Record
 from tests.chaos.services import database, keyed, room
 from tests.contract.jwt_issuer import Issuer
 from tests.integration.printed_bed import Certificates, printed, replaced, with_files
-from vaultauthz.admin.client import AdminAccess, Client
+from vaultauthz.admin.client import AdminAccess, AdminClient
 from vaultauthz.demo.client import get_unix
 from vaultauthz.demo.parts import (
     Envoy,
@@ -159,7 +159,7 @@ class Bed:
         """`vaultauthz rotate` or `revoke`, once it has started."""
         wait_for(lambda: bool(self.admin("/healthz")), _START_SECONDS)
         access = AdminAccess(Address.parse(f"unix://{self.folder}/admin.sock"))
-        Client(access).ask(action, place.upstream, place.stage)
+        AdminClient(access).ask(action, place.upstream, place.stage)
 
     def hang_up(self) -> None:
         """SIGHUP, once it listens: while Python starts, the signal would end it. The file is followed all the same."""

@@ -108,14 +108,16 @@ class Outside:
     process: subprocess.Popen[bytes]
 
 
-def outside(kind: str, folder: Path, path: Path) -> Outside:
+def outside(
+    kind: str, folder: Path, path: Path, environment: Mapping[str, str] | None = None
+) -> Outside:
     """Either server, started by the test; somebody has to end it."""
     known = server_of(kind, folder, path)
     command = shlex.join(serve(folder, path)) if kind == OURS else str(known.start_cmd)
     quiet = subprocess.DEVNULL
     process = subprocess.Popen(
         ["/bin/sh", "-c", f"exec {command}"],
-        env=dict(known.environment),
+        env={**known.environment, **(environment or {})},
         stdout=quiet,
         stderr=quiet,
     )

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.contract.kong import Server as ServerCommands
-from vaultauthz.broker import Binding, Table
+from vaultauthz.broker import Binding, BindingTable
 from vaultauthz.config.values import Config, Vault
 from vaultauthz.core.callers import Callers
 from vaultauthz.core.credential import Credential, Slot
@@ -63,7 +63,10 @@ class Inside:
         self.log_phase = LogPhase(self.hears.answered, self.hears.rejected)
         self.ownership = Ownership(folder / "k.sock")
         bindings = [Binding(name, "prod", Callers(None), Slot()) for name in ("pay", "geo")]
-        table, config = Table(bindings, Routes()), Config(Vault("http://127.0.0.1:1"), {}, {})
+        table, config = (
+            BindingTable(bindings, Routes()),
+            Config(Vault("http://127.0.0.1:1"), {}, {}),
+        )
         self.gate = Gate(check, lambda: table, lambda: config, self.log_phase)
         ready = options.pop("ready", lambda: True)
         self.server = PluginServer(self.ownership, self.gate, ready, **options)

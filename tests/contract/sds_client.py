@@ -23,9 +23,9 @@ from vaultauthz._pb.discovery_pb2 import (
 from vaultauthz.config.values import Listen
 from vaultauthz.core.decision import Decision, Denied, Reason
 from vaultauthz.core.request import Request
-from vaultauthz.envoy.rpc import MOST_STREAMS, Stream
+from vaultauthz.envoy.rpc import MOST_STREAMS, StreamMethod
 from vaultauthz.envoy.sds.subscription import SECRET_TYPE
-from vaultauthz.envoy.server import Server
+from vaultauthz.envoy.server import GrpcServer
 
 SECRETS = "/envoy.service.secret.v3.SecretDiscoveryService"
 ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService"
@@ -133,10 +133,10 @@ def deny(_: Request) -> Decision:
 
 @contextlib.contextmanager
 def streaming(
-    listen: Listen, streams: dict[str, Stream], most: int = MOST_STREAMS
-) -> Iterator[Server]:
+    listen: Listen, streams: dict[str, StreamMethod], most: int = MOST_STREAMS
+) -> Iterator[GrpcServer]:
     """A server with these streams."""
-    server = Server(listen, deny, lambda: True, streams=streams, most_streams=most)
+    server = GrpcServer(listen, deny, lambda: True, streams=streams, most_streams=most)
     server.start()
     try:
         yield server
@@ -145,7 +145,7 @@ def streaming(
 
 
 @contextlib.contextmanager
-def channel(server: Server) -> Iterator[grpc.Channel]:
+def channel(server: GrpcServer) -> Iterator[grpc.Channel]:
     """A connection of its own to a server on a port."""
     with client(f"127.0.0.1:{server.port}") as made:
         yield made.channel

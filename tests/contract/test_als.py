@@ -24,7 +24,7 @@ from vaultauthz.core.request import Request
 from vaultauthz.envoy.access_logs.history import CredentialHistory
 from vaultauthz.envoy.access_logs.stream import METHOD, MOST_BYTES, AccessLogService
 from vaultauthz.envoy.rpc import collected
-from vaultauthz.envoy.server import Server
+from vaultauthz.envoy.server import GrpcServer
 
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
 AT_ONCE = replace(FAST, rejected_gap=0.0)
@@ -59,7 +59,7 @@ def door(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Door]:
     logs = AccessLogService(CredentialHistory(), heard.listeners())
     address = f"unix://{tmp_path}/s"
     listen = Listen(grpc=address, transport=request.param)
-    server = Server(listen, allow, lambda: True, streams={METHOD: collected(logs.stream)})
+    server = GrpcServer(listen, allow, lambda: True, streams={METHOD: collected(logs.stream)})
     server.start()
     with grpc.insecure_channel(f"unix:{tmp_path}/s") as channel:
         yield Door(heard, channel)

@@ -38,7 +38,15 @@ from tests.contract.kong_bed import (
 from tests.contract.kong_load import Load
 from tests.contract.running import fake
 from tests.patience import PATIENCE
-from vaultauthz.kong.ownership import Claim, Failures, Holder, Ownership, claimed, coming, holder
+from vaultauthz.kong.ownership import (
+    Failures,
+    Holder,
+    Ownership,
+    SupervisorClaim,
+    claimed,
+    coming,
+    holder,
+)
 from vaultauthz.kong.processes import began_at
 from vaultauthz.listening import ListenError
 
@@ -375,7 +383,7 @@ class TestAStartThatFails:
         kong.supervisor.start()
         try:
             assert wait_until(lambda: started(tmp_path) == 3)
-            claim = Claim(kong.server.socket)
+            claim = SupervisorClaim(kong.server.socket)
             assert wait_until(lambda: _count(claim) >= 3)
             path.write_text(good)
             kong.wait_for_server()
@@ -429,7 +437,7 @@ class TestAStartThatFails:
             kong.close()
 
 
-def _count(claim: Claim) -> int:
+def _count(claim: SupervisorClaim) -> int:
     return int(json.loads(claim.path.read_bytes() or b'{"count": 0}')["count"])
 
 
@@ -512,7 +520,7 @@ class TestClaims:
     def test_the_last_one_has_it(self, tmp_path: Path) -> None:
         """What the one before has noted stays, and with the last of them the claim ends."""
         socket = tmp_path / "k.sock"
-        first, second = Claim(socket), Claim(socket)
+        first, second = SupervisorClaim(socket), SupervisorClaim(socket)
         assert not claimed(socket)
         first.take()
         first.note(Failures(3, 7.0))
@@ -531,7 +539,7 @@ class TestClaims:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         socket = tmp_path / "k.sock"
-        claim, place = Claim(socket), Ownership(socket)
+        claim, place = SupervisorClaim(socket), Ownership(socket)
         with monkeypatch.context() as patched:
             patched.setattr(os, "pwrite", full)
             claim.take()
@@ -548,7 +556,7 @@ class TestClaims:
     def test_nonsense_in_the_file(self, tmp_path: Path, told: str) -> None:
         """Counts for nothing."""
         (tmp_path / "k.sock.supervisor").write_text(told)
-        claim = Claim(tmp_path / "k.sock")
+        claim = SupervisorClaim(tmp_path / "k.sock")
         claim.take()
         assert claim.failures == Failures()
         claim.release()

@@ -28,7 +28,7 @@ from tests.contract.house import FAST, ROLE, STAGE, House, database, write
 from tests.patience import PATIENCE
 from vaultauthz import config
 from vaultauthz._pb.ext_authz_pb2 import CheckRequest, CheckResponse
-from vaultauthz.broker import Binding, Broker, Table
+from vaultauthz.broker import Binding, BindingTable, Broker
 from vaultauthz.config.auth import AuthMethod
 from vaultauthz.config.auth.token_file import TokenFile
 from vaultauthz.config.changes import Changes
@@ -41,7 +41,7 @@ from vaultauthz.core.pace import Pace
 from vaultauthz.core.request import Request
 from vaultauthz.core.routing import Routes
 from vaultauthz.engine import Engine
-from vaultauthz.envoy.server import Server
+from vaultauthz.envoy.server import GrpcServer
 from vaultauthz.leases import clock, scopes
 from vaultauthz.leases.clock import Timer, boottime
 from vaultauthz.leases.later import Later
@@ -93,7 +93,7 @@ class Bed:
             Binding("pay", STAGE, Callers(None), self.scope),
             Binding("geo", STAGE, Callers(None), self.house.slot("geo")),
         ]
-        self.broker = Broker(Table(bindings, Routes()), self._record, boottime)
+        self.broker = Broker(BindingTable(bindings, Routes()), self._record, boottime)
 
     def _record(self, request: Request, decision: Decision) -> bool:
         self.recorded.append((request, decision))
@@ -1043,7 +1043,7 @@ def test_many_requests_leave_nothing_behind(vault: FakeVault) -> None:
 class Door:
     """The broker behind a real server, and a client."""
 
-    def __init__(self, bed: Bed, transport: str, server: Server, channel: grpc.Channel) -> None:
+    def __init__(self, bed: Bed, transport: str, server: GrpcServer, channel: grpc.Channel) -> None:
         self.bed, self.transport, self.server = bed, transport, server
         self.call = channel.unary_unary(
             CHECK, request_serializer=bytes, response_deserializer=CheckResponse.FromString
@@ -1081,7 +1081,7 @@ def error_of(response: CheckResponse) -> str:
 @contextmanager
 def door(bed: Bed, transport: str, *, stopped: bool = False) -> Iterator[Door]:
     """A server on a port, with ``transport``; ``stopped``: the test stops it."""
-    server = Server(
+    server = GrpcServer(
         Listen(grpc="127.0.0.1:0", transport=transport), bed.broker.start, lambda: True,
         deadlines=True,
     )  # fmt: skip

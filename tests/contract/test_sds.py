@@ -19,7 +19,7 @@ from vaultauthz.config.values import Listen
 from vaultauthz.core.events import SDS_DELIVERED, SDS_REFUSED, Event
 from vaultauthz.envoy.sds.discovery import Discovery
 from vaultauthz.envoy.sds.subscription import MOST_UNANSWERED
-from vaultauthz.envoy.server import Server
+from vaultauthz.envoy.server import GrpcServer
 
 METHODS = (
     f"{SECRETS}/StreamSecrets",
@@ -38,7 +38,7 @@ class Made:
         self.events: list[Event] = []
         self.sds = Discovery(self.world, self.world.clock, self.events.append)
         self.listen = listen
-        self.server: Server
+        self.server: GrpcServer
         self.channel: grpc.Channel
 
     def add(self, *names: str) -> None:

@@ -27,10 +27,10 @@ from vaultauthz.envoy.rpc import (
     NOT_FOUND,
     Inbox,
     RpcError,
-    Stream,
+    StreamMethod,
     collected,
 )
-from vaultauthz.envoy.server import Server
+from vaultauthz.envoy.server import GrpcServer
 from vaultauthz.listening import ListenError
 
 ECHO, COUNT, BAD = "/test.Streams/Echo", "/test.Streams/Count", "/test.Bad/Stream"
@@ -51,7 +51,7 @@ def count(messages: Iterator[bytes]) -> bytes:
     return str(sum(map(len, messages))).encode()
 
 
-STREAMS = {ECHO: Stream(echo), COUNT: collected(count), BAD: Stream(echo)}
+STREAMS = {ECHO: StreamMethod(echo), COUNT: collected(count), BAD: StreamMethod(echo)}
 
 
 @pytest.fixture(params=["native", "grpcio"])
@@ -64,7 +64,7 @@ def listen(request: pytest.FixtureRequest) -> Listen:
 NOT_WRITABLE = "/proc/self"
 
 
-def echoed(server: Server, target: str = "") -> bytes:
+def echoed(server: GrpcServer, target: str = "") -> bytes:
     """What comes back for an `a`."""
     target = target or f"127.0.0.1:{server.port}"
     with grpc.insecure_channel(target) as made, Line(made, ECHO) as line:
@@ -190,7 +190,7 @@ def test_a_client_that_does_not_read(listen: Listen) -> None:
             yield b"x" * 50_000
 
     with (
-        streaming(listen, {ECHO: Stream(flood)}) as server,
+        streaming(listen, {ECHO: StreamMethod(flood)}) as server,
         channel(server) as connection,
         Line(connection, ECHO) as line,
     ):
@@ -220,7 +220,7 @@ def test_a_client_that_sends_faster_than_it_is_heard(listen: Listen) -> None:
             sent[0] += 1
             yield b"x" * 20_000
 
-    with streaming(listen, {ECHO: Stream(slow)}) as server, channel(server) as made:
+    with streaming(listen, {ECHO: StreamMethod(slow)}) as server, channel(server) as made:
         call = made.stream_stream(ECHO, request_serializer=bytes, response_deserializer=bytes)
         answers = call(messages(), timeout=3 * TIMEOUT)
         seen = -1

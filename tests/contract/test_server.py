@@ -24,7 +24,7 @@ from vaultauthz.config.values import Listen, ServerTls
 from vaultauthz.core.decision import Allowed, Decision, Denied, Reason
 from vaultauthz.core.request import Request
 from vaultauthz.envoy.rpc import MESSAGE_LIMIT
-from vaultauthz.envoy.server import Server
+from vaultauthz.envoy.server import GrpcServer
 from vaultauthz.listening import ListenError
 
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
@@ -111,7 +111,7 @@ def listen(request: pytest.FixtureRequest, tmp_path: Path) -> Listen:
     return Listen(grpc=address, transport=transport)
 
 
-def target_of(listen: Listen, server: Server) -> str:
+def target_of(listen: Listen, server: GrpcServer) -> str:
     """Where a client finds the server."""
     if listen.grpc.startswith("unix://"):
         return listen.grpc
@@ -121,9 +121,9 @@ def target_of(listen: Listen, server: Server) -> str:
 @contextlib.contextmanager
 def serving(
     listen: Listen, check: Callable[[Request], Decision] = allow, *, backlog: int = 4096
-) -> Iterator[tuple[Server, Client]]:
+) -> Iterator[tuple[GrpcServer, Client]]:
     """A server and a client of it."""
-    server = Server(listen, check, lambda: True, backlog=backlog)
+    server = GrpcServer(listen, check, lambda: True, backlog=backlog)
     server.start()
     try:
         with client(target_of(listen, server)) as made:
@@ -195,7 +195,7 @@ class TestAnyBytes:
 
 
 @contextlib.contextmanager
-def connected(listen: Listen, server: Server) -> Iterator[socket.socket]:
+def connected(listen: Listen, server: GrpcServer) -> Iterator[socket.socket]:
     """A plain connection to the server."""
     unix = listen.grpc.startswith("unix://")
     with socket.socket(socket.AF_UNIX if unix else socket.AF_INET) as sock:
@@ -301,7 +301,7 @@ class TestHealth:
     def test_it_follows_ready_and_drain(self, listen: Listen) -> None:
         """SERVING when ready; NOT_SERVING when not, and once it drains, while checks go on."""
         ready = threading.Event()
-        server = Server(listen, allow, ready.is_set)
+        server = GrpcServer(listen, allow, ready.is_set)
         server.start()
         with client(target_of(listen, server)) as made:
             assert made.health() == HealthCheckResponse.NOT_SERVING
@@ -347,7 +347,7 @@ class TestStop:
             over.set()
             return Allowed("u", "s", None)
 
-        server = Server(listen, check, lambda: True)
+        server = GrpcServer(listen, check, lambda: True)
         server.start()
         with client(target_of(listen, server)) as made:
             future = made.unary(CHECK).future(checked(), timeout=TIMEOUT)
@@ -382,7 +382,7 @@ class TestStop:
 
     def test_stopping_twice_and_without_start(self, listen: Listen) -> None:
         """Neither is an error."""
-        Server(listen, allow, lambda: True).stop(0.1)
+        GrpcServer(listen, allow, lambda: True).stop(0.1)
         with serving(listen) as (server, _):
             server.stop(0.1)
 
@@ -404,7 +404,7 @@ class TestPlace:
         listen = Listen(f"unix://{tmp_path}/grpc.sock", transport=transport)
         with serving(listen) as (_, made):
             with pytest.raises(ListenError, match=r"grpc\.sock.*another server answers"):
-                Server(listen, allow, lambda: True).start()
+                GrpcServer(listen, allow, lambda: True).start()
             assert made.check(checked()) == 200
 
     def test_a_file_that_is_no_socket_is_left_alone(self, transport: str, tmp_path: Path) -> None:
@@ -412,21 +412,21 @@ class TestPlace:
         path = tmp_path / "notes.txt"
         path.write_text("mine")
         with pytest.raises(ListenError, match="not a socket"):
-            Server(Listen(f"unix://{path}", transport=transport), allow, lambda: True).start()
+            GrpcServer(Listen(f"unix://{path}", transport=transport), allow, lambda: True).start()
         assert path.read_text() == "mine"
 
     def test_a_missing_folder_is_named(self, transport: str, tmp_path: Path) -> None:
         """The error says which folder to create."""
         listen = Listen(f"unix://{tmp_path}/no/grpc.sock", transport=transport)
         with pytest.raises(ListenError, match=rf"folder {tmp_path}/no does not exist"):
-            Server(listen, allow, lambda: True).start()
+            GrpcServer(listen, allow, lambda: True).start()
 
     def test_a_socket_of_another_server_is_not_removed(
         self, transport: str, tmp_path: Path
     ) -> None:
         """A server that stops late does not take its successor's socket along."""
         place = f"unix://{tmp_path}/grpc.sock"
-        first = Server(Listen(place, transport=transport), allow, lambda: True)
+        first = GrpcServer(Listen(place, transport=transport), allow, lambda: True)
         first.start()
         (tmp_path / "grpc.sock").unlink()  # as when somebody cleans the folder
         with serving(Listen(place, transport=transport)) as (_, made):
@@ -441,14 +441,14 @@ class TestPlace:
         with serving(Listen("127.0.0.1:0", transport=other)) as (first, made):
             listen = Listen(f"127.0.0.1:{first.port}", transport=transport)
             with pytest.raises(ListenError, match=rf"{first.port}: Address already in use"):
-                Server(listen, allow, lambda: True).start()
+                GrpcServer(listen, allow, lambda: True).start()
             assert made.check(checked()) == 200
 
     @pytest.mark.parametrize("address", ["203.0.113.1:7000", "no-such-host.invalid:7000"])
     def test_an_address_that_is_not_ours(self, transport: str, address: str) -> None:
         """The error names it."""
         with pytest.raises(ListenError, match=address):
-            Server(Listen(address, transport=transport), allow, lambda: True).start()
+            GrpcServer(Listen(address, transport=transport), allow, lambda: True).start()
 
     def test_restarting_on_the_same_port(self, transport: str) -> None:
         """A port that was served a moment ago is free again."""
@@ -460,7 +460,7 @@ class TestPlace:
 
     def test_ipv6(self, transport: str) -> None:
         """An address in brackets works."""
-        server = Server(Listen("[::1]:0", transport=transport), allow, lambda: True)
+        server = GrpcServer(Listen("[::1]:0", transport=transport), allow, lambda: True)
         server.start()
         with client(f"[::1]:{server.port}") as made:
             assert made.check(checked()) == 200
@@ -514,19 +514,19 @@ class TestTls:
         pair = authority.issue("localhost")
         tls = ServerTls(pair.cert, pair.key)
         with pytest.raises(ListenError, match="plaintext only"):
-            Server(Listen("127.0.0.1:0", grpc_tls=tls, transport="native"), allow, lambda: True)
+            GrpcServer(Listen("127.0.0.1:0", grpc_tls=tls, transport="native"), allow, lambda: True)
 
     def test_a_missing_key_is_named(self, authority: Authority, tmp_path: Path) -> None:
         """The error says which file."""
         tls = ServerTls(authority.issue("localhost").cert, tmp_path / "no.key")
         with pytest.raises(ListenError, match=r"cannot read .*no\.key"):
-            Server(Listen("127.0.0.1:0", grpc_tls=tls), allow, lambda: True)
+            GrpcServer(Listen("127.0.0.1:0", grpc_tls=tls), allow, lambda: True)
 
     def test_a_key_that_does_not_fit(self, authority: Authority) -> None:
         """The error names the place, and nothing listens."""
         tls = ServerTls(authority.issue("localhost").cert, authority.ca)
         with pytest.raises(ListenError, match="127"):
-            Server(Listen("127.0.0.1:0", grpc_tls=tls), allow, lambda: True).start()
+            GrpcServer(Listen("127.0.0.1:0", grpc_tls=tls), allow, lambda: True).start()
 
 
 def trusting(
@@ -554,4 +554,4 @@ class TestWithoutTheWheel:
     def test_native_says_what_is_missing(self) -> None:
         """`native` is an error that names the package."""
         with pytest.raises(ListenError, match="pygrpc-native"):
-            Server(Listen("127.0.0.1:0", transport="native"), allow, lambda: True)
+            GrpcServer(Listen("127.0.0.1:0", transport="native"), allow, lambda: True)

@@ -16,7 +16,7 @@ from tests.contract.test_sds_streams import ECHO, STREAMS
 from tests.contract.test_server import CHECK, Client, checked, client, trusting
 from tests.unit.test_server_tls import NOT_SERVED, SERVED
 from vaultauthz.config.values import Listen, ServerTls
-from vaultauthz.envoy.server import Server
+from vaultauthz.envoy.server import GrpcServer
 from vaultauthz.listening import ListenError
 from vaultauthz.server_tls import FollowedTls
 
@@ -67,7 +67,7 @@ def known(servers: Authority, signed: Authority, name: str = "gateway") -> grpc.
     return trusting(servers, pair.key, pair.cert)
 
 
-def followed(server: Server) -> FollowedTls:
+def followed(server: GrpcServer) -> FollowedTls:
     """What the server follows."""
     assert server.tls
     return server.tls

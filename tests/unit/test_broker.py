@@ -9,7 +9,7 @@ from math import inf
 import pytest
 
 from vaultauthz._pb.ext_authz_pb2 import CheckRequest
-from vaultauthz.broker import Binding, Broker, Table
+from vaultauthz.broker import Binding, BindingTable, Broker
 from vaultauthz.core.callers import Callers, Pattern, Rule
 from vaultauthz.core.credential import Credential, Login, Slot
 from vaultauthz.core.decision import Allowed, Decision, Denied, Reason
@@ -71,7 +71,7 @@ def broker(
     record: Callable[[Request, Decision], bool] = lambda *_: True,
 ) -> Broker:
     """A broker over these bindings at the time ``NOW``."""
-    table = Table(bindings, Routes.of(routes), pass_unmatched=passes)
+    table = BindingTable(bindings, Routes.of(routes), pass_unmatched=passes)
     return Broker(table, record, lambda: NOW)
 
 
@@ -366,9 +366,9 @@ class TestOneView:
     def test_the_table_is_read_once(self) -> None:
         """A configuration that changes in the middle of a check does not mix with the old one."""
 
-        class Replaced(Table):
+        class Replaced(BindingTable):
             def routed(self, host: str, path: str) -> Binding | None:
-                made.table = Table((), Routes())
+                made.table = BindingTable((), Routes())
                 return super().routed(host, path)
 
         made = broker()

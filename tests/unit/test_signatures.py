@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from vaultauthz.broker import Binding, Broker, Table
+from vaultauthz.broker import Binding, BindingTable, Broker
 from vaultauthz.core.callers import Callers
 from vaultauthz.core.credential import Credential, Slot
 from vaultauthz.core.decision import Allowed, Decision, Denied, Reason
@@ -64,7 +64,7 @@ def broker_of(seal: Seal | None, source: Scope | None = None) -> tuple[Broker, l
         recorded.append(decision)
         return True
 
-    table = Table([Binding("api", "prod", Callers(allow=None), source or slot)], Routes())
+    table = BindingTable([Binding("api", "prod", Callers(allow=None), source or slot)], Routes())
     signatures = Signatures(wall=lambda: 1.5, nonce=lambda: "n")
     return Broker(table, record, lambda: 0.0, signatures), recorded
 

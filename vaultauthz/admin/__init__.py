@@ -1,6 +1,6 @@
 """Health, readiness, metrics and leases over HTTP, as JSON and as a page."""
 
 from vaultauthz.admin.server import Admin, rehearse
-from vaultauthz.admin.view import AdminView, LeaseRow, Readiness, Waiting
+from vaultauthz.admin.view import AdminView, LeaseRow, Readiness, WaitingUpstream
 
-__all__ = ["Admin", "AdminView", "LeaseRow", "Readiness", "Waiting", "rehearse"]
+__all__ = ["Admin", "AdminView", "LeaseRow", "Readiness", "WaitingUpstream", "rehearse"]

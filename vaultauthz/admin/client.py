@@ -178,7 +178,7 @@ class _Connection(http.client.HTTPConnection):
                 )
 
 
-class Client:
+class AdminClient:
     """Asks the server behind an access, each time on a connection of its own."""
 
     def __init__(self, access: AdminAccess) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from textwrap import wrap
 from typing import Any, Final
 
-from vaultauthz.admin.client import Client, UnknownUpstreamError
+from vaultauthz.admin.client import AdminClient, UnknownUpstreamError
 from vaultauthz.terminal import Told, columns
 
 Row = dict[str, Any]
@@ -24,7 +24,7 @@ _DOING: Final = {
 }
 
 
-def leases(client: Client, told: Told) -> int:
+def leases(client: AdminClient, told: Told) -> int:
     """Show every login and lease; status 1 when one of them is without a credential.
 
     Raises:
@@ -39,7 +39,7 @@ def leases(client: Client, told: Told) -> int:
     return 1 if lacking else 0
 
 
-def ask(client: Client, action: str, upstream: str, stage: str | None, told: Told) -> int:
+def ask(client: AdminClient, action: str, upstream: str, stage: str | None, told: Told) -> int:
     """Have a credential replaced (``rotate``) or ended (``revoke``); status 1 if unknown.
 
     Raises:

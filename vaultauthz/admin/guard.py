@@ -23,7 +23,7 @@ MARK: Final = "X-Vaultauthz"
 _log = logging.getLogger(__name__)
 
 
-class TokenFile:
+class BearerTokenFile:
     """A bearer token in a file, read again when the file changes.
 
     Raises:
@@ -67,7 +67,7 @@ class Guard:
     def __init__(self, address: Address, token_file: Path | None) -> None:
         if address.path is None and not address.loopback and token_file is None:
             raise ListenError(f"listen.admin: {address} is not loopback and needs admin_token_file")
-        self._token = TokenFile(token_file) if token_file else None
+        self._token = BearerTokenFile(token_file) if token_file else None
         self._hosts = None
         if address.loopback:
             # Whatever the port: a forwarded one (ssh -L, kubectl) has another number.

@@ -1,4 +1,4 @@
-"""One connection: HTTP/1.1 ↔ ``Call`` and ``Answer``, no decision beyond syntax."""
+"""One connection: HTTP/1.1 ↔ ``AdminCall`` and ``Answer``, no decision beyond syntax."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from socketserver import TCPServer
 from typing import Any, Final
 
 from vaultauthz.admin.guard import MARK
-from vaultauthz.admin.routes import Answer, Call, Routes, error
+from vaultauthz.admin.routes import AdminCall, AdminRoutes, Answer, error
 
 _MAX_LINE: Final = 8192
 _MAX_BODY: Final = 4096  # nothing here reads a body; a small one is skipped
@@ -18,7 +18,7 @@ _MAX_BODY: Final = 4096  # nothing here reads a body; a small one is skipped
 class Patient(TCPServer):
     """A server that keeps the time of its connections."""
 
-    routes: Routes
+    routes: AdminRoutes
 
     def begin(self, connection: socket) -> None:
         """A connection waits for its next request: its time runs from now."""
@@ -72,7 +72,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.work(self.connection)
         path, _, query = self.path.partition("?")
         return self.server.routes.answer(
-            Call(
+            AdminCall(
                 method=self.command,
                 path=path,
                 query=query,

@@ -57,7 +57,7 @@ def seconds(value: float | None) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class AdminCall:
     """What of an HTTP request matters here; absent headers are ""."""
 
     method: str
@@ -68,14 +68,14 @@ class Call:
     mark: str = ""  # of X-Vaultauthz
 
 
-class Routes:
+class AdminRoutes:
     """Answers calls; any thread may ask."""
 
     def __init__(self, view: AdminView, guard: Guard) -> None:
         self._view = view
         self._guard = guard
         self._turns = BoundedSemaphore(_AT_ONCE)
-        self._open: dict[str, Callable[[Call], Answer]] = {
+        self._open: dict[str, Callable[[AdminCall], Answer]] = {
             "/": lambda _: _page(),
             "/healthz": lambda _: as_json(200, {"alive": True}),
             "/readyz": self._readyz,
@@ -85,7 +85,7 @@ class Routes:
             "/metrics": lambda: Answer(200, self._view.metrics().encode(), METRICS),
         }
 
-    def answer(self, call: Call) -> Answer:
+    def answer(self, call: AdminCall) -> Answer:
         """The answer to any request whatever; a HEAD's has the body that a GET's would."""
         if not self._guard.knows_host(call.host):
             return error(421, "wrong_host")
@@ -96,7 +96,7 @@ class Routes:
             _log.error("admin: %r failed: %s", call.path, type(exc).__name__)
             return error(500, "internal")
 
-    def _routed(self, call: Call) -> Answer:
+    def _routed(self, call: AdminCall) -> Answer:
         action = self._action(call.path)
         if action:
             return self._post(call, *action)
@@ -127,7 +127,7 @@ class Routes:
         return (action, unquote(parts[2])) if action else None
 
     def _post(
-        self, call: Call, action: Callable[[str, str | None], tuple[str, ...]], upstream: str
+        self, call: AdminCall, action: Callable[[str, str | None], tuple[str, ...]], upstream: str
     ) -> Answer:
         if call.method != "POST":
             return error(405, "method_not_allowed", ("Allow", "POST"))
@@ -145,7 +145,7 @@ class Routes:
         name = call.path.rpartition("/")[2]
         return as_json(202, {"asked": name, "upstream": upstream, "stages": stages})
 
-    def _readyz(self, call: Call) -> Answer:
+    def _readyz(self, call: AdminCall) -> Answer:
         readiness = self._view.ready()
         shown: dict[str, object] = {"ready": readiness.ready}
         if not readiness.recorded:

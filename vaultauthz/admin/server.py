@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from vaultauthz.admin.guard import Guard
 from vaultauthz.admin.handler import Handler, Patient
-from vaultauthz.admin.routes import Routes
+from vaultauthz.admin.routes import AdminRoutes
 from vaultauthz.admin.seats import Seats
 from vaultauthz.admin.view import AdminView
 from vaultauthz.config.values import Listen, ServerTls
@@ -45,7 +45,7 @@ class Admin:
         self._listen = listen
         self._view = view
         self._patience = quiet, whole
-        self._server: Server | None = None
+        self._server: AdminServer | None = None
         self._thread: Thread | None = None
         self._name: SocketName | None = None
         self.tls: FollowedTls | None = None  # once started, where it has TLS
@@ -63,13 +63,13 @@ class Admin:
             ListenError: the address, token file or certificates are not usable.
         """
         address = _parsed(self._listen.admin)
-        routes = Routes(self._view, Guard(address, self._listen.admin_token_file))
+        routes = AdminRoutes(self._view, Guard(address, self._listen.admin_token_file))
         tls = Terminator(self._listen.admin_tls) if self._listen.admin_tls else None
         sock, self._name = _bound(address)
         if not (address.path or address.port):
             address = Address(host=address.host, port=sock.getsockname()[1])
         self._address = address
-        self._server = Server(sock, routes, tls, self._patience)
+        self._server = AdminServer(sock, routes, tls, self._patience)
         self._thread = Thread(
             target=self._server.serve_forever, args=(_POLL,), name="admin", daemon=True
         )
@@ -144,7 +144,7 @@ def _see_that_it_is_free(name: SocketName) -> None:
         raise ListenError(f"listen.admin: {name.path} is in use by another process")
 
 
-class Server(ThreadingMixIn, Patient):
+class AdminServer(ThreadingMixIn, Patient):
     """A thread for each connection; over the limit, a slow one makes room for the next."""
 
     daemon_threads = True
@@ -154,7 +154,7 @@ class Server(ThreadingMixIn, Patient):
     def __init__(
         self,
         sock: socket.socket,
-        routes: Routes,
+        routes: AdminRoutes,
         tls: Terminator | None,
         patience: tuple[float, float],
     ) -> None:

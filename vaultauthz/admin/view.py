@@ -8,11 +8,11 @@ from typing import Protocol
 
 from vaultauthz.core.lease_row import LeaseRow
 
-__all__ = ["AdminView", "LeaseRow", "Readiness", "Waiting"]
+__all__ = ["AdminView", "LeaseRow", "Readiness", "WaitingUpstream"]
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingUpstream:
     """An upstream without its credential. ``reason`` is a phrase of ours, never Vault's text."""
 
     stage: str
@@ -29,7 +29,7 @@ class Readiness:
     """
 
     ready: bool
-    waiting: tuple[Waiting, ...] = ()
+    waiting: tuple[WaitingUpstream, ...] = ()
     recorded: bool = True
     besides: tuple[tuple[str, str], ...] = ()
 
@@ -61,7 +61,7 @@ class AdminView(Protocol):
         ...
 
 
-class Keeper(Protocol):
+class KeptLeases(Protocol):
     """Whoever keeps the leases; nothing here may wait for Vault."""
 
     def waiting(self) -> Iterable[LeaseRow]:
@@ -86,7 +86,7 @@ class KeptView:
 
     def __init__(
         self,
-        keeper: Keeper,
+        keeper: KeptLeases,
         metrics: Callable[[], str],
         ready: Callable[[], bool],
         recorded: Callable[[], bool],
@@ -104,7 +104,7 @@ class KeptView:
     def ready(self) -> Readiness:
         """Whether it is, with every upstream that has no credential now."""
         waiting = tuple(
-            Waiting(row.stage, row.upstream, row.last_error or row.state)
+            WaitingUpstream(row.stage, row.upstream, row.last_error or row.state)
             for row in self._keeper.waiting()
         )
         recorded = self._recorded()

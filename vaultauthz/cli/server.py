@@ -23,7 +23,7 @@ from vaultauthz.terminal import Told
 from vaultauthz.wanted import Wanted
 
 if TYPE_CHECKING:
-    from vaultauthz.admin.client import Client
+    from vaultauthz.admin.client import AdminClient
 
 
 def add_serve(commands: Commands) -> None:
@@ -166,9 +166,9 @@ def _ask(options: Options, action: str) -> int:
     )
 
 
-def _with_client(options: Options, run: Callable[[Client, Told], int]) -> int:
+def _with_client(options: Options, run: Callable[[AdminClient, Told], int]) -> int:
     """Ask a running server; status 2 and one line when it cannot be asked."""
-    from vaultauthz.admin.client import AdminAccess, Client, ClientError
+    from vaultauthz.admin.client import AdminAccess, AdminClient, ClientError
 
     try:
         if options.admin or options.token_file or options.cert:
@@ -177,7 +177,7 @@ def _with_client(options: Options, run: Callable[[Client, Told], int]) -> int:
             # An operator who may use the admin address need not be able to read the login's files.
             config = load(options.config, os.environ, elsewhere=True)
             access = AdminAccess.of(config.listen, options.config)
-        return run(Client(access), told(as_json=options.json))
+        return run(AdminClient(access), told(as_json=options.json))
     except ClientError as exc:
         print(f"vaultauthz: {exc}", file=sys.stderr)
         return 2

@@ -17,7 +17,7 @@ from vaultauthz.envoy.access_logs.stream import AccessLogService
 from vaultauthz.envoy.access_logs.unchecked import Listeners
 from vaultauthz.envoy.rpc import collected
 from vaultauthz.envoy.sds.discovery import Discovery
-from vaultauthz.envoy.server import Server
+from vaultauthz.envoy.server import GrpcServer
 from vaultauthz.leases.clock import boottime
 from vaultauthz.observe.metrics import DoorGauges
 from vaultauthz.server_tls import FollowedTls
@@ -44,7 +44,7 @@ class EnvoyDoor(Door):
             self._follower = Follower(path, requests, service.audit, listeners.ignored)
         self._sds = Discovery(engine, boottime, service.announce)
         engine.keeper.watch(self._sds.changed)
-        self._server = Server(
+        self._server = GrpcServer(
             config.listen,
             service.check,
             lambda: service.ready,

@@ -19,8 +19,8 @@ from vaultauthz.envoy.rpc import (
     KEEPALIVE_TIMEOUT_MS,
     MESSAGE_LIMIT,
     STREAMS,
-    Method,
     RpcError,
+    UnaryMethod,
     uri,
 )
 from vaultauthz.envoy.streams import STATUS, Streams
@@ -58,7 +58,7 @@ class GrpcioTransport:
     def __init__(
         self,
         target: str,
-        methods: Mapping[str, Method],
+        methods: Mapping[str, UnaryMethod],
         backlog: int = BACKLOG,
         streams: Streams | None = None,
         *,
@@ -128,7 +128,7 @@ class GrpcioTransport:
         )
         return server.add_secure_port(self._target, credentials)
 
-    def _handler(self, method: Method) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+    def _handler(self, method: UnaryMethod) -> Callable[[bytes, grpc.ServicerContext], bytes]:
         desk, unread = self._desk, self._unread
         clients = None if method.for_all else self._clients
 

@@ -29,7 +29,7 @@ _NOT_SERVING: Final = HealthCheckResponse(
 ).SerializeToString()
 
 
-class Health:
+class HealthService:
     """SERVING while ``ready()`` says so and ``drain`` has not been called."""
 
     def __init__(self, ready: Callable[[], bool]) -> None:

@@ -28,8 +28,8 @@ from vaultauthz.envoy.rpc import (
     KEEPALIVE_TIME_MS,
     KEEPALIVE_TIMEOUT_MS,
     STREAMS,
-    Method,
     RpcError,
+    UnaryMethod,
 )
 from vaultauthz.leases.later import Later
 
@@ -55,7 +55,7 @@ class NativeTransport:
     def __init__(
         self,
         target: str,
-        methods: Mapping[str, Method],
+        methods: Mapping[str, UnaryMethod],
         backlog: int = BACKLOG,
         *,
         deadlines: bool = False,
@@ -188,7 +188,7 @@ class NativeTransport:
         self,
         call_id: int,
         data: bytes | None,
-        method: Method,
+        method: UnaryMethod,
         left: float | None,
         *,
         refused: bool = False,

@@ -156,14 +156,14 @@ def _plain(value: Value) -> Any:
     return None
 
 
-class Node(Protocol):
+class EnvoyNode(Protocol):
     """envoy.config.core.v3.Node, as any of our protos has it."""
 
     id: str
     cluster: str
 
 
-def name_of(node: Node) -> str:
+def name_of(node: EnvoyNode) -> str:
     """CLUSTER/ID, fit for a log; "" for a node that does not say."""
     name = f"{node.cluster}/{node.id}" if node.cluster else node.id
     return re.sub(r"[^\x21-\x7e]", "?", name)[:_NAME_LIMIT]

@@ -56,7 +56,7 @@ class RpcError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class UnaryMethod:
     """A unary method.
 
     ``answer`` must not block: a transport may run all calls on one thread. It takes the
@@ -70,7 +70,7 @@ class Method:
     for_all: bool = False
 
 
-class EndedError(Exception):
+class StreamEndedError(Exception):
     """Nothing comes any more: the client, or we, have ended the stream."""
 
 
@@ -128,7 +128,7 @@ class Inbox(Iterator[bytes]):
                 self._changed.notify_all()
                 return message
             if self._ended:
-                raise EndedError
+                raise StreamEndedError
             return None
 
     def __iter__(self) -> Self:
@@ -138,13 +138,13 @@ class Inbox(Iterator[bytes]):
         try:
             while (message := self.take()) is None:
                 pass
-        except EndedError:
+        except StreamEndedError:
             raise StopIteration from None
         return message
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class StreamMethod:
     """A streaming method: ``answers`` gives what is sent to the client, bit by bit.
 
     It runs on a thread of its own, may block on its inbox, and must return when that has
@@ -156,16 +156,16 @@ class Stream:
     answers: Callable[[Inbox], Iterator[bytes]]
 
 
-def collected(take: Callable[[Iterator[bytes]], bytes]) -> Stream:
+def collected(take: Callable[[Iterator[bytes]], bytes]) -> StreamMethod:
     """A stream that is answered once, when ``take`` has read it to its end."""
 
     def answers(inbox: Inbox) -> Iterator[bytes]:
         yield take(inbox)
 
-    return Stream(answers)
+    return StreamMethod(answers)
 
 
-class Transport(Protocol):
+class GrpcTransport(Protocol):
     """A gRPC server for some methods on one address. ``start`` before ``stop``, once each."""
 
     @property

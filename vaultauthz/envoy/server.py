@@ -15,7 +15,7 @@ from vaultauthz.core.decision import Decision
 from vaultauthz.core.request import Request
 from vaultauthz.envoy import ext_authz, health
 from vaultauthz.envoy.refused_calls import Announce, Clients, Unread
-from vaultauthz.envoy.rpc import BACKLOG, MOST_STREAMS, Method, Stream, Transport
+from vaultauthz.envoy.rpc import BACKLOG, MOST_STREAMS, GrpcTransport, StreamMethod, UnaryMethod
 from vaultauthz.leases.later import Later
 from vaultauthz.listening import Address, ListenError, SocketName
 from vaultauthz.server_tls import FollowedTls, UnusableError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _SOCKET_MODE: Final = 0o660
 
 
-class Server:
+class GrpcServer:
     """Answers Envoy with what ``check`` decides, from ``start`` to ``stop``.
 
     ``check`` must be safe for threads and must not block: what takes time it promises.
@@ -45,18 +45,18 @@ class Server:
         *,
         backlog: int = BACKLOG,
         deadlines: bool = False,
-        streams: Mapping[str, Stream] = MappingProxyType({}),
+        streams: Mapping[str, StreamMethod] = MappingProxyType({}),
         most_streams: int = MOST_STREAMS,
         client_refused: Announce = lambda _names, _reason: None,
     ) -> None:
         self._place = _Place(listen.grpc)
         authz = ext_authz.Check(check)
-        self._health = health.Health(ready)
+        self._health = health.HealthService(ready)
         methods = {
-            ext_authz.METHOD: Method(authz.answer, authz.refuse),
+            ext_authz.METHOD: UnaryMethod(authz.answer, authz.refuse),
             # Never refused: a busy server is not a sick one.
             # And for all: a load balancer that asks whether there is somebody is no gateway.
-            health.METHOD: Method(self._health.check, self._health.check, for_all=True),
+            health.METHOD: UnaryMethod(self._health.check, self._health.check, for_all=True),
         }
         self.tls = _followed(self._place, listen)
         self._clients = _clients(listen, client_refused)
@@ -215,7 +215,9 @@ def _clients(listen: Listen, announce: Announce) -> Clients | None:
     return Clients(tls.client_names, announce) if tls and tls.client_names else None
 
 
-def _streams(methods: Mapping[str, Stream], most: int, clients: Clients | None) -> Streams | None:
+def _streams(
+    methods: Mapping[str, StreamMethod], most: int, clients: Clients | None
+) -> Streams | None:
     if not methods:
         return None
     from vaultauthz.envoy.streams import Streams  # noqa: PLC0415 - loads grpcio
@@ -226,7 +228,7 @@ def _streams(methods: Mapping[str, Stream], most: int, clients: Clients | None) 
 def _transport(
     place: _Place,
     listen: Listen,
-    methods: dict[str, Method],
+    methods: dict[str, UnaryMethod],
     backlog: int,
     *,
     deadlines: bool,
@@ -234,7 +236,7 @@ def _transport(
     unread: Unread,
     tls: FollowedTls | None,
     clients: Clients | None,
-) -> Transport:
+) -> GrpcTransport:
     wheel = importlib.util.find_spec("pygrpc_native") is not None
     if listen.transport == "native" and not wheel:
         raise place.error(

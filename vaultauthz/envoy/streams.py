@@ -23,7 +23,7 @@ from vaultauthz.envoy.rpc import (
     UNAVAILABLE,
     Inbox,
     RpcError,
-    Stream,
+    StreamMethod,
 )
 
 _REFUSING: Final = 2  # threads besides, to refuse those that are too many
@@ -39,7 +39,7 @@ class Streams:
 
     def __init__(
         self,
-        methods: Mapping[str, Stream],
+        methods: Mapping[str, StreamMethod],
         most: int = MOST_STREAMS,
         clients: Clients | None = None,
     ) -> None:
@@ -88,7 +88,7 @@ class Streams:
     def run(
         self,
         service: str,
-        stream: Stream,
+        stream: StreamMethod,
         messages: Iterator[bytes],
         context: grpc.ServicerContext,
     ) -> Iterator[bytes]:
@@ -137,7 +137,7 @@ class _Behavior:
     """What grpcio calls for each call of a method; it finds the pool in the attribute."""
 
     def __init__(
-        self, streams: Streams, service: str, stream: Stream, pool: ThreadPoolExecutor
+        self, streams: Streams, service: str, stream: StreamMethod, pool: ThreadPoolExecutor
     ) -> None:
         self._streams = streams
         self._service = service

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from vaultauthz.broker import Binding, Broker, Table
+from vaultauthz.broker import Binding, BindingTable, Broker
 from vaultauthz.config.values import Config, Upstream
 from vaultauthz.core.callers import INEXACT, Callers, Rule
 from vaultauthz.core.credential import Credential, Slot
@@ -71,7 +71,7 @@ def _broker(config: Config) -> Broker:
         for stage in upstream.stages
     ]
     passes = config.unmatched == "pass"
-    table = Table(bindings, Routes.of(config.routes), pass_unmatched=passes)
+    table = BindingTable(bindings, Routes.of(config.routes), pass_unmatched=passes)
     return Broker(table, lambda _request, _decision: True, lambda: 0.0)
 
 

@@ -47,7 +47,7 @@ class Result(NamedTuple):
     take: Callable[[Any], Any]
 
 
-class Call:
+class PdkCall:
     """One call: ``frames`` for ProtoBuf:1, ``args`` for MsgPack:1. May hold a credential."""
 
     __slots__ = ("args", "frames", "name", "result")
@@ -74,7 +74,7 @@ class Batch:
 
     __slots__ = ("calls", "frames")
 
-    def __init__(self, calls: Iterable[Call] = ()) -> None:
+    def __init__(self, calls: Iterable[PdkCall] = ()) -> None:
         self.calls = tuple(calls)
         self.frames = b"".join(call.frames for call in self.calls)
 
@@ -162,8 +162,8 @@ _THERE: Final = Result(bool, bool)
 # --- questions ---------------------------------------------------------------
 
 
-def _variable(name: str) -> Call:
-    return Call("kong.nginx.get_var", (name,), pb.String(v=name.encode()), _TEXT)
+def _variable(name: str) -> PdkCall:
+    return PdkCall("kong.nginx.get_var", (name,), pb.String(v=name.encode()), _TEXT)
 
 
 # nginx's own: the request's id that Kong logs, and "GET /path?query HTTP/1.1" as it was sent.
@@ -171,56 +171,58 @@ REQUEST_ID: Final = _variable("kong_request_id")
 REQUEST_LINE: Final = _variable("request")
 # The path that goes to the upstream, which a route may have changed (`strip_path`).
 UPSTREAM_PATH: Final = _variable("upstream_uri")
-HOST: Final = Call("kong.request.get_host", result=_TEXT)
+HOST: Final = PdkCall("kong.request.get_host", result=_TEXT)
 # As it was sent, with the query. What decides goes by this, not by the request line.
-PATH: Final = Call("kong.request.get_path_with_query", result=_TEXT)
-RAW_QUERY: Final = Call("kong.request.get_raw_query", result=_TEXT)
-COOKIE: Final = Call("kong.request.get_header", ("cookie",), pb.String(v=b"cookie"), _TEXT)
+PATH: Final = PdkCall("kong.request.get_path_with_query", result=_TEXT)
+RAW_QUERY: Final = PdkCall("kong.request.get_raw_query", result=_TEXT)
+COOKIE: Final = PdkCall("kong.request.get_header", ("cookie",), pb.String(v=b"cookie"), _TEXT)
 MOST_HEADERS: Final = 1000  # the most that Kong gives
-HEADERS: Final = Call("kong.request.get_headers", (MOST_HEADERS,), pb.Int(v=MOST_HEADERS), _HEADERS)
-BODY: Final = Call("kong.request.get_raw_body", result=_BODY)
-CONSUMER: Final = Call("kong.client.get_consumer", result=_CONSUMER)
-CREDENTIAL: Final = Call("kong.client.get_credential", result=_THERE)
+HEADERS: Final = PdkCall(
+    "kong.request.get_headers", (MOST_HEADERS,), pb.Int(v=MOST_HEADERS), _HEADERS
+)
+BODY: Final = PdkCall("kong.request.get_raw_body", result=_BODY)
+CONSUMER: Final = PdkCall("kong.client.get_consumer", result=_CONSUMER)
+CREDENTIAL: Final = PdkCall("kong.client.get_credential", result=_THERE)
 # Two places, since Kong's own plugins write to the one or the other; acl reads this one first.
 _GROUPS: Final = "authenticated_groups"
-SHARED_GROUPS: Final = Call(
+SHARED_GROUPS: Final = PdkCall(
     "kong.ctx.shared.get", (_GROUPS,), pb.String(v=_GROUPS.encode()), _NAMES
 )
-CTX_GROUPS: Final = Call("kong.nginx.get_ctx", (_GROUPS,), pb.String(v=_GROUPS.encode()), _NAMES)
-SERIALIZE: Final = Call("kong.log.serialize", result=_TEXT)
+CTX_GROUPS: Final = PdkCall("kong.nginx.get_ctx", (_GROUPS,), pb.String(v=_GROUPS.encode()), _NAMES)
+SERIALIZE: Final = PdkCall("kong.log.serialize", result=_TEXT)
 
 # --- what is done ------------------------------------------------------------
 
 
-def set_headers(headers: Iterable[tuple[str, str]]) -> Call:
+def set_headers(headers: Iterable[tuple[str, str]]) -> PdkCall:
     """Set these, in place of every copy that the client sent."""
     table = dict(headers)
-    return Call("kong.service.request.set_headers", (table,), _struct(table))
+    return PdkCall("kong.service.request.set_headers", (table,), _struct(table))
 
 
-def clear_header(name: str) -> Call:
+def clear_header(name: str) -> PdkCall:
     """Drop every copy of a header."""
-    return Call("kong.service.request.clear_header", (name,), pb.String(v=name.encode()))
+    return PdkCall("kong.service.request.clear_header", (name,), pb.String(v=name.encode()))
 
 
-def set_raw_query(query: str) -> Call:
+def set_raw_query(query: str) -> PdkCall:
     """Replace the query, which is URL-encoded already."""
-    return Call("kong.service.request.set_raw_query", (query,), pb.String(v=as_bytes(query)))
+    return PdkCall("kong.service.request.set_raw_query", (query,), pb.String(v=as_bytes(query)))
 
 
-def hide(key: str) -> Call:
+def hide(key: str) -> PdkCall:
     """Have Kong's log plugins see "REDACTED" at this place of what they log."""
     argument = pb.KV(k=as_bytes(key), v=pb.Value(string_value=b"REDACTED"))
-    return Call("kong.log.set_serialize_value", (key, "REDACTED"), argument)
+    return PdkCall("kong.log.set_serialize_value", (key, "REDACTED"), argument)
 
 
-def leave(status: int, body: str, headers: Mapping[str, str]) -> Call:
+def leave(status: int, body: str, headers: Mapping[str, str]) -> PdkCall:
     """Answer the client; Kong makes no further call in this event.
 
     The body is never empty: without one MsgPack:1 loses the headers.
     """
     argument = pb.ExitArgs(status=status, body=as_bytes(body), headers=_struct(headers))
-    return Call("kong.response.exit", (status, body, dict(headers)), argument)
+    return PdkCall("kong.response.exit", (status, body, dict(headers)), argument)
 
 
 def _struct(table: Mapping[str, str]) -> pb.Struct:

@@ -18,9 +18,9 @@ from vaultauthz._pb.kong_pb2 import CmdHandleEvent, CmdStartInstance, RpcCall, R
 from vaultauthz.core.decision import Decision
 from vaultauthz.core.redaction import where
 from vaultauthz.kong import registration
-from vaultauthz.kong.calls import LENGTH, Batch, Call, frame
+from vaultauthz.kong.calls import LENGTH, Batch, PdkCall, frame
 from vaultauthz.kong.enforcement import INTERNAL, NOTHING, STOPPING
-from vaultauthz.kong.gate import ConfigError, End, Gate, Instances, Steps
+from vaultauthz.kong.gate import End, Gate, Instances, PluginConfigError, Steps
 from vaultauthz.kong.questions import Results
 from vaultauthz.leases.later import Later
 
@@ -56,7 +56,7 @@ class Connection:
         self._sequence = 0
         self._phase = ""
         self._steps: Steps | None = None  # of the event under way
-        self._due: tuple[Call, ...] = ()  # whose results Kong owes us
+        self._due: tuple[PdkCall, ...] = ()  # whose results Kong owes us
         self._results: list[bytes | None] = []
         self._then: Callable[[Results], None] | None = None
         self._promised = False
@@ -147,7 +147,7 @@ class Connection:
             raise HangUp
         try:
             instance = self._gate.begin(command.config)
-        except ConfigError as exc:
+        except PluginConfigError as exc:
             log.error("an instance was not started: %s", exc)  # noqa: TRY400
             raise HangUp from None
         answer = self._return()

@@ -16,7 +16,7 @@ from vaultauthz.doors import Door
 from vaultauthz.kong.gate import Gate
 from vaultauthz.kong.log_phase import LogPhase
 from vaultauthz.kong.ownership import Ownership, claimed
-from vaultauthz.kong.processes import Process
+from vaultauthz.kong.processes import WatchedProcess
 from vaultauthz.kong.server import PluginServer
 from vaultauthz.service import Service
 
@@ -55,7 +55,7 @@ class Vigil:
 class Needed:
     """Whether a Kong that has started the server still needs it; ``master`` is Kong's, if it is known."""
 
-    def __init__(self, master: Process | None) -> None:
+    def __init__(self, master: WatchedProcess | None) -> None:
         self._master = master
         self._vigil = Vigil()
 

@@ -16,7 +16,7 @@ from vaultauthz.core.decision import ANSWERS, Allowed, Denied, Reason
 from vaultauthz.core.injection import Mutation, merge_cookies
 from vaultauthz.core.readings import folded_parameter, is_parameter
 from vaultauthz.kong import calls
-from vaultauthz.kong.calls import Batch, Call
+from vaultauthz.kong.calls import Batch, PdkCall
 
 # What Kong's logs hide by themselves.
 _HIDDEN: Final = frozenset(("authorization", "proxy-authorization"))
@@ -82,7 +82,7 @@ def _questions(mutation: Mutation) -> Batch:
     return Batch([*wanted, *([calls.RAW_QUERY] if mutation.query else [])])
 
 
-def particular(allowed: Allowed, mutation: Mutation, known: dict[Call, str]) -> Batch:
+def particular(allowed: Allowed, mutation: Mutation, known: dict[PdkCall, str]) -> Batch:
     """The calls that differ from request to request; ``known`` are the questions' answers."""
     headers = list(allowed.signed)
     hidden = [name for name, _ in headers if name not in _HIDDEN]

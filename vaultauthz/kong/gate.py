@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from vaultauthz.broker import Table
+from vaultauthz.broker import BindingTable
 from vaultauthz.config.values import Config
 from vaultauthz.core.callers import Callers
 from vaultauthz.core.decision import Decision, Denied
@@ -24,6 +24,7 @@ from vaultauthz.kong.calls import Batch
 from vaultauthz.kong.enforcement import NOTHING, EncodedCalls, denial, particular
 from vaultauthz.kong.log_phase import LogPhase
 from vaultauthz.kong.questions import Results
+from vaultauthz.kong.registration import Names
 from vaultauthz.leases.later import Later
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,6 @@ class End(NamedTuple):
     take: Callable[[Results], None] | None = None
 
 
-Names = tuple[str, str]  # upstream and stage of an instance
 # Sent in: a Results for a Batch, a Decision for a Later.
 Steps = Generator[Batch | Later[Decision], Any, End]
 
@@ -53,7 +53,7 @@ _GO_ON: Final = End(NOTHING)
 _SERIALIZE: Final = Batch([calls.SERIALIZE])
 
 
-class ConfigError(ValueError):
+class PluginConfigError(ValueError):
     """The plugin's configuration, as Kong sent it, is not one."""
 
 
@@ -66,7 +66,7 @@ class Instance:
 
     upstream: str
     stage: str
-    table: Table | None = None
+    table: BindingTable | None = None
     config: Config | None = None
     asked: Batch = NOTHING
     callers: Callers | None = None
@@ -81,9 +81,9 @@ def instance_of(data: bytes | str) -> Instance:
     try:
         config = json.loads(data)
     except ValueError:
-        raise ConfigError("the plugin's configuration is no JSON") from None
+        raise PluginConfigError("the plugin's configuration is no JSON") from None
     if not isinstance(config, dict):
-        raise ConfigError("the plugin's configuration is no object")
+        raise PluginConfigError("the plugin's configuration is no object")
     return Instance(_name(config.get("upstream")), _name(config.get("stage")))
 
 
@@ -91,7 +91,7 @@ def _name(value: object) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise ConfigError("upstream and stage of the plugin's configuration are names")
+        raise PluginConfigError("upstream and stage of the plugin's configuration are names")
     return value
 
 
@@ -104,7 +104,7 @@ class Gate:
     def __init__(
         self,
         check: Callable[[Request], Decision | Later[Decision]],
-        table: Callable[[], Table],
+        table: Callable[[], BindingTable],
         config: Callable[[], Config],
         log_phase: LogPhase,
     ) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from vaultauthz.kong.gate import Names
+from vaultauthz.kong.registration import Names
 
 _GIVE: Final = b"f"  # with each descriptor; then comes JSON, which begins otherwise
 _PATIENCE: Final = 2.0  # seconds for the other side to take or give something

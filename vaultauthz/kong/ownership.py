@@ -263,7 +263,7 @@ class Failures:
     at: float = 0.0
 
 
-class Claim:
+class SupervisorClaim:
     """A supervisor's claim to the server at ``socket``."""
 
     def __init__(self, socket: Path) -> None:

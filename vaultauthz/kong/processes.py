@@ -17,7 +17,7 @@ _MASTER: Final = b"nginx: master process"  # what nginx puts in the place of its
 _DEEP: Final = 16  # ancestors that are looked at: a shell or `sudo` may be among them
 
 
-class Process:
+class WatchedProcess:
     """A process by its number. ``began`` is a ``began`` of before, if it was seen before."""
 
     def __init__(self, pid: int, began: str | None = None) -> None:

@@ -21,7 +21,7 @@ from vaultauthz.core.readings import Sent, among, has_no_body, long_names
 from vaultauthz.core.request import REQUEST_ID_LIMIT, Message, Request
 from vaultauthz.core.signing import SigningError
 from vaultauthz.kong import calls
-from vaultauthz.kong.calls import Batch, Call
+from vaultauthz.kong.calls import Batch, PdkCall
 
 # The line of a request is on its way to the log before the request goes on, and says who asked
 # for what. Kong tells the same in its log phase, but many more lines would then wait for that, and
@@ -30,15 +30,15 @@ _BASE: Final = (calls.REQUEST_ID, calls.REQUEST_LINE, calls.HOST, calls.CONSUMER
 # "http://host/path": a proxy's form, which servers must accept (RFC 9112, 3.2.2).
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*")
 
-Results = dict[Call, Any]
+Results = dict[PdkCall, Any]
 
 
-def of_route(*, named: bool) -> tuple[Call, ...]:
+def of_route(*, named: bool) -> tuple[PdkCall, ...]:
     """What finds the upstream: nothing where the plugin's configuration names it."""
     return _BASE if named else (*_BASE, calls.PATH)
 
 
-def of_binding(binding: Binding, upstream: Upstream | None) -> tuple[Call, ...]:
+def of_binding(binding: Binding, upstream: Upstream | None) -> tuple[PdkCall, ...]:
     """What the rules and the signature of this upstream want to know."""
     return (
         *_of_rules(binding),
@@ -48,8 +48,8 @@ def of_binding(binding: Binding, upstream: Upstream | None) -> tuple[Call, ...]:
     )
 
 
-def _of_rules(binding: Binding) -> tuple[Call, ...]:
-    wanted: list[Call] = []
+def _of_rules(binding: Binding) -> tuple[PdkCall, ...]:
+    wanted: list[PdkCall] = []
     former = binding.former.callers if binding.former else ()
     for rule in (*binding.callers.rules, *(r for callers in former for r in callers.rules)):
         # key-auth's `anonymous` is a consumer, too, of nobody's credential. Who is
@@ -65,13 +65,13 @@ def _of_rules(binding: Binding) -> tuple[Call, ...]:
     return tuple(wanted)
 
 
-def _of_scope(upstream: Upstream | None) -> tuple[Call, ...]:
+def _of_scope(upstream: Upstream | None) -> tuple[PdkCall, ...]:
     if upstream is not None and upstream.per == "caller":
         return (calls.CREDENTIAL,)
     return ()
 
 
-def _of_slots(binding: Binding, upstream: Upstream | None) -> tuple[Call, ...]:
+def _of_slots(binding: Binding, upstream: Upstream | None) -> tuple[PdkCall, ...]:
     """The client's headers, where the aliases of one to drop are too many to be listed."""
     slot = binding.source
     held = slot.credential if isinstance(slot, Slot) else None
@@ -79,7 +79,7 @@ def _of_slots(binding: Binding, upstream: Upstream | None) -> tuple[Call, ...]:
     return (calls.HEADERS,) if long_names(names) or (held and held.mutation.long) else ()
 
 
-def _of_signature(binding: Binding, upstream: Upstream | None) -> tuple[Call, ...]:
+def _of_signature(binding: Binding, upstream: Upstream | None) -> tuple[PdkCall, ...]:
     # By the credential as well: after a reload it may be another form's for a while.
     slot = binding.source
     held = slot.credential if isinstance(slot, Slot) else None
@@ -91,7 +91,7 @@ def _of_signature(binding: Binding, upstream: Upstream | None) -> tuple[Call, ..
     return (calls.HEADERS, calls.UPSTREAM_PATH, calls.RAW_QUERY, *body)
 
 
-def batch(wanted: tuple[Call, ...]) -> Batch:
+def batch(wanted: tuple[PdkCall, ...]) -> Batch:
     """These, each once."""
     return Batch(dict.fromkeys(wanted))
 

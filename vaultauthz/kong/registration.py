@@ -21,6 +21,7 @@ NAME: Final = "vault-authz"
 PRIORITY: Final = 940
 VERSION: Final = __version__
 PHASES: Final = ("access", "log")
+Names = tuple[str, str]  # of an upstream and a stage, as a configuration of the plugin has them
 # Names only: the credential, and who may use it, are in our own configuration.
 FIELDS: Final[tuple[dict[str, Any], ...]] = (
     {"upstream": {"type": "string", "required": False}},

@@ -14,7 +14,7 @@ from vaultauthz.config import fit_for_kong, load_for_kong
 from vaultauthz.config.values import Config
 from vaultauthz.kong.door import KongDoor, Needed, gate_of
 from vaultauthz.kong.ownership import Holder, Ownership, holder
-from vaultauthz.kong.processes import Process
+from vaultauthz.kong.processes import WatchedProcess
 from vaultauthz.kong.server import PluginServer, raise_file_limit
 from vaultauthz.observe.sink import AuditError, LogFile
 from vaultauthz.service import Service
@@ -30,14 +30,14 @@ HANDOVER: Final = 15.0
 class Supervised:
     """What a supervisor that Kong has started says: who Kong's master is, if it sees that, and what it asked for."""
 
-    master: Process | None
+    master: WatchedProcess | None
     fits: str
 
     @classmethod
     def told(cls, text: str) -> Supervised:
         """Read ``PID,BEGAN,FITS``; a PID of 0 is not known. Raises ValueError."""
         pid, began, fits = text.split(",")
-        return cls(Process(int(pid), began) if int(pid) else None, fits)
+        return cls(WatchedProcess(int(pid), began) if int(pid) else None, fits)
 
 
 @dataclass(frozen=True, slots=True)

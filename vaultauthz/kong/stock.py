@@ -27,7 +27,7 @@ from vaultauthz.config import load_for_kong
 from vaultauthz.core.redaction import where
 from vaultauthz.doors import Door
 from vaultauthz.kong import registration
-from vaultauthz.kong.calls import Call
+from vaultauthz.kong.calls import PdkCall
 from vaultauthz.kong.door import gate_of
 from vaultauthz.kong.enforcement import INTERNAL
 from vaultauthz.kong.gate import End, Instance, Steps
@@ -87,13 +87,13 @@ class Plugin:
             log.error("what Kong told of a request was passed over: %s", where(exc))  # noqa: TRY400
 
 
-def marked(calls: tuple[Call, ...], instance: Instance) -> tuple[Call, ...]:
+def marked(calls: tuple[PdkCall, ...], instance: Instance) -> tuple[PdkCall, ...]:
     """``calls``, the last of which, or one more, sets the mark."""
     mark = {registration.MARK: registration.mark_of(instance.upstream, instance.stage)}
     if calls and calls[-1].name == _SET_HEADERS:
         mark |= calls[-1].args[0]
         calls = calls[:-1]
-    return (*calls, Call(_SET_HEADERS, (mark,)))
+    return (*calls, PdkCall(_SET_HEADERS, (mark,)))
 
 
 def _run(kong: Any, steps: Steps) -> End:
@@ -107,7 +107,7 @@ def _run(kong: Any, steps: Steps) -> End:
         sent = wanted.wait() if isinstance(wanted, Later) else _make(kong, wanted.calls)
 
 
-def _make(kong: Any, calls: Iterable[Call]) -> Results:
+def _make(kong: Any, calls: Iterable[PdkCall]) -> Results:
     """Make the calls; what each gave."""
     return {
         call: call.result.take(attrgetter(call.name.removeprefix("kong."))(kong)(*call.args))

@@ -27,7 +27,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final
 
-from vaultauthz.kong.ownership import Claim, Failures, Holder, claimed, coming, holder
+from vaultauthz.kong.ownership import Failures, Holder, SupervisorClaim, claimed, coming, holder
 from vaultauthz.kong.processes import began_at, master_of
 from vaultauthz.kong.server_log import ServerLog
 from vaultauthz.leases.clock import boottime
@@ -99,7 +99,7 @@ class Supervisor:
         told = [__version__, sys.executable, *options.words, kong]
         self._fits = sha256(json.dumps(told).encode()).hexdigest()[:16]
         self._kong = f"{kong},{self._fits}"
-        self._claim = Claim(options.socket)
+        self._claim = SupervisorClaim(options.socket)
         self._watch = Watch(options.config)
         self._server: _Started | None = None
         self._settled = False  # the server that there is is the one to keep

@@ -13,7 +13,7 @@ from tests.contract.admin.conftest import (
     FakeView,
     ask,
 )
-from vaultauthz.admin import Admin, Readiness, Waiting
+from vaultauthz.admin import Admin, Readiness, WaitingUpstream
 from vaultauthz.config.values import Listen
 from vaultauthz.listening import ListenError
 
@@ -33,7 +33,7 @@ def test_token(guarded: Admin, view: FakeView) -> None:
 def test_probes_need_no_token_and_see_no_names(guarded: Admin, view: FakeView) -> None:
     """Without the token the probes answer, but don't say which upstreams there are."""
     view.readiness = Readiness(
-        ready=False, waiting=(Waiting("staging", "payments", "Vault is sealed"),)
+        ready=False, waiting=(WaitingUpstream("staging", "payments", "Vault is sealed"),)
     )
     assert ask(guarded, "/healthz").status == 200
     assert ask(guarded, "/").status == 200

@@ -18,7 +18,7 @@ from tests.contract.admin.conftest import (
     port,
 )
 from tests.patience import PATIENCE
-from vaultauthz.admin import Admin, LeaseRow, Readiness, Waiting
+from vaultauthz.admin import Admin, LeaseRow, Readiness, WaitingUpstream
 
 
 def test_alive_and_ready(admin: Admin) -> None:
@@ -30,7 +30,7 @@ def test_alive_and_ready(admin: Admin) -> None:
 def test_not_ready_says_why(admin: Admin, view: FakeView) -> None:
     """Until every credential is there, the answer is 503 and names what is missing."""
     view.readiness = Readiness(
-        ready=False, waiting=(Waiting("staging", "payments", "Vault is sealed"),)
+        ready=False, waiting=(WaitingUpstream("staging", "payments", "Vault is sealed"),)
     )
     reply = ask(admin, "/readyz")
     waiting = [{"stage": "staging", "upstream": "payments", "reason": "Vault is sealed"}]

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from tests.patience import PATIENCE
-from vaultauthz.envoy.rpc import ROOM, EndedError, Inbox
+from vaultauthz.envoy.rpc import ROOM, Inbox, StreamEndedError
 
 
 def test_messages_come_in_order_and_then_the_end() -> None:
@@ -17,7 +17,7 @@ def test_messages_come_in_order_and_then_the_end() -> None:
     inbox.end()
     assert inbox.put(b"c") is False
     assert list(inbox) == [b"a", b"b"]
-    with pytest.raises(EndedError):
+    with pytest.raises(StreamEndedError):
         inbox.take()
 
 
@@ -61,7 +61,7 @@ def test_waiting_is_ended_from_elsewhere() -> None:
 def _take(inbox: Inbox, taken: list[bytes | None]) -> None:
     try:
         taken.append(inbox.take())
-    except EndedError:
+    except StreamEndedError:
         return
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.unit.envoy_config.rbac_model import Sent, passes
 from tests.unit.envoy_config.test_expressions import TAME_PATH, WILD_PATH
-from vaultauthz.broker import Binding, Broker, Table
+from vaultauthz.broker import Binding, BindingTable, Broker
 from vaultauthz.core.callers import Callers, Claim, Pattern, Rule
 from vaultauthz.core.credential import Credential, Slot
 from vaultauthz.core.injection import Mutation
@@ -133,7 +133,7 @@ def allowed(callers: Callers, sent: Sent) -> bool:
     """What vaultauthz would answer to the check of this request."""
     slot = Slot()
     slot.credential = Credential(Mutation(), "id", "", ends_at=1.0)
-    table = Table([Binding("u", "s", callers, slot)], Routes())
+    table = BindingTable([Binding("u", "s", callers, slot)], Routes())
     broker = Broker(table, lambda _request, _decision: True, lambda: 0.0)
     claims = () if sent.claims is None else (sent.claims,)
     named = Request("envoy", sent.method, "h", sent.path, "u", "s", sent.principal, claims=claims)

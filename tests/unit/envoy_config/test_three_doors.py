@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.unit.envoy_config.rbac_model import Sent, passes
 from vaultauthz._pb import ext_authz_pb2 as pb
-from vaultauthz.broker import Binding, Broker, Table
+from vaultauthz.broker import Binding, BindingTable, Broker
 from vaultauthz.config import Config, parse
 from vaultauthz.core.credential import Credential, Slot
 from vaultauthz.core.injection import Mutation
@@ -114,7 +114,7 @@ def checked(config: Config, token: str) -> tuple[bool, bool]:
     slot = Slot()
     slot.credential = Credential(Mutation(), "id", "", ends_at=1.0)
     callers = config.upstreams["u"].callers
-    table = Table([Binding("u", "s", callers, slot)], Routes())
+    table = BindingTable([Binding("u", "s", callers, slot)], Routes())
     broker = Broker(table, lambda _request, _decision: True, lambda: 0.0)
     (claims,) = request.claims
     return broker.check(request).allowed, passes(filters(callers), Sent(claims=claims))

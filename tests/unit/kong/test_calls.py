@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.contract.kong import protobuf_values
 from tests.contract.kong.msgpack_values import MultiMap
 from vaultauthz.kong import calls
-from vaultauthz.kong.calls import Batch, Call, TooLongError, frame
+from vaultauthz.kong.calls import Batch, PdkCall, TooLongError, frame
 from vaultauthz.kong.connection import MESSAGE_LIMIT, Frames
 
 # As Kong's Lua strings are here: text that may stand for any bytes.
@@ -24,10 +24,10 @@ DONE = st.one_of(
     st.builds(calls.hide, TEXT),
     st.builds(calls.leave, st.integers(200, 599), TEXT, st.dictionaries(NAMES, TEXT)),
 )
-QUESTIONS = [one for one in vars(calls).values() if isinstance(one, Call)]
+QUESTIONS = [one for one in vars(calls).values() if isinstance(one, PdkCall)]
 
 
-def framed(call: Call) -> tuple[str, bytes]:
+def framed(call: PdkCall) -> tuple[str, bytes]:
     """The name and the argument in a call's two frames."""
     name, argument = Frames().feed(call.frames)
     assert name is not None
@@ -36,7 +36,7 @@ def framed(call: Call) -> tuple[str, bytes]:
 
 
 @given(DONE)
-def test_both_protocols_say_the_same(call: Call) -> None:
+def test_both_protocols_say_the_same(call: PdkCall) -> None:
     """What Kong makes of the ProtoBuf:1 argument is the list of MsgPack:1."""
     name, argument = framed(call)
     assert name == call.name
@@ -44,14 +44,14 @@ def test_both_protocols_say_the_same(call: Call) -> None:
 
 
 @pytest.mark.parametrize("call", QUESTIONS, ids=repr)
-def test_questions_say_the_same(call: Call) -> None:
+def test_questions_say_the_same(call: PdkCall) -> None:
     """As do those that are asked; Kong knows each of them."""
     name, argument = framed(call)
     assert protobuf_values.decoded(name, argument) == list(call.args)
 
 
 HEADERS = {"host": "h", "x-odd": "\udcff", "x-two": ["1", "2"]}
-GIVEN: list[tuple[Call, Any, Any]] = [
+GIVEN: list[tuple[PdkCall, Any, Any]] = [
     (calls.REQUEST_ID, "1", "1"),
     (calls.REQUEST_ID, None, ""),
     (calls.COOKIE, "a=\udcff", "a=\udcff"),
@@ -72,14 +72,14 @@ GIVEN: list[tuple[Call, Any, Any]] = [
 
 
 @pytest.mark.parametrize(("call", "value", "wanted"), GIVEN)
-def test_what_comes_back(call: Call, value: Any, wanted: Any) -> None:
+def test_what_comes_back(call: PdkCall, value: Any, wanted: Any) -> None:
     """The same by either protocol, whatever Kong gives."""
     assert call.result.read(protobuf_values.encoded(call.name, value)) == wanted
     assert call.result.take(MultiMap(value) if call is calls.HEADERS else value) == wanted
 
 
 @pytest.mark.parametrize("call", QUESTIONS, ids=repr)
-def test_what_is_too_long(call: Call) -> None:
+def test_what_is_too_long(call: PdkCall) -> None:
     """Is an error, apart from a body, which nobody has then, and from what is only there or not."""
     if call is calls.BODY:
         assert call.result.read(None) is None

@@ -9,7 +9,7 @@ import pytest
 
 from tests.contract.kong_inside import allowed, nobody
 from vaultauthz._pb import kong_pb2 as pb
-from vaultauthz.broker import Binding, Broker, Table
+from vaultauthz.broker import Binding, BindingTable, Broker
 from vaultauthz.config.values import Config, KvSecret, Upstream, Vault
 from vaultauthz.core.callers import Callers, Pattern, Rule
 from vaultauthz.core.credential import Slot
@@ -17,7 +17,7 @@ from vaultauthz.core.decision import Decision, Denied, Reason
 from vaultauthz.core.request import Request
 from vaultauthz.core.routing import Route, Routes
 from vaultauthz.kong import calls
-from vaultauthz.kong.calls import Call, frame
+from vaultauthz.kong.calls import PdkCall, frame
 from vaultauthz.kong.connection import Connection, HangUp
 from vaultauthz.kong.gate import End, Gate, Instance, Instances
 
@@ -39,7 +39,7 @@ class World:
         slot = Slot()
         slot.credential = allowed("pay").credential
         upstream = Upstream("pay", ("prod",), {"prod": KvSecret("a/b")}, (), callers, per=per)
-        table = Table(
+        table = BindingTable(
             [Binding("pay", "prod", callers, slot)],
             Routes.of([Route("pay", "prod", path_prefix="/")]),
         )
@@ -110,7 +110,7 @@ class TestAnonymous:
         assert calls.CREDENTIAL.name not in asked
 
 
-def answers(asked: Iterable[Call]) -> bytes:
+def answers(asked: Iterable[PdkCall]) -> bytes:
     """Kong's results for these."""
     return b"".join(
         frame(pb.String(v=str(KNOWN[call]).encode()).SerializeToString()) for call in asked
@@ -122,7 +122,7 @@ def test_a_frame_after_the_client_was_answered(message: bytes) -> None:
     """Kong says no more on that connection: whoever does is hung up on, and gets nothing."""
     sent: list[bytes] = []
     instances = Instances()
-    config, table = Config(Vault("http://127.0.0.1:1"), {}, {}), Table([], Routes())
+    config, table = Config(Vault("http://127.0.0.1:1"), {}, {}), BindingTable([], Routes())
     gate = Gate(lambda _: Denied(Reason.CALLER_DENIED), lambda: table, lambda: config, nobody())
     connection = Connection(gate, instances, sent.append, lambda _: None)
     event = pb.CmdHandleEvent(instance_id=instances.add(Instance("pay", "")), event_name="access")

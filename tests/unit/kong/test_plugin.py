@@ -18,7 +18,7 @@ from vaultauthz.core.request import Request
 from vaultauthz.core.signing import SigningError
 from vaultauthz.kong import calls, questions, registration
 from vaultauthz.kong.enforcement import EncodedCalls, denial, merge_query
-from vaultauthz.kong.gate import ConfigError, Instance, Instances, instance_of
+from vaultauthz.kong.gate import Instance, Instances, PluginConfigError, instance_of
 from vaultauthz.kong.log_phase import LogPhase, outcome
 from vaultauthz.kong.stock import marked
 
@@ -34,7 +34,7 @@ LINES = [
 ]
 
 
-def told(call: calls.Call, answer: str) -> questions.Results:
+def told(call: calls.PdkCall, answer: str) -> questions.Results:
     """Kong's answers, one of them this."""
     known = {calls.REQUEST_ID: "1", calls.REQUEST_LINE: "GET /a HTTP/1.1"}
     return known | {calls.HOST: "h", calls.CONSUMER: ""} | {call: answer}
@@ -242,7 +242,7 @@ class TestConfig:
     )
     def test_what_is_none(self, data: bytes) -> None:
         """Is refused without being quoted."""
-        with pytest.raises(ConfigError):
+        with pytest.raises(PluginConfigError):
             instance_of(data)
 
 

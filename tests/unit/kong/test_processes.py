@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vaultauthz.kong.processes import Process, began_at, master_of, parent_of
+from vaultauthz.kong.processes import WatchedProcess, began_at, master_of, parent_of
 
 MASTER = b"nginx: master process /usr/local/openresty/nginx/sbin/nginx -p /usr/local/kong\0"
 WORKER = b"nginx: worker process\0"
@@ -69,7 +69,7 @@ class TestProcess:
     def test_it_ends(self) -> None:
         """Also before anybody has waited for it."""
         with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-            process = Process(child.pid)
+            process = WatchedProcess(child.pid)
             before = process.gone
             child.kill()
             os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
@@ -78,12 +78,12 @@ class TestProcess:
 
     def test_another_of_its_number(self) -> None:
         """Is not it."""
-        assert Process(os.getpid(), "12345").gone
-        assert not Process(os.getpid(), began_at(os.getpid())).gone
-        assert not Process(os.getpid(), "").gone
+        assert WatchedProcess(os.getpid(), "12345").gone
+        assert not WatchedProcess(os.getpid(), began_at(os.getpid())).gone
+        assert not WatchedProcess(os.getpid(), "").gone
 
     def test_one_that_was_gone_before(self) -> None:
         """Is gone."""
         with subprocess.Popen([sys.executable, "-c", ""]) as child:
             child.wait()
-        assert Process(child.pid).gone
+        assert WatchedProcess(child.pid).gone

@@ -20,10 +20,10 @@ from vaultauthz.envoy.request import name_of
 from vaultauthz.envoy.rpc import (
     INVALID_ARGUMENT,
     RESOURCE_EXHAUSTED,
-    EndedError,
     Inbox,
     RpcError,
-    Stream,
+    StreamEndedError,
+    StreamMethod,
 )
 from vaultauthz.envoy.sds.secrets import Secrets, SharedCredentials, secret_texts
 from vaultauthz.envoy.sds.subscription import (
@@ -73,10 +73,10 @@ class Discovery:
         self._lock = threading.Lock()
         self._open: set[SecretStream] = set()
         self._left: dict[StageUpstream, float] = {}  # when an Envoy that held it went
-        self.streams: dict[str, Stream] = {
+        self.streams: dict[str, StreamMethod] = {
             f"{_SECRETS}/StreamSecrets": self._stream(StateOfTheWorld),
             f"{_SECRETS}/DeltaSecrets": self._stream(Delta),
-            f"{_SECRETS}/FetchSecrets": Stream(self._fetch),
+            f"{_SECRETS}/FetchSecrets": StreamMethod(self._fetch),
             f"{_AGGREGATED}/StreamAggregatedResources": self._stream(
                 StateOfTheWorld, aggregated=True
             ),
@@ -106,7 +106,9 @@ class Discovery:
         with self._lock:
             return tuple(self._open)
 
-    def _stream(self, form: type[StateOfTheWorld | Delta], *, aggregated: bool = False) -> Stream:
+    def _stream(
+        self, form: type[StateOfTheWorld | Delta], *, aggregated: bool = False
+    ) -> StreamMethod:
         def answers(inbox: Inbox) -> Iterator[bytes]:
             subscription = form(self._secrets.lookup)
             stream = self._secret_stream(subscription, inbox, aggregated=aggregated)
@@ -117,7 +119,7 @@ class Discovery:
             finally:
                 self._gone(stream)
 
-        return Stream(answers)
+        return StreamMethod(answers)
 
     def _secret_stream(
         self, subscription: StateOfTheWorld | Delta, inbox: Inbox, *, aggregated: bool = False
@@ -190,7 +192,7 @@ class SecretStream:
         while True:
             try:
                 message = self._inbox.take(self._patience())
-            except EndedError:
+            except StreamEndedError:
                 return
             if message is not None:
                 yield from self.heard(message)
