@@ -99,3 +99,40 @@ def test_increment_is_the_first_ttl_unless_set() -> None:
 def test_shorter_is_more_than_rounding(granted: float, asked: float, shorter: bool) -> None:
     """Only a grant that is shorter by more than rounding says that ``max_ttl`` is near."""
     assert PACE.shorter(granted, asked) is shorter
+
+
+@pytest.mark.parametrize(("jitter", "wait"), [(0.0, 0.5), (0.5, 0.75), (1.0, 1.0)])
+def test_polls_for_a_rotation_are_half_a_second_to_one_apart(jitter: float, wait: float) -> None:
+    """Of ``rotation_poll``, so that a fleet's nodes do not ask in step."""
+    assert PACE.poll_in(jitter) == wait
+    assert replace(PACE, rotation_poll=4.0).poll_in(jitter) == 4 * wait
+
+
+@pytest.mark.parametrize(
+    ("left", "first", "wait"),
+    [
+        (100.0, 3600.0, 60.0),  # in the window of what is left, which has 30 s at its end
+        (60.0, 3600.0, 30.0),  # with which the replacement would have less than these
+        (2.0, 3600.0, 0.0),
+        (20.0, 40.0, 4.0),  # as much as a whole lease of 40 s has from its renewal on
+    ],
+)
+def test_a_replacement_has_the_time_that_it_has_of_a_whole_lease(
+    left: float, first: float, wait: float
+) -> None:
+    """Thirty seconds at most, and none but what is left."""
+    assert PACE.replace_in(left, first, 0.0) == pytest.approx(wait)
+
+
+def test_jitter_shares_the_waits_out() -> None:
+    """The middle of the jitter is the middle of each wait."""
+    assert PACE.renew_in(100.0, 0.5) == pytest.approx(67.5)
+    assert PACE.read_in(100.0, 0.5) == pytest.approx(95.0)
+    assert PACE.retry_in(3, float("inf"), 0.5) == pytest.approx(2.25)
+    assert PACE.retry_in(3, float("inf"), 0.0) == PACE.backoff_floor
+
+
+@pytest.mark.parametrize(("granted", "shorter"), [(9.5, False), (9.49, True)])
+def test_a_twentieth_of_what_was_asked_for_is_rounding(granted: float, shorter: bool) -> None:
+    """Of ten seconds, half a second; not more."""
+    assert PACE.shorter(granted, 10.0) is shorter
