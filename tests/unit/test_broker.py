@@ -9,7 +9,7 @@ from math import inf
 import pytest
 
 from vaultauthz._pb.ext_authz_pb2 import CheckRequest
-from vaultauthz.broker import Binding, BindingTable, Broker
+from vaultauthz.broker import Binding, BindingTable, Broker, Former
 from vaultauthz.core.callers import Callers, Pattern, Rule
 from vaultauthz.core.credential import Credential, Login, Slot
 from vaultauthz.core.decision import Allowed, Decision, Denied, Reason
@@ -17,6 +17,7 @@ from vaultauthz.core.injection import Mutation
 from vaultauthz.core.request import Request
 from vaultauthz.core.routing import Route, Routes
 from vaultauthz.envoy.request import read
+from vaultauthz.leases.later import Later
 
 NOW = 1000.0
 ANY = Callers(allow=None)
@@ -401,3 +402,121 @@ class TestRecorder:
         """A request that was denied anyway keeps its reason, recorded or not."""
         made = broker(held_by("pay", callers=SHOP), record=lambda *_: False)
         assert reason_of(made.check(named("pay"))) is Reason.CALLER_DENIED
+
+
+class TestAfterAReload:
+    """The credential that was in use is had by the rules that it came with, too."""
+
+    BOTH = "spiffe://corp/shop"
+
+    def made(self, *before: Callers, held: str = "c_1") -> Broker:
+        """An upstream that anybody may use now; ``before`` are the rules of the reloads before."""
+        now = binding("pay", held=credential(held))
+        return broker(replace(now, former=Former("c_1", before)))
+
+    def test_the_new_callers_do_not_get_the_old_one(self) -> None:
+        """Who was none before waits for the new credential; who was one goes on."""
+        made = self.made(SHOP)
+        denied = Denied(Reason.CALLER_DENIED, "pay", "prod")
+        assert made.check(named("pay", principal="spiffe://corp/other")) == denied
+        assert credential_of(made.check(named("pay", principal=self.BOTH))) == "c_1"
+
+    def test_the_new_one_is_had_by_the_new_rules(self) -> None:
+        """From the moment on in which it is there."""
+        made = self.made(SHOP, held="c_2")
+        assert credential_of(made.check(named("pay", principal="spiffe://corp/other"))) == "c_2"
+
+    def test_after_two_reloads(self) -> None:
+        """The rules of both stand, whichever of the two denies."""
+        other = Callers((Rule(principal=Pattern.parse("spiffe://corp/o*")),))
+        for before in ((SHOP, other), (other, SHOP)):
+            for principal in (self.BOTH, "spiffe://corp/other"):
+                decision = self.made(*before).check(named("pay", principal=principal))
+                assert reason_of(decision) is Reason.CALLER_DENIED
+        assert credential_of(self.made(SHOP, SHOP).check(named("pay", principal=self.BOTH)))
+
+
+class TestAliases:
+    """A name with too many spellings to list: what this request has of it is dropped."""
+
+    HELD = replace(
+        credential(),
+        mutation=Mutation(
+            headers=(("x-a-b", "1"),), remove=("x-a_b",), filled=("x-a-b",), long=("xab",)
+        ),
+    )
+
+    def asked(self, *sent: str, unreadable: bool = False) -> Decision:
+        """With these headers."""
+        request = named("pay")
+        asked: list[object] = []
+
+        def look(names: object) -> tuple[tuple[str, str], ...] | None:
+            asked.append(names)
+            return None if unreadable else tuple((name, "x") for name in sent)
+
+        request.headers = look
+        decision = broker(binding(held=self.HELD)).check(request)
+        assert asked == [("xab",)]
+        return decision
+
+    def test_what_we_set_or_remove_anyway_is_not_named_again(self) -> None:
+        """The others are, each once."""
+        decision = self.asked("x-a-b", "x_a-b", "x-a_b", "x_a_b", "x_a-b")
+        assert isinstance(decision, Allowed)
+        assert decision.dropped == ("x_a-b", "x_a_b")
+        assert credential_of(decision) == "c_1"
+
+    def test_none_was_sent(self) -> None:
+        """Then the answer is that of every request."""
+        decision = self.asked("x-a-b")
+        assert isinstance(decision, Allowed)
+        assert decision.dropped == ()
+
+    def test_nobody_can_say_what_was_sent(self) -> None:
+        """One of them could get through: a bad request, of this upstream."""
+        assert self.asked(unreadable=True) == Denied(Reason.BAD_REQUEST, "pay", "prod")
+
+
+class Promised:
+    """A source whose answer comes later."""
+
+    def __init__(self) -> None:
+        self.answer: Later[Decision] = Later()
+        self.waits: list[float] = []
+
+    def take(self, request: Request, wait: float) -> Later[Decision]:
+        self.waits.append(wait)
+        return self.answer
+
+
+class TestLater:
+    """An answer that waits for Vault."""
+
+    def asked(self, record: Callable[[Request, Decision], bool]) -> Decision:
+        source = Promised()
+        bound = Binding("pay", "prod", ANY, source)  # type: ignore[arg-type]  # what is used of one
+        request = named("pay")
+        request.wait = 2.5
+        promised = broker(bound, record=record).start(request)
+        assert isinstance(promised, Later)
+        assert source.waits == [2.5]
+        source.answer.answer(Allowed("pay", "prod", credential()))
+        return promised.wait()
+
+    def test_it_is_recorded_when_it_is_there(self) -> None:
+        """As any other; what cannot be recorded does not happen."""
+        recorder = Recorder()
+        assert credential_of(self.asked(recorder)) == "c_1"
+        assert [decision.allowed for _, decision in recorder.seen] == [True]
+        recorder.works = False
+        assert self.asked(recorder) == Denied(Reason.OVERLOADED, "pay", "prod", retry_after=1)
+
+    def test_an_error_in_a_recorder_is_a_denial(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Nobody is left who could make one of it; the log has its type, and not its text."""
+
+        def broken(*_: object) -> bool:
+            raise ZeroDivisionError("s3cr3t")
+
+        assert self.asked(broken) == Denied(Reason.INTERNAL, "pay", "prod")
+        assert caplog.messages == ["a check could not be recorded: ZeroDivisionError"]

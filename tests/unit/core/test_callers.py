@@ -235,6 +235,29 @@ def test_no_letter_case_of_a_name_leads_past_deny(pattern: str, name: str) -> No
     )
 
 
+@pytest.mark.parametrize(
+    ("claims", "widely", "shown"),
+    [
+        ({"team": "ops"}, False, "ops"),
+        ({"team": "dev"}, False, "dev"),
+        ({"team": None}, False, None),
+        ({}, True, None),
+        ({"team": ["dev", "ops"]}, True, ["dev", "ops"]),
+    ],
+)
+def test_what_people_are_shown_of_a_claim(claims: dict[str, Any], widely: bool, shown: Any) -> None:
+    """The value that is there, be it the wanted one or not; None when there is none."""
+    assert Claim(("team",), "ops").shown_in(claims, widely=widely) == shown
+
+
+def test_of_several_values_the_one_that_decides_is_shown() -> None:
+    """The one that does not fit where all have to, the one that does where one is enough."""
+    claim, claims = Claim(("a", "b"), "ops"), {"a.b": "ops", "a": {"b": "dev"}}
+    assert claim.shown_in(claims) == "dev"
+    assert claim.shown_in(claims, widely=True) == "ops"
+    assert claim.shown_in({"a.b": "x", "a": {"b": "y"}}, widely=True) == "x", "none does"
+
+
 def test_claims_of_one_token() -> None:
     """Two claims must be met by one token; two half-fitting tokens are not enough."""
     rule = Rule(claims=(Claim(("iss",), "a"), Claim(("role",), "admin")))

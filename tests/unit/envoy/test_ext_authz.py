@@ -240,6 +240,11 @@ class TestAllowed:
         )
         assert list(response.ok_response.query_parameters_to_remove) == ["%6bey", "a%20b", "ke%79"]
 
+    def test_a_query_begins_at_the_first_question_mark(self) -> None:
+        """What comes after a second one is the value of a parameter, or a part of it."""
+        response = mutated(Mutation(query=(("key", "ours"),)), path=b"/p?%6bey=evil?x&a=1?ke%79=1")
+        assert list(response.ok_response.query_parameters_to_remove) == ["%6bey"]
+
     def test_cookies_are_merged(self) -> None:
         """Ours replaces the client's copy, the client's others stay, no matter whose request."""
         mutation = Mutation(cookies=(("session", "ours"),))

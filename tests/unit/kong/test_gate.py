@@ -19,7 +19,7 @@ from vaultauthz.core.routing import Route, Routes
 from vaultauthz.kong import calls
 from vaultauthz.kong.calls import PdkCall, frame
 from vaultauthz.kong.connection import Connection, HangUp
-from vaultauthz.kong.gate import End, Gate, Instance, Instances
+from vaultauthz.kong.gate import ConfigError, End, Gate, Instance, Instances, instance_of
 
 NAMED, ROUTED = Instance("pay", "prod"), Instance("", "")
 KNOWN = {
@@ -46,7 +46,14 @@ class World:
         config = Config(Vault("http://127.0.0.1:1"), {}, {"pay": upstream})
         self.seen: list[Request] = []
         self.broker = Broker(table, self._record, lambda: 0.0)
-        self.gate = Gate(self.broker.check, lambda: table, lambda: config, nobody())
+        self.gate = Gate(self.broker.check, lambda: self.broker.table, lambda: config, nobody())
+
+    def change(self, callers: Callers) -> None:
+        """The same upstream with other callers."""
+        bindings = self.broker.table.bindings.values()
+        self.broker.table = BindingTable(
+            [Binding("pay", "prod", callers, each.source) for each in bindings], Routes()
+        )
 
     def _record(self, request: Request, decision: Decision) -> bool:
         self.seen.append(request)
@@ -137,3 +144,94 @@ def test_a_frame_after_the_client_was_answered(message: bytes) -> None:
         with pytest.raises(HangUp):
             connection.take(more)
     assert len(sent) == said
+
+
+@pytest.mark.parametrize(
+    ("data", "names"),
+    [
+        ('{"upstream": "pay", "stage": "prod"}', ("pay", "prod")),
+        (b'{"upstream": "pay", "stage": null, "__key__": 1}', ("pay", "")),
+        ("{}", ("", "")),
+    ],
+)
+def test_what_an_instance_names(data: str | bytes, names: tuple[str, str]) -> None:
+    """Both may be left out."""
+    instance = instance_of(data)
+    assert (instance.upstream, instance.stage) == names
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        ("{", "the plugin's configuration is no JSON"),
+        (b"\xff", "the plugin's configuration is no JSON"),
+        ("[]", "the plugin's configuration is no object"),
+        ('{"stage": 1}', "upstream and stage of the plugin's configuration are names"),
+        ('{"upstream": []}', "upstream and stage of the plugin's configuration are names"),
+    ],
+)
+def test_what_is_no_configuration(data: str | bytes, why: str) -> None:
+    """Kong's log has the reason."""
+    with pytest.raises(ConfigError) as refused:
+        instance_of(data)
+    assert str(refused.value) == why
+
+
+@pytest.mark.parametrize(
+    ("upstream", "stage", "told"),
+    [("pay", "prod", False), ("pay", "", False), ("", "", False), ("pay", "test", True)],
+)
+def test_an_upstream_that_there_is_not(
+    upstream: str, stage: str, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The plugin begins, as a reload may bring it; the log says what its requests get."""
+    data = f'{{"upstream": "{upstream}", "stage": "{stage}"}}'
+    instance = World(Callers(None)).gate.begin(data)
+    assert (instance.upstream, instance.stage) == (upstream, stage)
+    assert bool(caplog.messages) is told
+
+
+def test_a_name_without_end_is_cut_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Of both names the log has 200 characters."""
+    World(Callers(None)).gate.begin(f'{{"upstream": "{"u" * 201}", "stage": "{"s" * 201}"}}')
+    names = f"upstream '{'u' * 200}', stage '{'s' * 200}'"
+    (told,) = caplog.messages
+    assert told == (
+        f"a plugin in Kong names {names}, which the configuration does not have: "
+        "its requests are answered 403"
+    )
+
+
+def test_the_log_phase_is_told_what_kong_says_of_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the one call that it makes there; it answers nobody."""
+    told: list[str] = []
+    world = World(Callers(None))
+    monkeypatch.setattr(world.gate._log_phase, "finished", told.append)
+    end = world.gate.log()
+    assert (list(end.batch.calls), end.answers) == ([calls.SERIALIZE], False)
+    assert end.take is not None
+    end.take({calls.SERIALIZE: "{}"})
+    assert told == ["{}"]
+
+
+def test_an_instance_that_kong_has_closed_is_not_known() -> None:
+    """Closing it twice does no harm, and no other is lost."""
+    instances = Instances()
+    first, second = (instances.add(Instance("pay", stage)) for stage in ("prod", "test"))
+    for _ in range(2):
+        instances.drop(first)
+        assert instances.get(first) is None
+        assert instances.named == {second: ("pay", "test")}
+
+
+def test_another_configuration_is_other_questions() -> None:
+    """Asked by the rules of now; made once for each."""
+    world = World(rules("shop-*"))
+    instance = Instance("pay", "prod")
+    first = next(world.gate.access(instance))
+    assert next(world.gate.access(instance)) is first
+    assert calls.CREDENTIAL in first.calls  # type: ignore[union-attr]
+    world.change(Callers(None))
+    second = next(world.gate.access(instance))
+    assert calls.CREDENTIAL not in second.calls  # type: ignore[union-attr]
+    assert instance.callers == Callers(None)
