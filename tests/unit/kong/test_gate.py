@@ -19,7 +19,7 @@ from vaultauthz.core.routing import Route, Routes
 from vaultauthz.kong import calls
 from vaultauthz.kong.calls import PdkCall, frame
 from vaultauthz.kong.connection import Connection, HangUp
-from vaultauthz.kong.gate import ConfigError, End, Gate, Instance, Instances, instance_of
+from vaultauthz.kong.gate import End, Gate, Instance, Instances, PluginConfigError, instance_of
 
 NAMED, ROUTED = Instance("pay", "prod"), Instance("", "")
 KNOWN = {
@@ -172,7 +172,7 @@ def test_what_an_instance_names(data: str | bytes, names: tuple[str, str]) -> No
 )
 def test_what_is_no_configuration(data: str | bytes, why: str) -> None:
     """Kong's log has the reason."""
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(PluginConfigError) as refused:
         instance_of(data)
     assert str(refused.value) == why
 
