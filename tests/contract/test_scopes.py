@@ -1108,6 +1108,7 @@ def test_others_are_answered_while_a_hundred_wait(
         vault.fault(faults.hang(), CREDS)
         gateway.status("geo")
         for deadline in (4.0, 16.0, 48.0):  # the later ones are for a machine that is busy
+            assert wait_until(lambda: gateway.promised() == 0)  # none is left of the one before
             waiting = [gateway.future("pay", f"p{number}", deadline) for number in range(100)]
             wait_until(lambda: gateway.promised() >= 64, deadline)
             served = 0

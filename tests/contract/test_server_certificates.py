@@ -113,7 +113,7 @@ class TestReplaced:
         with streaming(Listen("127.0.0.1:0", grpc_tls=files.tls()), STREAMS) as server:
             files.put(authority.issue("localhost", hours=-0.5), authority)
             assert wait_until(lambda: followed(server).refused == 1)
-            assert "tls.crt has ended" in caplog.text
+            assert wait_until(lambda: "tls.crt has ended" in caplog.text)
             with client(f"localhost:{server.port}", credentials) as new:
                 assert new.check(checked()) == 403
 

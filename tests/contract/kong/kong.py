@@ -157,10 +157,15 @@ class Kong:
         if process is None:
             self.supervisor.kill(number)
             return
-        wait_until(process, "a server is there")
-        pid = process()
-        assert pid > 1, pid
-        os.kill(pid, number)
+        pid = 0
+        while not pid:
+            wait_until(process, "a server is there")
+            pid = process()
+            assert pid > 1, pid
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:  # it gave way to another one just then
+                pid = 0
         wait_until(lambda: process() != pid, "the server has ended")
 
     def wait_for_server(self) -> None:
