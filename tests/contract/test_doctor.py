@@ -26,7 +26,7 @@ from tests.contract.fake_vault import FakeVault
 from tests.interrupts import interruptible as interruptible  # noqa: PLC0414  a fixture
 from tests.patience import PATIENCE
 from vaultauthz.config import Config, parse
-from vaultauthz.doctor import Asked, run
+from vaultauthz.doctor import DoctorOptions, run
 from vaultauthz.doctor.evidence import Handshake
 from vaultauthz.doctor.reach import node
 from vaultauthz.terminal import Told
@@ -101,7 +101,7 @@ class Bed:
     def run(self, *, stage: str | None = None, fetch: bool = True) -> tuple[int, dict[str, Any]]:
         """The status and the JSON."""
         out = io.StringIO()
-        asked = Asked(stage, fetch)
+        asked = DoctorOptions(stage, fetch)
         status = run(self.config(), asked, Told(out, as_json=True), io.StringIO())
         return status, json.loads(out.getvalue()) if out.getvalue() else {}
 
@@ -148,7 +148,7 @@ def test_no_secret_is_in_what_it_prints(bed: Bed) -> None:
     bed.vault.capabilities = NOT_ALL
     for as_json in (False, True):
         out, err = io.StringIO(), io.StringIO()
-        run(bed.config(), Asked(fetch=True), Told(out, as_json=as_json, width=80), err)
+        run(bed.config(), DoctorOptions(fetch=True), Told(out, as_json=as_json, width=80), err)
         for secret in (SECRET_ID, "hvs.T0KEN", "p4ssw0rd"):
             assert secret not in out.getvalue() + err.getvalue()
 

@@ -12,6 +12,7 @@ from vaultauthz.config import parse
 from vaultauthz.config.values import KvSecret, PathSecret
 from vaultauthz.policy import hcl
 from vaultauthz.policy.needs import needs
+from vaultauthz.vault.mounts import Mounts
 
 MANY = 10_000
 
@@ -30,7 +31,7 @@ def test_a_configuration_of_them_is_not_too_large(tmp_path: Path) -> None:
 def test_their_policy_fits_into_what_vault_takes() -> None:
     """Its lines get shorter until it does, and say the same."""
     secrets = {f"app-{n:05}": PathSecret(f"database/creds/app-{n:05}") for n in range(MANY)}
-    found = needs(one_stage(secrets), "prod", {})
+    found = needs(one_stage(secrets), "prod", Mounts())
     text = hcl.policy(found, ["head"], {})
     assert hcl.stored_size(text) <= hcl.LARGEST
     assert says(text) == said(found)
@@ -43,5 +44,5 @@ def test_their_policy_fits_into_what_vault_takes() -> None:
 
 def test_at_one_path_they_are_one_line() -> None:
     """A path is named once, whoever wants it."""
-    found = needs(one_stage({f"a{n}": KvSecret("secret/x") for n in range(MANY)}), "prod", {})
+    found = needs(one_stage({f"a{n}": KvSecret("secret/x") for n in range(MANY)}), "prod", Mounts())
     assert len(read(hcl.policy(found, [], {}))) == len(found) == 5

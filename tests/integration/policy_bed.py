@@ -19,8 +19,9 @@ from vaultauthz.cli import main
 from vaultauthz.config import Config, load
 from vaultauthz.demo.parts import OpenBao, Postgres, binaries
 from vaultauthz.policy import hcl
-from vaultauthz.policy.attach import policy_name
 from vaultauthz.policy.needs import Need, needs
+from vaultauthz.policy.stage import policy_name
+from vaultauthz.vault.mounts import Mount, Mounts
 
 STAGES = ("alpha", "beta")
 _CONFIG = """\
@@ -73,7 +74,7 @@ class Bed:
 
     bao: OpenBao
     config: Path
-    versions: dict[str, tuple[str, int]]
+    mounts: Mounts
 
     @classmethod
     def create(cls, bao: OpenBao, postgres: Postgres, folder: Path) -> Bed:
@@ -86,9 +87,8 @@ class Bed:
             (folder / stage).write_text(secret_id)
         config = folder / "vaultauthz.yaml"
         config.write_text(_CONFIG.format(address=bao.address, roles=roles))
-        stages = [f"policy/nested/app/{stage}" for stage in STAGES]
-        versions = {**dict.fromkeys(stages, ("policy/nested", 2))}
-        bed = cls(bao, config, versions | {"policy-old/app/key": ("policy-old", 1)})
+        mounts = Mounts(Mount("policy/nested", "kv", 2), Mount("policy-old", "kv", 1))
+        bed = cls(bao, config, mounts)
         for stage in STAGES:
             bed._attach(stage)
         return bed
@@ -127,7 +127,7 @@ class Bed:
 
     def needs(self, stage: str) -> tuple[Need, ...]:
         """What the stage needs."""
-        return needs(self.loaded, stage, self.versions)
+        return needs(self.loaded, stage, self.mounts)
 
     def token(self, policy: str) -> str:
         """A token that has this policy alone."""

@@ -19,7 +19,7 @@ from tests.integration.served import Answer, Login, Served, asking, check_reques
 from tests.patience import PATIENCE
 from vaultauthz.demo.parts import OpenBao, Postgres
 from vaultauthz.demo.parts.openbao import CONNECTION
-from vaultauthz.policy.attach import policy_name
+from vaultauthz.policy.stage import policy_name
 
 STAGES: Final = ("production", "staging")
 OTHER: Final = dict(zip(STAGES, reversed(STAGES), strict=True))

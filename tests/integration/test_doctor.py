@@ -19,10 +19,11 @@ from tests.integration.spelling import spelled
 from tests.patience import PATIENCE
 from vaultauthz.config import Config, parse
 from vaultauthz.demo.parts import OpenBao, Postgres, wait_for
-from vaultauthz.doctor import Asked, run
+from vaultauthz.doctor import DoctorOptions, run
 from vaultauthz.policy import Need, hcl, needs
 from vaultauthz.policy.needs import CAPABILITIES
 from vaultauthz.terminal import Told
+from vaultauthz.vault.mounts import Mounts
 
 pytestmark = pytest.mark.integration
 
@@ -62,7 +63,7 @@ class Bed:
 
     def needs(self, stage: str) -> tuple[Need, ...]:
         """What the stage's policy has."""
-        return needs(self.config(), stage, {})
+        return needs(self.config(), stage, Mounts())
 
     def write_policy(self, stage: str, lines: Sequence[Need]) -> None:
         """Give the stage these lines and no other."""
@@ -96,7 +97,7 @@ class Bed:
     ) -> tuple[int, dict[str, Any]]:
         """The status and the JSON."""
         out, err = io.StringIO(), io.StringIO()
-        status = run(self.config(*edits), Asked(stage, fetch), Told(out, as_json=True), err)
+        status = run(self.config(*edits), DoctorOptions(stage, fetch), Told(out, as_json=True), err)
         assert err.getvalue() == ""
         return status, json.loads(out.getvalue())
 
@@ -408,7 +409,12 @@ def test_the_example_in_the_documentation_is_what_is_printed(bed: Bed) -> None:
         bed.write_policy("staging", [line for line in lines if line.path != "sys/leases/revoke"])
         with bed.role("staging", token_ttl="1m"):
             out = io.StringIO()
-            run(bed.config(("{api_key}", "{key}")), Asked(fetch=True), Told(out, width=80), out)
+            run(
+                bed.config(("{api_key}", "{key}")),
+                DoctorOptions(fetch=True),
+                Told(out, width=80),
+                out,
+            )
     finally:
         bed.write_policy("staging", lines)
     shown = out.getvalue().replace(bed.bao.address, "http://127.0.0.1:8200")

@@ -29,9 +29,10 @@ from vaultauthz.core.request import Request
 from vaultauthz.core.secret import Secret
 from vaultauthz.demo.parts import OpenBao, Postgres, binaries, wait_for
 from vaultauthz.engine import Engine
-from vaultauthz.policy import attach, hcl
-from vaultauthz.policy.attach import policy_name
+from vaultauthz.policy import hcl
 from vaultauthz.policy.needs import CAPABILITIES, LEASE_RENEW, LEASE_REVOKE, LOOKUP
+from vaultauthz.policy.stage import header as policy_header
+from vaultauthz.policy.stage import policy_name
 from vaultauthz.policy.trial import Operator, trial
 from vaultauthz.vault.probe import Probe
 
@@ -243,7 +244,7 @@ def test_the_printed_command_changes_a_roles_policies_only(bed: Bed, method: str
     client.write_data(place, data={**body, "token_ttl": "7m", "token_policies": ["old"]})
     before = client.read(place)["data"]
     config = replace(bed.loaded, stages={"alpha": Stage("alpha", auth)})
-    (command,) = [line for line in attach.header(config, "alpha") if place in line]
+    (command,) = [line for line in policy_header(config, "alpha") if place in line]
     bed.shell(command.replace("bao ", f"{binaries.vault().path} ", 1))
     changed = {"token_policies": ["vaultauthz-alpha"], "token_no_default_policy": True}
     assert client.read(place)["data"] == before | changed

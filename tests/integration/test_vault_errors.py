@@ -26,7 +26,7 @@ from vaultauthz.core.secret import Secret
 from vaultauthz.demo.parts import OpenBao
 from vaultauthz.leases.clock import boottime
 from vaultauthz.vault.auth.tries import Tries
-from vaultauthz.vault.errors import Node, VaultError
+from vaultauthz.vault.errors import NodeFate, VaultError
 from vaultauthz.vault.probe import Probe
 from vaultauthz.vault.session import Session
 
@@ -328,7 +328,7 @@ def test_what_openbao_answers_has_its_meaning(
     error = failure_of(lambda: call(bed))
     assert (error.status, error.failure.verdict) == (status, verdict)
     assert text in error.detail
-    assert error.node is (Node.OUT if status == 307 else Node.FINE)
+    assert error.node is (NodeFate.OUT if status == 307 else NodeFate.FINE)
 
 
 def test_revoking_a_lease_that_is_gone_is_no_error(bed: Bed) -> None:
@@ -366,7 +366,7 @@ def test_a_quota_asks_us_to_wait(bed: Bed) -> None:
     first = failure_of(lambda: bed.fetch("errors/data/none"))
     assert first.status == 404
     error = failure_of(lambda: bed.fetch("errors/data/none"))
-    assert (error.status, error.failure.verdict, error.node) == (429, Verdict.RETRY, Node.BUSY)
+    assert (error.status, error.failure.verdict, error.node) == (429, Verdict.RETRY, NodeFate.BUSY)
     assert "rate limit quota exceeded" in error.detail
 
 
@@ -378,7 +378,7 @@ def test_a_locked_namespace_passes(bed: Bed) -> None:
     probe.write(root, "sys/namespaces/errors-team", {})
     probe.write(root, "sys/namespaces/api-lock/lock/errors-team", {})
     error = failure_of(lambda: bed.probe("errors-team").read(root, "secret/data/x"))
-    assert (error.status, error.failure.verdict, error.node) == (503, Verdict.RETRY, Node.BUSY)
+    assert (error.status, error.failure.verdict, error.node) == (503, Verdict.RETRY, NodeFate.BUSY)
     assert error.failure.reason == "an administrator has locked the namespace"
 
 
@@ -391,7 +391,7 @@ def test_a_server_without_keys_is_as_good_as_sealed(tmp_path: Path) -> None:
         process.wait_until(lambda: answers(server.address))
         session = Session(Vault(server.address), AppRole("x", Secret("y")), boottime)
         error = failure_of(session.login)
-        assert (error.status, error.detail, error.node) == (503, "Vault is sealed", Node.OUT)
+        assert (error.status, error.detail, error.node) == (503, "Vault is sealed", NodeFate.OUT)
         health = Probe(Vault(server.address), boottime).health()
         assert (health.initialized, health.sealed) == (False, True)
     finally:

@@ -16,7 +16,7 @@ from vaultauthz.core.secret import Secret
 from vaultauthz.demo.parts import OpenBao, wait_for
 from vaultauthz.leases.clock import boottime
 from vaultauthz.vault.calls import Calls
-from vaultauthz.vault.errors import Call, Node, VaultError
+from vaultauthz.vault.errors import Call, NodeFate, VaultError
 from vaultauthz.vault.probe import Probe
 from vaultauthz.vault.session import Session
 
@@ -84,7 +84,7 @@ def test_a_standby_that_may_not_hand_on_redirects(cluster: Cluster) -> None:
 
     with pytest.raises(VaultError) as caught:
         create(cluster.one.address)
-    assert (caught.value.status, caught.value.node) == (307, Node.OUT)
+    assert (caught.value.status, caught.value.node) == (307, NodeFate.OUT)
     assert caught.value.detail.startswith(cluster.leader.address)
     assert create(cluster.one.address, cluster.leader.address)
 

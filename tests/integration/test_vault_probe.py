@@ -13,7 +13,8 @@ from vaultauthz.core.secret import Secret
 from vaultauthz.demo.parts import OpenBao, binaries
 from vaultauthz.leases.clock import boottime
 from vaultauthz.vault.errors import VaultError
-from vaultauthz.vault.probe import Mount, Probe
+from vaultauthz.vault.mounts import Mount
+from vaultauthz.vault.probe import Probe
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 

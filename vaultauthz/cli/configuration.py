@@ -179,7 +179,7 @@ def _doctor(options: Options) -> int:
     """
     from vaultauthz import doctor
 
-    asked = doctor.Asked(options.stage, options.fetch)
+    asked = doctor.DoctorOptions(options.stage, options.fetch)
     config = load(options.config, os.environ)  # its warnings become findings
     return doctor.run(config, asked, told(as_json=options.json), sys.stderr)
 
@@ -191,7 +191,7 @@ def _policy(options: Options) -> int:
     """
     from vaultauthz.policy import command
 
-    asked = command.Asked(
+    asked = command.PolicyOptions(
         options.stage,
         options.verify,
         options.token_file,

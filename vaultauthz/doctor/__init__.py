@@ -5,6 +5,6 @@ findings, ``show`` prints both.
 """
 
 from vaultauthz.doctor.command import run
-from vaultauthz.doctor.examine import Asked
+from vaultauthz.doctor.examine import DoctorOptions
 
-__all__ = ["Asked", "run"]
+__all__ = ["DoctorOptions", "run"]

@@ -12,7 +12,7 @@ from typing import Final, Self, TextIO
 
 from vaultauthz.config.values import Config
 from vaultauthz.doctor.evidence import Evidence
-from vaultauthz.doctor.examine import Asked, examine
+from vaultauthz.doctor.examine import DoctorOptions, examine
 from vaultauthz.doctor.rules import judge
 from vaultauthz.doctor.show import as_json, as_text
 from vaultauthz.terminal import Told
@@ -21,7 +21,7 @@ _INTERRUPTED: Final = 130  # as a shell has it for SIGINT
 _CLEAR: Final = "\r\x1b[K"
 
 
-def run(config: Config, asked: Asked, told: Told, err: TextIO) -> int:
+def run(config: Config, asked: DoctorOptions, told: Told, err: TextIO) -> int:
     """Say what is wrong; status 0 without a finding, 1 with one, 2 for an unknown stage."""
     if asked.stage is not None and asked.stage not in config.stages:
         stages = ", ".join(config.stages)

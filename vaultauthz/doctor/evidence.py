@@ -15,7 +15,8 @@ from vaultauthz.config.values import SecretSource, Vault
 from vaultauthz.core.grant import Verdict
 from vaultauthz.policy import Need
 from vaultauthz.vault.errors import VaultError
-from vaultauthz.vault.probe import Health, Mount, TokenFacts
+from vaultauthz.vault.mounts import Mount
+from vaultauthz.vault.probe import NodeHealth, TokenFacts
 
 ROOT: Final = "root"  # a capability, and the policy that brings it
 DEFAULT: Final = "default"  # the policy that every token has, unless its role says no
@@ -65,11 +66,11 @@ class Handshake:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class VaultNode:
     """One address of Vault. ``ahead``: its clock less ours, in seconds."""
 
     address: str
-    health: Health | None = None
+    health: NodeHealth | None = None
     trouble: Trouble | None = None
     handshake: Handshake | None = None  # None without TLS
     ahead: float | None = None
@@ -87,15 +88,15 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class VaultServer:
     """One Vault as ``stages`` see it, and its nodes in the order they are tried."""
 
     vault: Vault
     stages: tuple[str, ...]
-    nodes: tuple[Node, ...]
+    nodes: tuple[VaultNode, ...]
 
     @property
-    def node(self) -> Node | None:
+    def node(self) -> VaultNode | None:
         """The first one that can answer a login."""
         return next((node for node in self.nodes if node.serves), None)
 
@@ -123,7 +124,7 @@ class SecretFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class PathRights:
     """A line of the policy that is needed, and what the token may do there."""
 
     need: Need
@@ -175,7 +176,7 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class ExaminedStage:
     """What a stage's login came to. What was not tried is None or empty.
 
     ``login``: the trouble with it. ``token`` and ``lookup``: what Vault knows of the
@@ -198,7 +199,7 @@ class Stage:
     uses: int = 0
     role: str = ""
     asked: Trouble | None = None  # why the capabilities are not known
-    accesses: tuple[Access, ...] = ()
+    accesses: tuple[PathRights, ...] = ()
     places: tuple[Place, ...] = ()
     fetched: tuple[Fetched, ...] = ()
     audit_header: str = ""  # clear | hashed | absent; "" when it may not be looked at
@@ -263,8 +264,8 @@ class Evidence:
     ``unfinished``: stages that were still giving back when that had taken too long.
     """
 
-    servers: tuple[Server, ...]
-    stages: tuple[Stage, ...]
+    servers: tuple[VaultServer, ...]
+    stages: tuple[ExaminedStage, ...]
     warnings: tuple[str, ...] = ()
     fetched: bool = False
     interrupted: bool = False

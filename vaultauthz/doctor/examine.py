@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from vaultauthz.config.values import Config, Listen, Vault
-from vaultauthz.doctor.evidence import Evidence, Node, Server, Shown, Stage
+from vaultauthz.doctor.evidence import Evidence, ExaminedStage, Shown, VaultNode, VaultServer
 from vaultauthz.doctor.limits import Locks, Turns
 from vaultauthz.doctor.reach import node
 from vaultauthz.doctor.stage import Around, examine_stage
@@ -23,14 +23,14 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class DoctorOptions:
     """The command's options: one stage or all; with a dry fetch of every secret or without."""
 
     stage: str | None = None
     fetch: bool = False
 
 
-def examine(config: Config, asked: Asked, say: Callable[[str], None]) -> Evidence:
+def examine(config: Config, asked: DoctorOptions, say: Callable[[str], None]) -> Evidence:
     """Ask Vault everything. ``say`` is told, from any thread, what is being done.
 
     Ctrl-C ends it early: what was logged in to and leased is given back, and what was
@@ -39,8 +39,8 @@ def examine(config: Config, asked: Asked, say: Callable[[str], None]) -> Evidenc
     names = [asked.stage] if asked.stage is not None else list(config.stages)
     stop = threading.Event()
     pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="doctor")
-    servers: tuple[Server, ...] = ()
-    stages: dict[str, Future[Stage]] = {}
+    servers: tuple[VaultServer, ...] = ()
+    stages: dict[str, Future[ExaminedStage]] = {}
     try:
         say("looking at Vault")
         servers = _servers(config, names, pool)
@@ -72,7 +72,9 @@ def _done(futures: Iterable[Future[_T]]) -> Iterable[_T]:
     return (future.result() for future in futures if future.done() and not future.cancelled())
 
 
-def _servers(config: Config, names: Sequence[str], pool: ThreadPoolExecutor) -> tuple[Server, ...]:
+def _servers(
+    config: Config, names: Sequence[str], pool: ThreadPoolExecutor
+) -> tuple[VaultServer, ...]:
     """Each server as its stages see it: they may have client certificates of their own."""
     alike: dict[Vault, list[str]] = {}
     for name in names:
@@ -82,11 +84,11 @@ def _servers(config: Config, names: Sequence[str], pool: ThreadPoolExecutor) -> 
         vault: [pool.submit(node, vault, address) for address in vault.addresses] for vault in alike
     }
     return tuple(
-        Server(vault, tuple(stages), _nodes(asked[vault])) for vault, stages in alike.items()
+        VaultServer(vault, tuple(stages), _nodes(asked[vault])) for vault, stages in alike.items()
     )
 
 
-def _nodes(futures: Sequence[Future[Node]]) -> tuple[Node, ...]:
+def _nodes(futures: Sequence[Future[VaultNode]]) -> tuple[VaultNode, ...]:
     return tuple(future.result() for future in futures)
 
 

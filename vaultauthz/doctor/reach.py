@@ -14,7 +14,7 @@ from urllib.request import proxy_bypass
 
 from vaultauthz.config.addresses import UNIX
 from vaultauthz.config.values import Vault
-from vaultauthz.doctor.evidence import Handshake, Node, Trouble
+from vaultauthz.doctor.evidence import Handshake, Trouble, VaultNode
 from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.probe import Probe
 from vaultauthz.vault.trust import Trust
@@ -22,7 +22,7 @@ from vaultauthz.vault.trust import Trust
 _PORTS = {"http": 80, "https": 443}
 
 
-def node(vault: Vault, address: str) -> Node:
+def node(vault: Vault, address: str) -> VaultNode:
     """What is at ``address``, each step bounded by ``vault.timeout``; never raises."""
     # Vault answers for its health in the root namespace only.
     alone = replace(vault, address=address, fallbacks=(), namespace="")
@@ -35,12 +35,12 @@ def node(vault: Vault, address: str) -> Node:
         if exc.status == 0:
             trouble = replace(trouble, detail=_cause(alone) or trouble.detail)
         hello = _handshake(alone, listen=True) if tls and exc.status == 0 else None
-        return Node(address, trouble=trouble, handshake=hello, proxy=_proxy(address))
+        return VaultNode(address, trouble=trouble, handshake=hello, proxy=_proxy(address))
     ahead = None
     if health.server_time is not None:
         # It is in whole seconds, cut off, and of some moment between asking and hearing.
         ahead = health.server_time + 0.5 - (began + time.time()) / 2
-    return Node(address, health, None, _handshake(alone) if tls else None, ahead)
+    return VaultNode(address, health, None, _handshake(alone) if tls else None, ahead)
 
 
 def _proxy(address: str) -> str:

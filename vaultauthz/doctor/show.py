@@ -9,7 +9,14 @@ from dataclasses import asdict, replace
 from math import inf
 from typing import Any, Final
 
-from vaultauthz.doctor.evidence import Access, Evidence, Fetched, Node, Place, Stage
+from vaultauthz.doctor.evidence import (
+    Evidence,
+    ExaminedStage,
+    Fetched,
+    PathRights,
+    Place,
+    VaultNode,
+)
 from vaultauthz.doctor.finding import ERROR, WARNING, Finding, some, span
 from vaultauthz.doctor.rules.server import MOST_AHEAD
 from vaultauthz.terminal import Told, columns
@@ -93,7 +100,7 @@ def _tables(facts: Evidence, wanting: _Wanting, width: int | None) -> Iterator[l
         yield [*lines, f"({hidden} more, without a finding)"] if hidden else lines
 
 
-def _state_of(node: Node) -> str:
+def _state_of(node: VaultNode) -> str:
     """In one word, what this node is doing."""
     if node.health is None:
         return "away"
@@ -104,7 +111,7 @@ def _state_of(node: Node) -> str:
     return "standby" if node.health.standby else "active"
 
 
-def _login_of(stage: Stage) -> str:
+def _login_of(stage: ExaminedStage) -> str:
     """In one word, what the login came to."""
     if stage.crash:
         return "unknown"
@@ -122,7 +129,7 @@ def _engine_of(place: Place) -> str:
     return f"kv v{place.mount.kv_version}" if place.mount.kv_version else place.mount.type
 
 
-def _node_cells(node: Node) -> list[str]:
+def _node_cells(node: VaultNode) -> list[str]:
     return [
         node.address,
         _state_of(node),
@@ -140,7 +147,7 @@ def _clock(ahead: float | None) -> str:
     return f"{'+' if ahead > 0 else '-'}{span(abs(ahead))}"
 
 
-def _tls(node: Node) -> str:
+def _tls(node: VaultNode) -> str:
     if node.handshake is None:
         return "none"
     if node.handshake.ends_in is None:
@@ -148,7 +155,7 @@ def _tls(node: Node) -> str:
     return f"{node.handshake.version}, certificate {span(node.handshake.ends_in)}"
 
 
-def _login_cells(stage: Stage) -> list[str]:
+def _login_cells(stage: ExaminedStage) -> list[str]:
     how = stage.auth
     lines = len(stage.accesses)
     allowed = sum(not access.missing for access in stage.accesses)
@@ -161,7 +168,7 @@ def _login_cells(stage: Stage) -> list[str]:
     ]
 
 
-def _token_cell(stage: Stage) -> str:
+def _token_cell(stage: ExaminedStage) -> str:
     if stage.token is None:
         return "-"
     if stage.token.ttl == inf:
@@ -171,7 +178,7 @@ def _token_cell(stage: Stage) -> str:
     return f"{span(life)} {'renewable' if stage.token.renewable else kind}"
 
 
-def _credential_cells(stage: Stage, place: Place, *, fetched: bool) -> list[str]:
+def _credential_cells(stage: ExaminedStage, place: Place, *, fetched: bool) -> list[str]:
     access = next((a for a in stage.accesses if a.need.path == place.path), None)
     allowed = _UNKNOWN if access is None else "NO" if access.missing else "yes"
     found = next((f for f in stage.fetched if f.upstream == place.upstream), None)
@@ -212,7 +219,7 @@ def as_json(facts: Evidence, findings: Iterable[Finding]) -> dict[str, Any]:
     }
 
 
-def _node(node: Node, stages: Sequence[str]) -> dict[str, Any]:
+def _node(node: VaultNode, stages: Sequence[str]) -> dict[str, Any]:
     health, hello = node.health, node.handshake
     return {
         "address": node.address,
@@ -227,7 +234,7 @@ def _node(node: Node, stages: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _stage(stage: Stage) -> dict[str, Any]:
+def _stage(stage: ExaminedStage) -> dict[str, Any]:
     how, token = stage.auth, stage.token
     return {
         "stage": stage.name,
@@ -250,7 +257,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
     }
 
 
-def _access(access: Access) -> dict[str, Any]:
+def _access(access: PathRights) -> dict[str, Any]:
     need = access.need
     return {
         "path": need.path,
@@ -260,7 +267,7 @@ def _access(access: Access) -> dict[str, Any]:
     }
 
 
-def _place(stage: Stage, place: Place) -> dict[str, Any]:
+def _place(stage: ExaminedStage, place: Place) -> dict[str, Any]:
     fetch = next((f for f in stage.fetched if f.upstream == place.upstream), None)
     return {
         "upstream": place.upstream,

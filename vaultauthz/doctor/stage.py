@@ -8,18 +8,26 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vaultauthz.config.values import Config, KvSecret, SecretSource, Vault
+from vaultauthz.config.values import Config, KvSecret, Vault
 from vaultauthz.core.grant import Grant, Verdict
 from vaultauthz.core.redaction import shown, where
 from vaultauthz.core.secret import Secret
 from vaultauthz.doctor.dry import DryFetches
-from vaultauthz.doctor.evidence import Access, Node, Place, SecretFile, Stage, Trouble
+from vaultauthz.doctor.evidence import (
+    ExaminedStage,
+    PathRights,
+    Place,
+    SecretFile,
+    Trouble,
+    VaultNode,
+)
 from vaultauthz.doctor.limits import Locks, StoppedError, Turns
 from vaultauthz.policy.needs import LOOKUP, kv_path, needs
 from vaultauthz.vault.auth import wrapping
 from vaultauthz.vault.auth.here import read_secret
 from vaultauthz.vault.errors import VaultError
-from vaultauthz.vault.probe import Mount, Probe
+from vaultauthz.vault.mounts import Mount, Mounts
+from vaultauthz.vault.probe import Probe
 from vaultauthz.vault.session import Session
 
 _HEADER = "X-Correlation-Id"
@@ -35,11 +43,11 @@ class Around:
     say: Callable[[str], None]  # what is being done, for a person who waits
 
 
-def examine_stage(name: str, node: Node | None, around: Around, turns: Turns) -> Stage:
+def examine_stage(name: str, node: VaultNode | None, around: Around, turns: Turns) -> ExaminedStage:
     """All that can be found out about the stage at ``node``; never raises."""
     vault = around.config.vault_of(name)
     auth = around.config.stages[name].auth
-    seen = Stage(name, auth, vault.namespace, files=tuple(map(SecretFile.now, auth.files)))
+    seen = ExaminedStage(name, auth, vault.namespace, files=tuple(map(SecretFile.now, auth.files)))
     if node is None or node.health is None:
         return seen
     seen = replace(seen, version=node.health.version)
@@ -57,12 +65,13 @@ def examine_stage(name: str, node: Node | None, around: Around, turns: Turns) ->
 class _Examination:
     """``seen`` grows with each step, and holds what there is when a step fails."""
 
-    def __init__(self, seen: Stage, vault: Vault, around: Around, turns: Turns) -> None:
+    def __init__(self, seen: ExaminedStage, vault: Vault, around: Around, turns: Turns) -> None:
         self.seen = seen
         self._around = around
         self._turns = turns
         self._session = Session(vault, seen.auth, time.monotonic)
         self._probe = Probe(vault, time.monotonic)
+        self._mounts = Mounts()
 
     def run(self) -> None:
         wrapped_in = self.seen.auth.wrapped_in
@@ -183,7 +192,6 @@ class _Examination:
 
     def _find_places(self, token: Secret) -> None:
         """Each upstream's engine: asked for once for each mount, or folder that fails."""
-        mounts: list[Mount] = []
         troubles: dict[str, Trouble] = {}
         places = []
         for upstream in self._around.config.upstreams.values():
@@ -191,16 +199,17 @@ class _Examination:
             if source is None:
                 continue
             folder = source.path.rpartition("/")[0]
-            mount = next((m for m in mounts if source.path.startswith(f"{m.path}/")), None)
+            mount = self._mounts.of(source.path)
             if mount is None and folder not in troubles:
                 found = self._mount(token, source.path)
                 if isinstance(found, Mount):
                     mount = found
-                    mounts.append(found)
+                    self._mounts.add(found)
                 else:
                     troubles[folder] = found
             trouble = None if mount else troubles[folder]
-            path = _policy_path(source, mount)
+            kv = isinstance(source, KvSecret)
+            path = kv_path(source.path, self._mounts) if kv else source.path
             places.append(Place(upstream.name, source, path, mount, trouble))
         self.seen = replace(self.seen, places=tuple(places))
 
@@ -212,19 +221,14 @@ class _Examination:
             return self._trouble(exc)
 
     def _find_accesses(self, token: Secret) -> None:
-        versions = {
-            place.source.path: (place.mount.path, place.mount.kv_version)
-            for place in self.seen.places
-            if place.mount and place.mount.kv_version
-        }
-        wanted = needs(self._around.config, self.seen.name, versions)
+        wanted = needs(self._around.config, self.seen.name, self._mounts)
         self._turns.take()
         try:
             found = self._probe.capabilities(token, [need.path for need in wanted])
         except VaultError as exc:
             self.seen = replace(self.seen, asked=self._trouble(exc))
             return
-        accesses = tuple(Access(need, found[need.path]) for need in wanted)
+        accesses = tuple(PathRights(need, found[need.path]) for need in wanted)
         self.seen = replace(self.seen, accesses=accesses)
 
     def _find_audit_header(self, token: Secret) -> None:
@@ -273,11 +277,3 @@ class _Examination:
         except VaultError as exc:
             return Trouble.of(exc)
         return None
-
-
-def _policy_path(source: SecretSource, mount: Mount | None) -> str:
-    """The path as ``needs`` has it."""
-    if isinstance(source, KvSecret):
-        known = {source.path: (mount.path, mount.kv_version)} if mount and mount.kv_version else {}
-        return kv_path(source.path, known)
-    return source.path

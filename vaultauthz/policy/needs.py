@@ -14,6 +14,7 @@ from typing import Final
 
 from vaultauthz.config.values import Config, KvSecret, PathSecret, SecretSource
 from vaultauthz.vault import totp
+from vaultauthz.vault.mounts import Mount, Mounts
 
 LOOKUP: Final = "auth/token/lookup-self"
 RENEW: Final = "auth/token/renew-self"
@@ -25,8 +26,6 @@ CAPABILITIES: Final = "sys/capabilities-self"
 # The engines' own names for what is no lease, or one that cannot be renewed.
 _STATIC: Final = ("static-creds", "static-cred")
 _CERTIFICATES: Final = ("issue", "sign", "sign-verbatim")
-
-KvVersions = Mapping[str, tuple[str, int]]  # a KV path → its mount and the engine's version
 
 
 class Kind(Enum):
@@ -66,13 +65,13 @@ class _Place:
     upstreams: list[str]
 
 
-def needs(config: Config, stage: str, kv_versions: KvVersions) -> tuple[Need, ...]:
+def needs(config: Config, stage: str, mounts: Mounts) -> tuple[Need, ...]:
     """Everything that ``stage`` asks of Vault, each path once.
 
-    A KV path that ``kv_versions`` lacks is taken for version 2, its first segment for
+    A KV path whose engine ``mounts`` lacks is taken for version 2, its first segment for
     the mount.
     """
-    places = _places(config, stage, kv_versions)
+    places = _places(config, stage, mounts)
     return (
         *(
             Need(
@@ -89,19 +88,18 @@ def needs(config: Config, stage: str, kv_versions: KvVersions) -> tuple[Need, ..
     )
 
 
-def kv_path(path: str, kv_versions: KvVersions) -> str:
-    """Where a KV secret is read over HTTP: version 2 has ``data/`` after its mount."""
-    mount, version = kv_versions.get(path) or (path.partition("/")[0], 2)
-    return f"{mount}/data/{path[len(mount) + 1 :]}" if version == 2 else path
+def kv_path(path: str, mounts: Mounts) -> str:
+    """Where a KV secret is read over HTTP."""
+    return (mounts.kv(path) or Mount.assumed(path)).kv_path(path)
 
 
-def _places(config: Config, stage: str, kv_versions: KvVersions) -> dict[str, _Place]:
+def _places(config: Config, stage: str, mounts: Mounts) -> dict[str, _Place]:
     places: dict[str, _Place] = {}
     for upstream in config.upstreams.values():
         if stage not in upstream.stages:
             continue
         source = upstream.secrets[stage]
-        path, kind = _place_of(source, kv_versions)
+        path, kind = _place_of(source, mounts)
         place = places.setdefault(path, _Place(kind, {}, []))
         writes = isinstance(source, PathSecret) and source.write
         place.capabilities["update" if writes else "read"] = None
@@ -109,9 +107,9 @@ def _places(config: Config, stage: str, kv_versions: KvVersions) -> dict[str, _P
     return places
 
 
-def _place_of(source: SecretSource, kv_versions: KvVersions) -> tuple[str, Kind]:
+def _place_of(source: SecretSource, mounts: Mounts) -> tuple[str, Kind]:
     if isinstance(source, KvSecret):
-        return kv_path(source.path, kv_versions), Kind.KV
+        return kv_path(source.path, mounts), Kind.KV
     path = source.path
     before_name = path.split("/")[1:-1][-1:]  # the engine's word, after the mount
     if before_name and before_name[0] in _STATIC and not source.write:

@@ -12,7 +12,6 @@ from typing import Final
 
 from vaultauthz.core.grant import NOT_VAULT
 from vaultauthz.core.secret import Secret, is_token
-from vaultauthz.policy.failure import told
 from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.probe import Probe
 
@@ -53,7 +52,7 @@ class Operator:
             }
             may = self._probe.capabilities(self._token, list(wants))
         except VaultError as exc:
-            raise TrialError(f"your token cannot be used: {told(exc)}") from exc
+            raise TrialError(f"your token cannot be used: {exc.explained}") from exc
         lacks = [
             f"{' and '.join(lacking)} on {path.replace(policy, _NAME + '*')}"
             for path, wanted in wants.items()
@@ -91,14 +90,14 @@ class Operator:
             except VaultError as exc:
                 if exc.status != 400:  # that says it is gone already
                     left.append(
-                        f"a token was not revoked ({told(exc)}); it ends within {_TTL}, or by: "
+                        f"a token was not revoked ({exc.explained}); it ends within {_TTL}, or by: "
                         f"bao token revoke -accessor {accessor}"
                     )
         try:
             self._probe.delete(self._token, f"sys/policies/acl/{policy}")
         except VaultError as exc:
             left.append(
-                f"the policy {policy} was not removed ({told(exc)}): bao policy delete {policy}"
+                f"the policy {policy} was not removed ({exc.explained}): bao policy delete {policy}"
             )
         return left
 
@@ -132,7 +131,7 @@ def _plainly(what: str) -> Iterator[None]:
     try:
         yield
     except VaultError as exc:
-        raise TrialError(f"{what}: {told(exc)}") from exc
+        raise TrialError(f"{what}: {exc.explained}") from exc
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

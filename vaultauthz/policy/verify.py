@@ -8,7 +8,6 @@ from itertools import islice
 from typing import Final
 
 from vaultauthz.core.secret import Secret
-from vaultauthz.policy.failure import told
 from vaultauthz.policy.hcl import lease_prefixes
 from vaultauthz.policy.needs import (
     CAPABILITIES,
@@ -36,7 +35,7 @@ _DENY: Final = ("deny",)
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Judgement:
     """``wanted`` is ("deny",) for what the policy must not allow."""
 
     path: str
@@ -62,7 +61,7 @@ class Verifier:
         self._token = token
         self._policy = policy
 
-    def findings(self, question: Question) -> list[Finding]:
+    def findings(self, question: Question) -> list[Judgement]:
         """Each need held or not, each path that is not this stage's denied or not."""
         never = [path.format(policy=self._policy) for path in _NEVER]
         denied = [*question.foreign, *never]
@@ -75,14 +74,14 @@ class Verifier:
         in_turn = sorted(question.needs, key=lambda need: need.path == REVOKE)
         return [self._of_need(need, may[need.path], question) for need in in_turn] + others
 
-    def _of_need(self, need: Need, may: tuple[str, ...], question: Question) -> Finding:
+    def _of_need(self, need: Need, may: tuple[str, ...], question: Question) -> Judgement:
         if not set(need.capabilities) <= set(may):
-            return Finding(need.path, need.capabilities, held=False, seen=f"has {', '.join(may)}")
+            return Judgement(need.path, need.capabilities, held=False, seen=f"has {', '.join(may)}")
         try:
             seen = self._called(need, question.kv_secrets.get(need.path))
         except VaultError as exc:
-            return Finding(need.path, need.capabilities, held=False, seen=told(exc))
-        return Finding(need.path, need.capabilities, held=True, seen=seen)
+            return Judgement(need.path, need.capabilities, held=False, seen=exc.explained)
+        return Judgement(need.path, need.capabilities, held=True, seen=seen)
 
     def _called(self, need: Need, kv_secret: str | None) -> str:
         """Call what does no harm; what was seen."""
@@ -124,15 +123,15 @@ class Verifier:
             if exc.status != 400:
                 raise
 
-    def _foreign_lease(self, need: Need) -> Finding:
+    def _foreign_lease(self, need: Need) -> Judgement:
         place = f"{need.path} of other leases"
         try:
             self._lease(need.path, _FOREIGN)
         except VaultError as exc:
             if exc.status == 403:
-                return Finding(place, _DENY, held=True, seen="denied")
+                return Judgement(place, _DENY, held=True, seen="denied")
             raise
-        return Finding(place, _DENY, held=False, seen="allowed")
+        return Judgement(place, _DENY, held=False, seen="allowed")
 
 
 def foreign_paths(own: Iterable[Need], others: Iterable[Need]) -> Iterator[str]:
@@ -149,7 +148,7 @@ def _is_secret(need: Need) -> bool:
     return bool(need.upstreams) and not need.lease_prefixes
 
 
-def _of_denied(path: str, may: tuple[str, ...]) -> Finding:
+def _of_denied(path: str, may: tuple[str, ...]) -> Judgement:
     if may == _DENY:
-        return Finding(path, _DENY, held=True, seen="denied")
-    return Finding(path, _DENY, held=False, seen=f"allows {', '.join(may)}")
+        return Judgement(path, _DENY, held=True, seen="denied")
+    return Judgement(path, _DENY, held=False, seen=f"allows {', '.join(may)}")

@@ -142,7 +142,7 @@ def _to_rotate(said: Grant, left: float) -> Grant:
     return replace(said, ttl=left + _ROTATION_GRACE, rotates_in=left)
 
 
-def kv(answer: Answer, source: KvSecret, version: int, now: Now) -> Grant:
+def kv(answer: Answer, source: KvSecret, version: int | None, now: Now) -> Grant:
     """A KV read; version 2 has ``metadata`` beside ``data``, version 1 does not."""
     data, edition, deleted_at = answer.get("data"), Version(), inf
     if version == 2:

@@ -12,7 +12,7 @@ from hvac.api.auth_methods import Token as TokenApi
 from vaultauthz.config.values import Vault
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault import errors
-from vaultauthz.vault.errors import Call, Denied, Node, VaultError
+from vaultauthz.vault.errors import Call, Denial, NodeFate, VaultError
 from vaultauthz.vault.nodes import Nodes
 from vaultauthz.vault.transport import Transport
 from vaultauthz.vault.trust import Trust
@@ -36,7 +36,7 @@ def check_answers(transport: Transport) -> None:
     try:
         transport.get(HEALTH, params=STATE_IN_THE_BODY)
     except VaultError as exc:
-        if exc.status == 0 or exc.node is not Node.FINE:
+        if exc.status == 0 or exc.node is not NodeFate.FINE:
             raise
 
 
@@ -69,9 +69,9 @@ class Calls:
         try:
             yield self.transport(call, token)
         except VaultError as exc:
-            if exc.status == 403 and exc.denied is not Denied.POLICY and self._dead(token):
+            if exc.status == 403 and exc.denied is not Denial.POLICY and self._dead(token):
                 raise VaultError(
-                    errors.TOKEN_DEAD, exc.status, exc.detail, denied=Denied.TOKEN
+                    errors.TOKEN_DEAD, exc.status, exc.detail, denied=Denial.TOKEN
                 ) from exc
             raise
 
@@ -85,5 +85,5 @@ class Calls:
         try:
             TokenApi(self.transport(Call.OTHER, token)).lookup_self()
         except VaultError as exc:
-            return exc.status == 403 and exc.denied is Denied.TOKEN
+            return exc.status == 403 and exc.denied is Denial.TOKEN
         return False

@@ -74,7 +74,7 @@ class Now:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ToldEnds:
     """Seconds from now; infinity for what is not told."""
 
     duration: float = inf
@@ -100,7 +100,7 @@ def seconds(part: Mapping[str, Any], key: str) -> float:
     return float(value)
 
 
-def of_engine(data: Mapping[str, Any], now: Now, *, leased: bool) -> Told:
+def of_engine(data: Mapping[str, Any], now: Now, *, leased: bool) -> ToldEnds:
     """What an engine's answer says.
 
     A lease says its end by itself: what cannot be read beside it is not asked about, and
@@ -125,7 +125,7 @@ def of_engine(data: Mapping[str, Any], now: Now, *, leased: bool) -> Told:
     # Where Vault tells a duration, too, its own clock is asked about the moment: both are
     # of one making, and ours, were it wrong, would end a good credential.
     clock = now.vault if leased or duration < inf else now.late
-    return Told(duration, min(moments, default=inf) - clock)
+    return ToldEnds(duration, min(moments, default=inf) - clock)
 
 
 def of_kv(data: Mapping[str, Any], now: Now) -> float:

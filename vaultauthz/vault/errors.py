@@ -28,7 +28,7 @@ class Call(Enum):
     OTHER = "other"
 
 
-class Node(Enum):
+class NodeFate(Enum):
     """What a failure says about the node of the cluster that was asked."""
 
     FINE = "another would say the same"
@@ -37,7 +37,7 @@ class Node(Enum):
     OUT = "it certainly has not done it; the call goes to another at once"
 
 
-class Denied(Enum):
+class Denial(Enum):
     """Whom a 403 is about, by its text: a policy's no says nothing about the token."""
 
     TOKEN = "Vault does not take the token"
@@ -58,8 +58,8 @@ class VaultError(Exception):
         failure: Failure,
         status: int = 0,
         detail: str = "",
-        node: Node = Node.FINE,
-        denied: Denied = Denied.UNCLEAR,
+        node: NodeFate = NodeFate.FINE,
+        denied: Denial = Denial.UNCLEAR,
         *,
         text: str = "",
     ) -> None:
@@ -91,9 +91,17 @@ class VaultError(Exception):
         return VaultError(failure, self.status, self.detail, text=self._text.reveal())
 
     @property
+    def explained(self) -> str:
+        """For an operator: our reason, and Vault's own words."""
+        if self.failure.verdict is Verdict.TOKEN_DEAD:
+            return "the token is not valid, or not any more"
+        reason = self.failure.reason
+        return f"{reason} ({self.detail})" if self.detail else reason
+
+    @property
     def unanswered(self) -> bool:
         """Whether it was sent, and whether Vault has done it, or yet will, is not known."""
-        return self.node is Node.UNSURE
+        return self.node is NodeFate.UNSURE
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +116,14 @@ class Row:
     calls: tuple[Call, ...]
     texts: tuple[str, ...]
     verdict: Verdict
-    node: Node
+    node: NodeFate
     reason: str
     wait: float = 0.0
     told: bool = False
 
 
 _RETRY, _REFUSED, _SECRET_GONE = Verdict.RETRY, Verdict.REFUSED, Verdict.SECRET_GONE
-_FINE, _BUSY, _UNSURE, _OUT = Node.FINE, Node.BUSY, Node.UNSURE, Node.OUT
+_FINE, _BUSY, _UNSURE, _OUT = NodeFate.FINE, NodeFate.BUSY, NodeFate.UNSURE, NodeFate.OUT
 _ANY, _READ, _LEASE = tuple(Call), (Call.READ,), (Call.RENEW, Call.REVOKE)
 _LOGIN, _LOCKABLE = (Call.LOGIN,), (Call.LOGIN_LOCKABLE,)
 
@@ -215,7 +223,7 @@ def of_status(
         and (not row.told or any(map(_says_more, texts)))
     )
     wait = max(row.wait, retry_after if row.verdict is _RETRY else 0.0)
-    away = row.node is not Node.FINE
+    away = row.node is not NodeFate.FINE
     failure = Failure(row.verdict, row.reason.format(status), wait, away)
     error = VaultError(failure, status, detail, row.node, _denied(status, texts), text=text)
     error.of_wrapping = "wrapping token" in text
@@ -227,7 +235,7 @@ def _says_more(text: str) -> bool:
     return text.strip().lower() not in _PHRASES
 
 
-def _denied(status: int, texts: list[str]) -> Denied:
+def _denied(status: int, texts: list[str]) -> Denial:
     """What Vault means by a 403.
 
     It refuses a token before it asks a policy: the text is then `permission denied`, and
@@ -237,12 +245,12 @@ def _denied(status: int, texts: list[str]) -> Denied:
     """
     text = " ".join(" ".join(texts).lower().split())
     if status != 403:
-        return Denied.UNCLEAR
+        return Denial.UNCLEAR
     if text in ("permission denied", "bad token") or "invalid token" in text:
-        return Denied.TOKEN
+        return Denial.TOKEN
     if re.match(r"\d+ errors? occurred:", text) or "preflight capability check" in text:
-        return Denied.POLICY
-    return Denied.UNCLEAR
+        return Denial.POLICY
+    return Denial.UNCLEAR
 
 
 NOT_SENT = Failure(_REFUSED, "what was to be sent cannot be written as HTTP and JSON")
@@ -272,7 +280,7 @@ def of_exception(exc: Exception, *, sent: bool) -> VaultError:
     failure = next(failure for kind, failure in _EXCEPTIONS if isinstance(exc, kind))
     if failure is _BROKE_OFF and not sent:
         failure = _REACH
-    return VaultError(failure, detail=_told(exc), node=Node.UNSURE if sent else Node.OUT)
+    return VaultError(failure, detail=_told(exc), node=NodeFate.UNSURE if sent else NodeFate.OUT)
 
 
 def of_file(exc: OSError) -> VaultError:

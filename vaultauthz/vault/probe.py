@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Any, Final
+from typing import Any
 
 from vaultauthz.config.values import Vault
 from vaultauthz.core.grant import NOT_VAULT
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault.calls import HEALTH, STATE_IN_THE_BODY, Calls
 from vaultauthz.vault.errors import Call, VaultError
+from vaultauthz.vault.mounts import MOUNT, Mount, number_of, text_of
 from vaultauthz.vault.transport import Answer, url
 
-MOUNT: Final = "sys/internal/ui/mounts"  # tells the engine of a path to who has any right there
-_KV: Final = ("kv", "generic")  # the second is what version 1 was called once
 _PATHS_AT_ONCE = 100  # of one capabilities call; an answer of ours holds 1 MiB at most
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class NodeHealth:
     """The state of the node at ``address``. ``server_time`` is in Unix seconds."""
 
     initialized: bool
@@ -52,37 +51,6 @@ class TokenFacts:
     path: str  # of the login that made it, such as auth/approle/login
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """An engine: where it is mounted and what it is. Leases in seconds, None if not told."""
-
-    path: str  # without slashes at its ends
-    type: str
-    kv_version: int | None = None  # None for one that is no KV engine
-    default_lease_ttl: float | None = None
-    max_lease_ttl: float | None = None
-
-    @classmethod
-    def told(cls, answer: Answer) -> Mount:
-        """As ``MOUNT`` answers; path and type are "" where it tells none."""
-        data = _part(answer, "data")
-        options, config = _part(data, "options"), _part(data, "config")
-        kind, version = _text(data, "type"), None
-        if kind in _KV:
-            version = 2 if options.get("version") == "2" else 1
-        return cls(
-            _text(data, "path").strip("/"),
-            kind,
-            version,
-            _number(config, "default_lease_ttl"),
-            _number(config, "max_lease_ttl"),
-        )
-
-    def holds(self, path: str) -> bool:
-        """Whether ``path`` is below it."""
-        return bool(self.path) and path.startswith(f"{self.path}/")
-
-
 class Probe:
     """Questions to one Vault, in its namespace. Safe for threads; keeps no token.
 
@@ -95,19 +63,19 @@ class Probe:
         # Vault answers for its health outside of namespaces only.
         self._node = Calls(replace(vault, namespace=""), clock)
 
-    def health(self) -> Health:
+    def health(self) -> NodeHealth:
         """The state of the node that answers, whatever its state is; without a token."""
         transport = self._node.transport(Call.OTHER)
         answer = transport.get(HEALTH, params=STATE_IN_THE_BODY)
         if not isinstance(answer.get("sealed"), bool):
             raise VaultError(NOT_VAULT)
-        return Health(
+        return NodeHealth(
             initialized=answer.get("initialized") is True,
             sealed=answer["sealed"],
             standby=answer.get("standby") is True,
-            version=_text(answer, "version"),
-            server_time=_number(answer, "server_time_utc"),
-            cluster_name=_text(answer, "cluster_name"),
+            version=text_of(answer, "version"),
+            server_time=number_of(answer, "server_time_utc"),
+            cluster_name=text_of(answer, "cluster_name"),
             address=transport.address,
         )
 
@@ -117,16 +85,16 @@ class Probe:
         ends = data.get("expire_time") is not None
         return TokenFacts(
             policies=_texts(data, "policies") + _texts(data, "identity_policies"),
-            ttl=_number(data, "ttl") or 0.0 if ends else inf,
-            creation_ttl=_number(data, "creation_ttl") or 0.0,
-            explicit_max_ttl=_number(data, "explicit_max_ttl") or 0.0,
+            ttl=number_of(data, "ttl") or 0.0 if ends else inf,
+            creation_ttl=number_of(data, "creation_ttl") or 0.0,
+            explicit_max_ttl=number_of(data, "explicit_max_ttl") or 0.0,
             renewable=data.get("renewable") is True,
-            type=_text(data, "type"),
+            type=text_of(data, "type"),
             orphan=data.get("orphan") is True,
-            accessor=_text(data, "accessor"),
-            period=_number(data, "period") or 0.0,
-            entity_id=_text(data, "entity_id"),
-            path=_text(data, "path"),
+            accessor=text_of(data, "accessor"),
+            period=number_of(data, "period") or 0.0,
+            entity_id=text_of(data, "entity_id"),
+            path=text_of(data, "path"),
         )
 
     def capabilities(self, token: Secret, paths: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -175,23 +143,6 @@ def _data(answer: Answer) -> dict[str, Any]:
     return data
 
 
-def _part(data: Mapping[str, Any], key: str) -> dict[str, Any]:
-    value = data.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _text(data: Mapping[str, Any], key: str) -> str:
-    value = data.get(key)
-    return value if isinstance(value, str) else ""
-
-
 def _texts(data: Mapping[str, Any], key: str) -> tuple[str, ...]:
     value = data.get(key)
     return tuple(v for v in value if isinstance(v, str)) if isinstance(value, list) else ()
-
-
-def _number(data: Mapping[str, Any], key: str) -> float | None:
-    value = data.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value)

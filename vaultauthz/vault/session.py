@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
 from hvac.api.auth_methods import Token as TokenApi
@@ -23,7 +23,7 @@ from vaultauthz.vault.auth.tries import SHARED, Tries
 from vaultauthz.vault.calls import Calls
 from vaultauthz.vault.ends import Now
 from vaultauthz.vault.errors import Call, VaultError
-from vaultauthz.vault.probe import MOUNT, Mount
+from vaultauthz.vault.mounts import MOUNT, Mount, Mounts
 from vaultauthz.vault.transport import Transport, url
 
 _STATIC: Final = "/static-creds/"  # where the engines give what they rotate by themselves
@@ -56,7 +56,7 @@ class Session:
         place = "\n".join((*sorted(vault.addresses), vault.namespace))
         self._lockable = Lockable(place, tries)
         self._calls = Calls(vault, clock)
-        self._kv_mounts: dict[str, int] = {}  # mount → version of its engine
+        self._mounts = Mounts()
 
     @property
     def owns_token(self) -> bool:
@@ -123,40 +123,38 @@ class Session:
         return totp.bounded(grant, described, now)
 
     def _kv(self, transport: Transport, source: KvSecret) -> Grant:
-        mount, version = self._kv_mount(transport, source.path)
-        path = source.path[len(mount) + 1 :]
+        mount = self._kv_mount(transport, source.path)
+        path, version = mount.below(source.path), mount.kv_version
         try:
             if version == 2:
                 answer = KvV2(transport).read_secret_version(
                     path,
                     version=source.version,
-                    mount_point=mount,
+                    mount_point=mount.path,
                     raise_on_deleted_version=True,
                 )
             else:
-                answer = KvV1(transport).read_secret(path, mount_point=mount)
+                answer = KvV1(transport).read_secret(path, mount_point=mount.path)
             return answers.kv(answer, source, version, _now(transport))
         except VaultError as exc:
             if exc.failure.verdict is not Verdict.RETRY or exc.status == 200:
-                self._kv_mounts.pop(mount, None)  # it may have been upgraded or moved
+                self._mounts.forget(mount)
             if version == 2 and path.startswith("data/") and exc.status in (403, 404):
                 raise _data_twice(exc) from exc
             raise
 
-    def _kv_mount(self, transport: Transport, path: str) -> tuple[str, int]:
-        """Where the KV engine of ``path`` is mounted and which version it has."""
-        # Vault mounts nothing below a mount, so one that fits is the one.
-        for parent in PurePosixPath(path).parents:
-            known = self._kv_mounts.get(str(parent))
-            if known:
-                return str(parent), known
+    def _kv_mount(self, transport: Transport, path: str) -> Mount:
+        """The KV engine of ``path``."""
+        known = self._mounts.kv(path)
+        if known:
+            return known
         found = Mount.told(transport.get(url(f"{MOUNT}/{path}")))
         if found.kv_version is None:
             raise VaultError(Failure(Verdict.REFUSED, "no KV engine is mounted at this path"))
         if not found.holds(path):
             raise VaultError(NOT_VAULT)
-        self._kv_mounts[found.path] = found.kv_version
-        return found.path, found.kv_version
+        self._mounts.add(found)
+        return found
 
     def renew(self, token: Secret, lease_id: str, increment: float) -> Renewal:
         """Renew a lease by ``increment`` seconds."""

@@ -24,11 +24,10 @@ from vaultauthz.core import redaction
 from vaultauthz.core.grant import NOT_VAULT, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault import errors
-from vaultauthz.vault.errors import Call, Node, VaultError
+from vaultauthz.vault.errors import Call, NodeFate, VaultError
 from vaultauthz.vault.nodes import Nodes
-from vaultauthz.vault.sockets import Deadline
 from vaultauthz.vault.trust import Trust
-from vaultauthz.vault.wire import LIMIT, Ask, Line, Reply
+from vaultauthz.vault.wire import LIMIT, Ask, Deadline, Line, Reply
 
 # What we send, but at a login, that is no secret, and that Vault's texts name.
 _PUBLIC = frozenset(("paths", "policy", "lease_id", "increment", "ttl", "renewable", "type"))
@@ -127,7 +126,7 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
                 answer = self._ask(self._lines[address], ask, deadline, untried, secrets)
             except VaultError as exc:
                 self._learn(address, exc)
-                if exc.node is not Node.OUT:
+                if exc.node is not NodeFate.OUT:
                     raise
                 failed.append((address, exc))
             else:
@@ -136,7 +135,7 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
         raise _nowhere(failed)
 
     def _learn(self, address: str, exc: VaultError) -> None:
-        if exc.node in (Node.OUT, Node.UNSURE):
+        if exc.node in (NodeFate.OUT, NodeFate.UNSURE):
             self._nodes.failed(address, self._clock())
         elif exc.status:
             self._nodes.worked(address)
@@ -166,7 +165,7 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
         if reply.status in (200, 202, 204):
             if isinstance(answer, dict) and not _names_token(answer, secrets):
                 return _without_echoes(answer, secrets)
-            raise VaultError(NOT_VAULT, reply.status, node=Node.UNSURE)
+            raise VaultError(NOT_VAULT, reply.status, node=NodeFate.UNSURE)
         texts = _texts(answer)
         told = redaction.shown(" ".join(texts), secrets)
         to = redaction.host(reply.headers.get("Location", "")) if 300 <= reply.status < 400 else ""

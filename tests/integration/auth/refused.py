@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vaultauthz.config import parse
-from vaultauthz.doctor import Asked, run
+from vaultauthz.doctor import DoctorOptions, run
 from vaultauthz.terminal import Told
 
 from .auth_bao import AuthBao
@@ -31,7 +31,10 @@ def reason(vault: AuthBao, auth: Mapping[str, Any]) -> str:
     config = parse(text.replace("AUTH", json.dumps(auth, default=str)), "c.yaml", Path("/"), {})
     out = io.StringIO()
     assert (
-        run(config, Asked("production", fetch=False), Told(out, as_json=True), io.StringIO()) == 1
+        run(
+            config, DoctorOptions("production", fetch=False), Told(out, as_json=True), io.StringIO()
+        )
+        == 1
     )
     found = json.loads(out.getvalue())["findings"]
     (finding,) = [each for each in found if each["what"].startswith("the login by")]

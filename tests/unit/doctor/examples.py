@@ -11,15 +11,24 @@ from typing import Any
 from vaultauthz.config.auth.approle import AppRole
 from vaultauthz.config.auth.token_file import TokenFile
 from vaultauthz.config.values import KvSecret, PathSecret, SecretSource, Vault
-from vaultauthz.doctor.evidence import Access, Evidence, Fetched, Node, Place, Server, Stage
+from vaultauthz.doctor.evidence import (
+    Evidence,
+    ExaminedStage,
+    Fetched,
+    PathRights,
+    Place,
+    VaultNode,
+    VaultServer,
+)
 from vaultauthz.doctor.finding import Finding
 from vaultauthz.doctor.rules import judge
 from vaultauthz.policy import Need
-from vaultauthz.vault.probe import Health, Mount, TokenFacts
+from vaultauthz.vault.mounts import Mount
+from vaultauthz.vault.probe import NodeHealth, TokenFacts
 
 ADDRESS = "https://vault.test:8200"
-HEALTH = Health(True, False, False, "2.7.2", 0.0, "cluster-a", ADDRESS)
-NODE = Node(ADDRESS, HEALTH, ahead=0.2)
+HEALTH = NodeHealth(True, False, False, "2.7.2", 0.0, "cluster-a", ADDRESS)
+NODE = VaultNode(ADDRESS, HEALTH, ahead=0.2)
 TOKEN = TokenFacts(
     policies=("default", "gateway"),
     ttl=3600.0,
@@ -42,13 +51,13 @@ STATIC = Fetched("geo", ("key",), ("key",), ttl=3600.0)
 TOKEN_FILE = TokenFile(Path("/run/token"))
 
 
-def access(place: Place, *found: str) -> Access:
+def access(place: Place, *found: str) -> PathRights:
     """The need of ``place``, and what the token may do there."""
     need = Need(place.path, ("read",), (place.upstream,), f"holds the secret of {place.upstream}")
-    return Access(need, found)
+    return PathRights(need, found)
 
 
-GOOD = Stage(
+GOOD = ExaminedStage(
     "prod",
     AppRole(role_id="gateway"),
     version="2.7.2",
@@ -61,36 +70,40 @@ GOOD = Stage(
 )
 
 
-def stage(**changes: Any) -> Stage:
+def stage(**changes: Any) -> ExaminedStage:
     """The good stage with this changed."""
     return replace(GOOD, **changes)
 
 
-def token(**changes: Any) -> Stage:
+def token(**changes: Any) -> ExaminedStage:
     """The good stage with this changed in its token."""
     return stage(token=replace(TOKEN, **changes))
 
 
-def with_source(source: SecretSource, mount: Mount | None, path: str = "x", **more: Any) -> Stage:
+def with_source(
+    source: SecretSource, mount: Mount | None, path: str = "x", **more: Any
+) -> ExaminedStage:
     """A stage with one upstream, ``pay``, which has this source."""
     place = Place("pay", source, path, mount, **more)
     return stage(places=(place,), accesses=(access(place, "read"),), fetched=())
 
 
-def fetched(**changes: Any) -> Stage:
+def fetched(**changes: Any) -> ExaminedStage:
     """The good stage with this changed in its lease."""
     return stage(fetched=(replace(LEASE, **changes), STATIC))
 
 
-def server(*nodes: Node, **changes: Any) -> Server:
+def server(*nodes: VaultNode, **changes: Any) -> VaultServer:
     """A server with these nodes."""
-    return Server(replace(Vault(ADDRESS), **changes), ("prod",), nodes)
+    return VaultServer(replace(Vault(ADDRESS), **changes), ("prod",), nodes)
 
 
-def judged(*given: Stage | Server, warnings: Sequence[str] = ()) -> tuple[Finding, ...]:
+def judged(
+    *given: ExaminedStage | VaultServer, warnings: Sequence[str] = ()
+) -> tuple[Finding, ...]:
     """What is found wrong with these, beside a good server and no stage."""
-    servers = tuple(one for one in given if isinstance(one, Server)) or (server(NODE),)
-    stages = tuple(one for one in given if isinstance(one, Stage))
+    servers = tuple(one for one in given if isinstance(one, VaultServer)) or (server(NODE),)
+    stages = tuple(one for one in given if isinstance(one, ExaminedStage))
     return judge(Evidence(servers, stages, tuple(warnings)))
 
 

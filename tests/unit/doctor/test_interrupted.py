@@ -11,7 +11,7 @@ import pytest
 from tests.patience import PATIENCE
 from vaultauthz.config import parse
 from vaultauthz.doctor import examine
-from vaultauthz.doctor.evidence import Stage
+from vaultauthz.doctor.evidence import ExaminedStage
 from vaultauthz.doctor.limits import StoppedError, Turns
 
 CONFIG = """
@@ -29,10 +29,10 @@ def test_nothing_is_taken_after_it_said_that_it_gives_back(
     begun = threading.Event()
     waits = iter([KeyboardInterrupt, None])
 
-    def stage(name: str, _node: Any, _around: Any, its: Turns) -> Stage:
+    def stage(name: str, _node: Any, _around: Any, its: Turns) -> ExaminedStage:
         turns.append(its)
         begun.set()
-        return Stage(name, config.stages[name].auth)
+        return ExaminedStage(name, config.stages[name].auth)
 
     def wait(*_args: Any, **_more: Any) -> None:
         begun.wait(PATIENCE)
@@ -48,4 +48,4 @@ def test_nothing_is_taken_after_it_said_that_it_gives_back(
     config = parse(CONFIG, "c.yaml", tmp_path, {})
     monkeypatch.setattr(examine, "examine_stage", stage)
     monkeypatch.setattr(examine, "wait", wait)
-    assert examine.examine(config, examine.Asked(), say).interrupted
+    assert examine.examine(config, examine.DoctorOptions(), say).interrupted

@@ -15,15 +15,23 @@ from vaultauthz.config.auth.token_file import TokenFile
 from vaultauthz.config.auth.userpass import UserPass
 from vaultauthz.config.values import KvSecret, PathSecret, Tls
 from vaultauthz.core.grant import Verdict
-from vaultauthz.doctor.evidence import Access, Handshake, Node, SecretFile, Server, Stage, Trouble
+from vaultauthz.doctor.evidence import (
+    ExaminedStage,
+    Handshake,
+    PathRights,
+    SecretFile,
+    Trouble,
+    VaultNode,
+    VaultServer,
+)
 from vaultauthz.policy import Need
-from vaultauthz.vault.probe import Mount
+from vaultauthz.vault.mounts import Mount
 
 
 class Case(NamedTuple):
     """Something wrong; the finding's severity, a part of what it says, and of what mends it."""
 
-    given: Stage | Server
+    given: ExaminedStage | VaultServer
     severity: str
     what: str
     mend: str
@@ -33,19 +41,19 @@ _DENIED = Trouble("permission denied by Vault", "1 error occurred: * permission 
 _AWAY = Trouble("Vault cannot be reached", "connection refused", 0, Verdict.RETRY, True)
 _GONE = Trouble("nothing at this path in Vault", "", 404, Verdict.SECRET_GONE)
 _SEALED = replace(ex.NODE, health=replace(ex.HEALTH, sealed=True))
-_SEALED_VAULT = Node(ex.ADDRESS, replace(ex.HEALTH, sealed=True, version="1.21.4"))
+_SEALED_VAULT = VaultNode(ex.ADDRESS, replace(ex.HEALTH, sealed=True, version="1.21.4"))
 _NEW = replace(ex.NODE, health=replace(ex.HEALTH, sealed=True, initialized=False))
 _OTHER = replace(ex.NODE, health=replace(ex.HEALTH, cluster_name="cluster-b"))
-_GONE_NODE = Node("https://b.test:8200", trouble=_AWAY)
+_GONE_NODE = VaultNode("https://b.test:8200", trouble=_AWAY)
 _TLS = Trouble("the TLS handshake with Vault failed", "SSLError")
 
 
-def _tls(problem: str, *, strict: bool = False) -> Server:
-    found = ex.server(Node(ex.ADDRESS, trouble=_TLS, handshake=Handshake(problem=problem)))
+def _tls(problem: str, *, strict: bool = False) -> VaultServer:
+    found = ex.server(VaultNode(ex.ADDRESS, trouble=_TLS, handshake=Handshake(problem=problem)))
     return replace(found, vault=replace(found.vault, tls=Tls(x509_strict=strict)))
 
 
-def _file(mode: int | None, *, private: bool = True) -> Stage:
+def _file(mode: int | None, *, private: bool = True) -> ExaminedStage:
     return ex.stage(files=(SecretFile("secret_id_file", Path("/run/id"), mode, private),))
 
 
@@ -61,7 +69,7 @@ SERVERS = {
         ex.server(_GONE_NODE, ex.NODE), "warning", "https://b.test:8200: ", "check the address"
     ),
     "standby that redirects": Case(
-        ex.server(Node(ex.ADDRESS, trouble=Trouble("redirects", "", 307))),
+        ex.server(VaultNode(ex.ADDRESS, trouble=Trouble("redirects", "", 307))),
         "error",
         "redirects",
         "the active node's",
@@ -90,13 +98,16 @@ SERVERS = {
         _tls("tlsv13 alert certificate required"), "error", "required", "vault.tls.client_cert"
     ),
     "TLS wanted": Case(
-        ex.server(Node("http://localhost:1", trouble=Trouble("no", "", 400))),
+        ex.server(VaultNode("http://localhost:1", trouble=Trouble("no", "", 400))),
         "error",
         "no",
         "https://localhost:1",
     ),
     "no socket": Case(
-        ex.server(Node("unix:///run/a b", trouble=_AWAY)), "error", "refused", "ls -l '/run/a b'"
+        ex.server(VaultNode("unix:///run/a b", trouble=_AWAY)),
+        "error",
+        "refused",
+        "ls -l '/run/a b'",
     ),
     "not initialized": Case(ex.server(_NEW), "error", "is not initialized", "bao operator init"),
     "sealed": Case(ex.server(_SEALED), "error", "is sealed", "bao operator unseal"),
@@ -237,7 +248,7 @@ POLICIES = {
         'path "secret/data/geo" {',
     ),
     "what may be left out": Case(
-        ex.stage(accesses=(Access(Need("sys/x", ("update",), (), "asks", (), False), ()),)),
+        ex.stage(accesses=(PathRights(Need("sys/x", ("update",), (), "asks", (), False), ()),)),
         "warning",
         "does not allow update on sys/x",
         'path "sys/x" {',
@@ -375,7 +386,7 @@ def test_one_thing_wrong_is_one_finding(name: str) -> None:
         ex.with_source(KvSecret("old/data/geo"), Mount("old", "kv", 1)),
     ],
 )
-def test_what_is_good_is_no_finding(given: Stage | Server) -> None:
+def test_what_is_good_is_no_finding(given: ExaminedStage | VaultServer) -> None:
     """Standbys, loopback, small differences, a group that may read, leases longer than a day."""
     assert judged(given) == ()
 

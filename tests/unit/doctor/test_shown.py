@@ -8,14 +8,14 @@ from dataclasses import replace
 from math import inf
 
 from tests.unit.doctor import examples as ex
-from vaultauthz.doctor.evidence import Evidence, Stage, Trouble
+from vaultauthz.doctor.evidence import Evidence, ExaminedStage, Trouble
 from vaultauthz.doctor.finding import some, span
 from vaultauthz.doctor.rules import judge
 from vaultauthz.doctor.show import as_json, as_text
 from vaultauthz.terminal import Told
 
 
-def _facts(*stages: Stage) -> Evidence:
+def _facts(*stages: ExaminedStage) -> Evidence:
     return Evidence((ex.server(ex.NODE),), stages, fetched=True)
 
 

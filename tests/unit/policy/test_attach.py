@@ -16,7 +16,9 @@ from vaultauthz.config.auth.jwt import Jwt
 from vaultauthz.config.auth.kubernetes import Kubernetes
 from vaultauthz.config.auth.ldap import Ldap
 from vaultauthz.config.auth.userpass import UserPass
-from vaultauthz.policy import attach, hcl
+from vaultauthz.policy import hcl
+from vaultauthz.policy.stage import header as policy_header
+from vaultauthz.policy.stage import policy_name
 
 FILE = Path("/file")
 ALONE = "token_policies=vaultauthz-prod token_no_default_policy=true"
@@ -39,7 +41,7 @@ COMMANDS: list[tuple[AuthMethod, str]] = [
 
 def header(auth: AuthMethod, namespace: str = "") -> list[str]:
     """The header's lines, without what they are indented by."""
-    return [line.strip() for line in attach.header(config({}, {"prod": auth}, namespace), "prod")]
+    return [line.strip() for line in policy_header(config({}, {"prod": auth}, namespace), "prod")]
 
 
 @pytest.mark.parametrize(("auth", "command"), COMMANDS)
@@ -64,13 +66,13 @@ def test_commands_are_for_the_stages_namespace() -> None:
     assert any("bao policy write -namespace=platform vaultauthz-prod -" in line for line in lines)
     own = config({}, {"prod": APPROLE}, "platform")
     stage = replace(own.stages["prod"], namespace="team")
-    lines = attach.header(replace(own, stages={"prod": stage}), "prod")
+    lines = policy_header(replace(own, stages={"prod": stage}), "prod")
     assert any("-namespace=team vaultauthz-prod" in line for line in lines)
 
 
 def test_a_name_cannot_leave_its_comment_or_its_word() -> None:
     """A role with a newline or a quote in it stays a comment, and a word for the shell."""
-    lines = attach.header(config({}, {"prod": Kubernetes("x'\npath $(id)")}), "prod")
+    lines = policy_header(config({}, {"prod": Kubernetes("x'\npath $(id)")}), "prod")
     text = "".join(map(hcl.comment, lines))
     assert all(line.startswith("#") for line in text.splitlines())
     assert """'auth/kubernetes/role/x'"'"'?path $(id)'""" in text
@@ -78,4 +80,4 @@ def test_a_name_cannot_leave_its_comment_or_its_word() -> None:
 
 def test_policies_are_named_as_vault_names_them() -> None:
     """In lower case."""
-    assert attach.policy_name("Prod.EU_1") == "vaultauthz-prod.eu_1"
+    assert policy_name("Prod.EU_1") == "vaultauthz-prod.eu_1"

@@ -12,6 +12,7 @@ from vaultauthz.config.values import KvSecret, PathSecret
 from vaultauthz.policy import hcl
 from vaultauthz.policy.hcl import PolicyError
 from vaultauthz.policy.needs import Need, needs
+from vaultauthz.vault.mounts import Mounts
 
 EXPECTED = """\
 # first line
@@ -58,7 +59,7 @@ def test_a_policy_is_comments_and_a_block_for_each_need() -> None:
     found = needs(
         one_stage({"pay": PathSecret("database/creds/pay"), "geo": KvSecret("secret/geo")}),
         "prod",
-        {},
+        Mounts(),
     )
     text = hcl.policy(found, ["first line", "", "third"], {"secret/data/geo": "(assumed)"})
     assert text.startswith(EXPECTED)
@@ -133,6 +134,6 @@ def test_no_text_breaks_out(paths: list[str], comments: list[str], form: hcl.For
 
 def test_every_subset_of_blocks_is_a_policy() -> None:
     """Blocks stand for themselves: any of them can be left out."""
-    found = needs(one_stage({"pay": PathSecret("database/creds/pay")}), "prod", {})
+    found = needs(one_stage({"pay": PathSecret("database/creds/pay")}), "prod", Mounts())
     for some in itertools.combinations(found, len(found) - 1):
         assert says("".join(map(hcl.block, some))) == said(some)

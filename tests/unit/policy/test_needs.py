@@ -17,18 +17,19 @@ from vaultauthz.policy.needs import (
     Need,
     needs,
 )
+from vaultauthz.vault.mounts import Mount, Mounts
 
-NOTHING: dict[str, tuple[str, int]] = {}
+NOTHING = Mounts()
 OF_TOKEN = (LOOKUP, RENEW, REVOKE, CAPABILITIES)
 
 
 def of(
     sources: dict[str, SecretSource],
     auth: AuthMethod = APPROLE,
-    versions: dict[str, tuple[str, int]] | None = None,
+    mounts: Mounts = NOTHING,
 ) -> dict[str, Need]:
     """The needs of the one stage, by their paths."""
-    found = needs(one_stage(sources, auth), "prod", versions or {})
+    found = needs(one_stage(sources, auth), "prod", mounts)
     assert len({need.path for need in found}) == len(found)
     return {need.path: need for need in found}
 
@@ -54,20 +55,19 @@ def test_a_write_is_an_update() -> None:
 
 
 @pytest.mark.parametrize(
-    ("versions", "path"),
+    ("mounts", "path"),
     [
-        ({}, "team/data/kv/app"),
-        ({"team/kv/app": ("team/kv", 2)}, "team/kv/data/app"),
-        ({"team/kv/app": ("team/kv", 1)}, "team/kv/app"),
-        ({"team/kv/app": ("team", 1)}, "team/kv/app"),
+        (Mounts(), "team/data/kv/app"),
+        (Mounts(Mount("team/kv", "kv", 2)), "team/kv/data/app"),
+        (Mounts(Mount("team/kv", "kv", 1)), "team/kv/app"),
+        (Mounts(Mount("team", "kv", 1)), "team/kv/app"),
+        (Mounts(Mount("team", "database"), Mount("tea", "kv", 1)), "team/data/kv/app"),
     ],
-    ids=["unknown", "version 2", "version 1", "version 1, first segment"],
+    ids=["unknown", "version 2", "version 1", "version 1, first segment", "no engine of kv"],
 )
-def test_a_kv_secret_is_read_where_its_version_has_it(
-    versions: dict[str, tuple[str, int]], path: str
-) -> None:
+def test_a_kv_secret_is_read_where_its_version_has_it(mounts: Mounts, path: str) -> None:
     """Version 2 below data/ of its mount, version 1 at its own path; no lease, no metadata."""
-    found = of({"app": KvSecret("team/kv/app")}, versions=versions)
+    found = of({"app": KvSecret("team/kv/app")}, mounts=mounts)
     assert tuple(found) == (path, *OF_TOKEN)
     assert found[path].capabilities == ("read",)
 
@@ -149,12 +149,12 @@ def test_a_stage_needs_its_own_secrets_only() -> None:
         },
         {"prod": APPROLE, "test": APPROLE},
     )
-    assert [n.path for n in needs(both, "prod", {}) if n.upstreams] == [
+    assert [n.path for n in needs(both, "prod", Mounts()) if n.upstreams] == [
         "database/creds/pay-prod",
         LEASE_RENEW,
         LEASE_REVOKE,
     ]
-    assert "secret/data/geo" in [n.path for n in needs(both, "test", {})]
+    assert "secret/data/geo" in [n.path for n in needs(both, "test", Mounts())]
 
 
 NAMES = st.text("abc", min_size=1, max_size=3)

@@ -14,8 +14,8 @@ from vaultauthz.core.grant import Failure, Verdict
 from vaultauthz.vault.errors import (
     ROWS,
     Call,
-    Denied,
-    Node,
+    Denial,
+    NodeFate,
     VaultError,
     of_exception,
     of_status,
@@ -110,7 +110,7 @@ def test_a_call_is_sent_again_only_if_it_was_not_done(
     call: Call, status: int, texts: list[str]
 ) -> None:
     """Only statuses that Vault gives instead of doing anything send a call to another node."""
-    again = of_status(call, status, texts).node is Node.OUT
+    again = of_status(call, status, texts).node is NodeFate.OUT
     by_engine = status in (501, 503) and any(map(str.strip, texts))  # it was asked, and failed
     not_done = status in (412, 472, 473, 474, 501, 503) or 300 <= status < 400
     if call is Call.LOGIN_LOCKABLE and status == 503:
@@ -124,7 +124,7 @@ def test_what_vault_itself_says_of_an_engine_is_that_engines_trouble(
 ) -> None:
     """The next call may well work: nothing is slowed down, and no other node is asked."""
     error = of_status(call, status, [f"Error creating IAM user: {text}"])
-    assert (error.failure.verdict, error.node) == (Verdict.RETRY, Node.FINE)
+    assert (error.failure.verdict, error.node) == (Verdict.RETRY, NodeFate.FINE)
     assert not error.failure.away
 
 
@@ -142,26 +142,26 @@ def test_a_proxy_without_vaults_words_is_in_vaults_place(status: int, texts: lis
 def test_a_whole_vault_that_does_not_serve_is_told_from_an_engine(text: str) -> None:
     """503 with Vault's own words, and the next node is asked."""
     error = of_status(Call.READ, 503, [text])
-    assert (error.failure.away, error.node) == (True, Node.OUT)
+    assert (error.failure.away, error.node) == (True, NodeFate.OUT)
 
 
 @pytest.mark.parametrize(
     ("status", "texts", "denied"),
     [
         # What OpenBao 2.7 and Vault 1.21 answer, see tests/integration/test_vault_errors.py.
-        (403, ["permission denied"], Denied.TOKEN),
-        (403, ["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"], Denied.TOKEN),
-        (403, ["bad token"], Denied.TOKEN),
-        (403, ["1 error occurred:\n\t* permission denied\n\n"], Denied.POLICY),
-        (403, ['2 errors occurred:\n\t* egp "x" denied\n\t* permission denied\n\n'], Denied.POLICY),
-        (403, ["preflight capability check returned 403, please ensure …"], Denied.POLICY),
-        (403, [], Denied.UNCLEAR),  # a firewall's page
-        (403, ["request blocked by WAF"], Denied.UNCLEAR),
-        (403, ["permission denied", "by the proxy"], Denied.UNCLEAR),
-        (400, ["permission denied"], Denied.UNCLEAR),
+        (403, ["permission denied"], Denial.TOKEN),
+        (403, ["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"], Denial.TOKEN),
+        (403, ["bad token"], Denial.TOKEN),
+        (403, ["1 error occurred:\n\t* permission denied\n\n"], Denial.POLICY),
+        (403, ['2 errors occurred:\n\t* egp "x" denied\n\t* permission denied\n\n'], Denial.POLICY),
+        (403, ["preflight capability check returned 403, please ensure …"], Denial.POLICY),
+        (403, [], Denial.UNCLEAR),  # a firewall's page
+        (403, ["request blocked by WAF"], Denial.UNCLEAR),
+        (403, ["permission denied", "by the proxy"], Denial.UNCLEAR),
+        (400, ["permission denied"], Denial.UNCLEAR),
     ],
 )
-def test_whom_a_403_is_about(status: int, texts: list[str], denied: Denied) -> None:
+def test_whom_a_403_is_about(status: int, texts: list[str], denied: Denial) -> None:
     """The token before any policy was asked, or a policy's no to one path."""
     assert of_status(Call.READ, status, texts).denied is denied
 
@@ -222,7 +222,7 @@ def test_every_broken_exchange_has_a_meaning(
     assert error.failure.verdict is verdict
     assert error.detail.startswith(detail)
     assert "token" not in error.failure.reason + error.detail
-    assert error.node is (Node.UNSURE if sent else Node.OUT)
+    assert error.node is (NodeFate.UNSURE if sent else NodeFate.OUT)
 
 
 def test_the_detail_is_not_in_the_text() -> None:

@@ -155,7 +155,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedLogin:
     """A login that did not work. ``status`` is Vault's, 0 where it was not asked.
 
     ``mounted``: whether the method is known to be there.
@@ -224,7 +224,7 @@ class AuthMethod(ABC):
         """
 
     @abstractmethod
-    def unexplained(self, refused: Refused) -> Refusal:
+    def unexplained(self, refused: RefusedLogin) -> Refusal:
         """The causes that are left of a refusal that Vault's words don't tell."""
 
     def denial(self, *, by_policy: bool) -> Failure | None:

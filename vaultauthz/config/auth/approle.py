@@ -19,7 +19,7 @@ from vaultauthz.config.auth import (
     LoginFile,
     LoginRequest,
     Refusal,
-    Refused,
+    RefusedLogin,
     Surroundings,
     VaultAsConfigured,
     keys_of,
@@ -126,7 +126,7 @@ class AppRole(AuthMethod):
         ),
     )
 
-    def unexplained(self, refused: Refused) -> Refusal:
+    def unexplained(self, refused: RefusedLogin) -> Refusal:
         return Refusal(
             (),
             "role_id is unknown, or secret_id is wrong, expired, used up, or bound to other "

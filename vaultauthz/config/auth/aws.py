@@ -18,7 +18,7 @@ from vaultauthz.config.auth import (
     ROLE,
     LoginRequest,
     Refusal,
-    Refused,
+    RefusedLogin,
     RoleMethod,
     Surroundings,
     keys_of,
@@ -192,7 +192,7 @@ class Aws(RoleMethod):
         ),
     )
 
-    def unexplained(self, refused: Refused) -> Refusal:
+    def unexplained(self, refused: RefusedLogin) -> Refusal:
         return not_this_identity(self)
 
 

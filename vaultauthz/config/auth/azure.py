@@ -19,7 +19,7 @@ from vaultauthz.config.auth import (
     ROLE,
     LoginRequest,
     Refusal,
-    Refused,
+    RefusedLogin,
     RoleMethod,
     ServiceReply,
     Surroundings,
@@ -185,7 +185,7 @@ class Azure(RoleMethod):
         ),
     )
 
-    def unexplained(self, refused: Refused) -> Refusal:
+    def unexplained(self, refused: RefusedLogin) -> Refusal:
         return not_this_identity(self)
 
 

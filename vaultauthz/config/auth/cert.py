@@ -17,7 +17,7 @@ from vaultauthz.config.auth import (
     LoginFile,
     LoginRequest,
     Refusal,
-    Refused,
+    RefusedLogin,
     RoleMethod,
     Surroundings,
     VaultAsConfigured,
@@ -128,7 +128,7 @@ class Cert(RoleMethod):
         ),
     )
 
-    def unexplained(self, refused: Refused) -> Refusal:
+    def unexplained(self, refused: RefusedLogin) -> Refusal:
         return Refusal(
             (),
             "no role trusts this client certificate, its names are not among the allowed, or "

@@ -19,7 +19,7 @@ from vaultauthz.config.auth import (
     LoginFile,
     LoginRequest,
     Refusal,
-    Refused,
+    RefusedLogin,
     RoleMethod,
     Surroundings,
     keys_of,
@@ -178,7 +178,7 @@ class Gcp(RoleMethod):
         ),
     )
 
-    def unexplained(self, refused: Refused) -> Refusal:
+    def unexplained(self, refused: RefusedLogin) -> Refusal:
         return not_this_identity(self)
 
 

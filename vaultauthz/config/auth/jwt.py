@@ -19,7 +19,7 @@ from vaultauthz.config.auth import (
     LoginFile,
     LoginRequest,
     Refusal,
-    Refused,
+    RefusedLogin,
     RoleMethod,
     Surroundings,
     alone,
@@ -160,7 +160,7 @@ class Jwt(RoleMethod):
         ),
     )
 
-    def unexplained(self, refused: Refused) -> Refusal:
+    def unexplained(self, refused: RefusedLogin) -> Refusal:
         return Refusal(
             (),
             "the role's bound audience, subject or claims are not the token's",

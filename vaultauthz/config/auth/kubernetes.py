@@ -19,7 +19,7 @@ from vaultauthz.config.auth import (
     LoginFile,
     LoginRequest,
     Refusal,
-    Refused,
+    RefusedLogin,
     RoleMethod,
     Surroundings,
     VaultAsConfigured,
@@ -118,7 +118,7 @@ class Kubernetes(RoleMethod):
         ),
     )
 
-    def unexplained(self, refused: Refused) -> Refusal:
+    def unexplained(self, refused: RefusedLogin) -> Refusal:
         if refused.status >= 500:
             return Refusal(
                 (),

@@ -18,7 +18,7 @@ from vaultauthz.config.auth import (
     LoginRequest,
     NoLoginError,
     Refusal,
-    Refused,
+    RefusedLogin,
     Surroundings,
     keys_of,
     no_login,
@@ -104,7 +104,7 @@ class TokenFile(AuthMethod):
             ((("token", "create"), (f"-policy={policy}", "-no-default-policy")),),
         )
 
-    def unexplained(self, refused: Refused) -> Refusal:
+    def unexplained(self, refused: RefusedLogin) -> Refusal:
         means = "the token in the file cannot be used"
         if refused.status == 403:
             means = (

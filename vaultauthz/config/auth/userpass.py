@@ -13,7 +13,7 @@ from vaultauthz.config.auth import (
     LoginFile,
     LoginRequest,
     Refusal,
-    Refused,
+    RefusedLogin,
     Surroundings,
     VaultAsConfigured,
     keys_of,
@@ -69,7 +69,7 @@ class UserPass(AuthMethod):
     def role_path(self, name: str = "") -> str:
         return f"{self.at}/users/{self.username}"
 
-    def unexplained(self, refused: Refused) -> Refusal:
+    def unexplained(self, refused: RefusedLogin) -> Refusal:
         return Refusal(
             (),
             f"user name or password is not as {self.keeper} has it",

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
-from vaultauthz.doctor.evidence import Evidence, Server, Stage
+from vaultauthz.doctor.evidence import Evidence, ExaminedStage, VaultServer
 from vaultauthz.doctor.finding import ERROR, Finding
 from vaultauthz.doctor.rules import access, files, login, secrets, server, token
 
-OF_SERVER: Final[tuple[Callable[[Server], Iterator[Finding]], ...]] = (
+OF_SERVER: Final[tuple[Callable[[VaultServer], Iterator[Finding]], ...]] = (
     server.away,
     server.not_initialized,
     server.sealed,
@@ -19,7 +19,7 @@ OF_SERVER: Final[tuple[Callable[[Server], Iterator[Finding]], ...]] = (
     server.certificate_ends,
     server.clock,
 )
-OF_STAGE: Final[tuple[Callable[[Stage], Iterator[Finding]], ...]] = (
+OF_STAGE: Final[tuple[Callable[[ExaminedStage], Iterator[Finding]], ...]] = (
     login.crashed,
     server.too_old,
     files.absent,

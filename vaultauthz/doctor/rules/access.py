@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from vaultauthz.config.values import KvSecret
-from vaultauthz.doctor.evidence import DEFAULT, ROOT, Access, Stage
+from vaultauthz.doctor.evidence import DEFAULT, ROOT, ExaminedStage, PathRights
 from vaultauthz.doctor.finding import ERROR, WARNING, Finding, some, warning
 from vaultauthz.policy import Need, hcl
 from vaultauthz.policy.hcl import PolicyError
@@ -26,7 +26,7 @@ def block_of(need: Need) -> tuple[str, ...]:
         return (f"# {exc}",)
 
 
-def not_told(stage: Stage) -> Iterator[Finding]:
+def not_told(stage: ExaminedStage) -> Iterator[Finding]:
     """The token may not ask what it may do."""
     if stage.asked:
         yield warning(
@@ -37,7 +37,7 @@ def not_told(stage: Stage) -> Iterator[Finding]:
         )
 
 
-def missing(stage: Stage) -> Iterator[Finding]:
+def missing(stage: ExaminedStage) -> Iterator[Finding]:
     """A line that the policy lacks, word by word."""
     if set(stage.policies) <= {DEFAULT} and stage.places and stage.token:
         return  # told at once, by token.only_default
@@ -46,7 +46,7 @@ def missing(stage: Stage) -> Iterator[Finding]:
             yield _lacking(stage, access)
 
 
-def _lacking(stage: Stage, access: Access) -> Finding:
+def _lacking(stage: ExaminedStage, access: PathRights) -> Finding:
     need = access.need
     names = ", ".join(access.missing)
     policies = [name for name in stage.policies if name != DEFAULT]
@@ -61,7 +61,7 @@ def _lacking(stage: Stage, access: Access) -> Finding:
     )
 
 
-def _perhaps_nowhere(stage: Stage, need: Need) -> str:
+def _perhaps_nowhere(stage: ExaminedStage, need: Need) -> str:
     """Vault tells nobody without rights whether there is an engine."""
     places = (place for place in stage.places if place.path == need.path)
     if any(place.trouble for place in places):
@@ -70,7 +70,7 @@ def _perhaps_nowhere(stage: Stage, need: Need) -> str:
     return ""
 
 
-def more_than_needed(stage: Stage) -> Iterator[Finding]:
+def more_than_needed(stage: ExaminedStage) -> Iterator[Finding]:
     """Rights that only an attacker would use."""
     extra = {
         access.need.path: names
@@ -89,7 +89,7 @@ def more_than_needed(stage: Stage) -> Iterator[Finding]:
         )
 
 
-def _extra(stage: Stage, access: Access) -> tuple[str, ...]:
+def _extra(stage: ExaminedStage, access: PathRights) -> tuple[str, ...]:
     is_kv = any(
         place.path == access.need.path
         and (isinstance(place.source, KvSecret) or (place.mount and place.mount.kv_version))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from shlex import quote
 
-from vaultauthz.doctor.evidence import Evidence, SecretFile, Stage
+from vaultauthz.doctor.evidence import Evidence, ExaminedStage, SecretFile
 from vaultauthz.doctor.finding import Finding, error, span, warning
 from vaultauthz.doctor.rules.server import clear_text
 
@@ -14,7 +14,7 @@ _WRITTEN_BY_GROUP = 0o020
 _LITTLE = 0.1  # of a certificate's life: what renews it does so well before
 
 
-def absent(stage: Stage) -> Iterator[Finding]:
+def absent(stage: ExaminedStage) -> Iterator[Finding]:
     """A file that is not there, or that we may not look at."""
     for file in stage.files:
         if file.mode is None:
@@ -26,7 +26,7 @@ def absent(stage: Stage) -> Iterator[Finding]:
             )
 
 
-def open_to_others(stage: Stage) -> Iterator[Finding]:
+def open_to_others(stage: ExaminedStage) -> Iterator[Finding]:
     """A secret that others on this machine can read, or replace by theirs."""
     for file in stage.files:
         if _is_open(file):

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Final
 
-from vaultauthz.config.auth import READ_ROLE, AuthMethod, Refusal, Refused
+from vaultauthz.config.auth import READ_ROLE, AuthMethod, Refusal, RefusedLogin
 from vaultauthz.core.grant import Verdict
-from vaultauthz.doctor.evidence import Stage, Trouble
+from vaultauthz.doctor.evidence import ExaminedStage, Trouble
 from vaultauthz.doctor.finding import Finding, error, warning
 
 _NOTHING = "nothing of this stage is fetched; its requests are answered 503"
@@ -22,7 +22,7 @@ _NO_ROUTE: Final = ("no handler", "unsupported path", "unsupported operation")
 _HEADER: Final = "sys/config/auditing/request-headers/X-Correlation-Id"
 
 
-def crashed(stage: Stage) -> Iterator[Finding]:
+def crashed(stage: ExaminedStage) -> Iterator[Finding]:
     """Not the user's fault, and not to be taken for good health."""
     if stage.crash:
         yield error(
@@ -33,7 +33,7 @@ def crashed(stage: Stage) -> Iterator[Finding]:
         )
 
 
-def gone(stage: Stage) -> Iterator[Finding]:
+def gone(stage: ExaminedStage) -> Iterator[Finding]:
     """It answered the login, and then no more."""
     if stage.gone:
         yield error(
@@ -44,7 +44,7 @@ def gone(stage: Stage) -> Iterator[Finding]:
         )
 
 
-def refused(stage: Stage) -> Iterator[Finding]:
+def refused(stage: ExaminedStage) -> Iterator[Finding]:
     """The login did not work."""
     if stage.login is None or stage.wrapped or any(file.mode is None for file in stage.files):
         return
@@ -66,7 +66,7 @@ def refused(stage: Stage) -> Iterator[Finding]:
     )
 
 
-def wrapping(stage: Stage) -> Iterator[Finding]:
+def wrapping(stage: ExaminedStage) -> Iterator[Finding]:
     """A wrapping token that is used: by us at a start, or by somebody on the way."""
     if stage.wrapped and stage.login and not any(file.mode is None for file in stage.files):
         role = stage.auth.role_path()
@@ -80,7 +80,7 @@ def wrapping(stage: Stage) -> Iterator[Finding]:
         )
 
 
-def audit_header(stage: Stage) -> Iterator[Finding]:
+def audit_header(stage: ExaminedStage) -> Iterator[Finding]:
     """Vault's audit log does not show which call of ours an entry is of."""
     if stage.audit_header in ("absent", "hashed"):
         state = "does not show" if stage.audit_header == "absent" else "hides (hmac)"
@@ -103,7 +103,9 @@ class _FailedLogin:
     mounted: bool | None  # whether the method is there
 
     def unexplained(self) -> Refusal:
-        return self.how.unexplained(Refused(self.trouble.status, self.trouble.reason, self.mounted))
+        return self.how.unexplained(
+            RefusedLogin(self.trouble.status, self.trouble.reason, self.mounted)
+        )
 
 
 def _meaning(login: _FailedLogin) -> Refusal:

@@ -9,7 +9,7 @@ from typing import Final
 from vaultauthz.config.values import KvSecret, PathSecret
 from vaultauthz.core.grant import Verdict
 from vaultauthz.core.redaction import names
-from vaultauthz.doctor.evidence import Fetched, Place, Stage
+from vaultauthz.doctor.evidence import ExaminedStage, Fetched, Place
 from vaultauthz.doctor.finding import Finding, error, span, warning
 from vaultauthz.vault.totp import key_path
 
@@ -17,12 +17,12 @@ _BRIEF: Final = 60.0  # a lease of less is replaced all the time
 _ROUNDING: Final = 2.0  # seconds
 
 
-def _allowed(stage: Stage, path: str) -> bool:
+def _allowed(stage: ExaminedStage, path: str) -> bool:
     """Whether the token is known to have its rights there."""
     return any(a.need.path == path and not a.missing for a in stage.accesses)
 
 
-def none_mounted(stage: Stage) -> Iterator[Finding]:
+def none_mounted(stage: ExaminedStage) -> Iterator[Finding]:
     """The policy allows the path, and Vault still knows no engine there."""
     for place in stage.places:
         trouble = place.trouble
@@ -45,7 +45,7 @@ def none_mounted(stage: Stage) -> Iterator[Finding]:
         )
 
 
-def no_kv(stage: Stage) -> Iterator[Finding]:
+def no_kv(stage: ExaminedStage) -> Iterator[Finding]:
     """``kv`` that names an engine of another kind."""
     for place in stage.places:
         if isinstance(place.source, KvSecret) and place.mount and not place.mount.kv_version:
@@ -57,7 +57,7 @@ def no_kv(stage: Stage) -> Iterator[Finding]:
             )
 
 
-def data_twice(stage: Stage) -> Iterator[Finding]:
+def data_twice(stage: ExaminedStage) -> Iterator[Finding]:
     """``kv: secret/data/name``: the HTTP API's path, where the command line's is wanted."""
     for place in stage.places:
         name = _name_in_kv2(place)
@@ -72,7 +72,7 @@ def data_twice(stage: Stage) -> Iterator[Finding]:
             )
 
 
-def kv_by_path(stage: Stage) -> Iterator[Finding]:
+def kv_by_path(stage: ExaminedStage) -> Iterator[Finding]:
     """``path`` that names a secret of KV version 2, whose fields lie a level deeper."""
     for place in stage.places:
         name = _name_in_kv2(place)
@@ -92,7 +92,7 @@ def _name_in_kv2(place: Place) -> str:
     return place.source.path.removeprefix(f"{place.mount.path}/")
 
 
-def no_versions(stage: Stage) -> Iterator[Finding]:
+def no_versions(stage: ExaminedStage) -> Iterator[Finding]:
     """``version`` of a KV engine that keeps none."""
     for place in stage.places:
         source = place.source
@@ -111,12 +111,12 @@ def no_versions(stage: Stage) -> Iterator[Finding]:
 # --- the dry fetch of each secret: was it given, with the right fields, for long enough ---
 
 
-def _pairs(stage: Stage) -> Iterator[tuple[Fetched, Place]]:
+def _pairs(stage: ExaminedStage) -> Iterator[tuple[Fetched, Place]]:
     places = {place.upstream: place for place in stage.places}
     return ((fetch, places[fetch.upstream]) for fetch in stage.fetched)
 
 
-def not_given(stage: Stage) -> Iterator[Finding]:
+def not_given(stage: ExaminedStage) -> Iterator[Finding]:
     """Vault did not give it, for a reason that no other rule has told."""
     untold = {a.need.path for a in stage.accesses if a.missing}
     for fetch, place in _pairs(stage):
@@ -132,7 +132,7 @@ def not_given(stage: Stage) -> Iterator[Finding]:
         )
 
 
-def _way_out(stage: Stage, fetch: Fetched, place: Place) -> tuple[str, tuple[str, ...]]:
+def _way_out(stage: ExaminedStage, fetch: Fetched, place: Place) -> tuple[str, tuple[str, ...]]:
     assert fetch.trouble
     path = place.source.path
     if isinstance(place.source, KvSecret):
@@ -149,7 +149,7 @@ def _way_out(stage: Stage, fetch: Fetched, place: Place) -> tuple[str, tuple[str
     return "see that the role is there, and that it is spelled so", listing
 
 
-def fields(stage: Stage) -> Iterator[Finding]:
+def fields(stage: ExaminedStage) -> Iterator[Finding]:
     """A field that ``inject`` asks for is not in the secret."""
     for fetch, place in _pairs(stage):
         if fetch.trouble or not fetch.lacking:
@@ -168,7 +168,7 @@ def fields(stage: Stage) -> Iterator[Finding]:
         )
 
 
-def unfit(stage: Stage) -> Iterator[Finding]:
+def unfit(stage: ExaminedStage) -> Iterator[Finding]:
     """A value that HTTP cannot carry, that is blank, or that has ended."""
     for fetch, place in _pairs(stage):
         if fetch.unfit:
@@ -180,7 +180,7 @@ def unfit(stage: Stage) -> Iterator[Finding]:
             )
 
 
-def brief(stage: Stage) -> Iterator[Finding]:
+def brief(stage: ExaminedStage) -> Iterator[Finding]:
     """A lease that is gone before it is of use, or a credential that ends as soon without one."""
     for fetch, place in _pairs(stage):
         if fetch.lease_id and fetch.ttl < _BRIEF:
@@ -206,7 +206,7 @@ def _ends_soon(fetch: Fetched) -> bool:
     return not fetch.unfit and fetch.ends_in is not None and fetch.ends_in < _BRIEF
 
 
-def less_than_asked(stage: Stage) -> Iterator[Finding]:
+def less_than_asked(stage: ExaminedStage) -> Iterator[Finding]:
     """``secret.ttl`` that the role does not grant."""
     for fetch, place in _pairs(stage):
         asked = place.source.ttl if isinstance(place.source, PathSecret) else None
@@ -219,7 +219,7 @@ def less_than_asked(stage: Stage) -> Iterator[Finding]:
             )
 
 
-def left_behind(stage: Stage) -> Iterator[Finding]:
+def left_behind(stage: ExaminedStage) -> Iterator[Finding]:
     """A lease of this examination is still there."""
     for fetch in stage.leases:
         if fetch.left:

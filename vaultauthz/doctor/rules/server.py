@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from vaultauthz.config.addresses import is_loopback
-from vaultauthz.doctor.evidence import Node, Server, Stage
+from vaultauthz.doctor.evidence import ExaminedStage, VaultNode, VaultServer
 from vaultauthz.doctor.finding import ERROR, WARNING, Finding, error, span, warning
 
 MOST_AHEAD: Final = 30.0  # seconds between its clock and ours
@@ -60,7 +60,7 @@ _TLS: Final = {
 }
 
 
-def away(server: Server) -> Iterator[Finding]:
+def away(server: VaultServer) -> Iterator[Finding]:
     """An address that does not answer; an error when no other does."""
     for node in server.nodes:
         if node.trouble is None:
@@ -71,12 +71,12 @@ def away(server: Server) -> Iterator[Finding]:
         yield Finding(severity, _unreached(node), why, mend, lines)
 
 
-def _unreached(node: Node) -> str:
+def _unreached(node: VaultNode) -> str:
     words = node.handshake.problem if node.handshake else ""
     return f"{node.address}: {words or node.trouble}"
 
 
-def _way_back(node: Node, *, strict: bool) -> tuple[str, tuple[str, ...]]:
+def _way_back(node: VaultNode, *, strict: bool) -> tuple[str, tuple[str, ...]]:
     assert node.trouble
     host = urlsplit(node.address).netloc
     if node.handshake and node.handshake.problem:
@@ -103,7 +103,7 @@ def _way_back(node: Node, *, strict: bool) -> tuple[str, tuple[str, ...]]:
     )
 
 
-def not_initialized(server: Server) -> Iterator[Finding]:
+def not_initialized(server: VaultServer) -> Iterator[Finding]:
     """A new Vault that has no keys yet."""
     for node in server.nodes:
         if node.health and not node.health.initialized:
@@ -111,7 +111,7 @@ def not_initialized(server: Server) -> Iterator[Finding]:
             yield error(f"{node.address} is not initialized", _NO_LOGIN, "initialize it", line)
 
 
-def sealed(server: Server) -> Iterator[Finding]:
+def sealed(server: VaultServer) -> Iterator[Finding]:
     """It runs, and serves nobody."""
     for node in server.nodes:
         if node.health and node.health.initialized and node.health.sealed:
@@ -121,7 +121,7 @@ def sealed(server: Server) -> Iterator[Finding]:
             yield Finding(severity, f"{node.address} is sealed", why, "unseal it", (line,))
 
 
-def several_clusters(server: Server) -> Iterator[Finding]:
+def several_clusters(server: VaultServer) -> Iterator[Finding]:
     """Fallbacks that are another Vault altogether."""
     names = {n.health.cluster_name for n in server.nodes if n.health and n.health.cluster_name}
     if len(names) > 1:
@@ -132,7 +132,7 @@ def several_clusters(server: Server) -> Iterator[Finding]:
         )
 
 
-def clear_text(server: Server) -> Iterator[Finding]:
+def clear_text(server: VaultServer) -> Iterator[Finding]:
     """HTTP beyond this machine."""
     for address in server.vault.addresses:
         if address.startswith("http://") and not is_loopback(urlsplit(address).hostname or ""):
@@ -144,7 +144,7 @@ def clear_text(server: Server) -> Iterator[Finding]:
             )
 
 
-def certificate_ends(server: Server) -> Iterator[Finding]:
+def certificate_ends(server: VaultServer) -> Iterator[Finding]:
     """Vault's certificate is about to end."""
     for node in server.nodes:
         left = node.handshake.ends_in if node.handshake else None
@@ -156,7 +156,7 @@ def certificate_ends(server: Server) -> Iterator[Finding]:
             )
 
 
-def clock(server: Server) -> Iterator[Finding]:
+def clock(server: VaultServer) -> Iterator[Finding]:
     """Its clock and ours differ."""
     for node in server.nodes:
         if node.ahead is not None and abs(node.ahead) > MOST_AHEAD:
@@ -170,7 +170,7 @@ def clock(server: Server) -> Iterator[Finding]:
             )
 
 
-def too_old(stage: Stage) -> Iterator[Finding]:
+def too_old(stage: ExaminedStage) -> Iterator[Finding]:
     """Namespaces, where this Vault has none."""
     found = re.match(r"(\d+)\.(\d+)", stage.version)
     if not stage.namespace or found is None or "+" in stage.version:

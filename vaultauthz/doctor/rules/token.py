@@ -8,18 +8,18 @@ from shlex import quote
 from typing import Final
 
 from vaultauthz.config.values import PathSecret
-from vaultauthz.doctor.evidence import DEFAULT, ROOT, Stage
+from vaultauthz.doctor.evidence import DEFAULT, ROOT, ExaminedStage
 from vaultauthz.doctor.finding import Finding, error, span, warning
 from vaultauthz.policy import Need, hcl
-from vaultauthz.policy.attach import policy_name
 from vaultauthz.policy.needs import LOOKUP, REVOKE
+from vaultauthz.policy.stage import policy_name
 from vaultauthz.vault.probe import TokenFacts
 
 _HOUR: Final = 3600.0
 _BRIEF: Final = 300.0  # a login that lasts no longer makes the leases rotate all the time
 
 
-def _setting(stage: Stage, *settings: str) -> tuple[str, tuple[str, ...]]:
+def _setting(stage: ExaminedStage, *settings: str) -> tuple[str, tuple[str, ...]]:
     """How to give this stage's tokens other settings: a sentence, and a line."""
     role = stage.auth.role_path(stage.role)
     if not role:
@@ -27,7 +27,7 @@ def _setting(stage: Stage, *settings: str) -> tuple[str, tuple[str, ...]]:
     return "change it at the role", (stage.command("write", f"{quote(role)} {' '.join(settings)}"),)
 
 
-def longest_lease(stage: Stage) -> float:
+def longest_lease(stage: ExaminedStage) -> float:
     """Seconds: of the leases that were seen, and those that the configuration asks for."""
     seen = [fetch.ttl for fetch in stage.leases]
     sources = (place.source for place in stage.places)
@@ -35,7 +35,7 @@ def longest_lease(stage: Stage) -> float:
     return max([*seen, *asked], default=0.0)
 
 
-def shut_out(stage: Stage) -> Iterator[Finding]:
+def shut_out(stage: ExaminedStage) -> Iterator[Finding]:
     """The login works, and its token does not."""
     if stage.shut_out:
         mend, lines = _setting(stage, "token_bound_cidrs=")
@@ -51,7 +51,7 @@ def shut_out(stage: Stage) -> Iterator[Finding]:
         )
 
 
-def not_looked_up(stage: Stage) -> Iterator[Finding]:
+def not_looked_up(stage: ExaminedStage) -> Iterator[Finding]:
     """The token works and its facts were not told."""
     named = any(access.need.path == LOOKUP and access.missing for access in stage.accesses)
     if stage.lookup and not named and not stage.shut_out:
@@ -65,7 +65,7 @@ def not_looked_up(stage: Stage) -> Iterator[Finding]:
         )
 
 
-def root(stage: Stage) -> Iterator[Finding]:
+def root(stage: ExaminedStage) -> Iterator[Finding]:
     """Omnipotence in a gateway."""
     if ROOT in stage.policies:
         yield error(
@@ -76,7 +76,7 @@ def root(stage: Stage) -> Iterator[Finding]:
         )
 
 
-def only_default(stage: Stage) -> Iterator[Finding]:
+def only_default(stage: ExaminedStage) -> Iterator[Finding]:
     """The role names no policy of its own."""
     if stage.token and stage.places and set(stage.policies) <= {DEFAULT}:
         name = policy_name(stage.name)
@@ -91,7 +91,7 @@ def only_default(stage: Stage) -> Iterator[Finding]:
         )
 
 
-def few_uses(stage: Stage) -> Iterator[Finding]:
+def few_uses(stage: ExaminedStage) -> Iterator[Finding]:
     """A token for a number of requests."""
     if stage.uses:
         mend, lines = _setting(stage, "token_num_uses=0")
@@ -103,7 +103,7 @@ def few_uses(stage: Stage) -> Iterator[Finding]:
         )
 
 
-def endless(stage: Stage) -> Iterator[Finding]:
+def endless(stage: ExaminedStage) -> Iterator[Finding]:
     """A token that nothing ends, unless the configuration says that it may."""
     if stage.auth.takes_endless:
         return
@@ -118,7 +118,7 @@ def endless(stage: Stage) -> Iterator[Finding]:
         )
 
 
-def batch(stage: Stage) -> Iterator[Finding]:
+def batch(stage: ExaminedStage) -> Iterator[Finding]:
     """A batch token."""
     if stage.token and stage.token.type == "batch":
         mend, lines = _setting(stage, "token_type=service")
@@ -131,7 +131,7 @@ def batch(stage: Stage) -> Iterator[Finding]:
         )
 
 
-def _ours(stage: Stage) -> TokenFacts | None:
+def _ours(stage: ExaminedStage) -> TokenFacts | None:
     """The token, if it is a service token with an end, of a login of ours."""
     token = stage.token
     if token is None or not stage.own_token or token.ttl == inf or token.type == "batch":
@@ -139,7 +139,7 @@ def _ours(stage: Stage) -> TokenFacts | None:
     return token
 
 
-def shorter_than_leases(stage: Stage) -> Iterator[Finding]:
+def shorter_than_leases(stage: ExaminedStage) -> Iterator[Finding]:
     """A lease ends with its token, whatever its own TTL says."""
     lease, token = longest_lease(stage), stage.token
     if token is None or token.ttl == inf:
@@ -160,7 +160,7 @@ def shorter_than_leases(stage: Stage) -> Iterator[Finding]:
     )
 
 
-def cannot_be_renewed(stage: Stage) -> Iterator[Finding]:
+def cannot_be_renewed(stage: ExaminedStage) -> Iterator[Finding]:
     """A short login that ends for good."""
     token = _ours(stage)
     if token is None or token.renewable or token.creation_ttl >= _BRIEF:
@@ -174,7 +174,7 @@ def cannot_be_renewed(stage: Stage) -> Iterator[Finding]:
     )
 
 
-def explicit_max(stage: Stage) -> Iterator[Finding]:
+def explicit_max(stage: ExaminedStage) -> Iterator[Finding]:
     """A hard end that comes soon."""
     token, lease = _ours(stage), longest_lease(stage)
     if token and 0 < token.explicit_max_ttl < max(lease, _BRIEF):
@@ -188,7 +188,7 @@ def explicit_max(stage: Stage) -> Iterator[Finding]:
         )
 
 
-def longer_than_an_hour(stage: Stage) -> Iterator[Finding]:
+def longer_than_an_hour(stage: ExaminedStage) -> Iterator[Finding]:
     """What a gateway that was killed leaves behind."""
     token = _ours(stage)
     if token and token.creation_ttl > max(_HOUR, longest_lease(stage)):
@@ -202,7 +202,7 @@ def longer_than_an_hour(stage: Stage) -> Iterator[Finding]:
         )
 
 
-def left_behind(stage: Stage) -> Iterator[Finding]:
+def left_behind(stage: ExaminedStage) -> Iterator[Finding]:
     """The token of this examination is still there."""
     named = any(access.need.path == REVOKE and access.missing for access in stage.accesses)
     if (

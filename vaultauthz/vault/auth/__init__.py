@@ -27,7 +27,7 @@ from vaultauthz.core.grant import Failure, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault.auth import cloud, here, wrapping
 from vaultauthz.vault.auth.lockable import Lockable
-from vaultauthz.vault.errors import Call, Denied, VaultError
+from vaultauthz.vault.errors import Call, Denial, VaultError
 from vaultauthz.vault.transport import Answer, Transport, url
 
 Memory = dict[str, Secret]  # what one login leaves for the next, in this process only
@@ -64,7 +64,7 @@ def _sent(
                 )
             )
     except VaultError as exc:
-        denied = exc.denied is Denied.POLICY
+        denied = exc.denied is Denial.POLICY
         failure = method.denial(by_policy=denied) if exc.status == 403 else None
         if failure:
             raise exc.meaning(failure) from exc
