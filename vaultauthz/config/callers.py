@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from vaultauthz.config import names
+from vaultauthz.config import kinds
 from vaultauthz.config.document import Items, Pairs, Scalar
 from vaultauthz.config.keys import Condition, Key, Reader, Section
-from vaultauthz.config.kinds import TEXT, many, text
+from vaultauthz.config.kinds import TEXT, many
 from vaultauthz.config.reader import Value
 from vaultauthz.core.callers import INEXACT, Claim, Pattern, Rule
 from vaultauthz.core.routing import ambiguous
@@ -57,13 +57,13 @@ def _told_if_inexact(value: Value, number: int) -> int:
 
 
 def _methods(value: Value) -> frozenset[str]:
-    methods = value.each(lambda item: names.token(item).upper())
+    methods = value.each(lambda item: kinds.token(item).upper())
     if not value.items():
         raise value.wrong("is an empty list, so that nothing matches; name a method or remove it")
     return frozenset(methods)
 
 
-def path_prefix(value: Value) -> str:
+def _path_prefix(value: Value) -> str:
     """A path to which requests are compared; ``/v1`` is ``/v1`` and what is below it."""
     text = value.text()
     if not text.startswith("/"):
@@ -73,6 +73,7 @@ def path_prefix(value: Value) -> str:
     return text
 
 
+PATH_PREFIX: Final = Reader(_path_prefix, {**TEXT.schema, "pattern": "^/"})
 _CLAIMS: Final = {
     "type": "object",
     "minProperties": 1,
@@ -83,7 +84,7 @@ RULE: Final = Section(
     "All keys have to match.",
     Key(
         "principal",
-        text(_pattern),
+        TEXT.by(_pattern),
         "The client certificate's URI or DNS name; * is any text.",
         "Slashes included. In `deny` letter case does not matter: `Bob.Corp` is `bob.corp`.",
     ),
@@ -94,7 +95,7 @@ RULE: Final = Section(
         "As in `{scope: pay}`. A list claim, or a `scope` with spaces, must hold the value. Text, "
         'numbers and booleans are told apart: `1` is not `"1"` and not `true`.',
     ),
-    Key("consumer", text(_pattern), "Kong's authenticated consumer; * is any text."),
+    Key("consumer", TEXT.by(_pattern), "Kong's authenticated consumer; * is any text."),
     Key("group", TEXT, "A group of Kong's consumer."),
     Key(
         "methods",
@@ -104,7 +105,7 @@ RULE: Final = Section(
     ),
     Key(
         "path_prefix",
-        text(path_prefix, pattern="^/"),
+        PATH_PREFIX,
         "The path or what is below it.",
         "`/v1` is not a prefix of `/v10`.",
     ),

@@ -8,7 +8,7 @@ from pkgutil import iter_modules
 from types import MappingProxyType
 from typing import Final
 
-from vaultauthz.config import forms, kong_logs, names
+from vaultauthz.config import forms, kinds, kong_logs
 from vaultauthz.config.keys import Key, Schema
 from vaultauthz.config.reader import Value, one_of
 from vaultauthz.core.injection import Injection, header_names
@@ -108,7 +108,7 @@ def read_strip(value: Value, *, inject: Sequence[Injection]) -> tuple[str, ...]:
 
 
 def _stripped(value: Value, taken: Sequence[str]) -> str:
-    name = names.header(value)
+    name = kinds.header(value)
     if name in taken:
         raise value.wrong(f"{name} is set by inject, which drops the client's already; remove it")
     return name

@@ -8,8 +8,8 @@ from functools import partial
 from typing import Final
 
 from vaultauthz.config import addresses, files
-from vaultauthz.config.keys import Key, Section, needs
-from vaultauthz.config.kinds import PRIVATE, READABLE, choice, duration, many, text
+from vaultauthz.config.keys import Key, Reader, Section, needs
+from vaultauthz.config.kinds import PRIVATE, READABLE, TEXT, choice, duration, many
 from vaultauthz.config.reader import Table, Value, quoted
 from vaultauthz.config.values import Listen, ServerTls
 
@@ -39,7 +39,7 @@ def _client_name(value: Value) -> str:
     return name if ":" in name else name.lower()
 
 
-_NAME: Final = text(_client_name, pattern=_CLIENT_NAME)
+_NAME: Final = Reader(_client_name, {**TEXT.schema, "pattern": _CLIENT_NAME})
 _TLS_KEYS: Final = (
     Key(
         "cert", READABLE, "The server's certificate, in PEM.", missing="add the certificate's file"
@@ -68,7 +68,7 @@ GRPC_TLS: Final = Section(
     ),
 )
 ADMIN_TLS: Final = Section(ServerTls, "Needed beyond this machine.", *_TLS_KEYS)
-_ADDRESS: Final = text(addresses.listen)
+_ADDRESS: Final = TEXT.by(addresses.listen)
 _TRANSPORT: Final = choice("auto", "native", "grpcio")
 
 LISTEN: Final = Section(

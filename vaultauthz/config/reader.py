@@ -1,10 +1,9 @@
 """Typed access to the tree: a value that knows its line and its dotted key.
 
 How the sections are read: a function from ``Value`` to the typed thing, which
-raises ``Refused`` when it cannot. ``Table.get``, ``Table.require`` and
-``Value.each`` note the refusal, put a stand-in in its place and carry on, so
-that one run finds every problem; the stand-ins never leave the package, because
-``Report.raise_problems`` comes last.
+raises ``Refused`` when it cannot. ``Table.get`` and ``Value.each`` note the refusal,
+put a stand-in in its place and carry on, so that one run finds every problem; the
+stand-ins never leave the package, because ``Report.raise_problems`` comes last.
 """
 
 from __future__ import annotations
@@ -223,18 +222,6 @@ class Table:
         except Refused as refusal:
             self.place.report.refused(refusal)
             return default
-
-    def require(self, name: str, how: Callable[[Value], T], stand_in: D, hint: str = "") -> T | D:
-        """Like ``get``, and notes a problem when the key is absent; ``hint`` is the way out."""
-        if name not in self.entries:
-            self.missing(name, hint)
-        return self.get(name, how, stand_in)
-
-    def need_both(self, one: str, other: str) -> None:
-        """Note the one that is missing, when only the other is there."""
-        for name, partner in ((one, other), (other, one)):
-            if name in self and partner not in self:
-                self.missing(partner, f"{name} needs it")
 
     def missing(self, name: str, hint: str = "") -> None:
         """Note that ``name`` has to be there."""

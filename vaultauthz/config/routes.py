@@ -8,9 +8,9 @@ from functools import partial
 from typing import Final
 
 from vaultauthz.config.addresses import valid_host
-from vaultauthz.config.callers import path_prefix
+from vaultauthz.config.callers import PATH_PREFIX
 from vaultauthz.config.keys import Condition, Key, Section
-from vaultauthz.config.kinds import TEXT, text
+from vaultauthz.config.kinds import TEXT
 from vaultauthz.config.reader import Table, Value, quoted
 from vaultauthz.config.upstreams import stage_name
 from vaultauthz.core.routing import Route
@@ -57,14 +57,14 @@ ROUTE: Final = Section(
     ),
     Key(
         "host",
-        text(_host),
+        TEXT.by(_host),
         "The request's host, without a port.",
         otherwise="any",
         stand_in=_BROKEN,
     ),
     Key(
         "path_prefix",
-        text(path_prefix, pattern="^/"),
+        PATH_PREFIX,
         "The path or what is below it.",
         stand_in=_BROKEN,
     ),

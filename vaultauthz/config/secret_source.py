@@ -8,7 +8,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from vaultauthz.config import durations, names
+from vaultauthz.config import kinds
 from vaultauthz.config.keys import Condition, Key, Reader, Section
 from vaultauthz.config.kinds import TEXT, choice, duration, whole
 from vaultauthz.config.reader import Table, Value, one_of
@@ -64,7 +64,7 @@ def _params(value: Value, *, stages: Collection[str]) -> dict[str, dict[str, str
 
 
 def _paths(value: Value, *, stages: Collection[str]) -> dict[str, str]:
-    names.vault_path(value)
+    kinds.vault_path(value)
     template = _template(value)
     return {stage: _filled(template, stage) for stage in stages}
 
@@ -236,9 +236,8 @@ def _kv(table: Table, paths: Mapping[str, str]) -> Mapping[str, SecretSource]:
         text = "has no name after its mount; write MOUNT/NAME, as in secret/geocoder"
         raise table.entries["kv"].wrong(text)
     refresh: float = SECRET.get(table, "refresh")
-    stale = partial(durations.between, least=refresh, most=_MOST_STALE)
     usual = {"max_stale": max(_HOUR, 3 * refresh)}
-    max_stale = SECRET.get(table, "max_stale", stale, usual)
+    max_stale = SECRET.get(table, "max_stale", duration(refresh, _MOST_STALE).read, usual)
     version = SECRET.get(table, "version")
     return MappingProxyType(
         {stage: KvSecret(path, refresh, max_stale, version) for stage, path in paths.items()}

@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from vaultauthz.config import names
+from vaultauthz.config import kinds
 from vaultauthz.config.auth import AuthMethod
 from vaultauthz.config.auth.methods import SCHEMA, read_auth
 from vaultauthz.config.auth.token_file import TokenFile
 from vaultauthz.config.keys import Key, Reader, Section
-from vaultauthz.config.kinds import text
+from vaultauthz.config.kinds import TEXT
 from vaultauthz.config.reader import Value
 from vaultauthz.config.secret_source import LIFETIME, Lifetimes, read_lifetimes
 from vaultauthz.config.values import Stage, Vault
@@ -33,7 +33,7 @@ STAGE: Final = Section(
     ),
     Key(
         "namespace",
-        text(names.namespace),
+        TEXT.by(kinds.namespace),
         "Where it logs in and reads.",
         otherwise="vault.namespace",
     ),
@@ -74,7 +74,7 @@ def read_stages(value: Value, vault: Vault) -> dict[str, Declared]:
 
 
 def _read_stage(name: str, value: Value, *, vault: Vault) -> Declared:
-    names.check_name(value, name, "a stage")
+    kinds.check_name(value, name, "a stage")
     table = STAGE.open(value)
     stage = STAGE.build(table, {"name": name}, auth=partial(read_auth, vault=vault))
     return Declared(stage, read_lifetimes(table, Lifetimes()))

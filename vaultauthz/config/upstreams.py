@@ -7,7 +7,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from vaultauthz.config import kong_logs, names
+from vaultauthz.config import kinds, kong_logs
 from vaultauthz.config.callers import CALLERS, HINT, RULES
 from vaultauthz.config.inject import INJECTION, read_inject, read_strip
 from vaultauthz.config.keys import Key, Reader, Section
@@ -132,7 +132,7 @@ def read_upstreams(value: Value, stages: Mapping[str, Lifetimes]) -> dict[str, U
 
 
 def _read_upstream(name: str, value: Value, *, stages: Mapping[str, Lifetimes]) -> Upstream:
-    names.check_name(value, name, "an upstream")
+    kinds.check_name(value, name, "an upstream")
     table = UPSTREAM.open(value)
     own = UPSTREAM.get(
         table, "stages", partial(_own_stages, known=stages), {"stages": tuple(stages)}

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from vaultauthz.config import addresses, files, names
+from vaultauthz.config import addresses, files, kinds
 from vaultauthz.config.document import Items
 from vaultauthz.config.keys import Key, Reader, Section, both
-from vaultauthz.config.kinds import FLAG, PRIVATE, READABLE, TEXT, duration, text
+from vaultauthz.config.kinds import FLAG, PRIVATE, READABLE, TEXT, duration
 from vaultauthz.config.reader import Table, Value, quoted
 from vaultauthz.config.values import Tls, Vault
 
@@ -136,7 +136,7 @@ VAULT: Final = Section(
     ),
     Key(
         "namespace",
-        text(names.namespace),
+        TEXT.by(kinds.namespace),
         "Of Vault Enterprise, HCP or OpenBao, as in platform/team.",
         "`root` for the one without a name. A stage may have its own.",
         otherwise="$VAULT_NAMESPACE",

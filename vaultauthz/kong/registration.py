@@ -73,7 +73,7 @@ def guard_before() -> str:
 
 
 def guard_after(upstream: str, stage: str) -> str:
-    """For the post-function, which runs last. Names need no quoting: see config/names.py."""
+    """For the post-function, which runs last. Names need no quoting: see config/kinds.py."""
     mark = mark_of(upstream, stage)
     return f"""\
 local mark = kong.request.get_header("{MARK}")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vaultauthz.config import PathSecret, SecretSource
 from vaultauthz.config import secret_source as reader
-from vaultauthz.config.durations import spell
+from vaultauthz.config.kinds import spell
 
 from .conftest import Folder, edited
 from .refused_auth import AUTH

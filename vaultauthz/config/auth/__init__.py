@@ -17,9 +17,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Protocol, Self, cast
 
-from vaultauthz.config import names
+from vaultauthz.config import kinds
 from vaultauthz.config.keys import Condition, Key, Reader, Section
-from vaultauthz.config.kinds import TEXT, text
+from vaultauthz.config.kinds import TEXT
 from vaultauthz.config.reader import Table, Value
 from vaultauthz.core.grant import Failure, Verdict
 from vaultauthz.core.secret import Secret, is_token
@@ -312,7 +312,7 @@ def keys_of(
 ) -> Section[Any]:
     """A method's table: its own ``keys``, and those that each method has."""
     name = Key("method", Reader(Value.text, {"const": method.name}), "The auth method.", aside=True)
-    mount = Key("mount", text(names.mount), "Where it is mounted in Vault.")
+    mount = Key("mount", TEXT.by(kinds.mount), "Where it is mounted in Vault.")
     return Section(
         method,
         f"Login by {method.name}.",

@@ -25,7 +25,7 @@ from vaultauthz.config.auth import (
     keys_of,
 )
 from vaultauthz.config.keys import Condition, Key, not_both, one_of_two
-from vaultauthz.config.kinds import FLAG, PRIVATE, READABLE, TEXT, text
+from vaultauthz.config.kinds import FLAG, PRIVATE, READABLE, TEXT
 from vaultauthz.config.reader import Table, Value
 from vaultauthz.core.secret import Secret
 
@@ -153,7 +153,7 @@ AppRole.keys = keys_of(
     AppRole,
     Key("role_id", TEXT, "The role's id."),
     Key("role_id_file", READABLE, "Holds the role's id; read at each login."),
-    Key("secret_id", text(_inline), "Better a file: a secret does not belong here."),
+    Key("secret_id", TEXT.by(_inline), "Better a file: a secret does not belong here."),
     Key("secret_id_file", PRIVATE, "Holds the secret_id; read at each login."),
     Key(
         "secret_id_wrapped",

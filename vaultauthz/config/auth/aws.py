@@ -25,7 +25,7 @@ from vaultauthz.config.auth import (
     not_this_identity,
 )
 from vaultauthz.config.keys import Key
-from vaultauthz.config.kinds import text
+from vaultauthz.config.kinds import TEXT
 from vaultauthz.config.reader import Value, quoted
 
 # It ends up in the address of the STS endpoint.
@@ -215,11 +215,13 @@ Aws.keys = keys_of(
     ROLE,
     Key(
         "region",
-        text(_region),
+        TEXT.by(_region),
         "Of the STS endpoint, as in eu-central-1.",
         otherwise="the global one",
     ),
     Key(
-        "server_id", text(_header_text), "The value of X-Vault-AWS-IAM-Server-ID that Vault wants."
+        "server_id",
+        TEXT.by(_header_text),
+        "The value of X-Vault-AWS-IAM-Server-ID that Vault wants.",
     ),
 )

@@ -28,7 +28,7 @@ from vaultauthz.config.auth import (
     token_in,
 )
 from vaultauthz.config.keys import Condition, Key
-from vaultauthz.config.kinds import PRIVATE, choice, text
+from vaultauthz.config.kinds import PRIVATE, TEXT, choice
 from vaultauthz.config.reader import Table, Value, quoted
 from vaultauthz.core.grant import Verdict
 from vaultauthz.core.secret import Secret
@@ -205,7 +205,7 @@ Gcp.keys = keys_of(
     Gcp,
     ROLE,
     Key("type", _TYPE, "The instance's identity (gce), or a service account's (iam)."),
-    Key("service_account", text(_email), "With iam: the e-mail address to sign for."),
+    Key("service_account", TEXT.by(_email), "With iam: the e-mail address to sign for."),
     Key("credentials_file", PRIVATE, "With iam: the service account's key, in JSON."),
     conditions=(Condition({}, _by_type),),
 )

@@ -27,7 +27,7 @@ from vaultauthz.config.auth import (
 )
 from vaultauthz.config.auth.jwt import EARLY, EXPIRED
 from vaultauthz.config.keys import Key
-from vaultauthz.config.kinds import text
+from vaultauthz.config.kinds import TEXT
 from vaultauthz.config.reader import Table
 from vaultauthz.core.grant import Failure, Verdict
 
@@ -146,5 +146,5 @@ class Kubernetes(RoleMethod):
 Kubernetes.keys = keys_of(
     Kubernetes,
     ROLE,
-    Key("token_file", text(files.awaited), "The service account's token."),
+    Key("token_file", TEXT.by(files.awaited), "The service account's token."),
 )

@@ -19,7 +19,7 @@ from vaultauthz.config.auth import (
     keys_of,
 )
 from vaultauthz.config.keys import Key, Section
-from vaultauthz.config.kinds import PRIVATE, text
+from vaultauthz.config.kinds import PRIVATE, TEXT
 from vaultauthz.config.reader import Table, Value
 
 
@@ -88,7 +88,7 @@ def password_keys(method: type[UserPass]) -> Section[Any]:
     """The table of a method that takes a user's name and password."""
     return keys_of(
         method,
-        Key("username", text(_username), "The user's name.", missing="add the user's name"),
+        Key("username", TEXT.by(_username), "The user's name.", missing="add the user's name"),
         Key(
             "password_file",
             PRIVATE,

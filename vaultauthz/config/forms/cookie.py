@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from vaultauthz.config import names, templates
+from vaultauthz.config import kinds, templates
 from vaultauthz.config.keys import Key, Section
-from vaultauthz.config.kinds import text
+from vaultauthz.config.kinds import TEXT
 from vaultauthz.core.injection import Injection, Mutation
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.template import InjectionError, Template, clean
@@ -51,7 +51,7 @@ FORM: Final = Key(
     Section(
         Cookie,
         "A cookie, beside the client's others.",
-        Key("name", text(names.token), "Its name.", missing="add the cookie's name"),
+        Key("name", TEXT.by(kinds.token), "Its name.", missing="add the cookie's name"),
         templates.field("value"),
         secretive=True,
     ).reader(),

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from vaultauthz.config import names, templates
+from vaultauthz.config import kinds, templates
 from vaultauthz.config.keys import Key, Section
-from vaultauthz.config.kinds import text
+from vaultauthz.config.kinds import TEXT
 from vaultauthz.core.injection import Injection, Mutation
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.template import Template, header_value
@@ -44,7 +44,7 @@ FORM: Final = Key(
     Section(
         Header,
         "A header.",
-        Key("name", text(names.header_to_set), "Its name.", missing="add the header's name"),
+        Key("name", TEXT.by(kinds.header_to_set), "Its name.", missing="add the header's name"),
         templates.field("value", templates.IN_HEADER),
         secretive=True,
     ).reader(),

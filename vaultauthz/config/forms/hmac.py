@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Final
 
-from vaultauthz.config import names, templates
+from vaultauthz.config import kinds, templates
 from vaultauthz.config.document import Scalar
 from vaultauthz.config.keys import Key, Reader, Section
-from vaultauthz.config.kinds import TEXT, choice, many, text
+from vaultauthz.config.kinds import TEXT, choice, many
 from vaultauthz.config.reader import Value, quoted
 from vaultauthz.config.report import Refused
 from vaultauthz.core.injection import Injection, Mutation, Signature
@@ -119,7 +119,7 @@ def _headers(value: Value) -> tuple[tuple[str, Template], ...]:
 
 
 def _header(spelled: str, value: Value) -> tuple[str, Template]:
-    name = names.header_to_set(replace(value, node=Scalar(value.line, spelled)))
+    name = kinds.header_to_set(replace(value, node=Scalar(value.line, spelled)))
     template = templates.in_header(value, templates.parse)
     for field in template.fields:
         if field in (*IN_HEADERS, SIGNATURE):
@@ -158,7 +158,7 @@ def _lower(field: str) -> str:
 def _check_header(value: Value, field: str, unsignable: Collection[str]) -> None:
     spelled = Scalar(value.line, field.removeprefix(HEADER_PREFIX))
     try:
-        name = names.header_to_set(replace(value, node=spelled))
+        name = kinds.header_to_set(replace(value, node=spelled))
     except Refused:
         text = "may reach the upstream as another; for the host there is {host}"
         raise value.wrong(f"{{{field}}} {text}") from None
@@ -221,7 +221,7 @@ _KEYS: Final = Section(
         missing="add the headers that carry the signature",
         aside=True,
     ),
-    Key("host", text(names.upstream_host), names.UPSTREAM_HOST, otherwise="the client's"),
+    kinds.UPSTREAM_HOST,
     secretive=True,
 )
 FORM: Final = Key(Hmac.form, _KEYS.reader().by(_read))

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Final
 
-from vaultauthz.config import names, templates
+from vaultauthz.config import kinds, templates
 from vaultauthz.config.keys import Key, Section
-from vaultauthz.config.kinds import choice, text
+from vaultauthz.config.kinds import TEXT, choice
 from vaultauthz.config.reader import Value, quoted
 from vaultauthz.core.injection import Injection, Mutation, Signature
 from vaultauthz.core.secret import Secret
@@ -145,14 +145,14 @@ _KEYS: Final = Section(
     "AWS Signature Version 4, computed for each request.",
     Key(
         "region",
-        text(_region),
+        TEXT.by(_region),
         "As in eu-central-1.",
         "For imitators of S3 the one that they want (`auto`, `us-east-1`).",
         missing="add the region, as in eu-central-1",
     ),
     Key(
         "service",
-        text(_service),
+        TEXT.by(_service),
         "The service's name in signatures, as in execute-api or s3.",
         missing="add the service's name in signatures, as in execute-api or s3",
         aside=True,
@@ -175,7 +175,7 @@ _KEYS: Final = Section(
         "default; see below.",
         otherwise="not for S3 and VPC Lattice",
     ),
-    Key("host", text(names.upstream_host), names.UPSTREAM_HOST, otherwise="the client's"),
+    kinds.UPSTREAM_HOST,
     secretive=True,
 )
 FORM: Final = Key(SigV4.form, _KEYS.reader().by(_read))
