@@ -124,7 +124,7 @@ class Service:
     def rejected(self, upstream: str, stage: str, credential_id: str) -> bool:
         """A gateway tells of a 401; whether it was passed on, and concerns what is in use.
 
-        However many come: few are passed on, and the caller is never held up.
+        However many come, and through whichever door: few are passed on.
         """
         return self._rejections.tell(upstream, stage, credential_id)
 

@@ -23,8 +23,8 @@ from tests.contract.kong import Kong, Server, Settings, Verdict
 from tests.contract.kong_bed import audit, config, inject, routes
 from tests.contract.running import approle, fake
 from tests.patience import PATIENCE
+from vaultauthz.kong import door as kong_door
 from vaultauthz.kong import gate, registration
-from vaultauthz.kong import serve as kong_serve
 from vaultauthz.kong import stock as kong_stock
 from vaultauthz.kong_config import command
 
@@ -380,7 +380,7 @@ class TestTheFile:
 class TestFrozen:
     def test_kong_waits_longer_than_we_do(self) -> None:
         """The timeout that is printed cuts off no answer of ours."""
-        longest = kong_serve.HANDOVER + gate._WAIT
+        longest = kong_door.HANDOVER + gate._WAIT
         assert longest < command.READ_TIMEOUT < 60
         assert kong_stock._FIRST + gate._WAIT < command.READ_TIMEOUT
 

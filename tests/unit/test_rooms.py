@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-KONG = ("vaultauthz.kong.serve", "vaultauthz.kong.door")
+KONG = ("vaultauthz.kong.door", "vaultauthz.kong.stock", "vaultauthz.kong.supervise")
 ENVOY = ("vaultauthz.envoy.door",)
 
 

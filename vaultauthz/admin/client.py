@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import quote, urlencode
 
-from vaultauthz.admin.guard import MARK
+from vaultauthz.admin.routes import MARK
 from vaultauthz.config.values import Listen, ServerTls
 from vaultauthz.core.file_text import BOM, NoTextError, check_form
 from vaultauthz.core.secret import Secret

@@ -1,8 +1,15 @@
-"""From a request to its answer: which paths there are, and who may ask for which."""
+"""From a request to its answer: which paths there are, and who may ask for which.
+
+By the bearer token, and by what keeps a browser's other pages out. A page from elsewhere, open in
+an operator's browser, can send requests to the loopback address. It cannot set X-Vaultauthz on them
+without a preflight, which is never granted; and when its own name resolves to 127.0.0.1 (DNS
+rebinding), the Host header still carries that name.
+"""
 
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 import logging
 import math
@@ -12,15 +19,18 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
+from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote
 
-from vaultauthz.admin.guard import MARK, Guard
 from vaultauthz.admin.view import AdminView, LeaseRow
+from vaultauthz.core.file_text import BOM
+from vaultauthz.core.routing import bare_host
+from vaultauthz.listening import Address, ListenError
+from vaultauthz.stamps import Stamp, stamp
 
-_log = logging.getLogger(__name__)
-
+MARK: Final = "X-Vaultauthz"
 _AT_ONCE: Final = 8  # long answers being made; of ten thousand upstreams each takes a while
 _UPSTREAM_PATH_PARTS: Final = 4  # "", "upstreams", NAME, "rotate"
 JSON: Final = "application/json"
@@ -28,6 +38,67 @@ METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 # What a browser is told of everything but the page: nothing in it is to be run.
 BARE_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
+
+_log = logging.getLogger(__name__)
+
+
+class BearerTokenFile:
+    """A bearer token in a file, read again when the file changes.
+
+    Raises:
+        ListenError: at the start the file cannot be read or is empty.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._stamp, self._token = self._read()
+        except OSError as exc:
+            raise ListenError(f"listen.admin_token_file: {path}: {exc.strerror}") from exc
+        if not self._token:
+            raise ListenError(f"listen.admin_token_file: {path} is empty")
+
+    def matches(self, authorization: str) -> bool:
+        """Whether this ``Authorization`` header carries the token."""
+        scheme, _, given = authorization.strip().partition(" ")
+        self._follow()
+        token = self._token
+        # An empty file lets nobody in: the empty token would match itself.
+        same = hmac.compare_digest(given.strip().encode("latin-1", "replace"), token)
+        return scheme.lower() == "bearer" and bool(token) and same
+
+    def _follow(self) -> None:
+        try:
+            if stamp(self._path) != self._stamp:
+                self._stamp, self._token = self._read()
+        except OSError as exc:
+            # A file that is gone was perhaps removed to lock everybody out.
+            self._stamp, self._token = Stamp(0, 0, 0, 0), b""
+            _log.warning("%s: %s; the admin server lets nobody in", self._path, exc.strerror)
+
+    def _read(self) -> tuple[Stamp, bytes]:
+        return stamp(self._path), self._path.read_bytes().removeprefix(BOM).strip()
+
+
+class Guard:
+    """The rules for one address."""
+
+    def __init__(self, address: Address, token_file: Path | None) -> None:
+        if address.path is None and not address.loopback and token_file is None:
+            raise ListenError(f"listen.admin: {address} is not loopback and needs admin_token_file")
+        self._token = BearerTokenFile(token_file) if token_file else None
+        self._hosts = None
+        if address.loopback:
+            # Whatever the port: a forwarded one (ssh -L, kubectl) has another number.
+            self._hosts = {"localhost", "127.0.0.1", "[::1]", bare_host(str(address))}
+
+    def knows_host(self, host: str) -> bool:
+        """Whether a request with this ``Host`` was meant for us."""
+        return self._hosts is None or bare_host(host) in self._hosts
+
+    def admits(self, authorization: str) -> bool:
+        """Whether the request may see and do what needs the token."""
+        return self._token is None or self._token.matches(authorization)
 
 
 @dataclass(frozen=True, slots=True)

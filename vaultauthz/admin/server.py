@@ -11,10 +11,8 @@ from socketserver import ThreadingMixIn
 from threading import BoundedSemaphore, Thread
 from typing import Any, Final
 
-from vaultauthz.admin.guard import Guard
-from vaultauthz.admin.handler import Handler, Patient
-from vaultauthz.admin.routes import AdminRoutes
-from vaultauthz.admin.seats import Seats
+from vaultauthz.admin.connections import Handler, Patient, Seats
+from vaultauthz.admin.routes import AdminRoutes, Guard
 from vaultauthz.admin.view import AdminView
 from vaultauthz.config.values import Listen, ServerTls
 from vaultauthz.listening import NO_SOCKET, SERVED, Address, ListenError, SocketName

@@ -198,11 +198,11 @@ def _kong_supervise(options: Options) -> int:
 
 def _kong_serve_checks(options: Options, config: Config, wanted: Wanted) -> int:
     """Speak ProtoBuf:1 with Kong; otherwise as `vaultauthz serve`."""
-    from vaultauthz.kong import serve as kong_serve
+    from vaultauthz.kong import door as kong_door
 
-    supervised = kong_serve.Supervised.told(options.supervised) if options.supervised else None
-    server_options = kong_serve.ServerOptions(options.socket, options.group, supervised)
-    return kong_serve.run(wanted, config, server_options)
+    supervised = kong_door.Supervised.told(options.supervised) if options.supervised else None
+    server_options = kong_door.ServerOptions(options.socket, options.group, supervised)
+    return kong_door.serve(wanted, config, server_options)
 
 
 def _kong_dump(options: Options) -> int:

@@ -3,5 +3,5 @@
 ``gate`` is the plugin. It is written as generators that ask for PDK calls and get their
 results, so that it knows of no socket: ``connection`` drives them over ProtoBuf:1 in our own
 server, ``stock`` over the `kong` object of Kong's kong-python-pluginserver. ``door`` is what
-a server is made with, ``serve`` its life, and ``supervise`` what Kong itself starts.
+a server is made with, and its life; ``supervise`` is what Kong itself starts.
 """

@@ -26,6 +26,9 @@ from vaultauthz.leases.later import Later
 
 log = logging.getLogger(__name__)
 
+# Bytes of one message. Kong's own have some kilobytes, apart from the body of a request, which
+# is asked for only to be signed.
+MESSAGE_LIMIT: Final = 1 << 20
 _EMPTY: Final = frame(b"")
 _NOTHING: Final = End(NOTHING)
 
@@ -209,11 +212,6 @@ class Connection:
         self._due, self._then = end.batch.calls, end.take
         returned = frame(self._return().SerializeToString())
         self._send(end.batch.frames + _EMPTY + returned)
-
-
-# Bytes of one message. Kong's own have some kilobytes, apart from the body of a request, which
-# is asked for only to be signed.
-MESSAGE_LIMIT: Final = 1 << 20
 
 
 class Frames:

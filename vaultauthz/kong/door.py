@@ -7,18 +7,25 @@ of a reload hit its supervisor. So it goes by what there is: a supervisor, Kong'
 from __future__ import annotations
 
 import logging
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from vaultauthz import serve as serving
+from vaultauthz.admin import rehearse
+from vaultauthz.config import fit_for_kong, load_for_kong
+from vaultauthz.config.values import Config
 from vaultauthz.doors import Door
 from vaultauthz.kong.gate import Gate
 from vaultauthz.kong.log_phase import LogPhase
-from vaultauthz.kong.ownership import Ownership, claimed
+from vaultauthz.kong.ownership import Holder, Ownership, claimed, holder
 from vaultauthz.kong.processes import WatchedProcess
-from vaultauthz.kong.server import PluginServer
+from vaultauthz.kong.server import PluginServer, raise_file_limit
+from vaultauthz.observe.sink import AuditError, LogFile
 from vaultauthz.service import Service
+from vaultauthz.wanted import Wanted
 
 log = logging.getLogger(__name__)
 
@@ -114,3 +121,138 @@ def gate_of(service: Service) -> tuple[Gate, LogPhase]:
     return Gate(
         service.check, lambda: engine.broker.table, lambda: engine.config, log_phase
     ), log_phase
+
+
+log = logging.getLogger(__name__)
+
+# Seconds for the server before to end: its requests, then what it revokes.
+HANDOVER: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Supervised:
+    """What a supervisor that Kong has started says: who Kong's master is, if it sees that, and what it asked for."""
+
+    master: WatchedProcess | None
+    fits: str
+
+    @classmethod
+    def told(cls, text: str) -> Supervised:
+        """Read ``PID,BEGAN,FITS``; a PID of 0 is not known. Raises ValueError."""
+        pid, began, fits = text.split(",")
+        return cls(WatchedProcess(int(pid), began) if int(pid) else None, fits)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """What the command line says; ``supervised`` is None for one that Kong did not start."""
+
+    socket: Path
+    group: str = ""
+    supervised: Supervised | None = None
+
+
+class _Life:
+    """A server at its place, and what it tells its supervisor."""
+
+    def __init__(
+        self, ownership: Ownership, supervised: Supervised | None, has: tuple[str, ...]
+    ) -> None:
+        self._ownership = ownership
+        self._supervised = supervised
+        self._has = has
+        self._stale = False
+        self._told = True
+        self._service: Service
+        self._door: KongDoor
+
+    def open(self, config: Config) -> Service:
+        """The server for a configuration."""
+        self._service = Service(config, self._opened, load_for_kong)
+        return self._service
+
+    def _opened(self, service: Service) -> KongDoor:
+        gate, log_phase = gate_of(service)
+        server = PluginServer(self._ownership, gate, lambda: service.engine.ready)
+        needed = Needed(self._supervised.master) if self._supervised else None
+        self._door = KongDoor(self._ownership, log_phase, server, needed)
+        return self._door
+
+    def tell(self) -> None:
+        """Say who has the place."""
+        if self._supervised:
+            told = self._ownership.tell(self._supervised.fits, stale=self._stale, has=self._has)
+            if self._told and not told:
+                log.warning(
+                    "the disk is full: until it is not, each reload has another server start"
+                )
+            self._told = told
+
+    @property
+    def over(self) -> bool:
+        """Whether it is to end."""
+        stale = bool(self._service.at_restart)
+        if stale != self._stale or not self._told:
+            self._stale = stale
+            self.tell()
+        return self._door.over
+
+
+def _audit_log(config: Config) -> str:
+    return os.path.realpath(config.audit.file) if config.audit.file else ""
+
+
+def _rehearse(config: Config, before: Holder | None) -> None:
+    """Try what is new to the server before while it serves: later nobody would.
+
+    Raises:
+        AuditError, ListenError: it would not start.
+    """
+    if before is None or not before.has:
+        return
+    if config.audit.file and _audit_log(config) not in before.has:
+        log_file = LogFile(config.audit.file)
+        log_file.open()
+        log_file.close()
+    if config.listen.admin and config.listen.admin not in before.has:
+        rehearse(config.listen)
+
+
+def serve(wanted: Wanted, config: Config, options: ServerOptions) -> int:
+    """Serve Kong's plugin until SIGTERM; as ``serve.run``, but for the gateway.
+
+    Raises:
+        ConfigError: under Kong a credential of it would be in Kong's logs.
+        StartError: the socket, the admin address or the audit log is not to be had.
+    """
+    fit_for_kong(config)
+    raise_file_limit()
+    if options.supervised and config.audit.file is None:
+        raise serving.StartError(
+            "audit.file: name a file, as Kong's end of standard output closes when Kong reloads "
+            "or ends, and the server goes on"
+        )
+    ownership = Ownership(options.socket.absolute(), options.group)
+    has = _audit_log(config), config.listen.admin
+    life = _Life(ownership, options.supervised, has)
+    with wanted.stoppable():  # whoever sees the socket may ask for a stop
+        _take(ownership, life, config, options)
+        way = serving.Way(f"Kong's plugin on {ownership.path}", life.open, lambda: life.over)
+        try:
+            return serving.run(wanted, config, way)
+        finally:
+            ownership.release()
+
+
+def _take(ownership: Ownership, life: _Life, config: Config, options: ServerOptions) -> None:
+    try:
+        if options.supervised:
+            _rehearse(config, holder(ownership.path))
+        # First of all: from now on Kong's new connections wait for us, and the server
+        # before, if there is one, gives way.
+        ownership.take(HANDOVER if options.supervised else 0.0)
+        life.tell()
+    except AuditError as exc:
+        raise serving.StartError(f"audit.file: {exc}") from exc
+    except OSError as exc:  # ListenError is one
+        raise serving.StartError(str(exc)) from exc

@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 
 # Seconds for which a request waits for Vault, where it must be asked first.
 _WAIT: Final = 5.0
+_NUMBERS: Final = 2**31 - 1  # int32, and 0 would be left out of a message
+# Kong does not close what it forgets. A number that is dropped while in use does no harm:
+# Kong starts the instance anew when it is not known.
+_MOST_INSTANCES: Final = 100_000
 _NAMED: Final = questions.of_route(named=True)
 _ROUTED: Final = questions.batch(questions.of_route(named=False))
 
@@ -185,12 +189,6 @@ class Gate:
         questions.disown(request, known, binding.callers)
 
 
-_NUMBERS: Final = 2**31 - 1  # int32, and 0 would be left out of a message
-# Kong does not close what it forgets. A number that is dropped while in use does no harm:
-# Kong starts the instance anew when it is not known.
-_MOST: Final = 100_000
-
-
 class Instances:
     """Numbers begin at random: after a restart, none of the last process's means anything.
 
@@ -207,7 +205,7 @@ class Instances:
             self._next = (self._next + 1) % _NUMBERS
         number = self._next + 1
         self._next = number % _NUMBERS
-        if len(self._known) >= _MOST:
+        if len(self._known) >= _MOST_INSTANCES:
             del self._known[next(iter(self._known))]
         self._known[number] = instance
         return number

@@ -17,7 +17,7 @@ from vaultauthz.kong_config import helm
 
 # Kong's usual prefix, and that of its Helm chart.
 _PREFIXES: Final = (Path("/usr/local/kong"), Path("/kong_prefix"))
-# Longer than a request may wait for us: for the server before (kong.serve.HANDOVER), then for Vault.
+# Longer than a request may wait for us: for the server before (kong.door.HANDOVER), then for Vault.
 READ_TIMEOUT: Final = 25  # seconds
 FROZEN: Final = (
     "# A server that is frozen: Kong answers 500 after this, instead of its 60s. Other plugins' sockets",
