@@ -258,6 +258,25 @@ def test_of_several_values_the_one_that_decides_is_shown() -> None:
     assert claim.shown_in({"a.b": "x", "a": {"b": "y"}}, widely=True) == "x", "none does"
 
 
+@pytest.mark.parametrize(
+    ("path", "wanted", "value", "met"),
+    [
+        ("scope", "read", "readonly a.read read-all read", True),
+        ("scope", "read", "read readonly", True),
+        ("scope", "read", "readonly", False),
+        ("scope", "a b", "a b", False),
+        ("scope", True, "True", False),
+        ("aud", "read", "read write", False),
+    ],
+)
+def test_words_of_a_scope(path: str, wanted: str | bool, value: str, met: bool) -> None:
+    """Each is looked at; a wanted text with a space in it is none, and other claims have none."""
+    claim = Claim((path,), wanted)
+    assert claim.met_by({path: value}) is met
+    assert claim.met_by({path: value}, widely=True) is met
+    assert claim.met_by({path: [5, f"{value} x"]}, widely=True) is met
+
+
 def test_claims_of_one_token() -> None:
     """Two claims must be met by one token; two half-fitting tokens are not enough."""
     rule = Rule(claims=(Claim(("iss",), "a"), Claim(("role",), "admin")))

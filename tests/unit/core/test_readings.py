@@ -15,6 +15,7 @@ from vaultauthz.core.readings import (
     header_spellings,
     is_parameter,
     long_names,
+    other_methods,
 )
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.template import Template
@@ -68,6 +69,7 @@ def test_a_mutation_never_removes_what_it_sets() -> None:
         "%6bey",
         "key[]",
         "key[0]",
+        "key[0][1]",
         "+key",
         "key+",
         "key%5b%5d",
@@ -115,3 +117,48 @@ def test_php_makes_underscores(name: str) -> None:
 def test_cookies_that_may_be_ours(sent: str, kept: str) -> None:
     """They go, whatever form a server would read them in."""
     assert merge_cookies(sent, [("session", "ours")]) == f"{kept}; session=ours"
+
+
+def test_a_name_with_underscores_is_found_with_them_only() -> None:
+    """Hyphens are found in either form, underscores are themselves."""
+    headers = [("x_a-b", "1"), ("x_a_b", "2"), ("x-a-b", "3")]
+    assert among(headers, ["x_a-b"]) == (("x_a-b", "1"), ("x_a_b", "2"))
+
+
+@pytest.mark.parametrize(
+    ("values", "others"),
+    [
+        ((), ()),
+        (("",), ()),
+        (("get",), ()),
+        (("put",), ("PUT",)),
+        ((" \tput\t ",), ("PUT",)),
+        (("XLOCK",), ("XLOCK",)),
+        (("", "PUT"), ("PUT",)),
+        (("PUT", "\t", "delete"), ("DELETE", "PUT")),
+        (("\x0bput",), None),
+        (("p t",), None),
+    ],
+)
+def test_methods_that_headers_may_put_in_its_place(
+    values: tuple[str, ...], others: tuple[str, ...] | None
+) -> None:
+    """Each that says one counts, in capitals; what is no method means that nobody can say."""
+    names = ("x-http-method", "x-http-method-override", "x-method-override")
+    found = other_methods("GET", "/", tuple(zip(names, values, strict=False)))
+    assert (found and tuple(sorted(found))) == others
+
+
+@pytest.mark.parametrize(
+    "name", ["_method", "_METHOD", "_%4dethod", "_%6dETHO%44", "+.method", "[method"]
+)
+def test_a_parameter_may_take_the_methods_place(name: str) -> None:
+    """Then nobody can say which it is; one that is called otherwise may not."""
+    assert other_methods("POST", f"/a?b=c&{name}=PUT", ()) is None
+    assert other_methods("POST", f"/a?b=c&{name}s=PUT", ()) == ()
+
+
+def test_a_method_in_small_letters_may_be_the_other() -> None:
+    """Many servers take it so."""
+    assert other_methods("delete", "/", ()) == ("DELETE",)
+    assert other_methods("get it", "/", ()) is None

@@ -22,7 +22,7 @@ from vaultauthz.core.decision import ANSWERS, Allowed, Decision, Denied, Reason
 from vaultauthz.core.injection import Mutation
 from vaultauthz.core.request import REQUEST_ID_LIMIT, Request
 from vaultauthz.envoy.ext_authz import Check
-from vaultauthz.envoy.request import JWT_NAMESPACE, PRINCIPAL_LIMIT
+from vaultauthz.envoy.request import JWT_NAMESPACE, PRINCIPAL_LIMIT, UnreadableError, read
 
 SECRET = "hunter2-the-password"
 CREDENTIAL = Credential(
@@ -173,6 +173,33 @@ class TestRequest:
         request = seen(data(http))
         assert (request.cookie, request.request_id) == ("a=1; b=2", "abc")
 
+    def test_header_map_without_what_is_read(self) -> None:
+        """Others come first, in between and alone."""
+        http = envoy_asks()
+        http.header_map.headers.append(HeaderValue(key="accept", raw_value=b"x"))
+        assert (seen(data(http)).cookie, seen(data(http)).request_id) == ("", "77")
+        http.header_map.headers.append(HeaderValue(key="cookie", raw_value=b"a=1"))
+        http.header_map.headers.append(HeaderValue(key="x-b", raw_value=b"x"))
+        http.header_map.headers.append(HeaderValue(key="x-request-id", raw_value=b"abc"))
+        assert (seen(data(http)).cookie, seen(data(http)).request_id) == ("a=1", "abc")
+
+    @pytest.mark.parametrize(
+        ("bytes_", "why"),
+        [
+            (b"\xff", "not a CheckRequest"),
+            (b"", "not an HTTP request"),
+            (
+                data(source=AttributeContext.Peer(principal="x" * (PRINCIPAL_LIMIT + 1))),
+                "a principal too long to be one",
+            ),
+        ],
+    )
+    def test_what_is_no_request(self, bytes_: bytes, why: str) -> None:
+        """The log has the reason."""
+        with pytest.raises(UnreadableError) as refused:
+            read(bytes_)
+        assert str(refused.value) == why
+
     def test_headers_are_found_in_every_spelling(self) -> None:
         """Underscores for hyphens, any letter case; from either form, as often as they come."""
         named = {"x-http_method": b"PUT", "x_http-method": b"DELETE", "x-httpmethod": b"x"}
@@ -266,6 +293,7 @@ class TestAllowed:
         """`unmatched: pass` is allowed, sets and removes nothing."""
         response = answered(Allowed("", "", None))
         assert response.HasField("ok_response")
+        assert response.HasField("status")
         assert response.status.code == 0
         assert not response.ok_response.headers
 

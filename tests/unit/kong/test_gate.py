@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -235,3 +236,39 @@ def test_another_configuration_is_other_questions() -> None:
     second = next(world.gate.access(instance))
     assert calls.CREDENTIAL not in second.calls  # type: ignore[union-attr]
     assert instance.callers == Callers(None)
+
+
+@pytest.mark.parametrize("stage", ["prod", "test"])
+def test_the_plugin_names_the_upstream_and_its_stage(stage: str) -> None:
+    """What our routes would find has no part in it; and a request waits five seconds for Vault."""
+    world = World(Callers(None))
+    _, end = world.ask(Instance("pay", stage))
+    (request,) = world.seen
+    assert (request.gateway, request.upstream, request.stage) == ("kong", "pay", stage)
+    assert request.wait == 5.0
+    assert end.answers == (stage == "test"), "a stage that it has not"
+
+
+@pytest.mark.parametrize("instance", [NAMED, ROUTED], ids=["named", "routed"])
+def test_what_this_request_alone_gets(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its signature, or what it has to lose, beside what each request with this credential gets."""
+    world = World(Callers(None))
+    common = allowed("pay")
+    for more in ({"signed": (("x-signature", "s"),)}, {"dropped": ("x_a",)}, {}):
+        decision = replace(common, **more)
+        monkeypatch.setattr(world.gate, "_check", lambda _, decision=decision: decision)
+        _, end = world.ask(instance)
+        made = [call.frames for call in end.batch.calls]
+        assert common.credential
+        assert calls.set_headers(common.credential.mutation.headers).frames in made
+        signed = calls.set_headers([("x-signature", "s")]).frames
+        assert (signed in made) == ("signed" in more)
+        assert (calls.clear_header("x_a").frames in made) == ("dropped" in more)
+
+
+def test_the_oldest_instance_goes_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kong does not close what it forgets."""
+    monkeypatch.setattr("vaultauthz.kong.gate._MOST", 2)
+    instances = Instances()
+    numbers = [instances.add(Instance("pay", str(n))) for n in range(3)]
+    assert [instances.get(number) is None for number in numbers] == [True, False, False]
