@@ -7,6 +7,7 @@ Vault says one thing of a wrong, an expired and a used secret_id, on purpose. So
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final, Self, cast
 
@@ -52,10 +53,9 @@ class AppRole(AuthMethod):
 
     @classmethod
     def read(cls, table: Table, vault: VaultAsConfigured) -> Self:
-        # What wraps secret_ids delivers a new one at each start, perhaps after ours.
-        wrapped = cls.keys.get(table, "secret_id_wrapped")
-        read = files.awaited_private if wrapped else files.private
-        return cast(Self, cls.keys.build(table, secret_id_file=read))
+        wrapped = partial(_only_with_file, table=table)
+        file = partial(_secret_id_file, table=table)
+        return cast(Self, cls.keys.build(table, secret_id_wrapped=wrapped, secret_id_file=file))
 
     def login(self, here: Surroundings) -> LoginRequest:
         """A 400 is never retried, as five of them lock the role for everyone.
@@ -143,28 +143,33 @@ def _inline(value: Value) -> Secret:
     return secret
 
 
-def _only_with_file(table: Table) -> None:
-    if "secret_id_wrapped" in table and "secret_id_file" not in table:
-        text = "is about secret_id_file; add that, or remove this"
-        table.place.report.refused(table.entries["secret_id_wrapped"].wrong(text))
+def _only_with_file(value: Value, *, table: Table) -> bool:
+    if "secret_id_file" not in table:
+        raise value.wrong("is about secret_id_file; add that, or remove this")
+    return value.flag()
+
+
+def _secret_id_file(value: Value, *, table: Table) -> Path:
+    # What wraps secret_ids delivers a new one at each start, perhaps after ours.
+    wrapped = AppRole.keys.get(table, "secret_id_wrapped")
+    return files.awaited_private(value) if wrapped else files.private(value)
 
 
 AppRole.keys = keys_of(
     AppRole,
-    Key("role_id", TEXT, "The role's id."),
-    Key("role_id_file", READABLE, "Holds the role's id; read at each login."),
-    Key("secret_id", TEXT.by(_inline), "Better a file: a secret does not belong here."),
-    Key("secret_id_file", PRIVATE, "Holds the secret_id; read at each login."),
     Key(
         "secret_id_wrapped",
         FLAG,
         "The file holds a response-wrapping token, which gives the secret_id once.",
     ),
+    Key("role_id", TEXT, "The role's id."),
+    Key("role_id_file", READABLE, "Holds the role's id; read at each login."),
+    Key("secret_id", TEXT.by(_inline), "Better a file: a secret does not belong here."),
+    Key("secret_id_file", PRIVATE, "Holds the secret_id; read at each login."),
     conditions=(
-        one_of_two("role_id", "role_id_file", "add the role's id, or role_id_file: FILE"),
+        not_both("role_id", "role_id_file", "keep one"),
         not_both("secret_id", "secret_id_file", "keep the file"),
-        Condition(
-            {"dependentRequired": {"secret_id_wrapped": ["secret_id_file"]}}, _only_with_file
-        ),
+        one_of_two("role_id", "role_id_file", "add the role's id, or role_id_file: FILE"),
+        Condition({"dependentRequired": {"secret_id_wrapped": ["secret_id_file"]}}),
     ),
 )
