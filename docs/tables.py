@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from vaultauthz.config.auth.methods import METHODS
 from vaultauthz.config.callers import RULE
 from vaultauthz.config.inject import FORMS
 from vaultauthz.config.keys import NOTHING, Key, Section
@@ -31,6 +32,7 @@ TABLES: Final[Mapping[str, Section[Any]]] = {
     "the file": CONFIG,
     "vault": VAULT,
     "stages": STAGE,
+    **{f"auth: {name}": method.keys for name, method in METHODS.items()},
     "upstreams": UPSTREAM,
     "secret": SECRET,
     "callers": RULE,
@@ -41,6 +43,7 @@ TABLES: Final[Mapping[str, Section[Any]]] = {
 _CODE: Final = re.compile(r"\$?[\w]+[._][\w.]+|\$[A-Z]+")  # a variable, or another key
 # These may stand in a page: of a form with a name and a value the example says all.
 OF_FORMS: Final = {name: form.reader.section for name, form in FORMS.items() if form.reader.section}
+_OF_EACH: Final = ("method", "mount")  # auth method, which the page says once
 _TABLE: Final = re.compile(r"(<!-- keys: (.+?) -->\n).*?(?=<!-- end -->\n)", re.DOTALL)
 
 
@@ -51,6 +54,8 @@ def table(section: Section[Any]) -> str:
 
 def _rows(section: Section[Any], within: str = "") -> Iterator[str]:
     for key in section.keys.values():
+        if key.name in _OF_EACH and "method" in section.keys:
+            continue
         others = [f"`{other}`" for other in _alternatives(section, key) if other != key.name]
         usual = f"required, or {', '.join(others)}" if others else _usual(key)
         yield f"| `{within}{key.name}` | {usual} | {_described(key)} |"
@@ -81,7 +86,9 @@ def _usual(key: Key) -> str:
 def _described(key: Key) -> str:
     schema = key.reader.schema
     text = key.text or schema.get("description", "")
-    bounds = key.reader.bounds or ", ".join(f"`{word}`" for word in schema.get("enum", ()))
+    words = schema.get("enum", ())
+    named = all(re.search(rf"\b{word}\b", text) for word in words)
+    bounds = key.reader.bounds or ("" if named else ", ".join(f"`{word}`" for word in words))
     if "minimum" in schema:
         bounds = f"{schema['minimum']} to {schema['maximum']}"
     if bounds:

@@ -217,6 +217,7 @@ Aws.keys = keys_of(
         "region",
         TEXT.by(_region),
         "Of the STS endpoint, as in eu-central-1.",
+        "Vault's `sts_endpoint` has to agree.",
         otherwise="the global one",
     ),
     Key(

@@ -243,6 +243,11 @@ def _metadata(environ: Mapping[str, str]) -> str:
 Azure.keys = keys_of(
     Azure,
     ROLE,
-    Key("resource", TEXT, "Whom the token is for."),
-    Key("client_id", TEXT, "Of a user-assigned managed identity."),
+    Key("resource", TEXT, "Whom the token is for.", "As Vault has it configured."),
+    Key(
+        "client_id",
+        TEXT,
+        "Of a user-assigned managed identity.",
+        "Without it the system-assigned one.",
+    ),
 )

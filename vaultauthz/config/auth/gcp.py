@@ -205,7 +205,12 @@ Gcp.keys = keys_of(
     Gcp,
     ROLE,
     Key("type", _TYPE, "The instance's identity (gce), or a service account's (iam)."),
-    Key("service_account", TEXT.by(_email), "With iam: the e-mail address to sign for."),
+    Key(
+        "service_account",
+        TEXT.by(_email),
+        "With iam: the e-mail address to sign for.",
+        "The application default credentials sign for it. Needed unless there is `credentials_file`.",
+    ),
     Key("credentials_file", PRIVATE, "With iam: the service account's key, in JSON."),
     conditions=(Condition({}, _by_type),),
 )

@@ -184,11 +184,17 @@ def _command(value: Value) -> tuple[str, ...]:
 Jwt.keys = keys_of(
     Jwt,
     ROLE,
-    Key("token_file", file(files.awaited_private), "Holds the JWT; read at each login."),
+    Key(
+        "token_file",
+        file(files.awaited_private),
+        "Holds the JWT; read at each login.",
+        "It may come later.",
+    ),
     Key(
         "token_command",
         many(TEXT.about("A word of it."), _command, least=1),
         "Prints the JWT: the program and its words; no shell is used.",
+        "A list, see below.",
     ),
     conditions=(
         one_of_two(

@@ -146,5 +146,5 @@ class Kubernetes(RoleMethod):
 Kubernetes.keys = keys_of(
     Kubernetes,
     ROLE,
-    Key("token_file", TEXT.by(files.awaited), "The service account's token."),
+    Key("token_file", TEXT.by(files.awaited), "The service account's token.", "It may come later."),
 )

@@ -123,6 +123,7 @@ TokenFile.keys = keys_of(
         "path",
         file(files.awaited_private),
         "Holds a token that something else keeps fresh.",
+        "It may come later, is read again when it changes, and neither renewed nor revoked by us.",
         missing="add path: FILE",
     ),
     Key("allow_long_lived", FLAG, "Accept a token that never ends."),
