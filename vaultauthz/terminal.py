@@ -14,7 +14,7 @@ _SHORTEST: Final = 12  # characters that are left of a name that does not fit
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Output:
     """Where the answer goes and how; ``width`` is None where lines may be of any length."""
 
     out: TextIO

@@ -29,7 +29,7 @@ from vaultauthz.config import Config, parse
 from vaultauthz.doctor import DoctorOptions, run
 from vaultauthz.doctor.evidence import Handshake
 from vaultauthz.doctor.reach import node
-from vaultauthz.terminal import Told
+from vaultauthz.terminal import Output
 
 SECRET_ID = "s3cr3t-id"
 STAGE = "{auth: {method: approle, role_id: ROLE, secret_id_file: secret_id}}"
@@ -102,7 +102,7 @@ class Bed:
         """The status and the JSON."""
         out = io.StringIO()
         asked = DoctorOptions(stage, fetch)
-        status = run(self.config(), asked, Told(out, as_json=True), io.StringIO())
+        status = run(self.config(), asked, Output(out, as_json=True), io.StringIO())
         return status, json.loads(out.getvalue()) if out.getvalue() else {}
 
     def found(self) -> list[str]:
@@ -148,7 +148,7 @@ def test_no_secret_is_in_what_it_prints(bed: Bed) -> None:
     bed.vault.capabilities = NOT_ALL
     for as_json in (False, True):
         out, err = io.StringIO(), io.StringIO()
-        run(bed.config(), DoctorOptions(fetch=True), Told(out, as_json=as_json, width=80), err)
+        run(bed.config(), DoctorOptions(fetch=True), Output(out, as_json=as_json, width=80), err)
         for secret in (SECRET_ID, "hvs.T0KEN", "p4ssw0rd"):
             assert secret not in out.getvalue() + err.getvalue()
 

@@ -30,7 +30,7 @@ from vaultauthz.core.template import Template
 from vaultauthz.leases.clock import boottime
 from vaultauthz.leases.keeper import Keeper
 from vaultauthz.leases.runner import Runner
-from vaultauthz.leases.stage import Stage
+from vaultauthz.leases.stage import StageRunner
 from vaultauthz.vault.session import Session
 
 
@@ -498,13 +498,13 @@ def test_many_hanging_stages_stop_together(
 ) -> None:
     """The time that stop takes does not add up over the stages: they share one deadline."""
     deadlines: list[float] = []
-    settled = Stage.settled
+    settled = StageRunner.settled
 
-    def noted(stage: Stage, revoking: Iterable[Runner], deadline: float) -> bool:
+    def noted(stage: StageRunner, revoking: Iterable[Runner], deadline: float) -> bool:
         deadlines.append(deadline)
         return settled(stage, revoking, deadline)
 
-    monkeypatch.setattr(Stage, "settled", noted)
+    monkeypatch.setattr(StageRunner, "settled", noted)
     vault.fault(faults.hang())
     # Each its own role, as those of one name log in one after the other.
     stages = [

@@ -22,7 +22,7 @@ from vaultauthz.demo.parts import OpenBao, Postgres, wait_for
 from vaultauthz.doctor import DoctorOptions, run
 from vaultauthz.policy import Need, hcl, needs
 from vaultauthz.policy.needs import CAPABILITIES
-from vaultauthz.terminal import Told
+from vaultauthz.terminal import Output
 from vaultauthz.vault.mounts import Mounts
 
 pytestmark = pytest.mark.integration
@@ -97,7 +97,9 @@ class Bed:
     ) -> tuple[int, dict[str, Any]]:
         """The status and the JSON."""
         out, err = io.StringIO(), io.StringIO()
-        status = run(self.config(*edits), DoctorOptions(stage, fetch), Told(out, as_json=True), err)
+        status = run(
+            self.config(*edits), DoctorOptions(stage, fetch), Output(out, as_json=True), err
+        )
         assert err.getvalue() == ""
         return status, json.loads(out.getvalue())
 
@@ -412,7 +414,7 @@ def test_the_example_in_the_documentation_is_what_is_printed(bed: Bed) -> None:
             run(
                 bed.config(("{api_key}", "{key}")),
                 DoctorOptions(fetch=True),
-                Told(out, width=80),
+                Output(out, width=80),
                 out,
             )
     finally:

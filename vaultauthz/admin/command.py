@@ -8,7 +8,7 @@ from textwrap import wrap
 from typing import Any, Final
 
 from vaultauthz.admin.client import AdminClient, UnknownUpstreamError
-from vaultauthz.terminal import Told, columns
+from vaultauthz.terminal import Output, columns
 
 Row = dict[str, Any]
 
@@ -24,7 +24,7 @@ _DOING: Final = {
 }
 
 
-def leases(client: AdminClient, told: Told) -> int:
+def leases(client: AdminClient, out: Output) -> int:
     """Show every login and lease; status 1 when one of them is without a credential.
 
     Raises:
@@ -32,14 +32,14 @@ def leases(client: AdminClient, told: Told) -> int:
     """
     rows = sorted(client.leases(), key=_order)
     lacking = [row for row in rows if not _has_credential(row)]
-    if told.as_json:
-        told.json(rows)
+    if out.as_json:
+        out.json(rows)
     else:
-        told.lines(*table(rows, told.width), "", *_troubles(rows), *_summary(rows, lacking))
+        out.lines(*table(rows, out.width), "", *_troubles(rows), *_summary(rows, lacking))
     return 1 if lacking else 0
 
 
-def ask(client: AdminClient, action: str, upstream: str, stage: str | None, told: Told) -> int:
+def ask(client: AdminClient, action: str, upstream: str, stage: str | None, out: Output) -> int:
     """Have a credential replaced (``rotate``) or ended (``revoke``); status 1 if unknown.
 
     Raises:
@@ -48,16 +48,16 @@ def ask(client: AdminClient, action: str, upstream: str, stage: str | None, told
     try:
         answer = client.ask(action, upstream, stage)
     except UnknownUpstreamError:
-        if told.as_json:
-            told.json({"error": "unknown_upstream", "upstream": upstream, "stage": stage})
+        if out.as_json:
+            out.json({"error": "unknown_upstream", "upstream": upstream, "stage": stage})
         else:
             sys.stderr.write(f"vaultauthz: {_unknown(client.leases(), upstream, stage)}\n")
         return 1
-    if told.as_json:
-        told.json(answer)
+    if out.as_json:
+        out.json(answer)
         return 0
     doing, meanwhile = _DOING[action]
-    told.lines(f"{doing} {upstream} in {', '.join(answer.get('stages', []))}", meanwhile)
+    out.lines(f"{doing} {upstream} in {', '.join(answer.get('stages', []))}", meanwhile)
     return 0
 
 

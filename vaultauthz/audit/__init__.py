@@ -11,7 +11,7 @@ from vaultauthz.audit.files import Log, LogError, by_chain, by_time
 from vaultauthz.audit.logs import VaultLog
 from vaultauthz.audit.selection import Selection
 from vaultauthz.config.values import Audit
-from vaultauthz.terminal import Told
+from vaultauthz.terminal import Output
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def paths_of(settings: Audit, config: Path) -> list[Path]:
     return [settings.file]
 
 
-def verify(paths: Sequence[Path], seal: str, out: Told) -> int:
+def verify(paths: Sequence[Path], seal: str, out: Output) -> int:
     """Whether the log is whole; the exit status, 1 when it is not.
 
     Raises:
@@ -47,7 +47,7 @@ def verify(paths: Sequence[Path], seal: str, out: Told) -> int:
     return verification.print_verification(found, out)
 
 
-def report(selected: SelectedLines, by: str, out: Told) -> int:
+def report(selected: SelectedLines, by: str, out: Output) -> int:
     """Who used what.
 
     Raises:
@@ -57,7 +57,7 @@ def report(selected: SelectedLines, by: str, out: Told) -> int:
     return 0
 
 
-def join(selected: SelectedLines, vault: Sequence[Path], out: Told) -> int:
+def join(selected: SelectedLines, vault: Sequence[Path], out: Output) -> int:
     """Our log beside Vault's; the exit status, 1 when one has what the other lacks.
 
     Raises:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
-from vaultauthz.observe.chain import TAIL_BYTES, Ending, NotOursError, digest, ending, halves
+from vaultauthz.observe.chain import TAIL_BYTES, LogEnd, NotOursError, digest, ending, halves
 
 STDIN: Final = Path("-")
 # Of one line. Vault writes whole answers, fingerprinted; ours are a few kilobytes.
@@ -205,7 +205,7 @@ def _ends(path: Path) -> _Ends:
     try:
         end = ending(tail, whole=whole)
     except NotOursError:
-        end = Ending()
+        end = LogEnd()
     return _Ends(path, time, needs, end.text, path.stat().st_mtime_ns)
 
 

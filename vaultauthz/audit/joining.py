@@ -20,7 +20,7 @@ from vaultauthz.audit.logs import (
 from vaultauthz.audit.selection import Selection, time_of
 from vaultauthz.audit.usage import NOBODY, counted, short
 from vaultauthz.observe.record import KEYS, REQUEST_ALLOWED
-from vaultauthz.terminal import Told, columns
+from vaultauthz.terminal import Output, columns
 
 # Seconds that an answer takes to become our line, while somebody copies the logs.
 _ON_THE_WAY: Final = timedelta(seconds=2)
@@ -209,7 +209,7 @@ def _unknown(
             )
 
 
-def print_joined(own: OwnLog, found: JoinedLogs, out: Told, *, whole: bool) -> int:
+def print_joined(own: OwnLog, found: JoinedLogs, out: Output, *, whole: bool) -> int:
     """Print it; ``whole`` for each request by itself. The exit status: 1 when there is a finding."""
     if out.as_json:
         out.json(_as_json(own, found))
@@ -249,7 +249,7 @@ def _holder(call: VaultCall | None) -> str:
     return call.display_name if named or not call.role else f"{call.display_name} {call.role}"
 
 
-def _print_sums(own: OwnLog, found: JoinedLogs, out: Told) -> None:
+def _print_sums(own: OwnLog, found: JoinedLogs, out: Output) -> None:
     whole = ", and neither lacks what the other has" if found.whole and not found.findings else ""
     out.lines("", f"{counted(found.matched, 'call')} to Vault in both logs{whole}")
     if found.outside:
@@ -264,7 +264,7 @@ def _print_sums(own: OwnLog, found: JoinedLogs, out: Told) -> None:
         out.lines(f"   … and {len(found.findings) - _FINDINGS:,} more (--json)")
 
 
-def _print_requests(own: OwnLog, found: JoinedLogs, out: Told) -> None:
+def _print_requests(own: OwnLog, found: JoinedLogs, out: Output) -> None:
     """Each request: who, what, with which credential, and where that came from."""
     rows = {row.credential.key: row for row in found.rows}
     if not own.requests:

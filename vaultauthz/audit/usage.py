@@ -9,7 +9,7 @@ from vaultauthz.audit.files import Log, line_of_ours
 from vaultauthz.audit.selection import Selection
 from vaultauthz.core import events
 from vaultauthz.observe.record import REQUEST_ALLOWED, REQUEST_DENIED
-from vaultauthz.terminal import Told, columns
+from vaultauthz.terminal import Output, columns
 
 # What the rows are about, and the keys of a line that tell one from another.
 BY: Final = {
@@ -102,7 +102,7 @@ def count_usage(log: Log, by: str, selection: Selection) -> Usage:
     return made
 
 
-def print_usage(found: Usage, out: Told) -> None:
+def print_usage(found: Usage, out: Output) -> None:
     """Print it."""
     if out.as_json:
         out.json(_as_json(found))

@@ -10,7 +10,7 @@ from vaultauthz.audit.files import Log, LogError, record_of
 from vaultauthz.audit.usage import counted
 from vaultauthz.observe.chain import Break, Chain, ChainVerifier
 from vaultauthz.observe.record import position_of
-from vaultauthz.terminal import Told
+from vaultauthz.terminal import Output
 
 _KEPT: Final = 1000  # breaks; the others are counted
 _SHOWN: Final = 20
@@ -96,7 +96,7 @@ def _time(line: bytes) -> str:
     return str((record_of(line) or {}).get("time", ""))
 
 
-def print_verification(found: Verification, out: Told) -> int:
+def print_verification(found: Verification, out: Output) -> int:
     """Print it; the exit status, 1 when it does not hold."""
     if out.as_json:
         out.json(_as_json(found))
@@ -133,7 +133,7 @@ def _as_json(found: Verification) -> dict[str, Any]:
     }
 
 
-def _print_lines(found: Verification, out: Told) -> None:
+def _print_lines(found: Verification, out: Output) -> None:
     for one in found.breaks[:_SHOWN]:
         path, line = found.log.place(one.line)
         mark = "!!" if one.tampering else "--"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from vaultauthz.config import Config, load
-from vaultauthz.terminal import Told
+from vaultauthz.terminal import Output
 
 Parser = argparse.ArgumentParser
 Options = argparse.Namespace
@@ -52,9 +52,9 @@ def load_config(options: Options, *, elsewhere: bool = False) -> Config:
     return config
 
 
-def told(*, as_json: bool) -> Told:
+def output(*, as_json: bool) -> Output:
     """To standard output, in the width of the terminal if it is one."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a name that this terminal has no letters for
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    return Told(sys.stdout, as_json=as_json, width=width)
+    return Output(sys.stdout, as_json=as_json, width=width)

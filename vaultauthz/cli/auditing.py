@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vaultauthz.cli.arguments import Commands, Options, Parser, takes_config, told
+from vaultauthz.cli.arguments import Commands, Options, Parser, output, takes_config
 from vaultauthz.config import load
 
 if TYPE_CHECKING:
@@ -108,14 +108,18 @@ def _verify(options: Options) -> int:
     """
     from vaultauthz import audit
 
-    return _status(lambda: audit.verify(_paths(options), options.seal, told(as_json=options.json)))
+    return _status(
+        lambda: audit.verify(_paths(options), options.seal, output(as_json=options.json))
+    )
 
 
 def _report(options: Options) -> int:
     """Count the requests in the audit log: by upstream, caller, credential or reason."""
     from vaultauthz import audit
 
-    return _status(lambda: audit.report(_selected(options), options.by, told(as_json=options.json)))
+    return _status(
+        lambda: audit.report(_selected(options), options.by, output(as_json=options.json))
+    )
 
 
 def _join(options: Options) -> int:
@@ -126,7 +130,7 @@ def _join(options: Options) -> int:
     from vaultauthz import audit
 
     return _status(
-        lambda: audit.join(_selected(options), options.vault, told(as_json=options.json))
+        lambda: audit.join(_selected(options), options.vault, output(as_json=options.json))
     )
 
 

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from vaultauthz.cli.arguments import Commands, Options, load_config, takes_config, told
+from vaultauthz.cli.arguments import Commands, Options, load_config, output, takes_config
 from vaultauthz.config import Config, fit_for_kong, load
 
 
@@ -153,7 +153,7 @@ def _explain(options: Options) -> int:
     """
     from vaultauthz.explain import DescribedRequest, UsageError, run
 
-    asked = DescribedRequest(
+    described = DescribedRequest(
         options.url,
         options.method,
         options.upstream,
@@ -165,7 +165,7 @@ def _explain(options: Options) -> int:
         tuple(options.header),
     )
     try:
-        return run(load_config(options, elsewhere=True), asked, told(as_json=options.json))
+        return run(load_config(options, elsewhere=True), described, output(as_json=options.json))
     except UsageError as exc:
         print(f"vaultauthz: {exc}", file=sys.stderr)
         return 2
@@ -179,9 +179,9 @@ def _doctor(options: Options) -> int:
     """
     from vaultauthz import doctor
 
-    asked = doctor.DoctorOptions(options.stage, options.fetch)
+    doctor_options = doctor.DoctorOptions(options.stage, options.fetch)
     config = load(options.config, os.environ)  # its warnings become findings
-    return doctor.run(config, asked, told(as_json=options.json), sys.stderr)
+    return doctor.run(config, doctor_options, output(as_json=options.json), sys.stderr)
 
 
 def _policy(options: Options) -> int:
@@ -191,7 +191,7 @@ def _policy(options: Options) -> int:
     """
     from vaultauthz.policy import command
 
-    asked = command.PolicyOptions(
+    policy_options = command.PolicyOptions(
         options.stage,
         options.verify,
         options.token_file,
@@ -199,4 +199,4 @@ def _policy(options: Options) -> int:
     )
     # Who writes policies is not whose secrets are on the gateway's disk.
     config = load_config(options, elsewhere=True)
-    return command.run(config, asked, told(as_json=options.json), sys.stderr)
+    return command.run(config, policy_options, output(as_json=options.json), sys.stderr)

@@ -14,12 +14,12 @@ from vaultauthz.cli.arguments import (
     Options,
     Parser,
     load_config,
+    output,
     takes_config,
     takes_log_level,
-    told,
 )
 from vaultauthz.config import Config, load
-from vaultauthz.terminal import Told
+from vaultauthz.terminal import Output
 from vaultauthz.wanted import Wanted
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _ask(options: Options, action: str) -> int:
     )
 
 
-def _with_client(options: Options, run: Callable[[AdminClient, Told], int]) -> int:
+def _with_client(options: Options, run: Callable[[AdminClient, Output], int]) -> int:
     """Ask a running server; status 2 and one line when it cannot be asked."""
     from vaultauthz.admin.client import AdminAccess, AdminClient, ClientError
 
@@ -177,7 +177,7 @@ def _with_client(options: Options, run: Callable[[AdminClient, Told], int]) -> i
             # An operator who may use the admin address need not be able to read the login's files.
             config = load(options.config, os.environ, elsewhere=True)
             access = AdminAccess.of(config.listen, options.config)
-        return run(AdminClient(access), told(as_json=options.json))
+        return run(AdminClient(access), output(as_json=options.json))
     except ClientError as exc:
         print(f"vaultauthz: {exc}", file=sys.stderr)
         return 2

@@ -81,19 +81,19 @@ def shown(text: str, secrets: Iterable[str] = ()) -> str:
     if len(text) > _READ:
         del words[-1:]  # it may be the first characters of a secret
     spread = _spread(words, secrets)
-    told = " ".join(
+    kept = " ".join(
         HIDDEN if at in spread or _telling(word, parts) else word for at, word in enumerate(words)
     )
-    told = _RANDOM.sub(_hide_random, _without_shapes(told))
-    told = re.sub(rf"{HIDDEN}(\s*{HIDDEN})+", HIDDEN, told)
-    return re.sub(r"[^\x20-\x7e]", "?", told)[:LONGEST].strip()
+    kept = _RANDOM.sub(_hide_random, _without_shapes(kept))
+    kept = re.sub(rf"{HIDDEN}(\s*{HIDDEN})+", HIDDEN, kept)
+    return re.sub(r"[^\x20-\x7e]", "?", kept)[:LONGEST].strip()
 
 
 def names(given: Iterable[str]) -> str:
     """Names that others chose, such as a secret's fields, in one line; not all of very many."""
     each = sorted(given)
-    told = ", ".join(shown(name)[:_NAME] for name in each[:_NAMES])
-    return f"{told} and {len(each) - _NAMES} more" if len(each) > _NAMES else told
+    kept = ", ".join(shown(name)[:_NAME] for name in each[:_NAMES])
+    return f"{kept} and {len(each) - _NAMES} more" if len(each) > _NAMES else kept
 
 
 def where(exc: BaseException) -> str:

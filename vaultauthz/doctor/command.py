@@ -15,28 +15,28 @@ from vaultauthz.doctor.evidence import Evidence
 from vaultauthz.doctor.examine import DoctorOptions, examine
 from vaultauthz.doctor.rules import judge
 from vaultauthz.doctor.show import as_json, as_text
-from vaultauthz.terminal import Told
+from vaultauthz.terminal import Output
 
 _INTERRUPTED: Final = 130  # as a shell has it for SIGINT
 _CLEAR: Final = "\r\x1b[K"
 
 
-def run(config: Config, asked: DoctorOptions, told: Told, err: TextIO) -> int:
+def run(config: Config, options: DoctorOptions, out: Output, err: TextIO) -> int:
     """Say what is wrong; status 0 without a finding, 1 with one, 2 for an unknown stage."""
-    if asked.stage is not None and asked.stage not in config.stages:
+    if options.stage is not None and options.stage not in config.stages:
         stages = ", ".join(config.stages)
-        err.write(f"vaultauthz: there is no stage {asked.stage!r}; stages: {stages}\n")
+        err.write(f"vaultauthz: there is no stage {options.stage!r}; stages: {stages}\n")
         return 2
     with _terminated_like_interrupted(), Progress(err) as progress:
-        facts = examine(config, asked, progress.say)
+        facts = examine(config, options, progress.say)
     if facts.interrupted:
         _tell_interrupted(facts, err)
         return _INTERRUPTED
     findings = judge(facts)
-    if told.as_json:
-        told.json(as_json(facts, findings))
+    if out.as_json:
+        out.json(as_json(facts, findings))
     else:
-        as_text(facts, findings, told)
+        as_text(facts, findings, out)
     return 1 if findings else 0
 
 

@@ -19,7 +19,7 @@ from vaultauthz.doctor.evidence import (
 )
 from vaultauthz.doctor.finding import ERROR, WARNING, Finding, some, span
 from vaultauthz.doctor.rules.server import MOST_AHEAD
-from vaultauthz.terminal import Told, columns
+from vaultauthz.terminal import Output, columns
 
 _INDENT: Final = " " * 3
 _QUOTED: Final = " " * 6  # before what is to be typed or pasted
@@ -28,16 +28,16 @@ _MANY: Final = 40  # credentials; of more, only those with a finding are shown
 _UNKNOWN: Final = "?"
 
 
-def as_text(facts: Evidence, findings: Sequence[Finding], told: Told) -> None:
+def as_text(facts: Evidence, findings: Sequence[Finding], out: Output) -> None:
     """Tables of what there is, then the findings, then one line that counts them."""
     wanting = {(stage, name) for f in findings for stage in f.stages for name in f.upstreams}
-    for table in _tables(facts, wanting, told.width):
-        told.lines(*table, "")
-    verbatim = replace(told, width=None)  # a command that is broken in two cannot be pasted
+    for table in _tables(facts, wanting, out.width):
+        out.lines(*table, "")
+    verbatim = replace(out, width=None)  # a command that is broken in two cannot be pasted
     for number, finding in enumerate(findings, 1):
-        told.lines(*_paragraphs(number, finding, told.width or _ENDLESS))
+        out.lines(*_paragraphs(number, finding, out.width or _ENDLESS))
         verbatim.lines(*(f"{_QUOTED}{line}" for line in finding.lines), "")
-    told.lines(*_summary(facts, findings))
+    out.lines(*_summary(facts, findings))
 
 
 def _paragraphs(number: int, finding: Finding, width: int) -> Iterator[str]:

@@ -49,7 +49,7 @@ class GrpcServer:
         most_streams: int = MOST_STREAMS,
         client_refused: Announce = lambda _names, _reason: None,
     ) -> None:
-        self._place = _Place(listen.grpc)
+        self._place = _GrpcAddress(listen.grpc)
         authz = ext_authz.Check(check)
         self._health = health.HealthService(ready)
         methods = {
@@ -140,7 +140,7 @@ class GrpcServer:
             self._place.name.release()
 
 
-class _Place:
+class _GrpcAddress:
     """``listen.grpc``: whether it can be had, and how gRPC's libraries are told of it."""
 
     def __init__(self, text: str) -> None:
@@ -199,7 +199,7 @@ class _Place:
             probe.bind(address)
 
 
-def _followed(place: _Place, listen: Listen) -> FollowedTls | None:
+def _followed(place: _GrpcAddress, listen: Listen) -> FollowedTls | None:
     if listen.grpc_tls is None:
         return None
     if listen.transport == "native":
@@ -226,7 +226,7 @@ def _streams(
 
 
 def _transport(
-    place: _Place,
+    place: _GrpcAddress,
     listen: Listen,
     methods: dict[str, UnaryMethod],
     backlog: int,

@@ -20,7 +20,7 @@ from vaultauthz.config.values import Config
 from vaultauthz.core.readings import among
 from vaultauthz.core.request import Request
 from vaultauthz.explain.explanation import Explanation, JudgedKey, JudgedRule, explain
-from vaultauthz.terminal import Told
+from vaultauthz.terminal import Output
 
 _WHY: Final = {
     "no_upstream": "no upstream claims it",
@@ -87,7 +87,7 @@ def _header(text: str) -> tuple[str, str]:
     return name.strip().lower(), value.strip()
 
 
-def run(config: Config, described: DescribedRequest, out: Told) -> int:
+def run(config: Config, described: DescribedRequest, out: Output) -> int:
     """Explain one request; status 1 when it would be denied.
 
     Raises:

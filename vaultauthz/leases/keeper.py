@@ -38,7 +38,7 @@ from vaultauthz.leases.clock import Timer, Waker, boottime
 from vaultauthz.leases.lease_runner import LeaseRunner, fingerprint
 from vaultauthz.leases.runner import Runner
 from vaultauthz.leases.scopes import KINDS, Scope, Tally
-from vaultauthz.leases.stage import Stage
+from vaultauthz.leases.stage import StageRunner
 from vaultauthz.vault.session import Session
 
 log = logging.getLogger(__name__)
@@ -70,9 +70,9 @@ class Keeper:
         self._draw = draw
         self._key = os.urandom(32)
         self._waker = Waker(self.lock, clock, self._look_round)
-        self._stages: dict[str, Stage] = {}
+        self._stages: dict[str, StageRunner] = {}
         self._tallies: dict[StageUpstream, Tally] = {}
-        self._departing: list[Stage] = []  # dropped; they end when their leases have drained
+        self._departing: list[StageRunner] = []  # dropped; they end when their leases have drained
         self._threads: list[threading.Thread] = []
         self._started = False
         self._awaited: set[LeaseRunner] = set()  # not optional, and has had no credential yet
@@ -84,7 +84,7 @@ class Keeper:
 
     def add_stage(self, name: str, session: Session) -> None:
         """A stage, which logs in by ``session``."""
-        stage = self._stages[name] = Stage(self, name, session, self._pace, self._draw)
+        stage = self._stages[name] = StageRunner(self, name, session, self._pace, self._draw)
         if self._started:
             self._start_stage(stage)
 
@@ -209,7 +209,7 @@ class Keeper:
             for stage in self._stages.values():
                 self._start_stage(stage)
 
-    def _start_stage(self, stage: Stage) -> None:
+    def _start_stage(self, stage: StageRunner) -> None:
         threads = stage.threads()
         self._threads += threads
         for runner in (stage.login, *stage.leases.shared.values()):
@@ -217,7 +217,7 @@ class Keeper:
         for thread in threads:
             thread.start()
 
-    def _all_stages(self) -> list[Stage]:
+    def _all_stages(self) -> list[StageRunner]:
         return [*self._stages.values(), *self._departing]
 
     def _runners(self) -> Iterable[Runner]:
@@ -258,7 +258,7 @@ class Keeper:
                 self._see_off(stage)
             stage.look_round(log_in=not self._stopping)
 
-    def _see_off(self, stage: Stage) -> None:
+    def _see_off(self, stage: StageRunner) -> None:
         """End a dropped stage when nothing of it is left."""
         if stage.leases.leaving:
             return

@@ -70,7 +70,7 @@ class Lessor(LeaseDriver, Protocol):
         """Call it so much later, under the lock."""
 
 
-class _Place:
+class _WaitingCheck:
     """Where a check waits. Empty once it is answered, whatever timer still points here."""
 
     __slots__ = ("later", "runner")
@@ -95,7 +95,7 @@ class _Scope:
         self._lessor = lessor
         self._stage = stage
         self._upstream = upstream
-        self._waiting: dict[LeaseRunner, list[_Place]] = {}
+        self._waiting: dict[LeaseRunner, list[_WaitingCheck]] = {}
         self._waiters = 0
         self.name = upstream.name
         self._closed = False
@@ -138,14 +138,14 @@ class _Scope:
         """A place in the queue for what ``runner`` fetches, for at most so long."""
         if self._waiters >= MAX_WAITING:
             return self._denied(Reason.OVERLOADED, 1)
-        place = _Place(runner)
+        place = _WaitingCheck(runner)
         promised = place.later
         self._waiting.setdefault(runner, []).append(place)
         self._waiters += 1
         self._lessor.call_in(seconds, lambda: self._give_up(place))
         return promised
 
-    def _give_up(self, place: _Place) -> None:
+    def _give_up(self, place: _WaitingCheck) -> None:
         """The deadline: nothing, for one that has its answer."""
         if place.runner is None:
             return
@@ -164,7 +164,7 @@ class _Scope:
         for place in self._waiting.pop(runner, ()):
             self._settle(place, decision)
 
-    def _settle(self, place: _Place, decision: Decision) -> None:
+    def _settle(self, place: _WaitingCheck, decision: Decision) -> None:
         self._waiters -= 1
         later = place.leave()
         later.answer(decision)

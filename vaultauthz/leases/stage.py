@@ -37,12 +37,12 @@ _NOT_MADE: Final = Failure(Verdict.RETRY, "it was not asked for any more")
 class Ended:
     """A stage that was told to end; ``left``: its token lapses by itself, with leases in use."""
 
-    stage: Stage
+    stage: StageRunner
     revoking: tuple[Runner, ...]  # whose revocations there are to wait for
     left: bool
 
 
-class Stage:
+class StageRunner:
     """The login, the leases taken with it, and the calls that wait to be made.
 
     Everything here is guarded by the keeper's lock, which ``todo`` shares.

@@ -28,7 +28,7 @@ from vaultauthz.core.decision import Decision
 from vaultauthz.core.events import AUDIT_DROPPED, Access, Event
 from vaultauthz.core.request import Request
 from vaultauthz.observe import record
-from vaultauthz.observe.chain import Ending
+from vaultauthz.observe.chain import LogEnd
 from vaultauthz.observe.outage import LOOK, Outage, QueueAge
 from vaultauthz.observe.sink import LineWriter, LogFile, OutputStream, Sink
 
@@ -70,7 +70,7 @@ class AuditLog:
         sink: Sink | None = None,
         watched: bool = True,
     ) -> None:
-        self._sink, end = (sink, Ending()) if sink else _opened(settings)
+        self._sink, end = (sink, LogEnd()) if sink else _opened(settings)
         self._lines = LineWriter(self._sink, end, wall)
         self._wall = wall
         self._capacity = capacity
@@ -309,8 +309,8 @@ def next_pause(pause: float, lines: int) -> float:
     return GATHER if lines > (1 if pause == SOON else _FEW) else SOON
 
 
-def _opened(settings: Audit) -> tuple[Sink, Ending]:
+def _opened(settings: Audit) -> tuple[Sink, LogEnd]:
     if settings.file is None:
-        return OutputStream.standard(), Ending()
+        return OutputStream.standard(), LogEnd()
     file = LogFile(settings.file)
     return file, file.open()

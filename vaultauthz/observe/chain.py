@@ -77,7 +77,7 @@ def halves(text: bytes) -> list[bytes]:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class LogEnd:
     """Where a log ends: with record number ``seq``.
 
     The next line's hash covers ``text``: that record and the pieces after it. ``open`` when
@@ -95,14 +95,14 @@ class Ending:
         return Chain(self.seq, digest(self.text))
 
 
-def ending(tail: bytes, *, whole: bool) -> Ending:
+def ending(tail: bytes, *, whole: bool) -> LogEnd:
     """The end of a file from its last bytes; ``whole`` when they are all it has.
 
     Raises:
         NotOursError: nothing in ``tail`` is a record, nor the torn start of one.
     """
     if not tail:
-        return Ending()
+        return LogEnd()
     is_open = not tail.endswith(b"\n")
     lines = tail.removesuffix(b"\n").split(b"\n")
     torn = len(lines[-1]) if is_open and not position_of(lines[-1]) else 0
@@ -111,9 +111,9 @@ def ending(tail: bytes, *, whole: bool) -> Ending:
     for at in range(len(lines) - 1, -1, -1):
         record = halves(lines[at])[-1]
         if position := position_of(record):
-            return Ending(position[0], b"\n".join([record, *lines[at + 1 :]]), is_open, torn)
+            return LogEnd(position[0], b"\n".join([record, *lines[at + 1 :]]), is_open, torn)
     if whole and all(may_be_torn(piece) for piece in lines):
-        return Ending(0, b"\n".join(lines), is_open, torn)  # torn before its first line was out
+        return LogEnd(0, b"\n".join(lines), is_open, torn)  # torn before its first line was out
     raise NotOursError("its last lines are no audit records; move the file away or name another")
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from vaultauthz.core.events import AUDIT_TORN, Event
 from vaultauthz.observe import record
-from vaultauthz.observe.chain import TAIL_BYTES, Chain, Ending, NotOursError, ending
+from vaultauthz.observe.chain import TAIL_BYTES, Chain, LogEnd, NotOursError, ending
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -108,7 +108,7 @@ class LogFile:
         self._regular = True
         self._size = 0  # bytes, as far as we know
 
-    def open(self) -> Ending:
+    def open(self) -> LogEnd:
         """Open it and find where its log ends. Nothing is written.
 
         Raises:
@@ -206,10 +206,10 @@ def _lock(fd: int) -> None:
         pass  # a network file system without locks
 
 
-def _ending(fd: int) -> Ending:
+def _ending(fd: int) -> LogEnd:
     """Where the log in it ends. Raises NotOursError."""
     if not _regular(fd):
-        return Ending()
+        return LogEnd()
     size = os.fstat(fd).st_size
     start = max(0, size - TAIL_BYTES)
     return ending(os.pread(fd, TAIL_BYTES, start), whole=start == 0)
@@ -238,7 +238,7 @@ def _regular(fd: int) -> bool:
 class LineWriter:
     """For one thread; ``end`` is where the sink's log ends, ``wall`` as of ``AuditLog``."""
 
-    def __init__(self, sink: Sink, end: Ending, wall: Callable[[], float]) -> None:
+    def __init__(self, sink: Sink, end: LogEnd, wall: Callable[[], float]) -> None:
         self._sink = sink
         self._wall = wall
         self._chain = end.chain

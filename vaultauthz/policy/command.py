@@ -16,7 +16,7 @@ from vaultauthz.policy.hcl import PolicyError
 from vaultauthz.policy.stage import StagePolicy, policy_name, stage_policy
 from vaultauthz.policy.trial import Operator, TrialError, trial
 from vaultauthz.policy.verify import Judgement, Question, Verifier
-from vaultauthz.terminal import Told, columns
+from vaultauthz.terminal import Output, columns
 from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.probe import Probe
 
@@ -34,25 +34,25 @@ class PolicyOptions:
     vault_token: str = ""
 
 
-def run(config: Config, asked: PolicyOptions, out: Told, err: TextIO) -> int:
+def run(config: Config, options: PolicyOptions, out: Output, err: TextIO) -> int:
     """Print or verify; the exit status: 1 when something is not held, 2 when it cannot be told."""
     try:
-        return _run(config, asked, out, err)
+        return _run(config, options, out, err)
     except (PolicyError, TrialError) as exc:
         err.write(f"vaultauthz: {exc}\n")
         return 2
 
 
-def _run(config: Config, asked: PolicyOptions, out: Told, err: TextIO) -> int:
-    names, token = _names(config, asked.stage), _token(asked)
-    if asked.verify and token is None:
+def _run(config: Config, options: PolicyOptions, out: Output, err: TextIO) -> int:
+    names, token = _names(config, options.stage), _token(options)
+    if options.verify and token is None:
         raise PolicyError("--verify wants your token: set $VAULT_TOKEN or name a --token-file")
     # To verify one, the others' paths are needed too.
-    made = config.stages if asked.verify else names
+    made = config.stages if options.verify else names
     known = {name: stage_policy(config, name, token) for name in made}
     chosen = [known[name] for name in names]
     err.writelines(f"warning: {text}\n" for policy in chosen for text in policy.warnings)
-    if asked.verify and token is not None:
+    if options.verify and token is not None:
         return _Judge(config, token, err).run(chosen, known.values(), out)
     if out.as_json:
         out.json({policy.stage: policy.as_json() for policy in chosen})
@@ -76,11 +76,11 @@ def _names(config: Config, stage: str | None) -> list[str]:
     return [stage] if stage is not None else list(config.stages)
 
 
-def _token(asked: PolicyOptions) -> Secret | None:
+def _token(options: PolicyOptions) -> Secret | None:
     """The operator's token: the file's, else the environment's; None for neither."""
-    text, place = asked.vault_token.strip(), "$VAULT_TOKEN"
-    if asked.token_file is not None:
-        text, place = _read(asked.token_file), str(asked.token_file)
+    text, place = options.vault_token.strip(), "$VAULT_TOKEN"
+    if options.token_file is not None:
+        text, place = _read(options.token_file), str(options.token_file)
     elif not text:
         return None
     if not is_token(text):
@@ -116,7 +116,7 @@ class _Judge:
         self._err = err
         self._clean = True
 
-    def run(self, chosen: Sequence[StagePolicy], known: Iterable[StagePolicy], out: Told) -> int:
+    def run(self, chosen: Sequence[StagePolicy], known: Iterable[StagePolicy], out: Output) -> int:
         """Try ``chosen`` out, among all that are ``known``; 1 when something is not held or left.
 
         Raises:
@@ -166,7 +166,7 @@ def _question(policy: StagePolicy, every: Iterable[StagePolicy]) -> Question:
 _Found = Mapping[StagePolicy, tuple[Judgement, ...]]
 
 
-def _tell_programs(found: _Found, out: Told) -> None:
+def _tell_programs(found: _Found, out: Output) -> None:
     out.json(
         {
             policy.stage: {**policy.as_json(), "verify": [asdict(one) for one in findings]}
@@ -175,7 +175,7 @@ def _tell_programs(found: _Found, out: Told) -> None:
     )
 
 
-def _tell_people(found: _Found, out: Told) -> None:
+def _tell_people(found: _Found, out: Output) -> None:
     for policy, findings in found.items():
         cells = [
             [one.path, ", ".join(one.wanted), "yes" if one.held else "NO", one.seen]

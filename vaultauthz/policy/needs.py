@@ -57,7 +57,7 @@ class Need:
 
 
 @dataclass(slots=True)
-class _Place:
+class _GatheredPath:
     """A path while its upstreams are being gathered."""
 
     kind: Kind
@@ -93,14 +93,14 @@ def kv_path(path: str, mounts: Mounts) -> str:
     return (mounts.kv(path) or Mount.assumed(path)).kv_path(path)
 
 
-def _places(config: Config, stage: str, mounts: Mounts) -> dict[str, _Place]:
-    places: dict[str, _Place] = {}
+def _places(config: Config, stage: str, mounts: Mounts) -> dict[str, _GatheredPath]:
+    places: dict[str, _GatheredPath] = {}
     for upstream in config.upstreams.values():
         if stage not in upstream.stages:
             continue
         source = upstream.secrets[stage]
         path, kind = _place_of(source, mounts)
-        place = places.setdefault(path, _Place(kind, {}, []))
+        place = places.setdefault(path, _GatheredPath(kind, {}, []))
         writes = isinstance(source, PathSecret) and source.write
         place.capabilities["update" if writes else "read"] = None
         place.upstreams.append(upstream.name)
@@ -121,7 +121,7 @@ def _place_of(source: SecretSource, mounts: Mounts) -> tuple[str, Kind]:
     return path, Kind.LEASE
 
 
-def _of_codes(places: Mapping[str, _Place]) -> tuple[Need, ...]:
+def _of_codes(places: Mapping[str, _GatheredPath]) -> tuple[Need, ...]:
     """Where a code's key is described; no secret is shown there."""
     return tuple(
         Need(
@@ -135,7 +135,7 @@ def _of_codes(places: Mapping[str, _Place]) -> tuple[Need, ...]:
     )
 
 
-def _of_leases(places: Mapping[str, _Place]) -> tuple[Need, ...]:
+def _of_leases(places: Mapping[str, _GatheredPath]) -> tuple[Need, ...]:
     """Certificates may be leases (``generate_lease``), which can be revoked, not renewed."""
     by_kind = {
         kind: {path: place for path, place in places.items() if place.kind is kind}
@@ -152,7 +152,7 @@ def _of_leases(places: Mapping[str, _Place]) -> tuple[Need, ...]:
     return tuple(found)
 
 
-def _of_lease(path: str, places: Mapping[str, _Place], why: str, *, required: bool) -> Need:
+def _of_lease(path: str, places: Mapping[str, _GatheredPath], why: str, *, required: bool) -> Need:
     upstreams = dict.fromkeys(name for place in places.values() for name in place.upstreams)
     prefixes = tuple(f"{place}/" for place in places)
     return Need(path, ("update",), tuple(upstreams), why, prefixes, required)

@@ -157,7 +157,7 @@ class Deadline:
         return Deadline(self.clock, self.left() / parts)
 
 
-class _Bounded:
+class _BoundedSocket:
     """For a socket: each wait lasts as long as the deadline lets it."""
 
     deadline: Deadline
@@ -175,11 +175,11 @@ class _Bounded:
         super().sendall(*args)  # type: ignore[misc]
 
 
-class Plain(_Bounded, socket.socket):
+class Plain(_BoundedSocket, socket.socket):
     pass
 
 
-class _Secured(_Bounded, ssl.SSLSocket):
+class _Secured(_BoundedSocket, ssl.SSLSocket):
     pass
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from vaultauthz.config import parse
 from vaultauthz.doctor import DoctorOptions, run
-from vaultauthz.terminal import Told
+from vaultauthz.terminal import Output
 
 from .auth_bao import AuthBao
 
@@ -32,7 +32,10 @@ def reason(vault: AuthBao, auth: Mapping[str, Any]) -> str:
     out = io.StringIO()
     assert (
         run(
-            config, DoctorOptions("production", fetch=False), Told(out, as_json=True), io.StringIO()
+            config,
+            DoctorOptions("production", fetch=False),
+            Output(out, as_json=True),
+            io.StringIO(),
         )
         == 1
     )

@@ -12,7 +12,7 @@ from typing import Any, Final
 from vaultauthz.core.events import Access, Event
 from vaultauthz.observe.chain import Chain
 from vaultauthz.observe.record import of_access, of_event
-from vaultauthz.terminal import Told
+from vaultauthz.terminal import Output
 
 STAGE: Final = "production"
 START: Final = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
@@ -100,7 +100,7 @@ def file(path: Path, data: bytes) -> Path:
     return path
 
 
-def told(*, as_json: bool = False, width: int | None = None) -> tuple[Told, StringIO]:
+def told(*, as_json: bool = False, width: int | None = None) -> tuple[Output, StringIO]:
     """Where a command prints, and what it has printed."""
     out = StringIO()
-    return Told(out, as_json=as_json, width=width), out
+    return Output(out, as_json=as_json, width=width), out

@@ -22,7 +22,7 @@ from vaultauthz.audit.selection import Selection
 from vaultauthz.audit.usage import count_usage
 from vaultauthz.audit.verification import verification
 from vaultauthz.core.events import LOGIN, Event
-from vaultauthz.observe.chain import Chain, Ending
+from vaultauthz.observe.chain import Chain, LogEnd
 from vaultauthz.observe.record import of_event
 from vaultauthz.observe.sink import LineWriter
 
@@ -57,7 +57,7 @@ def test_the_oldest_file_comes_first(rotated: list[Path]) -> None:
 def torn(tmp_path: Path) -> list[Path]:
     """Four files, oldest first: a full disk left nothing but a part of a line in the middle two."""
     sink = FakeSink()
-    out = LineWriter(sink, Ending(), lambda: START)
+    out = LineWriter(sink, LogEnd(), lambda: START)
     for number, room in enumerate((900, 60, 300, None)):
         sink.room, sink.moved = room, number > 0
         out.put([of_event(START + number, Event(LOGIN, "production"))] * 3)

@@ -12,7 +12,7 @@ from vaultauthz.doctor.evidence import Evidence, ExaminedStage, Trouble
 from vaultauthz.doctor.finding import some, span
 from vaultauthz.doctor.rules import judge
 from vaultauthz.doctor.show import as_json, as_text
-from vaultauthz.terminal import Told
+from vaultauthz.terminal import Output
 
 
 def _facts(*stages: ExaminedStage) -> Evidence:
@@ -21,7 +21,7 @@ def _facts(*stages: ExaminedStage) -> Evidence:
 
 def _text(facts: Evidence, width: int | None = 80) -> str:
     out = io.StringIO()
-    as_text(facts, judge(facts), Told(out, width=width))
+    as_text(facts, judge(facts), Output(out, width=width))
     return out.getvalue()
 
 

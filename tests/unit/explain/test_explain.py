@@ -16,7 +16,7 @@ from vaultauthz.core.callers import Callers, Claim, Pattern, Rule
 from vaultauthz.core.request import Request
 from vaultauthz.explain import DescribedRequest, UsageError, run
 from vaultauthz.explain.explanation import judge
-from vaultauthz.terminal import Told
+from vaultauthz.terminal import Output
 
 TEXT = """\
 vault: {address: "http://127.0.0.1:1"}
@@ -75,12 +75,12 @@ def explained(
 ) -> tuple[int, str]:
     """The exit status and what is printed."""
     out = io.StringIO()
-    return run(config, asked, Told(out, width=width)), out.getvalue()
+    return run(config, asked, Output(out, width=width)), out.getvalue()
 
 
 def as_json(config: Config, asked: DescribedRequest) -> dict[str, Any]:
     out = io.StringIO()
-    run(config, asked, Told(out, as_json=True))
+    run(config, asked, Output(out, as_json=True))
     found: dict[str, Any] = json.loads(out.getvalue())
     return found
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.unit.observe.conftest import FakeSink
 from vaultauthz.core.events import RENEWED, Event
-from vaultauthz.observe.chain import BreakKind, Chain, Ending, ending, verify
+from vaultauthz.observe.chain import BreakKind, Chain, LogEnd, ending, verify
 from vaultauthz.observe.record import Entry, of_event
 from vaultauthz.observe.sink import LineWriter
 
@@ -24,10 +24,10 @@ def entry(number: int) -> Entry:
 
 
 def outgoing(
-    sink: FakeSink, end: Ending | None = None, wall: Callable[[], float] = lambda: START
+    sink: FakeSink, end: LogEnd | None = None, wall: Callable[[], float] = lambda: START
 ) -> LineWriter:
     """To ``sink``, whose log ends so."""
-    return LineWriter(sink, end or Ending(), wall)
+    return LineWriter(sink, end or LogEnd(), wall)
 
 
 def parts(sink: FakeSink) -> list[list[bytes]]:
@@ -66,7 +66,7 @@ def through(troubles: list[Trouble]) -> tuple[FakeSink, list[str]]:
             kept = [name for name in kept if name in written]
             end = ending(sink.data, whole=True)
             if not sink.data:  # a new file: standard start of another chain
-                end = Ending()
+                end = LogEnd()
             out = outgoing(sink, end, lambda: times[-1])
         out.put([entry(number)])
         kept.append(str(number))

@@ -66,15 +66,15 @@ def not_shown(facts: Evidence) -> Iterator[Finding]:
 
 def configured(facts: Evidence) -> Iterator[Finding]:
     """The configuration's own warnings, unless a rule of ours has told the same."""
-    told = [
+    covered = [
         str(file.path)
         for stage in facts.stages
         for file in stage.files
         if file.mode is None or _is_open(file)
     ]
-    told += [s.vault.address for s in facts.servers for _ in clear_text(s)]
+    covered += [s.vault.address for s in facts.servers for _ in clear_text(s)]
     for line in facts.warnings:
-        if not any(part in line for part in told):
+        if not any(part in line for part in covered):
             what, _, mend = line.rpartition("; ")
             why = "vaultauthz config check says so"
             yield warning(what or line, why, mend or "change it in the configuration")

@@ -52,7 +52,7 @@ def signed(auth: Gcp) -> Secret:
 def _found() -> Any:
     """The application default credentials: a file's, or the machine's."""
     try:
-        credentials, _ = google.auth.default(scopes=_SCOPES, request=_Bounded())
+        credentials, _ = google.auth.default(scopes=_SCOPES, request=_BoundedRequest())
     except VaultError as exc:  # the last thing it looks for is a metadata server
         text = "no Google credentials were found, and no metadata server answers"
         raise cloud.failed(text, exc.failure.reason) from exc
@@ -82,7 +82,7 @@ def _claims(auth: Gcp, email: str) -> dict[str, Any]:
 def _by_google(credentials: Any, auth: Gcp) -> Secret:
     """Let Google sign: ``projects.serviceAccounts.signJwt`` of its IAM credentials API."""
     email = auth.service_account
-    credentials.refresh(_Bounded())
+    credentials.refresh(_BoundedRequest())
     reply = cloud.exchange(
         _WHO,
         f"{_api()}/v1/projects/-/serviceAccounts/{quote(email, safe='@')}:signJwt",
@@ -109,7 +109,7 @@ def _api() -> str:
     return override.rstrip("/") or "https://iamcredentials.googleapis.com"
 
 
-class _Bounded(transport.Request):
+class _BoundedRequest(transport.Request):
     """What google-auth asks with, in place of its own 120 s for each attempt.
 
     Our error passes through its loops of attempts: the login itself is tried again.
