@@ -38,16 +38,11 @@ def vault() -> Iterator[FakeVault]:
         yield fake
 
 
+# Every kind of failure, and of renewals: tests/unit/core/test_stage.py.
 @pytest.mark.parametrize(
     "fault",
     [
-        pytest.param(faults.status(502, SAYS), id="502"),
         pytest.param(late(1.2, faults.status(502, SAYS)), id="502, late"),
-        pytest.param(late(1.2, faults.status(500, "internal error")), id="500, late"),
-        pytest.param(faults.status(504, "context deadline exceeded"), id="504"),
-        pytest.param(faults.status(503, "service unavailable: try again"), id="503"),
-        pytest.param(faults.status(400, SAYS), id="400"),
-        pytest.param(faults.status(429, "request path: rate limit quota exceeded"), id="429"),
         pytest.param(faults.hang(), id="no answer"),
     ],
 )
@@ -69,29 +64,3 @@ def test_twelve_that_are_throttled_take_nothing_from_six_that_are_well(
         assert all(house.sent(name) is None for name in THROTTLED)
         vault.heal()
         assert wait_until(lambda: all(house.sent(name) for name in THROTTLED), 60)
-
-
-def test_renewals_that_are_throttled_cost_the_others_nothing(vault: FakeVault) -> None:
-    """Twelve leases that cannot be renewed, each try of which takes its time, beside six that can."""
-    upstreams = [database(name) for name in HEALTHY]
-    upstreams += [database(name, optional=True) for name in THROTTLED]
-    for name in (*HEALTHY, *THROTTLED):
-        vault.set_creds(f"database/creds/{name}", ttl=8.0)
-    with House(vault, upstreams) as house:
-        assert wait_until(lambda: all(house.sent(name) for name in (*HEALTHY, *THROTTLED)))
-
-        def slow(heard: Heard, answer: Callable[[], Reply], wire: Wire) -> Reply | None:
-            if "creds/slow" not in heard.key:
-                return answer()
-            return late(0.2, faults.status(502, SAYS))(heard, answer, wire)
-
-        vault.fault(slow)
-        before = {name: len(house.named(events.RENEWED, name)) for name in HEALTHY}
-        with Traffic(house, vault, *HEALTHY) as traffic:
-            assert wait_until(
-                lambda: all(
-                    len(house.named(events.RENEWED, name)) >= before[name] + 2 for name in HEALTHY
-                ),
-                60,
-            )
-        assert (traffic.none, traffic.dead) == (0, [])

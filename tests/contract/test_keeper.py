@@ -150,18 +150,6 @@ def test_an_outage_is_asked_about_with_pauses(vault: FakeVault) -> None:
 # --- leases ---
 
 
-def test_a_lease_is_renewed_and_replaced_in_time(vault: FakeVault) -> None:
-    """Leases of 6 s with an end after 10: renewed, rotated, the old one revoked, none dead."""
-    vault.set_creds("database/creds/pay", ttl=6.0, max_ttl=10.0)
-    with House(vault, [database("pay")]) as house:
-        assert wait_until(lambda: ready(house))
-        with Traffic(house, vault, "pay") as traffic:
-            assert wait_until(lambda: bool(house.named(events.REVOKED, "pay")))
-    assert (traffic.dead, traffic.none) == ([], 0)
-    assert len(traffic.seen["pay"]) >= 2
-    assert house.named(events.RENEWED, "pay")
-
-
 def test_a_lease_is_asked_for_and_renewed_by_as_much_as_configured(vault: FakeVault) -> None:
     """``ttl`` goes along with the fetch, in a read and a write, and ``increment`` with a renewal."""
     vault.set_creds("database/creds/pay", ttl=3.0)
@@ -191,21 +179,6 @@ def test_an_outage_ends_a_lease_but_never_serves_it_dead(vault: FakeVault) -> No
             assert wait_until(lambda: house.sent("pay") is not None)
     assert traffic.dead == []
     assert len(vault.issued) == 2
-
-
-def test_renewals_that_fail_do_not_mint(vault: FakeVault) -> None:
-    """A failing renewal is tried again; a new login is made only in the lease's last third."""
-    vault.set_creds("database/creds/pay", ttl=6.0)
-    vault.fault(faults.status(500), "sys/leases/renew")
-    with House(vault, [database("pay")]) as house:
-        assert wait_until(lambda: ready(house))
-        with Traffic(house, vault, "pay") as traffic:
-            assert wait_until(lambda: len(vault.issued) == 2)
-    # A lease counts from before its call is sent, and the login was over by then.
-    (login,), (_, second) = vault.calls("/login"), vault.calls("database/creds/pay")
-    assert second.at - login.at >= 4.0
-    assert len(vault.calls("sys/leases/renew")) >= 1
-    assert (traffic.dead, traffic.none) == ([], 0)
 
 
 @pytest.mark.parametrize(
@@ -246,27 +219,6 @@ def test_a_new_key_arrives_and_an_old_one_never_comes_back(vault: FakeVault) -> 
 # --- the login token ---
 
 
-def test_a_dead_token_is_replaced_by_one_login(vault: FakeVault) -> None:
-    """After an operator revoked it: one login, each lease fetched once, and no more dead ones."""
-    names = [f"u{number}" for number in range(20)]
-    for name in names:
-        vault.set_creds(f"database/creds/{name}", ttl=4.0)  # by whose renewal it is noticed
-    with House(vault, [database(name) for name in names]) as house:
-        assert wait_until(lambda: ready(house))
-        for name in names:
-            vault.set_creds(f"database/creds/{name}")
-        since = time.monotonic()
-        (token,) = vault.live_tokens()
-        vault.kill_token(token.accessor)
-        assert wait_until(lambda: bool(house.named(events.TOKEN_LOST)))
-        assert wait_until(lambda: len(vault.live_leases()) == 20)
-        assert wait_until(lambda: all(house.sent(name) for name in names))
-        assert len(vault.calls("/login", since)) == 1
-        assert len(vault.calls("database/creds/", since)) == 20
-        assert all(vault.is_alive(house.sent(name) or "") for name in names)
-        assert len(house.named(events.TOKEN_LOST)) == 1
-
-
 def test_a_token_that_is_dead_at_once_is_no_reason_to_log_in_all_the_time(
     vault: FakeVault, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -305,19 +257,6 @@ def test_a_token_that_is_good_for_a_few_requests_is_told(
 
 def _with_uses(answer: dict[str, Any], part: str) -> dict[str, Any]:
     return answer | {part: answer[part] | {"num_uses": 3}}
-
-
-def test_leases_move_to_a_new_token_before_the_old_one_ends(vault: FakeVault) -> None:
-    """Near its max TTL the login is made anew, and every lease is replaced in time."""
-    vault.set_approle(token_ttl=6.0, token_max_ttl=9.0)
-    with House(vault, [database("pay"), database("geo")]) as house:
-        assert wait_until(lambda: ready(house))
-        (old,) = vault.live_tokens()
-        with Traffic(house, vault, "pay", "geo") as traffic:
-            assert wait_until(lambda: old not in vault.live_tokens())
-        assert house.named(events.TOKEN_RENEWED)
-    assert (traffic.dead, traffic.none) == ([], 0)
-    assert [len(usernames) for usernames in traffic.seen.values()] == [2, 2]
 
 
 def test_an_old_token_is_revoked_when_its_last_lease_has_drained(
@@ -366,23 +305,6 @@ def test_what_was_fetched_with_a_token_that_was_replaced_meanwhile_moves_too(
         (token,) = vault.live_tokens()
         assert token.accessor != old.accessor
         assert {lease.accessor for lease in vault.live_leases()} == {token.accessor}
-
-
-def test_a_refused_secret_id_is_tried_once_until_the_file_changes(
-    vault: FakeVault, tmp_path: Path
-) -> None:
-    """Five tries would lock the role for the fleet: one for each content of the file."""
-    secret_id = write(tmp_path / "secret_id", "wrong")
-    auth = AppRole("gateway", secret_id_file=secret_id)
-    with House(vault, [database("pay")], auth=auth) as house:
-        assert wait_until(lambda: len(vault.calls("/login")) == 1)
-        write(secret_id, "wrong again")  # before the keeper has looked at the file once
-        assert wait_until(lambda: len(vault.calls("/login")) == 2)
-        time.sleep(2.5)
-        assert len(vault.calls("/login")) == 2
-        write(secret_id, "s3cr3t-id")
-        assert wait_until(lambda: ready(house))
-        assert len(vault.calls("/login")) == 3
 
 
 def test_a_file_that_changes_while_a_login_is_out_is_read_after_it(

@@ -57,11 +57,16 @@ class Lease:
     uses: int = 0
     out: list[Call] = field(default_factory=list)
     shown: Credential | None = None
+    queued: int = 0  # calls that a queue has taken from ``out``
 
     @property
     def calls(self) -> int:
-        """How many those are."""
-        return len(self.out)
+        """How many are out, or wait to be made."""
+        return len(self.out) + self.queued
+
+    @calls.setter
+    def calls(self, count: int) -> None:
+        self.queued = count - len(self.out)
 
 
 class StageLife:
