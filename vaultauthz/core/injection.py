@@ -14,7 +14,8 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from dataclasses import fields as keys_of
+from typing import Any, ClassVar, Final, cast
 
 from vaultauthz.core.readings import (
     folded_cookie,
@@ -115,9 +116,10 @@ class Injection(ABC):
         return None
 
     @property
-    @abstractmethod
     def field_names(self) -> tuple[str, ...]:
-        """The fields of the secret that it cannot do without."""
+        """The fields of the secret that it cannot do without: those of its templates."""
+        keys = (getattr(self, key.name) for key in keys_of(cast("Any", self)))
+        return tuple(name for key in keys if isinstance(key, Template) for name in key.fields)
 
     @property
     def used_fields(self) -> tuple[str, ...]:

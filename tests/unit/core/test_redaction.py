@@ -13,7 +13,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from vaultauthz.core.redaction import HIDDEN, LONGEST, host, names, shown
+from vaultauthz.core.redaction import HIDDEN, LONGEST, host, names, shown, where
 
 Form = Callable[[str], str]
 
@@ -209,3 +209,18 @@ def test_names_are_one_line_and_not_all_of_very_many() -> None:
     told = names("x" * 900 + str(at) for at in range(5000))
     assert told.endswith(" and 4980 more")
     assert len(told) < 2000
+
+
+def test_an_error_of_ours_says_where_and_what_kind_and_quotes_nothing() -> None:
+    """Neither the error's text nor its cause's, both of which hold the value."""
+    value = "s3cr3t-value"
+    try:
+        try:
+            int(value)
+        except ValueError as exc:
+            raise LookupError(value) from exc
+    except LookupError as exc:
+        told = where(exc)
+    assert told.startswith("LookupError\n")
+    assert "test_redaction.py" in told
+    assert "s3cr3t" not in told.replace('value = "s3cr3t-value"', "")

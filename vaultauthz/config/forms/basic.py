@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from vaultauthz.config import templates
-from vaultauthz.config.keys import Key, Section
+from vaultauthz.config.forms import of_keys
 from vaultauthz.core.injection import Injection, Mutation
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.template import InjectionError, Template, clean
@@ -25,10 +25,6 @@ class Basic(Injection):
     @property
     def header_names(self) -> tuple[str, ...]:
         return ("authorization",)
-
-    @property
-    def field_names(self) -> tuple[str, ...]:
-        return self.username.fields + self.password.fields
 
     @property
     def user_is_secret(self) -> bool:
@@ -51,14 +47,10 @@ class Basic(Injection):
         return Mutation(headers=(("authorization", f"Basic {pair}"),))
 
 
-FORM: Final = Key(
-    Basic.form,
-    Section(
-        Basic,
-        "Authorization: Basic …",
-        # A user name without a field in it is common; a password would be a secret in the file.
-        templates.field("username", templates.ANY),
-        templates.field("password"),
-        secretive=True,
-    ).reader(),
+FORM: Final = of_keys(
+    Basic,
+    "Authorization: Basic …",
+    # A user name without a field in it is common; a password would be a secret in the file.
+    templates.field("username", templates.ANY),
+    templates.field("password"),
 )

@@ -27,10 +27,6 @@ class Bearer(Injection):
         return ("authorization",)
 
     @property
-    def field_names(self) -> tuple[str, ...]:
-        return self.token.fields
-
-    @property
     def shown(self) -> str:
         return f"header authorization: Bearer {self.token.shown}"
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from vaultauthz.config import kinds, templates
-from vaultauthz.config.keys import Key, Section
+from vaultauthz.config.forms import of_keys
+from vaultauthz.config.keys import Key
 from vaultauthz.config.kinds import TEXT
 from vaultauthz.core.injection import Injection, Mutation
 from vaultauthz.core.secret import Secret
@@ -30,10 +31,6 @@ class Cookie(Injection):
         return (self.name,)
 
     @property
-    def field_names(self) -> tuple[str, ...]:
-        return self.value.fields
-
-    @property
     def shown(self) -> str:
         return f"cookie {self.name}={self.value.shown}"
 
@@ -46,13 +43,9 @@ class Cookie(Injection):
         return Mutation(cookies=((self.name, value),))
 
 
-FORM: Final = Key(
-    Cookie.form,
-    Section(
-        Cookie,
-        "A cookie, beside the client's others.",
-        Key("name", TEXT.by(kinds.token), "Its name.", missing="add the cookie's name"),
-        templates.field("value"),
-        secretive=True,
-    ).reader(),
+FORM: Final = of_keys(
+    Cookie,
+    "A cookie, beside the client's others.",
+    Key("name", TEXT.by(kinds.token), "Its name.", missing="add the cookie's name"),
+    templates.field("value"),
 )

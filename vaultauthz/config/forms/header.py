@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from vaultauthz.config import kinds, templates
-from vaultauthz.config.keys import Key, Section
+from vaultauthz.config.forms import of_keys
+from vaultauthz.config.keys import Key
 from vaultauthz.config.kinds import TEXT
 from vaultauthz.core.injection import Injection, Mutation
 from vaultauthz.core.secret import Secret
@@ -27,10 +28,6 @@ class Header(Injection):
         return ((self.name, self.value),)
 
     @property
-    def field_names(self) -> tuple[str, ...]:
-        return self.value.fields
-
-    @property
     def shown(self) -> str:
         return f"header {self.name}: {self.value.shown}"
 
@@ -39,13 +36,9 @@ class Header(Injection):
         return Mutation(headers=((self.name, value),))
 
 
-FORM: Final = Key(
-    Header.form,
-    Section(
-        Header,
-        "A header.",
-        Key("name", TEXT.by(kinds.header_to_set), "Its name.", missing="add the header's name"),
-        templates.field("value", templates.IN_HEADER),
-        secretive=True,
-    ).reader(),
+FORM: Final = of_keys(
+    Header,
+    "A header.",
+    Key("name", TEXT.by(kinds.header_to_set), "Its name.", missing="add the header's name"),
+    templates.field("value", templates.IN_HEADER),
 )

@@ -8,7 +8,8 @@ from typing import ClassVar, Final
 from urllib.parse import quote_plus
 
 from vaultauthz.config import templates
-from vaultauthz.config.keys import Key, Section
+from vaultauthz.config.forms import of_keys
+from vaultauthz.config.keys import Key
 from vaultauthz.config.kinds import TEXT
 from vaultauthz.core.injection import Injection, Mutation
 from vaultauthz.core.secret import Secret
@@ -28,10 +29,6 @@ class Query(Injection):
         return (self.name,)
 
     @property
-    def field_names(self) -> tuple[str, ...]:
-        return self.value.fields
-
-    @property
     def shown(self) -> str:
         return f"query parameter {self.name}={self.value.shown}"
 
@@ -40,13 +37,9 @@ class Query(Injection):
         return Mutation(query=((quote_plus(self.name), quote_plus(value)),))
 
 
-FORM: Final = Key(
-    Query.form,
-    Section(
-        Query,
-        "A parameter of the query, URL-encoded.",
-        Key("name", TEXT, "Its name.", missing="add the parameter's name"),
-        templates.field("value"),
-        secretive=True,
-    ).reader(),
+FORM: Final = of_keys(
+    Query,
+    "A parameter of the query, URL-encoded.",
+    Key("name", TEXT, "Its name.", missing="add the parameter's name"),
+    templates.field("value"),
 )

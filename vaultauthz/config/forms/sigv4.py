@@ -61,11 +61,6 @@ class SigV4(Injection):
         return Signature(self.host, needs_body=self.body == "signed")
 
     @property
-    def field_names(self) -> tuple[str, ...]:
-        token = self.session_token.fields if self.session_token else ()
-        return self.access_key.fields + self.secret_key.fields + token
-
-    @property
     def used_fields(self) -> tuple[str, ...]:
         return (*self.field_names, *_TOKEN_FIELDS)
 
@@ -104,17 +99,10 @@ class SigV4(Injection):
         return header_value(token, "sigv4 session_token")
 
 
-def _service(value: Value) -> str:
+def _named(value: Value, *, kind: str, such_as: str) -> str:
     text = value.text()
     if not _NAME.match(text):
-        raise value.wrong(f"{quoted(text)} is no service's name; write it as in execute-api or s3")
-    return text
-
-
-def _region(value: Value) -> str:
-    text = value.text()
-    if not _NAME.match(text):
-        raise value.wrong(f"{quoted(text)} is no region; write it as in eu-central-1")
+        raise value.wrong(f"{quoted(text)} is no {kind}; write it as in {such_as}")
     return text
 
 
@@ -145,14 +133,14 @@ _KEYS: Final = Section(
     "AWS Signature Version 4, computed for each request.",
     Key(
         "region",
-        TEXT.by(_region),
+        TEXT.by(partial(_named, kind="region", such_as="eu-central-1")),
         "As in eu-central-1.",
         "For imitators of S3 the one that they want (`auto`, `us-east-1`).",
         missing="add the region, as in eu-central-1",
     ),
     Key(
         "service",
-        TEXT.by(_service),
+        TEXT.by(partial(_named, kind="service's name", such_as="execute-api or s3")),
         "The service's name in signatures, as in execute-api or s3.",
         missing="add the service's name in signatures, as in execute-api or s3",
         aside=True,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from vaultauthz.config import templates
-from vaultauthz.config.keys import Key, Section
+from vaultauthz.config.forms import of_keys
+from vaultauthz.config.keys import Key
 from vaultauthz.core.injection import Injection, Mutation
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.template import InjectionError, Template
@@ -34,11 +35,6 @@ class ClientCertificate(Injection):
     certificate: Template = _CERTIFICATE
     private_key: Template = _PRIVATE_KEY
     chain: Template | None = None
-
-    @property
-    def field_names(self) -> tuple[str, ...]:
-        chain = self.chain.fields if self.chain else ()
-        return (*self.used_fields, *chain)
 
     @property
     def used_fields(self) -> tuple[str, ...]:
@@ -84,14 +80,10 @@ def _pem(text: str, place: str) -> str:
     return text.strip() + "\n"
 
 
-FORM: Final = Key(
-    ClientCertificate.form,
-    Section(
-        ClientCertificate,
-        "A client certificate for mutual TLS with the upstream, which Envoy gets by SDS.",
-        Key("certificate", templates.ANY, templates.FIELDS),
-        Key("private_key", templates.FIELD, templates.FIELDS),
-        Key("chain", templates.ANY, templates.FIELDS, otherwise="{ca_chain}, if there is one"),
-        secretive=True,
-    ).reader(),
+FORM: Final = of_keys(
+    ClientCertificate,
+    "A client certificate for mutual TLS with the upstream, which Envoy gets by SDS.",
+    Key("certificate", templates.ANY, templates.FIELDS),
+    Key("private_key", templates.FIELD, templates.FIELDS),
+    Key("chain", templates.ANY, templates.FIELDS, otherwise="{ca_chain}, if there is one"),
 )
