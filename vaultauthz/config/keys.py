@@ -14,7 +14,7 @@ What depends on more than the value itself is read by hand, around ``Section.ope
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, dataclass, replace
 from math import inf
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
@@ -62,8 +62,7 @@ class Key:
     ``text`` is the schema's sentence and the documentation's first; ``more`` goes on there, in
     Markdown. ``otherwise`` says in words what holds without the key, where no constant does.
     ``missing`` is the way out for who has left out a required one. ``default`` is for what is no
-    field's; ``stand_in`` in place of a refused value, where that is not the default. What is
-    ``aside`` is read by hand, and not given to ``make`` unless ``build`` is told it.
+    field's, and read by hand; ``stand_in`` in place of a refused value, where that is not the default.
     """
 
     name: str
@@ -74,7 +73,6 @@ class Key:
     missing: str = ""
     default: Any = ABSENT
     stand_in: Any = ABSENT
-    aside: bool = False
 
     @property
     def required(self) -> bool:
@@ -158,10 +156,9 @@ def needs(one: str, other: str, why: str, *, before: str = "") -> Condition:
 
 
 class Section(Generic[T]):
-    """A table of keys.
+    """A table of keys, of which the dataclass ``make`` is made.
 
-    ``conditions`` are checked in order. ``refused`` and ``secretive``
-    are those of ``Value.table``. Messages list its ``names`` by the alphabet, or ``as_listed``.
+    ``conditions`` are checked in order. ``refused`` and ``secretive`` are those of ``Value.table``.
     """
 
     def __init__(
@@ -172,16 +169,23 @@ class Section(Generic[T]):
         conditions: tuple[Condition, ...] = (),
         refused: Mapping[str, str] = _NONE,
         secretive: bool = False,
-        as_listed: bool = False,
     ) -> None:
-        usual = _defaults(make)
-        self.keys: Final = {key.name: _with_default(key, usual) for key in keys}
-        self.names: Final = tuple(self.keys if as_listed else sorted(self.keys))
         self._make = make
+        self.fields: Final[Mapping[str, Field[Any]]] = vars(make)["__dataclass_fields__"]
+        self.keys: Final = {key.name: self._with_default(key) for key in keys}
+        self.names: Final = tuple(sorted(self.keys))  # as messages list them
         self.text = text
         self.conditions = conditions
         self._refused = refused
         self._secretive = secretive
+
+    def _with_default(self, key: Key) -> Key:
+        field = self.fields.get(key.name)
+        if field is None or key.default is not ABSENT:
+            return key
+        if field.default_factory is not MISSING:
+            return replace(key, default=field.default_factory())
+        return key if field.default is MISSING else replace(key, default=field.default)
 
     def read(self, value: Value) -> T:
         """The whole of it."""
@@ -194,18 +198,19 @@ class Section(Generic[T]):
     def build(
         self,
         table: Table,
+        known: Mapping[str, Any] = _NONE,
         usual: Mapping[str, Any] = _NONE,
         **read: Callable[[Value], Any],
     ) -> T:
-        """What ``make`` makes of ``table``, every key read in order.
+        """What is made of ``table``: each field that has a key is read, in order.
 
-        ``read`` are readers that know more than the value; ``usual`` goes before the keys'
-        own defaults, and is given on where it is about no key that is read here.
+        ``known`` are fields that are not; ``usual`` goes before the keys' own defaults, and
+        ``read`` are readers that know more than the value.
         """
         self._check(table, "")
-        found = dict(usual)
-        for name, key in self.keys.items():
-            if not key.aside:
+        found = dict(known)
+        for name in self.keys:
+            if name in self.fields and name not in known:
                 self._check(table, name)
                 found[name] = self.get(table, name, read.get(name), usual)
         return self._make(**found)
@@ -255,20 +260,3 @@ class Section(Generic[T]):
         """It as what stands behind a key of another; ``apart``: documented in a table of its own."""
         section = None if apart else self
         return Reader(self.read, self.schema(), show=lambda _: None, section=section)
-
-
-def _defaults(make: Callable[..., Any]) -> Mapping[str, Any]:
-    found = {field.name: _default(field) for field in fields(make)} if is_dataclass(make) else {}
-    return {name: default for name, default in found.items() if default is not ABSENT}
-
-
-def _default(field: Field[Any]) -> Any:
-    if field.default_factory is not MISSING:
-        return field.default_factory()
-    return ABSENT if field.default is MISSING else field.default
-
-
-def _with_default(key: Key, usual: Mapping[str, Any]) -> Key:
-    if key.default is not ABSENT or key.name not in usual:
-        return key
-    return replace(key, default=usual[key.name])

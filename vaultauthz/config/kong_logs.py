@@ -39,11 +39,6 @@ _OUT: Final = {
 }
 
 
-def word(value: Value) -> str:
-    """``accepted``, and nothing else."""
-    return value.choice((WORD,))
-
-
 def note(value: Value, injection: Injection, accepted: Collection[str]) -> None:
     """Note what keeps this entry of ``inject`` from being used under Kong."""
     for key, is_it in KEYS.items():

@@ -47,14 +47,8 @@ def _host(value: Value) -> str:
 ROUTE: Final = Section(
     Route,
     "Which upstream a request is for.",
-    Key("upstream", TEXT, "The name of an upstream.", missing="name the upstream", aside=True),
-    Key(
-        "stage",
-        TEXT,
-        "The name of one of its stages; needed if it has several.",
-        default="",
-        aside=True,
-    ),
+    Key("upstream", TEXT, "The name of an upstream.", missing="name the upstream"),
+    Key("stage", TEXT, "The name of one of its stages; needed if it has several.", default=""),
     Key(
         "host",
         TEXT.by(_host),

@@ -44,7 +44,6 @@ STAGE: Final = Section(
         "Sent as the parameter `ttl` when one is issued, unless `params` has a `ttl`; without it "
         "the role's holds.",
         default=None,
-        aside=True,
     ),
     Key(
         "increment",
@@ -52,7 +51,6 @@ STAGE: Final = Section(
         "What renewals of its leases ask for.",
         "Only for secrets by `path`.",
         otherwise="what the lease had at first",
-        aside=True,
     ),
 )
 

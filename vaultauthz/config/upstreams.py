@@ -39,28 +39,21 @@ def stage_name(value: Value, known: Collection[str]) -> str:
 
 
 def _accepted(name: str, text: str) -> Key:
-    reader = Reader(kong_logs.word, {"const": kong_logs.WORD})
+    read = choice(kong_logs.WORD).read
     more = f"`{kong_logs.WORD}`, see `inject`."
-    return Key(name, reader, text, more, default="", aside=True)
+    return Key(name, Reader(read, {"const": kong_logs.WORD}), text, more, default="")
 
 
 UPSTREAM: Final = Section(
     Upstream,
     "A service behind the gateway and the credential it wants.",
-    Key(
-        "secret",
-        SECRET.reader(apart=True),
-        more="See below.",
-        stand_in=MappingProxyType({}),
-        aside=True,
-    ),
+    Key("secret", SECRET.reader(apart=True), more="See below.", stand_in=MappingProxyType({})),
     Key(
         "inject",
         many(INJECTION, read_inject, least=1),
         "Where the credential goes.",
         "A list, see below.",
         missing="say where the credential goes",
-        aside=True,
     ),
     Key(
         "callers",
@@ -68,7 +61,6 @@ UPSTREAM: Final = Section(
         "Who may use the credential.",
         "`any`, or a list, see below.",
         missing=HINT,
-        aside=True,
     ),
     Key(
         "deny",
@@ -76,14 +68,12 @@ UPSTREAM: Final = Section(
         "Who may not, whatever callers says.",
         "A list of the same shape.",
         default=(),
-        aside=True,
     ),
     Key(
         "stages",
         many(TEXT.about("The name of a stage."), partial(_own_stages, known=()), least=1),
         more="In which stages there is this upstream.",
         otherwise="every stage",
-        aside=True,
     ),
     Key(
         "strip",
@@ -109,7 +99,6 @@ UPSTREAM: Final = Section(
         choice("instance", "caller", "request"),
         "Who shares a lease.",
         "All callers one, each caller its own, or each request its own.",
-        aside=True,
     ),
     Key("max_callers", whole(1, 100_000), "With per: caller: leases at once.", "See below."),
     Key("idle", duration(1.0, 86_400.0), "With per: caller: how long a lease is kept without use."),

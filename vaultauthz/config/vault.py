@@ -125,14 +125,12 @@ VAULT: Final = Section(
         "are asked, the next when one is away.",
         otherwise="$VAULT_ADDR",
         missing="add https://HOST:PORT, or set $VAULT_ADDR",
-        aside=True,
     ),
     Key(
         "insecure",
         FLAG,
         "Allow http:// beyond this machine: logins and secrets travel in clear text.",
         default=False,
-        aside=True,
     ),
     Key(
         "namespace",
@@ -175,7 +173,7 @@ def _read_tls(value: Value, environ: Mapping[str, str]) -> Tls:
     _supply_pair(table, environ)
     pair = {"client_cert", "client_key"} & set(table.entries)
     hidden = {"client_cert": HIDDEN.client_cert, "client_key": HIDDEN.client_key}
-    return TLS.build(table, hidden if pair else {})
+    return TLS.build(table, usual=hidden if pair else {})
 
 
 def _supply(table: Table, keys: Mapping[str, str], environ: Mapping[str, str]) -> None:

@@ -311,7 +311,7 @@ def keys_of(
     mounted: bool = True,
 ) -> Section[Any]:
     """A method's table: its own ``keys``, and those that each method has."""
-    name = Key("method", Reader(Value.text, {"const": method.name}), "The auth method.", aside=True)
+    name = Key("method", Reader(Value.text, {"const": method.name}), "The auth method.")
     mount = Key("mount", TEXT.by(kinds.mount), "Where it is mounted in Vault.")
     return Section(
         method,

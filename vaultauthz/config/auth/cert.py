@@ -62,7 +62,7 @@ class Cert(RoleMethod):
         usual = {"client_cert": vault.client_cert, "client_key": vault.client_key}
         nowhere = cls.keys.keys["client_cert"].reader.stand_in
         pair = {name: path or nowhere for name, path in usual.items()}
-        return cast(Self, cls.keys.build(table, pair))
+        return cast(Self, cls.keys.build(table, usual=pair))
 
     def login(self, here: Surroundings) -> LoginRequest:
         """By the certificate that the connection has shown in its handshake."""

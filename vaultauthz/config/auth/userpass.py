@@ -40,7 +40,7 @@ class UserPass(AuthMethod):
         # Where the password itself stands, that is told, and not that its file is missing, too.
         here = "password" in table.place.entries()
         usual = {"password_file": PRIVATE.stand_in} if here else {}
-        return cast(Self, cls.keys.build(table, usual))
+        return cast(Self, cls.keys.build(table, usual=usual))
 
     def login(self, here: Surroundings) -> LoginRequest:
         """What was refused is tried again only if it worked before, as tries lock the user.

@@ -219,7 +219,6 @@ _KEYS: Final = Section(
         ),
         "Each header that is set; one has {signature} in it.",
         missing="add the headers that carry the signature",
-        aside=True,
     ),
     kinds.UPSTREAM_HOST,
     secretive=True,

@@ -123,8 +123,8 @@ def _body(value: Value, *, service: str) -> str:
 def _read(value: Value) -> SigV4:
     table = _KEYS.open(value)
     service = _KEYS.get(table, "service")
-    usual = {"service": service, "body": _usual_body(service)}
-    return _KEYS.build(table, usual, body=partial(_body, service=service))
+    usual = {"body": _usual_body(service)}
+    return _KEYS.build(table, {"service": service}, usual, body=partial(_body, service=service))
 
 
 _OF_SECRET: Final = '"{FIELD}" of the secret.'
@@ -143,7 +143,6 @@ _KEYS: Final = Section(
         TEXT.by(partial(_named, kind="service's name", such_as="execute-api or s3")),
         "The service's name in signatures, as in execute-api or s3.",
         missing="add the service's name in signatures, as in execute-api or s3",
-        aside=True,
     ),
     Key("access_key", templates.ANY, _OF_SECRET, "As Vault's aws engine names it; so below."),
     Key("secret_key", templates.FIELD, _OF_SECRET),
