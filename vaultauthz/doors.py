@@ -8,6 +8,7 @@ know, and nobody outside of the folder knows its gateway, but for the command th
   and what a command of ``cli/`` runs: ``serve.run`` with a ``Way`` that opens it.
 - A check goes to ``Service.check``, a request for which the gateway waits ``wait`` seconds. Where
   Vault must be asked first the answer is a ``Later``: the thread goes on, and none is held up.
+- What it denies by itself, as it cannot read it or has no room, goes to ``Service.refused``.
 - ``Service.rejected`` is told of each upstream's 401, ``Service.metrics.count_answer`` of each
   answer, where the gateway tells them; events go to ``Service.announce``.
 - What is configured about it is a key of ``listen`` (``config/listen.py``), or an option of its

@@ -14,7 +14,7 @@ from vaultauthz.admin import Admin
 from vaultauthz.admin.view import KeptView
 from vaultauthz.config import ConfigError, load
 from vaultauthz.config.values import Config
-from vaultauthz.core.decision import Decision
+from vaultauthz.core.decision import Decision, Denied
 from vaultauthz.core.events import Event
 from vaultauthz.core.lease_row import LeaseRow
 from vaultauthz.core.redaction import where
@@ -142,6 +142,14 @@ class Service:
             return decision.map(lambda late: self._counted(late, began))
         self.metrics.count(decision, time.perf_counter() - began)
         return decision
+
+    def refused(self, request: Request, denied: Denied) -> None:
+        """A door has denied a request by itself: unread, one too many, or after a fault of ours.
+
+        It is counted and has its line, as far as the door could read it.
+        """
+        self.metrics.count(denied, 0.0)
+        self.audit.record_refusal(request, denied)
 
     def _counted(self, decision: Decision, began: float) -> Decision:
         self.metrics.count(decision, time.perf_counter() - began)

@@ -338,5 +338,7 @@ class DoorCases:
         with self.open(tmp_path, upstreams, {"PYTHONPATH": str(path)}) as door:
             outcome = door.send(Sent("bearer"))
         assert (outcome.status, outcome.error) == (500, "internal")
+        (line,) = audit(tmp_path, "request.denied")
+        assert (line["gateway"], line["reason"]) == (self.gateway, "internal")
         told = [file.read_text() for file in tmp_path.glob("*.log")]
         assert not [text for text in told if SECRET in text]

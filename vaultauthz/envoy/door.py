@@ -48,6 +48,7 @@ class EnvoyDoor(Door):
             config.listen,
             service.check,
             lambda: service.ready,
+            refused=service.refused,
             deadlines=any(upstream.per != "instance" for upstream in config.upstreams.values()),
             streams=self._sds.streams | {access_stream.METHOD: collected(access_logs.stream)},
             client_refused=self._client_refused,

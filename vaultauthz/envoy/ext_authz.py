@@ -22,6 +22,10 @@ _SHARE: Final = 0.8
 _LEAST: Final = 0.05
 _MOST: Final = 10.0
 _OVERLOADED: Final = Denied(Reason.OVERLOADED, retry_after=1)
+_UNREADABLE: Final = Denied(Reason.BAD_REQUEST)
+_INTERNAL: Final = Denied(Reason.INTERNAL)
+
+Refused = Callable[[Request, Denied], None]
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +34,17 @@ class Check:
     """Answers each check; never raises, and never answers with anything but a decision.
 
     An error of ours is a denial, so that Envoy's failure mode, which may be set to allow,
-    comes into play only when nobody could be asked.
+    comes into play only when nobody could be asked. ``refused`` hears of each denial that
+    ``check`` does not know of.
     """
 
-    def __init__(self, check: Callable[[Request], Decision | Later[Decision]]) -> None:
+    def __init__(
+        self,
+        check: Callable[[Request], Decision | Later[Decision]],
+        refused: Refused = lambda _request, _denied: None,
+    ) -> None:
         self._check = check
+        self._refused = refused
         self._answers = Answers()
 
     def answer(self, data: bytes, left: float | None = None) -> bytes | Later[bytes]:
@@ -52,24 +62,31 @@ class Check:
                 return decision.map(lambda late: self._encode(request, late))
             return self._encode(request, decision)
         except UnreadableError:
-            return self._answers.encode(request, Denied(Reason.BAD_REQUEST))
+            return self._deny(request, _UNREADABLE)
         except Exception as exc:  # noqa: BLE001 - see the class
             _log(exc)
-            return self._answers.encode(request, Denied(Reason.INTERNAL))
+            return self._deny(request, _INTERNAL)
 
     def _encode(self, request: Request, decision: Decision) -> bytes:
         try:
             return self._answers.encode(request, decision)
         except Exception as exc:  # noqa: BLE001 - see the class
             _log(exc)
-            return self._answers.encode(request, Denied(Reason.INTERNAL))
+            return self._deny(request, _INTERNAL)
+
+    def _deny(self, request: Request, denied: Denied) -> bytes:
+        try:
+            self._refused(request, denied)
+        except Exception as exc:  # noqa: BLE001 - see the class
+            _log(exc)
+        return self._answers.encode(request, denied)
 
     def refuse(self, data: bytes, left: float | None = None) -> bytes:
         """The answer for a check that there is no room for: denied ``overloaded``."""
         try:
-            return self._answers.encode(read(data), _OVERLOADED)
+            return self._deny(read(data), _OVERLOADED)
         except UnreadableError:
-            return self._answers.encode(_UNKNOWN, Denied(Reason.BAD_REQUEST))
+            return self._deny(_UNKNOWN, _UNREADABLE)
 
 
 _UNKNOWN: Final = Request("envoy")

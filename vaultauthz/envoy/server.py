@@ -31,10 +31,11 @@ class GrpcServer:
     """Answers Envoy with what ``check`` decides, from ``start`` to ``stop``.
 
     ``check`` must be safe for threads and must not block: what takes time it promises.
-    ``ready`` is asked by each health check. ``deadlines``: read how long Envoy waits for
-    each check, which costs a little, for those that must wait for Vault. ``streams``,
-    by path, are served beside them, ``most_streams`` calls of them at a time. ``client_refused``
-    hears now and then of clients that may not ask: their names, and why.
+    ``refused`` hears of what is denied without it. ``ready`` is asked by each health check.
+    ``deadlines``: read how long Envoy waits for each check, which costs a little, for those that
+    must wait for Vault. ``streams``, by path, are served beside them, ``most_streams`` calls of
+    them at a time. ``client_refused`` hears now and then of clients that may not ask: their names,
+    and why.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class GrpcServer:
         check: Callable[[Request], Decision | Later[Decision]],
         ready: Callable[[], bool],
         *,
+        refused: ext_authz.Refused = lambda _request, _denied: None,
         backlog: int = BACKLOG,
         deadlines: bool = False,
         streams: Mapping[str, StreamMethod] = MappingProxyType({}),
@@ -50,7 +52,7 @@ class GrpcServer:
         client_refused: Announce = lambda _names, _reason: None,
     ) -> None:
         self._place = _GrpcAddress(listen.grpc)
-        authz = ext_authz.Check(check)
+        authz = ext_authz.Check(check, refused)
         self._health = health.HealthService(ready)
         methods = {
             ext_authz.METHOD: UnaryMethod(authz.answer, authz.refuse),

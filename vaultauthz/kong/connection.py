@@ -15,12 +15,12 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from vaultauthz._pb.kong_pb2 import CmdHandleEvent, CmdStartInstance, RpcCall, RpcReturn
-from vaultauthz.core.decision import Decision
+from vaultauthz.core.decision import Decision, Reason
 from vaultauthz.core.redaction import where
 from vaultauthz.kong import registration
 from vaultauthz.kong.calls import LENGTH, Batch, PdkCall, frame
-from vaultauthz.kong.enforcement import INTERNAL, NOTHING, STOPPING
-from vaultauthz.kong.gate import End, Gate, Instances, PluginConfigError, Steps
+from vaultauthz.kong.enforcement import NOTHING
+from vaultauthz.kong.gate import End, Gate, Instance, Instances, PluginConfigError, Steps
 from vaultauthz.kong.questions import Results
 from vaultauthz.leases.later import Later
 
@@ -58,6 +58,7 @@ class Connection:
         self._frames = Frames()
         self._sequence = 0
         self._phase = ""
+        self._instance: Instance  # of the event under way
         self._steps: Steps | None = None  # of the event under way
         self._due: tuple[PdkCall, ...] = ()  # whose results Kong owes us
         self._results: list[bytes | None] = []
@@ -95,11 +96,16 @@ class Connection:
         self._promised = False
         self._go_on(decision)
 
+    def not_decided(self) -> None:
+        """What was promised will not come."""
+        self._promised = False
+        self._fail()
+
     def give_up(self) -> None:
         """Answer the client that we are about to end, where a request waits for Vault."""
         if self._promised:
             self._promised = False
-            self._end(End(STOPPING, answers=True))
+            self._deny(Reason.OVERLOADED, retry_after=1)
 
     def _take_frame(self, message: bytes | None) -> None:
         if self._due:
@@ -167,7 +173,7 @@ class Connection:
         instance = self._instances.get(event.instance_id)
         if instance is None:
             raise HangUp  # Kong starts it anew
-        self._phase = event.event_name
+        self._phase, self._instance = event.event_name, instance
         if event.event_name == "access":
             self._steps = self._gate.access(instance)
             self._go_on(None)
@@ -201,7 +207,13 @@ class Connection:
 
     def _fail(self) -> None:
         # In the log phase nobody can be answered any more.
-        self._end(End(INTERNAL, answers=True) if self._phase == "access" else _NOTHING)
+        if self._phase == "access":
+            self._deny(Reason.INTERNAL)
+        else:
+            self._end(_NOTHING)
+
+    def _deny(self, reason: Reason, retry_after: int = 0) -> None:
+        self._end(self._gate.deny(self._instance, reason, retry_after))
 
     def _end(self, end: End) -> None:
         self._steps = None

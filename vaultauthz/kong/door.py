@@ -118,9 +118,8 @@ def gate_of(service: Service) -> tuple[Gate, LogPhase]:
     """The plugin over a server's engine, and what follows its requests."""
     engine = service.engine
     log_phase = LogPhase(service.metrics.count_answer, service.rejected)
-    return Gate(
-        service.check, lambda: engine.broker.table, lambda: engine.config, log_phase
-    ), log_phase
+    table, config = (lambda: engine.broker.table), (lambda: engine.config)
+    return Gate(service.check, table, config, log_phase, service.refused), log_phase
 
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import unquote_plus
 
 from vaultauthz.core.credential import Credential
-from vaultauthz.core.decision import ANSWERS, Allowed, Denied, Reason
+from vaultauthz.core.decision import ANSWERS, Allowed, Denied
 from vaultauthz.core.injection import Mutation, merge_cookies
 from vaultauthz.core.readings import folded_parameter, is_parameter
 from vaultauthz.kong import calls
@@ -110,7 +110,3 @@ def denial(denied: Denied, request_id: str) -> Batch:
         headers["Retry-After"] = str(denied.retry_after)
     body = json.dumps({"error": denied.reason.value, "request_id": request_id})
     return Batch([calls.leave(ANSWERS[denied.reason].http, body, headers)])
-
-
-INTERNAL: Final = denial(Denied(Reason.INTERNAL), "")
-STOPPING: Final = denial(Denied(Reason.OVERLOADED, retry_after=1), "")

@@ -16,7 +16,8 @@ from typing import Any, Final, NamedTuple
 from vaultauthz.broker import BindingTable
 from vaultauthz.config.values import Config
 from vaultauthz.core.callers import Callers
-from vaultauthz.core.decision import Decision, Denied
+from vaultauthz.core.decision import Decision, Denied, Reason
+from vaultauthz.core.redaction import where
 from vaultauthz.core.request import Request
 from vaultauthz.core.routing import path_of
 from vaultauthz.kong import calls, questions
@@ -102,6 +103,8 @@ def _name(value: object) -> str:
 class Gate:
     """``check`` decides; ``table`` and ``config`` are what it decides by, at this moment.
 
+    ``refused`` hears of what is denied without it.
+
     Safe for threads, and one for a process, however many instances Kong starts.
     """
 
@@ -111,11 +114,13 @@ class Gate:
         table: Callable[[], BindingTable],
         config: Callable[[], Config],
         log_phase: LogPhase,
+        refused: Callable[[Request, Denied], None] = lambda _request, _denied: None,
     ) -> None:
         self._check = check
         self._table = table
         self._config = config
         self._log_phase = log_phase
+        self._refused = refused
         self._answers = EncodedCalls()
 
     def begin(self, data: bytes | str) -> Instance:
@@ -156,6 +161,16 @@ class Gate:
             last += particular(decision, credential.mutation, answers)
         self._log_phase.note(request.request_id, decision)
         return End(last)
+
+    def deny(self, instance: Instance, reason: Reason, retry_after: int = 0) -> End:
+        """The client's answer where nothing could be decided, or what was decided not be done."""
+        upstream, stage = instance.upstream, instance.stage
+        denied = Denied(reason, upstream, stage, retry_after)
+        try:
+            self._refused(Request("kong", upstream=upstream, stage=stage), denied)
+        except Exception as exc:  # noqa: BLE001 - the client is answered whatever it is
+            log.error("a request in Kong was denied without its line: %s", where(exc))  # noqa: TRY400
+        return End(denial(denied, ""), answers=True)
 
     def log(self) -> End:
         """See what became of a request: the upstream may have refused the credential."""

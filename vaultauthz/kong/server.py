@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from vaultauthz.core.decision import Decision, Denied, Reason
+from vaultauthz.core.decision import Decision
 from vaultauthz.core.redaction import where
 from vaultauthz.kong.connection import Connection, HangUp
 from vaultauthz.kong.gate import Gate, Instances
@@ -292,19 +292,20 @@ class PluginServer:
     # --- promises, which other threads keep ---
 
     def _later(self, line: _Line, promised: Later[Decision]) -> None:
-        def take(decision: Decision) -> None:
-            self._posted.append(partial(self._decided, line, decision))
+        def post(act: Callable[[], None]) -> None:
+            self._posted.append(partial(self._resume, line, act))
             self._wake()
 
-        def fail(_: Exception) -> None:
-            take(Denied(Reason.INTERNAL))
+        connection = line.connection
+        promised.then(
+            lambda decision: post(partial(connection.decided, decision)),
+            lambda _error: post(connection.not_decided),
+        )
 
-        promised.then(take, fail)
-
-    def _decided(self, line: _Line, decision: Decision) -> None:
+    def _resume(self, line: _Line, act: Callable[[], None]) -> None:
         if self._lines.get(line.fd) is line:
             line.heard_at = self._now
-            self._guarded(line, partial(line.connection.decided, decision))
+            self._guarded(line, act)
 
     def _wake(self) -> None:
         try:

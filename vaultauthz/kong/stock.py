@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from vaultauthz.config import load_for_kong
+from vaultauthz.core.decision import Reason
 from vaultauthz.core.redaction import where
 from vaultauthz.doors import Door
 from vaultauthz.kong import registration
 from vaultauthz.kong.calls import PdkCall
 from vaultauthz.kong.door import gate_of
-from vaultauthz.kong.enforcement import INTERNAL
 from vaultauthz.kong.gate import End, Instance, Steps
 from vaultauthz.kong.questions import Results
 from vaultauthz.leases.later import Later
@@ -74,7 +74,7 @@ class Plugin:
             return _run(kong, self._core.gate.access(self._instance))
         except Exception as exc:  # noqa: BLE001 - the client is answered whatever it is
             log.error("a request in Kong was denied as internal: %s", where(exc))  # noqa: TRY400
-            return End(INTERNAL, answers=True)
+            return self._core.gate.deny(self._instance, Reason.INTERNAL)
 
     def log(self, kong: Any) -> None:
         """Never raises, as ``access``."""

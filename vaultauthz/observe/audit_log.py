@@ -24,7 +24,7 @@ from threading import Lock, Thread
 from typing import Final
 
 from vaultauthz.config.values import Audit
-from vaultauthz.core.decision import Decision
+from vaultauthz.core.decision import Decision, Denied
 from vaultauthz.core.events import AUDIT_DROPPED, Access, Event
 from vaultauthz.core.request import Request
 from vaultauthz.observe import record
@@ -115,6 +115,16 @@ class AuditLog:
             return self._refuse()
         self._queue.put(record.of_check(self._wall(), request, decision))
         return True
+
+    def record_refusal(self, request: Request, denied: Denied) -> None:
+        """Hand over what a door has denied by itself; its line is lost where there is no room.
+
+        As with accesses: a flood of them is never why a check is refused.
+        """
+        if not self.has_room:
+            self._lose()
+            return
+        self._queue.put(record.of_check(self._wall(), request, denied))
 
     def record_event(self, event: Event) -> None:
         """Hand an event over. It happened whether or not it can be recorded."""

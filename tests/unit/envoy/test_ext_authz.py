@@ -71,8 +71,12 @@ def answered(decision: Decision, bytes_: bytes = b"") -> CheckResponse:
 
 def mutated(mutation: Mutation, **http: Any) -> CheckResponse:
     """The answer that carries a mutation."""
-    allowed = Allowed("u", "s", Credential(mutation, "c", "l", 9e9))
-    return answered(allowed, data(envoy_asks(**http)))
+    return answered(credited(mutation), data(envoy_asks(**http)))
+
+
+def credited(mutation: Mutation) -> Allowed:
+    """A request that is let through with it."""
+    return Allowed("u", "s", Credential(mutation, "c", "l", 9e9))
 
 
 def set_headers(response: CheckResponse) -> dict[str, str]:
@@ -365,6 +369,28 @@ class TestDenied:
         assert body == {"error": "no_upstream", "request_id": sent.decode() or "77"}
 
 
+def never(_: Request) -> Decision:
+    """A check that must not be made."""
+    raise AssertionError("the check was made")
+
+
+def recorder_fails(_: Request, __: Denied) -> None:
+    """One that cannot be told."""
+    raise ValueError(SECRET)
+
+
+def raising(text: str) -> Callable[[Request], Decision]:
+    """A check that fails with this text."""
+
+    def check(_: Request) -> Decision:
+        raise ValueError(text)
+
+    return check
+
+
+BROKEN = Mutation(headers=(("authorization", f"{SECRET}\ud800"),))
+
+
 class TestErrors:
     @pytest.mark.parametrize("bytes_", [b"\xff", b"\x0a\xff", data()[:-1], b"x" * (1 << 20)])
     def test_bytes_that_do_not_parse(self, bytes_: bytes) -> None:
@@ -385,6 +411,37 @@ class TestErrors:
         allowed = response.HasField("ok_response")
         assert allowed == bool(_parsed(bytes_).attributes.request.http.method)
 
+    @pytest.mark.parametrize(
+        ("check", "bytes_", "reason"),
+        [
+            (raising(SECRET), data(), Reason.INTERNAL),
+            (never, b"\xff", Reason.BAD_REQUEST),
+            (lambda _: credited(BROKEN), data(), Reason.INTERNAL),
+        ],
+        ids=["a fault of ours", "unreadable", "an answer that cannot be encoded"],
+    )
+    def test_what_no_check_denied_is_told(
+        self, check: Callable[[Request], Decision], bytes_: bytes, reason: Reason
+    ) -> None:
+        """So that it is counted and recorded like any other; whatever becomes of that, it is denied."""
+        told: list[tuple[str, Denied]] = []
+        door = Check(check, lambda request, denied: told.append((request.request_id, denied)))
+        at_once(door, bytes_)
+        assert [denied.reason for _, denied in told] == [reason]
+        assert told[0][0] == ("" if bytes_ == b"\xff" else "77")
+        failing = CheckResponse.FromString(at_once(Check(check, recorder_fails), bytes_))
+        assert failing.HasField("denied_response")
+
+    def test_one_too_many_is_told(self) -> None:
+        """As it is read for its answer's id."""
+        told: list[tuple[str, Reason]] = []
+        door = Check(
+            never, lambda request, denied: told.append((request.request_id, denied.reason))
+        )
+        for bytes_ in (data(), b"\xff"):
+            assert CheckResponse.FromString(door.refuse(bytes_)).HasField("denied_response")
+        assert told == [("77", Reason.OVERLOADED), ("", Reason.BAD_REQUEST)]
+
     def test_an_exception_is_an_internal_denial(self, caplog: pytest.LogCaptureFixture) -> None:
         """The client learns nothing; the log says what type and where, not the text."""
         response = CheckResponse.FromString(at_once(Check(raising(SECRET)), data()))
@@ -400,8 +457,7 @@ class TestErrors:
 
     def test_a_credential_that_cannot_be_encoded(self, caplog: pytest.LogCaptureFixture) -> None:
         """An error while the answer is built is a denial too, and shows no secret."""
-        broken = Mutation(headers=(("authorization", f"{SECRET}\ud800"),))
-        response = mutated(broken)
+        response = mutated(BROKEN)
         assert response.denied_response.status.code == 500
         assert SECRET not in caplog.text
 
@@ -427,20 +483,6 @@ class TestErrors:
         check.answer(data())
         assert SECRET.encode() not in at_once(check, data())
         assert SECRET not in caplog.text
-
-
-def never(_: Request) -> Decision:
-    """A check that must not be made."""
-    raise AssertionError("the check was made")
-
-
-def raising(text: str) -> Callable[[Request], Decision]:
-    """A check that fails with this text."""
-
-    def check(_: Request) -> Decision:
-        raise ValueError(text)
-
-    return check
 
 
 def _parsed(bytes_: bytes) -> CheckRequest:
