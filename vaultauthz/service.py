@@ -19,6 +19,7 @@ from vaultauthz.core.events import Event
 from vaultauthz.core.lease_row import LeaseRow
 from vaultauthz.core.redaction import where
 from vaultauthz.core.request import Request
+from vaultauthz.core.routing import StageUpstream
 from vaultauthz.doors import Door
 from vaultauthz.engine import Engine
 from vaultauthz.leases.later import Later
@@ -224,7 +225,7 @@ class Service:
         return revoked
 
 
-def _known(config: Config) -> list[tuple[str, str]]:
+def _known(config: Config) -> list[StageUpstream]:
     return [(stage, u.name) for u in config.upstreams.values() for stage in u.stages]
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from math import inf
 from typing import Any, Final
 
+from vaultauthz.core.routing import StageUpstream
 from vaultauthz.doctor.evidence import (
     Evidence,
     ExaminedStage,
@@ -76,7 +77,7 @@ def _count(number: int, noun: str) -> str:
 
 # --- the tables: Vault's nodes, the stages' logins, the upstreams' credentials ---
 
-_Wanting = Collection[tuple[str, str]]  # stage and upstream of each finding
+_Wanting = Collection[StageUpstream]  # of each finding
 
 
 def _tables(facts: Evidence, wanting: _Wanting, width: int | None) -> Iterator[list[str]]:

@@ -33,6 +33,7 @@ from prometheus_client.registry import Collector
 from vaultauthz.core import events
 from vaultauthz.core.decision import Decision
 from vaultauthz.core.events import Event
+from vaultauthz.core.routing import StageUpstream
 from vaultauthz.observe.metric_table import (
     ACCESS_IGNORED,
     ACCESS_LOG_BEHIND,
@@ -67,7 +68,6 @@ _KINDS: Final = {hundreds: f"{hundreds}xx" for hundreds in range(1, 6)}
 _BUCKETS: Final = (25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 5e-3, 25e-3, 0.1)
 _TOGETHER: Final = 256
 
-_Labels = tuple[str, str]  # stage, upstream
 _Key = tuple[str, str, str]  # … and the reason of a denial
 
 
@@ -111,7 +111,7 @@ class Gauges:
 class Metrics:
     """Counts from any thread. ``known`` are the (stage, upstream) pairs of the configuration."""
 
-    def __init__(self, known: Iterable[tuple[str, str]], version: str) -> None:
+    def __init__(self, known: Iterable[StageUpstream], version: str) -> None:
         self._registry = CollectorRegistry()
         self._lease_events = _counter(LEASE_EVENTS, self._registry)
         self._failures = _counter(VAULT_FAILURES, self._registry)
@@ -129,7 +129,7 @@ class Metrics:
         self._registry.register(self._tally)
         self.configured(known)
 
-    def configured(self, known: Iterable[tuple[str, str]]) -> None:
+    def configured(self, known: Iterable[StageUpstream]) -> None:
         """Take over the pairs of a new configuration; the counts go on."""
         self._tally.add_up()  # by the names of before
         self._known = frozenset(known)
@@ -169,7 +169,7 @@ class Metrics:
         """Everything in the text format 0.0.4."""
         return generate_latest(_WithoutCreated(self._registry)).decode()
 
-    def _labels(self, stage: str, upstream: str) -> tuple[str, str]:
+    def _labels(self, stage: str, upstream: str) -> StageUpstream:
         if (stage, upstream) in self._known:
             return stage, upstream
         return (stage if stage in self._stages else ""), ""
@@ -253,7 +253,7 @@ class _WithoutCreated(Collector):
 class CheckCounts(Collector):
     """Counts checks; ``labels`` says under which stage and upstream these are certificate."""
 
-    def __init__(self, labels: Callable[[str, str], _Labels]) -> None:
+    def __init__(self, labels: Callable[[str, str], StageUpstream]) -> None:
         self._labels = labels
         self._noted: deque[tuple[_Key, float]] = deque()
         self._lock = Lock()

@@ -13,6 +13,7 @@ from typing import Final
 
 from vaultauthz.core.decision import Reason
 from vaultauthz.core.events import Access
+from vaultauthz.core.routing import StageUpstream
 from vaultauthz.envoy.access_logs.entry import Span
 from vaultauthz.envoy.access_logs.history import UNKNOWN, CredentialHistory, CredentialIds
 
@@ -54,7 +55,7 @@ class UncheckedRequests:
     def __init__(self, history: CredentialHistory, listeners: Listeners) -> None:
         self._history = history
         self._tell = listeners
-        self._warned: set[tuple[str, str]] = set()
+        self._warned: set[StageUpstream] = set()
 
     def recorded_by(self, record: Callable[[Access], None]) -> UncheckedRequests:
         """The same with another recorder."""
