@@ -12,7 +12,7 @@ from vaultauthz.config.reader import Value
 from vaultauthz.core.template import Template, TemplateError
 
 QUOTE_HINT: Final = 'wants text, found a mapping; put it in quotes: "{FIELD}"'
-FIELDS: Final = '"{FIELD}" is a field of the secret.'
+FIELD_TEXT: Final = '"{FIELD}" is a field of the secret.'
 _NOTHING: Final = Template(())
 FIELD_HINT: Final = 'add "{FIELD}", a field of the secret'
 
@@ -61,11 +61,11 @@ def _reader(how: Callable[[Value], Template]) -> Reader[Template]:
 
 
 # What reads a template: any text, one with a field in it, and the same for a header.
-ANY: Final = _reader(parse)
-FIELD: Final = _reader(read)
+ANY_TEXT: Final = _reader(parse)
+WITH_FIELD: Final = _reader(read)
 IN_HEADER: Final = _reader(in_header)
 
 
-def field(name: str, reader: Reader[Template] = FIELD) -> Key:
+def field(name: str, reader: Reader[Template] = WITH_FIELD) -> Key:
     """A key that has to be there, for a template with a field in it."""
-    return Key(name, reader, FIELDS, missing=FIELD_HINT)
+    return Key(name, reader, FIELD_TEXT, missing=FIELD_HINT)

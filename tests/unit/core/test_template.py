@@ -59,6 +59,21 @@ def test_value_is_put_in_unchanged(before: str, value: str) -> None:
     assert Template.parse(escaped + "{f}").fill({"f": Secret(value)}) == before + value
 
 
+PIECES = st.lists(st.sampled_from(["{{", "}}", "{a}", "{b.c}", "x", " ", "é"])).map("".join)
+
+
+@given(PIECES)
+def test_it_is_written_as_it_was(text: str) -> None:
+    """A default that stands in a table is what a reader would take."""
+    assert Template.parse(text).written == text
+
+
+def test_what_is_shown_is_names_alone() -> None:
+    """Text around them may be a secret that somebody has put into the configuration."""
+    assert Template.parse("hush {a}-hush-{b}{{").shown == "{a}…{b}"
+    assert Template.parse("hush").shown == "(fixed text)"
+
+
 def test_fields_each_once_in_order() -> None:
     """A template names the fields that it wants."""
     assert Template.parse("{b}{a}{b}").fields == ("b", "a")

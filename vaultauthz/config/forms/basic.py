@@ -51,6 +51,6 @@ FORM: Final = of_keys(
     Basic,
     "Authorization: Basic …",
     # A user name without a field in it is common; a password would be a secret in the file.
-    templates.field("username", templates.ANY),
+    templates.field("username", templates.ANY_TEXT),
     templates.field("password"),
 )

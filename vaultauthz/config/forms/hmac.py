@@ -184,7 +184,7 @@ _PARTS: Final = "Words and fields in braces."
 _KEYS: Final = Section(
     Hmac,
     "A keyed hash over parts of each request.",
-    Key("key", templates.FIELD, '"{FIELD}" of the secret.', missing=templates.FIELD_HINT),
+    Key("key", templates.WITH_FIELD, '"{FIELD}" of the secret.', missing=templates.FIELD_HINT),
     Key(
         "key_encoding",
         choice(*KEY_ENCODINGS),

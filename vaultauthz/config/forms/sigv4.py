@@ -144,11 +144,11 @@ _KEYS: Final = Section(
         "The service's name in signatures, as in execute-api or s3.",
         missing="add the service's name in signatures, as in execute-api or s3",
     ),
-    Key("access_key", templates.ANY, _OF_SECRET, "As Vault's aws engine names it; so below."),
-    Key("secret_key", templates.FIELD, _OF_SECRET),
+    Key("access_key", templates.ANY_TEXT, _OF_SECRET, "As Vault's aws engine names it; so below."),
+    Key("secret_key", templates.WITH_FIELD, _OF_SECRET),
     Key(
         "session_token",
-        templates.FIELD,
+        templates.WITH_FIELD,
         _OF_SECRET,
         "Vault before 1.16 and OpenBao know the second name only. A secret without one (`iam_user`) "
         "is signed without.",

@@ -83,7 +83,7 @@ def _pem(text: str, place: str) -> str:
 FORM: Final = of_keys(
     ClientCertificate,
     "A client certificate for mutual TLS with the upstream, which Envoy gets by SDS.",
-    Key("certificate", templates.ANY, templates.FIELDS),
-    Key("private_key", templates.FIELD, templates.FIELDS),
-    Key("chain", templates.ANY, templates.FIELDS, otherwise="{ca_chain}, if there is one"),
+    Key("certificate", templates.ANY_TEXT, templates.FIELD_TEXT),
+    Key("private_key", templates.WITH_FIELD, templates.FIELD_TEXT),
+    Key("chain", templates.ANY_TEXT, templates.FIELD_TEXT, otherwise="{ca_chain}, if there is one"),
 )
