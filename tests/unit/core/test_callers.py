@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vaultauthz.core.callers import Callers, Claim, Pattern, Rule
+from vaultauthz.core.callers import INEXACT, Callers, Claim, Pattern, Rule
 from vaultauthz.core.request import Request
 
 SHOP = Pattern.parse("spiffe://corp/shop/*")
@@ -399,6 +399,83 @@ ASKING = st.builds(
     groups=st.sampled_from([(), ("gold",)]),
     claims=st.sampled_from([(), ({"sub": "u1"},)]),
 )
+
+
+@pytest.mark.parametrize(
+    ("deny", "request_"),
+    [
+        (Rule(principal=Pattern.parse("shop.test")), replace(NOBODY, principal="SHOP.test")),
+        (
+            Rule(claims=(Claim(("a", "b"), "x"),)),
+            replace(NOBODY, claims=({"a.b": "x", "a": {"b": "y"}},)),
+        ),
+        (Rule(claims=(Claim(("n",), INEXACT),)), replace(NOBODY, claims=({"n": float(INEXACT)},))),
+        (Rule(path_prefix="/admin"), replace(NOBODY, path="//Admin/x")),
+    ],
+)
+def test_what_is_widely_denied_is_not_as_widely_allowed(deny: Rule, request_: Request) -> None:
+    """Whatever may be meant is denied; only what is certainly meant is allowed."""
+    assert not Callers(None, (deny,)).permits(request_)
+    assert not Callers((deny,)).permits(request_)
+    assert not deny.matches(request_)
+    assert not deny.fits_caller(request_) or deny.path_prefix
+    of_others = replace(deny, principal=SHOP)
+    assert Callers(None, (of_others,)).permits(request_)
+
+
+def test_a_number_that_has_neighbours_is_not_any_other() -> None:
+    """Denied is what is the same double; not each number."""
+    claim = Claim(("n",), INEXACT)
+    assert claim.met_by({"n": float(INEXACT)}, widely=True)
+    assert not claim.met_by({"n": 1.0}, widely=True)
+    assert not claim.met_by({"n": float(INEXACT)})
+
+
+def test_who_has_every_claim_of_a_rule() -> None:
+    """In one token; of a claim with two values both have to fit, unless it denies."""
+    rule = Rule(claims=(Claim(("a", "b"), "x"),))
+    request = replace(NOBODY, claims=({"a.b": "x", "a": {"b": "y"}},))
+    assert not rule.claims_met(request)
+    assert rule.claims_met(request, widely=True)
+
+
+def test_a_rule_about_a_path_denies_no_other() -> None:
+    """Where anybody is allowed, and where some are."""
+    deny = Rule(path_prefix="/admin")
+    for callers in (Callers(None, (deny,)), Callers((Rule(methods=frozenset({"GET"})),), (deny,))):
+        for path, permitted in (("/x", True), ("/admin", False), ("/x", True)):
+            assert callers.permits(replace(NOBODY, method="GET", path=path)) is permitted
+
+
+@pytest.mark.parametrize(
+    "more", [{"groups": ("gold",)}, {"consumer": "acme"}, {"claims": ({"sub": "u1"},)}]
+)
+def test_what_one_request_brought_is_not_the_next_ones(more: dict[str, Any]) -> None:
+    """With the same certificate and method, whichever comes first."""
+    rules = (
+        Rule(group="gold"),
+        Rule(consumer=Pattern.parse("acme")),
+        Rule(claims=(Claim(("sub",), "u1"),)),
+    )
+    plain = replace(NOBODY, method="GET")
+    for order in ((False, True), (True, False)):
+        callers = Callers(rules)
+        for brings in order:
+            request = replace(plain, **more) if brings else plain
+            assert callers.permits(request) is brings
+
+
+def test_each_method_that_a_rule_names_is_judged_by_itself() -> None:
+    """Those that none names are all alike."""
+    callers = Callers(
+        (
+            Rule(methods=frozenset({"GET"})),
+            Rule(methods=frozenset({"PUT"}), consumer=Pattern.parse("acme")),
+        )
+    )
+    for method in ("GET", "PUT", "LOCK", "MOVE", "GET"):
+        assert callers.permits(replace(NOBODY, method=method)) is (method == "GET")
+    assert len(callers._known) == 3
 
 
 @given(st.none() | st.lists(RULES), st.lists(RULES), st.lists(ASKING))
