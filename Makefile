@@ -9,11 +9,12 @@ KEEP   ?=
 # Test files at once: most of them wait for a server or a lease, so two need one core.
 JOBS   ?= 2
 
-.PHONY: help demo test test-unit check format proto docs bench lock newest clean
+.PHONY: help demo test test-unit test-grpcio check format proto docs bench lock newest clean
 help:
 	@echo "make demo       the main job on real OpenBao, PostgreSQL and Envoy (KEEP=1 leaves it up)"
 	@echo "make test       all tests; make test-unit: those without servers, under 30 s"
 	@echo "                VAULTAUTHZ_TEST_VAULT=/path/to/vault: on HashiCorp's Vault in place of OpenBao"
+	@echo "make test-grpcio  what faces Envoy, without pygrpc-native; VAULTAUTHZ_TEST_TRANSPORT=grpcio make test: all"
 	@echo "make check      lint, types, import rules"
 	@echo "make bench      the cost of a request against Envoy alone; ten thousand upstreams; a fleet's calls to Vault"
 	@echo "make lock       renew what all of these install; ARGS=--keep: only for a change of pyproject.toml"
@@ -31,6 +32,13 @@ test: $(VENV)/.all
 
 test-unit: $(VENV)/.all
 	$(BIN)/python -m pytest tests/unit -n auto --hypothesis-profile quick $(ARGS)
+
+# What Envoy sees of us, as where there is no wheel of pygrpc-native; what stands for it in the
+# contract tests is on both transports already. The whole suite: VAULTAUTHZ_TEST_TRANSPORT=grpcio make test
+FACING_ENVOY := tests/contract/test_either_transport.py tests/integration/test_serve.py \
+	tests/integration/test_grpc_socket.py $(wildcard tests/integration/test_envoy_*.py)
+test-grpcio: $(VENV)/.all
+	VAULTAUTHZ_TEST_TRANSPORT=grpcio $(BIN)/python -m pytest $(FACING_ENVOY) -n $(JOBS) --dist loadfile $(ARGS)
 
 check: $(VENV)/.all
 	$(BIN)/ruff check .

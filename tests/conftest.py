@@ -4,14 +4,18 @@
 ``quick`` is `make test-unit`'s, after each change: a fourth of what `make test` tries.
 ``VAULTAUTHZ_TEST_VAULT=/path/to/vault``: the servers are HashiCorp's Vault; what is marked
 ``openbao`` is left out, with its reason, and told at the end.
+``VAULTAUTHZ_TEST_TRANSPORT=grpcio``: pygrpc-native is not there, for no process that a test
+starts, so that grpcio answers Envoy; what is about the native transport alone is left out.
 """
 
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -41,6 +45,14 @@ os.environ["RUNTIME_DIRECTORY"] = RECORDS
 atexit.register(shutil.rmtree, RECORDS, ignore_errors=True)
 
 
+if os.environ.get("VAULTAUTHZ_TEST_TRANSPORT") == "grpcio":
+    _folder = str(Path(__file__).parent / "without_native")
+    _given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if _folder not in _given:  # a worker of pytest-xdist has it
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (_folder, *_given)))
+    importlib.import_module("tests.without_native.sitecustomize")
+
+
 @pytest.fixture(autouse=True)
 def records_of_its_own() -> None:
     """No test's wrong logins count for a later one whose Vault has come by the same port."""
@@ -68,7 +80,12 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """HashiCorp's Vault is not asked for what only OpenBao has, nor OpenBao for the reverse."""
+    """What is about a server or a transport that this run is not of is left out."""
+    if os.environ.get("VAULTAUTHZ_TEST_TRANSPORT") == "grpcio":
+        native = [item for item in items if _is_native(item)]
+        config.hook.pytest_deselected(items=native)
+        items[:] = [item for item in items if item not in native]
+    # HashiCorp's Vault is not asked for what only OpenBao has, nor OpenBao for the reverse.
     if not os.environ.get(binaries.ANOTHER_VAULT) or not binaries.vault().hashicorps:
         other = [item for item in items if item.get_closest_marker("hashicorp")]
         if other:  # no skips: there is nothing that this machine lacks
@@ -80,6 +97,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if mark:
             (why,) = mark.args
             item.add_marker(pytest.mark.skip(reason=f"{_OPENBAO_ONLY}{why}"))
+
+
+def _is_native(item: pytest.Item) -> bool:
+    if item.get_closest_marker("native"):
+        return True
+    callspec = getattr(item, "callspec", None)
+    return callspec is not None and "native" in map(str, callspec.params.values())
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

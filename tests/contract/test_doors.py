@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pytest
+
 from tests.contract import kong_bed
 from tests.contract.door_cases import UPSTREAMS, DoorCases, Outcome, Sent, Way
 from tests.contract.fake_vault import FakeVault
@@ -139,6 +141,7 @@ def _is_ready(folder: Path) -> bool:
     return False
 
 
+@pytest.mark.native
 class TestEnvoyNative(EnvoyCases):
     transport = "native"
 

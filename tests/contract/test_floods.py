@@ -21,6 +21,7 @@ FEW = 4  # of these, grpcio has something to do for a while on a busy machine
 CHECKS = 30
 
 
+@pytest.mark.native
 @pytest.mark.parametrize("kind", FLOODS)
 def test_native_goes_on(tmp_path: Path, kind: str) -> None:
     """Each check is answered, while the flood comes in."""

@@ -252,6 +252,7 @@ def test_a_folder_of_any_name(
     assert not list(folder.iterdir())
 
 
+@pytest.mark.native
 class TestNative:
     """The grpcio server behind the native one."""
 

@@ -24,6 +24,7 @@ from vaultauthz.config.auth.gcp import Gcp
 from vaultauthz.config.auth.jwt import Jwt
 from vaultauthz.config.auth.kubernetes import Kubernetes
 from vaultauthz.config.auth.ldap import Ldap
+from vaultauthz.config.auth.methods import METHODS
 from vaultauthz.config.auth.userpass import UserPass
 from vaultauthz.core.redaction import HIDDEN
 from vaultauthz.doctor.evidence import Trouble
@@ -72,6 +73,11 @@ def test_vaults_words_name_the_setting(
     assert means in finding.why
     assert mend in finding.mend + "\n" + "\n".join(finding.lines)
     assert finding.severity == "error"
+
+
+def test_each_method_is_tried_here() -> None:
+    """All that log in; a token from a file does not."""
+    assert set(AUTHS) == {name for name, method in METHODS.items() if method.owns_token}
 
 
 def test_each_row_is_reached_by_a_text_of_vaults() -> None:
