@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 # never starts one again when a reload has taken the plugin out.
 LINGER: Final = 8.0  # seconds that a server of a living Kong goes on without a supervisor
 ALONE: Final = 2.0  # … at least the last of them without any connection
+# Seconds for the server before to end: its requests, then what it revokes.
+HANDOVER: Final = 15.0
 _GRACE: Final = 5.0  # seconds for requests that wait for Vault, when another server takes over
 
 
@@ -120,12 +122,6 @@ def gate_of(service: Service) -> tuple[Gate, LogPhase]:
     log_phase = LogPhase(service.metrics.count_answer, service.rejected)
     table, config = (lambda: engine.broker.table), (lambda: engine.config)
     return Gate(service.check, table, config, log_phase, service.refused), log_phase
-
-
-log = logging.getLogger(__name__)
-
-# Seconds for the server before to end: its requests, then what it revokes.
-HANDOVER: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
