@@ -44,6 +44,8 @@ ANYBODY = Request(
         ("*.corp", "a.b.corp", True),
         ("a*b*c", "abc", True),
         ("a*b*c", "acb", False),
+        ("a*b*b", "ab", False),
+        ("a*b*b", "abxb", True),
         ("[a-z]+(x|y)$^?", "[a-z]+(x|y)$^?", True),
         ("[a-z]+", "abc", False),
         ("*", "anybody", True),

@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vaultauthz.core.secret import Secret
-from vaultauthz.core.template import MissingFieldError, Template, TemplateError
+from vaultauthz.core.template import (
+    BlankError,
+    InjectionError,
+    MissingFieldError,
+    Template,
+    TemplateError,
+    clean,
+    header_value,
+    not_blank,
+)
 
 FIELDS = {"user": Secret("v-app"), "pass.word-1": Secret("{user}%s")}
 
@@ -92,3 +101,66 @@ def test_missing_field_of_an_empty_secret() -> None:
     """A secret without fields is said to have none."""
     with pytest.raises(MissingFieldError, match="it has: no fields"):
         Template.parse("{token}").fill({})
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("ab}", "a single '}' at character 3; write '}}' for the character itself"),
+        ("{", "a single '{' at character 1; write '{{' for the character itself"),
+        ("a{b c}", "{b c} is not a field name"),
+        ("{}", "{} is not a field name"),
+    ],
+)
+def test_what_is_told_of_no_template(text: str, why: str) -> None:
+    """Where it is, and what to write."""
+    with pytest.raises(TemplateError) as refused:
+        Template.parse(text)
+    assert str(refused.value) == why
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("a\nb", "the value for X holds the control character 0x0a, which a request cannot carry"),
+        (
+            "ab\n",
+            (
+                "the value for X holds the control character 0x0a (at its very end: a stray newline?), "
+                "which a request cannot carry"
+            ),
+        ),
+        ("\tab", "the value for X begins with a blank (0x09), which a header cannot carry there"),
+        ("ab ", "the value for X ends with a blank (0x20), which a header cannot carry there"),
+    ],
+)
+def test_what_is_told_of_a_value_that_does_not_fit(value: str, why: str) -> None:
+    """Its place and the character, and nothing more of it."""
+    with pytest.raises(InjectionError) as refused:
+        header_value(value, "X")
+    assert str(refused.value) == why
+
+
+def test_a_value_that_fits_is_itself() -> None:
+    """Blanks inside, too; at an edge where it is no header's whole."""
+    assert header_value("a b", "X") == "a b"
+    assert header_value("", "X") == ""
+    assert clean(" a\tb ", "X") == " a\tb "
+    assert not_blank(" a", "key") == " a"
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [("", "the secret's field 'key' is empty"), ("\t ", "the secret's field 'key' is blank")],
+)
+def test_what_is_told_of_a_blank_field(value: str, why: str) -> None:
+    """Which one it is, and which of the two."""
+    with pytest.raises(BlankError) as refused:
+        Template.parse("{key}").fill({"key": Secret(value)})
+    assert str(refused.value) == why
+
+
+def test_a_place_with_its_fields() -> None:
+    """For a message."""
+    assert Template.parse("{a}-{b}").at("header X") == "header X (field a, b)"
+    assert Template.parse("hush").at("header X") == "header X"
