@@ -42,7 +42,7 @@ def counted(results: str) -> dict[str, Counter[str]]:
     found: dict[str, Counter[str]] = defaultdict(Counter)
     for line in results.splitlines():
         mutant, _, status = line.strip().partition(": ")
-        if status != "not checked":
+        if status and status != "not checked":
             found[mutant.rpartition(".")[0]][COLUMNS.get(status, status)] += 1
     return dict(found)
 
