@@ -12,7 +12,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.struct_pb2 import Struct
 
 from vaultauthz._pb import accesslog_pb2
-from vaultauthz.envoy.access_logs import entry as read
+from vaultauthz.envoy.access_logs import finished as read
 
 with warnings.catch_warnings():
     # It is written for an older pydantic, which it tells everybody on import.

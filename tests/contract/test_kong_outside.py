@@ -23,10 +23,10 @@ from tests.contract.kong import Kong, Server, Settings, Verdict
 from tests.contract.kong_bed import audit, config, inject, routes
 from tests.contract.running import approle, fake
 from tests.patience import PATIENCE
+from vaultauthz import kong_config
 from vaultauthz.kong import door as kong_door
 from vaultauthz.kong import gate, registration
 from vaultauthz.kong import stock as kong_stock
-from vaultauthz.kong_config import command
 
 SECRET = "s3cr3t-id"  # of `approle`
 FORMS = ("conf", "env", "helm")
@@ -97,7 +97,7 @@ def test_it_parses_and_has_no_secret(path: Path, form: str) -> None:
         "pluginserver_names": "vaultauthz",
         "pluginserver_vaultauthz_socket": "/run/vaultauthz/kong.sock",
         "pluginserver_vaultauthz_query_cmd": "/bin/cat /run/vaultauthz/vault-authz.json",
-        "nginx_proxy_lua_socket_read_timeout": f"{command.READ_TIMEOUT}s",
+        "nginx_proxy_lua_socket_read_timeout": f"{kong_config.READ_TIMEOUT}s",
     }
     (service,) = kong_yml(text, form)["services"]
     (plugin,) = service["routes"][0]["plugins"]
@@ -381,14 +381,14 @@ class TestFrozen:
     def test_kong_waits_longer_than_we_do(self) -> None:
         """The timeout that is printed cuts off no answer of ours."""
         longest = kong_door.HANDOVER + gate._WAIT
-        assert longest < command.READ_TIMEOUT < 60
-        assert kong_stock._FIRST + gate._WAIT < command.READ_TIMEOUT
+        assert longest < kong_config.READ_TIMEOUT < 60
+        assert kong_stock._FIRST + gate._WAIT < kong_config.READ_TIMEOUT
 
     @pytest.mark.parametrize("options", [(), ("--stock",), ("--outside",)])
     def test_it_is_printed(self, path: Path, options: Sequence[str]) -> None:
         """For each way."""
         text = ours("kong", "config", "-c", str(path), *options).stdout
-        wanted = f"nginx_proxy_lua_socket_read_timeout = {command.READ_TIMEOUT}s"
+        wanted = f"nginx_proxy_lua_socket_read_timeout = {kong_config.READ_TIMEOUT}s"
         assert text.splitlines().count(wanted) == 1
 
     def test_requests_end(self, pod: Pod) -> None:

@@ -19,7 +19,7 @@ from vaultauthz.config.values import PathSecret, Tls, Vault
 from vaultauthz.core.grant import Grant, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.leases.clock import boottime
-from vaultauthz.vault import trust
+from vaultauthz.vault import certificates
 from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.session import Session
 
@@ -142,7 +142,7 @@ def test_a_python_that_knows_no_store_finds_the_systems(
     """One that was built elsewhere looks where nothing is; the usual places are looked at."""
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "nothing"))
-    monkeypatch.setattr(trust, "_SYSTEM", (str(tmp_path / "no.pem"), str(authority.ca)))
+    monkeypatch.setattr(certificates, "_SYSTEM", (str(tmp_path / "no.pem"), str(authority.ca)))
     with FakeVault(tls=server_context(authority.issue("127.0.0.1"))) as vault:
         vault.set_approle()
         session(Vault(vault.address)).login()
@@ -158,7 +158,7 @@ def test_certificates_are_loaded_once_for_all_threads(
         made.append(make(*args, **kwargs))
         return made[-1]
 
-    monkeypatch.setattr("vaultauthz.vault.trust.ssl.create_default_context", counted)
+    monkeypatch.setattr("vaultauthz.vault.certificates.ssl.create_default_context", counted)
     with FakeVault(tls=server_context(authority.issue("127.0.0.1"))) as vault:
         vault.set_approle()
         ours = session(Vault(vault.address, tls=Tls(authority.ca)))

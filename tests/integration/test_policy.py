@@ -33,7 +33,7 @@ from vaultauthz.policy import hcl
 from vaultauthz.policy.needs import CAPABILITIES, LEASE_RENEW, LEASE_REVOKE, LOOKUP
 from vaultauthz.policy.stage import header as policy_header
 from vaultauthz.policy.stage import policy_name
-from vaultauthz.policy.trial import Operator, trial
+from vaultauthz.policy.verify import Operator, trial
 from vaultauthz.vault.probe import Probe
 
 pytestmark = pytest.mark.integration

@@ -230,7 +230,7 @@ def _kong_dump(options: Options) -> int:
 
 def _kong_config(options: Options) -> int:
     """Print the lines for kong.conf and the routes' plugins for kong.yml."""
-    from vaultauthz.kong_config.command import SetupOptions, run
+    from vaultauthz.kong_config import SetupOptions, run
 
     config = load_config(options, elsewhere=True)
     fit_for_kong(config)

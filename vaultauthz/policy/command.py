@@ -14,8 +14,7 @@ from vaultauthz.core.secret import Secret, is_token
 from vaultauthz.policy import hcl, verify
 from vaultauthz.policy.hcl import PolicyError
 from vaultauthz.policy.stage import StagePolicy, policy_name, stage_policy
-from vaultauthz.policy.trial import Operator, TrialError, trial
-from vaultauthz.policy.verify import Judgement, Question, Verifier
+from vaultauthz.policy.verify import Judgement, Operator, Question, TrialError, Verifier, trial
 from vaultauthz.terminal import Output, columns
 from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.probe import Probe

@@ -24,9 +24,9 @@ from vaultauthz.core import redaction
 from vaultauthz.core.grant import NOT_VAULT, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault import errors
+from vaultauthz.vault.certificates import Trust
 from vaultauthz.vault.errors import Call, NodeFate, VaultError
 from vaultauthz.vault.nodes import Nodes
-from vaultauthz.vault.trust import Trust
 from vaultauthz.vault.wire import LIMIT, Ask, Deadline, Line, Reply
 
 # What we send, but at a login, that is no secret, and that Vault's texts name.

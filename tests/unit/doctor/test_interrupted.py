@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.patience import PATIENCE
+from vaultauthz import doctor
 from vaultauthz.config import parse
-from vaultauthz.doctor import examine
 from vaultauthz.doctor.evidence import ExaminedStage
 from vaultauthz.doctor.limits import StoppedError, Turns
 
@@ -46,6 +46,6 @@ def test_nothing_is_taken_after_it_said_that_it_gives_back(
 
     (tmp_path / "s").write_text("x")
     config = parse(CONFIG, "c.yaml", tmp_path, {})
-    monkeypatch.setattr(examine, "examine_stage", stage)
-    monkeypatch.setattr(examine, "wait", wait)
-    assert examine.examine(config, examine.DoctorOptions(), say).interrupted
+    monkeypatch.setattr(doctor, "examine_stage", stage)
+    monkeypatch.setattr(doctor, "wait", wait)
+    assert doctor.examine(config, doctor.DoctorOptions(), say).interrupted

@@ -9,8 +9,8 @@ import pytest
 
 from tests.contract.certificates import Authority
 from vaultauthz.config.values import Listen, ServerTls
+from vaultauthz.doctor import shown
 from vaultauthz.doctor.evidence import Evidence, Shown
-from vaultauthz.doctor.examine import shown
 from vaultauthz.doctor.rules import judge
 
 HOUR = 3600.0

@@ -13,8 +13,13 @@ from tests.unit.envoy.access_lines import LINE, line, line_of, written
 from tests.unit.envoy.als_entries import NOW, OURS, Heard, entry, message
 from vaultauthz.core.decision import Reason
 from vaultauthz.core.events import Access
+from vaultauthz.envoy.access_logs.finished import (
+    FinishedRequest,
+    UnreadableLineError,
+    parse_lines,
+    read_line,
+)
 from vaultauthz.envoy.access_logs.history import CredentialHistory
-from vaultauthz.envoy.access_logs.line import FinishedRequest, UnreadableLineError, parse, read
 from vaultauthz.envoy.access_logs.stream import AccessLogService
 from vaultauthz.envoy.access_logs.unchecked import Reporter, UncheckedRequests
 
@@ -23,7 +28,7 @@ SENT = NOW - 9.5
 
 def told(**changes: Any) -> FinishedRequest:
     """What a line of ours tells."""
-    found = read(line(**changes), NOW)
+    found = read_line(line(**changes), NOW)
     assert found
     return found
 
@@ -79,7 +84,7 @@ def test_the_caller() -> None:
 
 def test_a_checked_request_is_passed_over() -> None:
     """Its check wrote the audit line."""
-    assert read(line(checked="c_1"), NOW) is None
+    assert read_line(line(checked="c_1"), NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -93,7 +98,7 @@ def test_a_checked_request_is_passed_over() -> None:
 def test_other_types_are_unreadable(changes: dict[str, Any]) -> None:
     """Nothing but texts and small numbers goes on into the audit log."""
     with pytest.raises(UnreadableLineError):
-        read(line(**changes), NOW)
+        read_line(line(**changes), NOW)
 
 
 @pytest.mark.parametrize(
@@ -115,24 +120,24 @@ def test_long_texts_are_cut() -> None:
 def test_an_absent_value_may_be_null() -> None:
     """As Envoy writes it without `omit_empty_values`."""
     nulls: dict[str, Any] = dict.fromkeys(("caller", "sub", "checked", "route_stage", "host"))
-    assert told(host=None) == read({**LINE, **nulls}, NOW)
+    assert told(host=None) == read_line({**LINE, **nulls}, NOW)
 
 
 def test_a_bad_line_costs_only_itself() -> None:
     """Those around it are read, whatever it is."""
     junk = (b"", b"}", b"\xff\xfe", b'{"a":1},{"b":2}', b"[" * 100_000, b"1" * 5000, b"null")
     for bad in junk:
-        values = parse([written(), bad, written(path="/2")])
+        values = parse_lines([written(), bad, written(path="/2")])
         assert (values[0], values[2]["path"], len(values)) == (line(), "/2", 3)
         with pytest.raises(UnreadableLineError):
-            read(values[1], NOW)
+            read_line(values[1], NOW)
 
 
 def test_a_line_behind_a_torn_one_is_read() -> None:
     """An Envoy that found the disk full left a part of a line; the next one stands behind it."""
     whole = written(path="/b{")
     for length in range(len(whole)):
-        assert parse([whole[:length] + whole]) == [line(path="/b{")]
+        assert parse_lines([whole[:length] + whole]) == [line(path="/b{")]
 
 
 any_json = st.recursive(
@@ -146,7 +151,7 @@ any_json = st.recursive(
 def test_no_json_does_harm(values: Any) -> None:
     """It is read or it is unreadable; what is read is texts, and can be written."""
     try:
-        found = read(values, NOW)
+        found = read_line(values, NOW)
     except UnreadableLineError:
         return
     if found:
@@ -160,14 +165,14 @@ def test_no_json_does_harm(values: Any) -> None:
 @given(lines=st.lists(st.binary(max_size=60), max_size=6))
 def test_no_bytes_do_harm(lines: list[bytes]) -> None:
     """There is one value for each line."""
-    assert len(parse(lines)) == len(lines)
+    assert len(parse_lines(lines)) == len(lines)
 
 
 @given(text=st.text(max_size=300), ascii_only=st.booleans())
 def test_a_clients_text_comes_through(text: str, ascii_only: bool) -> None:
     """However it is escaped, it is what the client sent, and changes nothing else."""
     data = json.dumps(line(path=text), ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
-    (values,) = parse([data])
+    (values,) = parse_lines([data])
     assert values == line(path=text)
     assert told(path=text).access.path == text[:1100]
 
@@ -187,7 +192,7 @@ def by_file(**values: Any) -> Heard:
     """What becomes of it when it stands in the file."""
     heard = Heard()
     uses = UncheckedRequests(CredentialHistory(), heard.listeners())
-    found = read(line_of(entry(**values)), NOW)
+    found = read_line(line_of(entry(**values)), NOW)
     assert found
     access = found.access
     if not uses.known(access.stage, access.upstream):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.unit.envoy.als_entries import NOW, Certificate, certificate, checked, entry, note
 from vaultauthz._pb.accesslog_pb2 import AccessLogCommon, HTTPAccessLogEntry
 from vaultauthz.core.decision import Reason
-from vaultauthz.envoy.access_logs import entry as read
+from vaultauthz.envoy.access_logs import finished as read
 
 JWT = "envoy.filters.http.jwt_authn"
 San = Certificate.SubjectAltName

@@ -11,7 +11,7 @@ import pytest
 from tests import fast_yaml
 from tests.unit.envoy.access_lines import LINE
 from tests.unit.envoy_config.printing import Document, bootstrap, config_of, manager_of
-from vaultauthz.envoy.access_logs.line import read
+from vaultauthz.envoy.access_logs.finished import read_line
 from vaultauthz.envoy_config import EnvoyOptions, run
 
 FILE = "envoy.access_loggers.file"
@@ -80,7 +80,7 @@ def test_the_line_is_read_as_it_is_printed() -> None:
     assert set(LINE) <= set(keys)
     whole = dict(LINE)
     for key in keys.keys() - LINE.keys():
-        assert read(whole | {key: "other"}, 0.0) != read(whole, 0.0), key
+        assert read_line(whole | {key: "other"}, 0.0) != read_line(whole, 0.0), key
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from threading import Thread
 from typing import Any, Final, Protocol
 
 from vaultauthz.core.redaction import where
-from vaultauthz.envoy.access_logs.line import UnreadableLineError, parse, read
+from vaultauthz.envoy.access_logs.finished import UnreadableLineError, parse_lines, read_line
 from vaultauthz.envoy.access_logs.log_file import Lines, Position, save
 from vaultauthz.envoy.access_logs.stream import INTERNAL, TOO_LARGE, UNREADABLE
 from vaultauthz.envoy.access_logs.trail import Trail
@@ -171,7 +171,7 @@ class Follower:
 
     def _take_turn(self, lines: Sequence[bytes]) -> bool:
         now, unreadable, failures = self._wall(), 0, 0
-        for values in parse(lines):
+        for values in parse_lines(lines):
             if not self._audit.has_room and not self._has_room():
                 return False
             try:
@@ -188,7 +188,7 @@ class Follower:
         return True
 
     def _take_one(self, values: Any, now: float) -> None:
-        finished = read(values, now)
+        finished = read_line(values, now)
         if finished is None:
             return
         access = finished.access

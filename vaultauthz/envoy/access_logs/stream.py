@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from vaultauthz._pb.accesslog_pb2 import HTTPAccessLogEntry, StreamAccessLogsMessage
 from vaultauthz.core.redaction import where
-from vaultauthz.envoy.access_logs import entry as entries
+from vaultauthz.envoy.access_logs import finished
 from vaultauthz.envoy.access_logs.history import CredentialHistory
 from vaultauthz.envoy.access_logs.unchecked import Listeners, Reporter, UncheckedRequests
 from vaultauthz.envoy.request import name_of
@@ -101,13 +101,13 @@ class AccessLogService:
 
     def _take(self, entry: HTTPAccessLogEntry, node: str, now: float) -> None:
         common = entry.common_properties
-        if not entries.ended(common):
+        if not finished.ended(common):
             return
-        checked = entries.checked(common)
+        checked = finished.checked(common)
         if checked is None:
             self._take_unchecked(entry, node, now)
         elif checked.credential_id:
-            status = entries.upstream_status(entry)
+            status = finished.upstream_status(entry)
             self._tell.answered(checked.stage, checked.upstream, status)
             if status == 401:
                 self._tell.rejected(checked.upstream, checked.stage, checked.credential_id)
@@ -126,21 +126,21 @@ class AccessLogService:
     def _take_unchecked(self, entry: HTTPAccessLogEntry, node: str, now: float) -> None:
         """SDS: Envoy had the credential, and did not ask."""
         common = entry.common_properties
-        key, reporter = entries.tagged(common), Reporter(node)
+        key, reporter = finished.tagged(common), Reporter(node)
         if self._only_401s:
-            if entries.upstream_status(entry) == 401:
-                self.requests.rejected(*key, reporter, entries.span(common, now))
+            if finished.upstream_status(entry) == 401:
+                self.requests.rejected(*key, reporter, finished.span(common, now))
             elif key[1]:
                 self._passed_over(node)
             return
         if not self.requests.known(*key):
             return
-        span = entries.span(common, now)
-        if reason := entries.refusal(entry):
-            self.requests.refused(entries.access_of(entry, *key, span[0] if span else now), reason)
+        span = finished.span(common, now)
+        if reason := finished.refusal(entry):
+            self.requests.refused(finished.access_of(entry, *key, span[0] if span else now), reason)
             return
-        status = entries.upstream_status(entry)
-        access = entries.access_of(entry, *key, span[1] if span else now)
+        status = finished.upstream_status(entry)
+        access = finished.access_of(entry, *key, span[1] if span else now)
         self.requests.answered(access, status)
-        if entries.was_sent(common):
+        if finished.was_sent(common):
             self.requests.sent(access, status, reporter, span)

@@ -14,7 +14,7 @@ from typing import Final
 from vaultauthz.core.decision import Reason
 from vaultauthz.core.events import Access
 from vaultauthz.core.routing import StageUpstream
-from vaultauthz.envoy.access_logs.entry import Span
+from vaultauthz.envoy.access_logs.finished import Span
 from vaultauthz.envoy.access_logs.history import UNKNOWN, CredentialHistory, CredentialIds
 
 _MOST_WARNINGS: Final = 1000
