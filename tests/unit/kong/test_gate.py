@@ -268,7 +268,7 @@ def test_what_this_request_alone_gets(instance: Instance, monkeypatch: pytest.Mo
 
 def test_the_oldest_instance_goes_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kong does not close what it forgets."""
-    monkeypatch.setattr("vaultauthz.kong.gate._MOST", 2)
+    monkeypatch.setattr("vaultauthz.kong.gate._MOST_INSTANCES", 2)
     instances = Instances()
     numbers = [instances.add(Instance("pay", str(n))) for n in range(3)]
     assert [instances.get(number) is None for number in numbers] == [True, False, False]
