@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import RECORDS
-from vaultauthz.vault.auth.lockable import runtime_folder
 from vaultauthz.vault.auth.tries import SHARED
+from vaultauthz.vault.auth.tries_file import runtime_folder
 
 _SEEN: list[Path | None] = []
 

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaultauthz.vault.auth.lockable import SIZE, runtime_folder
 from vaultauthz.vault.auth.tries import Bounds, How, Record, Tries, Try
+from vaultauthz.vault.auth.tries_file import SIZE, runtime_folder
 
 THRESHOLD, COUNTER_RESET = 5, 900.0  # Vault's defaults
 

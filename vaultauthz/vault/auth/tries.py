@@ -30,7 +30,7 @@ from math import inf, isfinite
 from pathlib import Path
 from typing import Any, Final
 
-from vaultauthz.vault.auth.lockable import RecordFile, opened, runtime_folder
+from vaultauthz.vault.auth.tries_file import RecordFile, opened, runtime_folder
 
 log = logging.getLogger(__name__)
 
