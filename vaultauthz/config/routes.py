@@ -56,12 +56,7 @@ ROUTE: Final = Section(
         otherwise="any",
         stand_in=_BROKEN,
     ),
-    Key(
-        "path_prefix",
-        PATH_PREFIX,
-        "The path or what is below it.",
-        stand_in=_BROKEN,
-    ),
+    Key("path_prefix", PATH_PREFIX, "The path or what is below it.", stand_in=_BROKEN),
     conditions=(Condition({"anyOf": [{"required": ["host"]}, {"required": ["path_prefix"]}]}),),
 )
 

@@ -167,12 +167,7 @@ SECRET: Final = Section(
         "How long it is used without having been read.",
         otherwise="1h, or three times refresh",
     ),
-    Key(
-        "version",
-        whole(1, 999_999_999),
-        "Pins a version of KV v2.",
-        otherwise="the newest",
-    ),
+    Key("version", whole(1, 999_999_999), "Pins a version of KV v2.", otherwise="the newest"),
     conditions=(
         Condition({"oneOf": [{"required": [form]} for form in FORMS]}),
         Condition({"dependentSchemas": _EITHER}),
