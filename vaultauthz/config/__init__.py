@@ -6,7 +6,7 @@ tells the user every problem there is, each with its file, line and key.
 
 from vaultauthz.config.auth import AuthMethod
 from vaultauthz.config.load import fit_for_kong, load, load_for_kong, parse
-from vaultauthz.config.report import ConfigError
+from vaultauthz.config.problems import ConfigError
 from vaultauthz.config.values import (
     Audit,
     Config,

@@ -15,8 +15,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Final
 
+from vaultauthz.config.problems import Refused
 from vaultauthz.config.reader import Value
-from vaultauthz.config.report import Refused
 from vaultauthz.core.file_text import BOM, NoTextError, check_form
 
 _LINKS: Final = 40  # as many as the kernel follows

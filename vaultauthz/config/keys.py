@@ -112,17 +112,6 @@ class Condition:
     before: str = ""
 
 
-def both(one: str, other: str) -> Condition:
-    """Neither without the other."""
-
-    def check(table: Table) -> None:
-        for name, partner in ((one, other), (other, one)):
-            if name in table and partner not in table:
-                table.missing(partner, f"{name} needs it")
-
-    return Condition({"dependentRequired": {one: [other], other: [one]}}, check)
-
-
 def not_both(one: str, other: str, way_out: str) -> Condition:
     """At most one of the two."""
 
@@ -153,6 +142,11 @@ def needs(one: str, other: str, why: str, *, before: str = "") -> Condition:
             table.missing(other, why)
 
     return Condition({"dependentRequired": {one: [other]}}, check, before)
+
+
+def both(one: str, other: str) -> tuple[Condition, Condition]:
+    """Neither without the other."""
+    return needs(one, other, f"{one} needs it"), needs(other, one, f"{other} needs it")
 
 
 class Section(Generic[T]):

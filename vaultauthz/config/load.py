@@ -16,8 +16,8 @@ from vaultauthz.config.files import exposure
 from vaultauthz.config.keys import Key, Schema, Section
 from vaultauthz.config.kinds import choice, file, many, named
 from vaultauthz.config.listen import LISTEN, read_listen
+from vaultauthz.config.problems import ConfigError, Refused, Report
 from vaultauthz.config.reader import Table, Value
-from vaultauthz.config.report import ConfigError, Refused, Report
 from vaultauthz.config.routes import ROUTE, Routable, read_routes
 from vaultauthz.config.secret_source import Lifetimes
 from vaultauthz.config.stages import STAGE, Declared, read_stages

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from vaultauthz.config.document import Items, Node, Pairs, Scalar
-from vaultauthz.config.report import Refused, Report
+from vaultauthz.config.problems import Refused, Report
 
 T = TypeVar("T")
 D = TypeVar("D")

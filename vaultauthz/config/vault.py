@@ -108,7 +108,7 @@ TLS: Final = Section(
         FLAG,
         "Refuse certificates that lack what RFC 5280 demands, as Python does from 3.13 on.",
     ),
-    conditions=(both("client_cert", "client_key"),),
+    conditions=both("client_cert", "client_key"),
 )
 
 VAULT: Final = Section(

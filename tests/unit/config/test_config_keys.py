@@ -11,8 +11,8 @@ from docs import tables
 from vaultauthz.config import ConfigError, document
 from vaultauthz.config.keys import Condition, Key, Section, both, needs, not_both, one_of_two
 from vaultauthz.config.kinds import FLAG, TEXT, choice, duration, many, whole
+from vaultauthz.config.problems import Report
 from vaultauthz.config.reader import Value
-from vaultauthz.config.report import Report
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ def test_every_problem_is_told() -> None:
 @pytest.mark.parametrize(
     ("condition", "text", "wanted"),
     [
-        (both("open", "keys"), "open: true", ".keys: is missing; open needs it"),
-        (both("open", "keys"), "keys: 2", ".open: is missing; keys needs it"),
+        (both("open", "keys")[0], "open: true", ".keys: is missing; open needs it"),
+        (both("open", "keys")[1], "keys: 2", ".open: is missing; keys needs it"),
         (needs("keys", "open", "it is shut"), "keys: 2", ".open: is missing; it is shut"),
         (not_both("open", "keys", "keep one"), "open: true, keys: 2", ": has both open and keys; keep one"),
         (one_of_two("open", "keys", "add it"), "open: true, keys: 2", ": has both open and keys; keep one"),

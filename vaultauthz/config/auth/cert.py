@@ -143,5 +143,5 @@ Cert.keys = keys_of(
     Key("client_cert", READABLE, "Our certificate, in PEM.", otherwise="vault.tls.client_cert"),
     Key("client_key", PRIVATE, "Its private key, in PEM.", otherwise="vault.tls.client_key"),
     Key("role", TEXT, "The certificate role.", otherwise="the one that fits"),
-    conditions=(both("client_cert", "client_key"),),
+    conditions=both("client_cert", "client_key"),
 )

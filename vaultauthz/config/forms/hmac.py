@@ -12,8 +12,8 @@ from vaultauthz.config import kinds, templates
 from vaultauthz.config.document import Scalar
 from vaultauthz.config.keys import Key, Reader, Section
 from vaultauthz.config.kinds import TEXT, choice, many
+from vaultauthz.config.problems import Refused
 from vaultauthz.config.reader import Value, quoted
-from vaultauthz.config.report import Refused
 from vaultauthz.core.injection import Injection, Mutation, Signature
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.signing.hmac import (
