@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -153,3 +155,31 @@ def test_each_key_has_its_field(name: str) -> None:
     section = tables.TABLES[name]
     by_hand = ["method"] if name.startswith("auth: ") else BY_HAND.get(name, [])
     assert [key for key in section.keys if key not in section.fields] == by_hand
+
+
+# Fields that hold what is made of the key's value, by hand.
+MADE = {
+    ("the file", "stages"),
+    ("the file", "upstreams"),
+    ("vault", "address"),
+    ("upstreams", "callers"),
+}
+
+
+def given_by(read: Any) -> Any:
+    """The type of what a reader gives."""
+    while isinstance(read, partial):
+        read = read.func
+    section = getattr(read, "__self__", None)
+    return section._make if isinstance(section, Section) else get_type_hints(read)["return"]
+
+
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_a_reader_gives_what_its_field_holds(name: str) -> None:
+    """A type checker does not see the two together."""
+    section = tables.TABLES[name]
+    held = get_type_hints(section._make)
+    for key in section.keys.values():
+        if key.name in section.fields and (name, key.name) not in MADE:
+            found = given_by(key.reader.read)
+            assert found == held[key.name] or found in get_args(held[key.name]), key.name
