@@ -26,21 +26,7 @@ from vaultauthz.core.readings import (
 )
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.signing import Signer
-from vaultauthz.core.template import InjectionError, Template
-
-__all__ = [
-    "Injection",
-    "InjectionError",
-    "Mutation",
-    "Signature",
-    "field_names",
-    "header_names",
-    "merge_cookies",
-    "needs_body",
-    "render",
-    "unwanted",
-    "used_fields",
-]
+from vaultauthz.core.template import Template
 
 _BASIC: Final = re.compile(r"\s*basic\s", re.IGNORECASE)
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from vaultauthz.config.values import Config, Upstream
 from vaultauthz.core.grant import Grant
-from vaultauthz.core.injection import InjectionError, field_names, render, used_fields
+from vaultauthz.core.injection import field_names, render, used_fields
 from vaultauthz.core.secret import shown_names
-from vaultauthz.core.template import MissingFieldError
+from vaultauthz.core.template import InjectionError, MissingFieldError
 from vaultauthz.doctor.evidence import Fetched, Trouble
 from vaultauthz.doctor.limits import Turns
 from vaultauthz.vault.errors import VaultError

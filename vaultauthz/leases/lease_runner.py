@@ -13,7 +13,7 @@ from vaultauthz.config.values import PathSecret, Upstream
 from vaultauthz.core import events
 from vaultauthz.core.credential import Credential, Slot, on_the_way
 from vaultauthz.core.grant import Failure, Grant, Verdict
-from vaultauthz.core.injection import InjectionError, render, used_fields
+from vaultauthz.core.injection import render, used_fields
 from vaultauthz.core.lease import LeaseMachine
 from vaultauthz.core.lease_messages import (
     Answered,
@@ -34,7 +34,7 @@ from vaultauthz.core.lease_row import LeaseRow
 from vaultauthz.core.lease_state import State
 from vaultauthz.core.redaction import where
 from vaultauthz.core.secret import Secret
-from vaultauthz.core.template import MissingFieldError
+from vaultauthz.core.template import InjectionError, MissingFieldError
 from vaultauthz.leases.runner import (
     OUR_FAULT,
     Answer,

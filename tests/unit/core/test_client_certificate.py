@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from vaultauthz.config.forms.header import Header
 from vaultauthz.config.forms.tls import ClientCertificate
-from vaultauthz.core.injection import InjectionError, Mutation, field_names, header_names, render
+from vaultauthz.core.injection import Mutation, field_names, header_names, render
 from vaultauthz.core.secret import Secret
-from vaultauthz.core.template import MissingFieldError, Template
+from vaultauthz.core.template import InjectionError, MissingFieldError, Template
 
 T = Template.parse
 CERT = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"

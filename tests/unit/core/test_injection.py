@@ -15,7 +15,6 @@ from vaultauthz.config.forms.header import Header
 from vaultauthz.config.forms.query import Query
 from vaultauthz.core.injection import (
     Injection,
-    InjectionError,
     Mutation,
     field_names,
     header_names,
@@ -23,7 +22,7 @@ from vaultauthz.core.injection import (
     render,
 )
 from vaultauthz.core.secret import Secret
-from vaultauthz.core.template import MissingFieldError, Template
+from vaultauthz.core.template import InjectionError, MissingFieldError, Template
 
 KEY = Template.parse("{key}")
 FORMS: dict[str, Injection] = {

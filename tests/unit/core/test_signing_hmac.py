@@ -15,19 +15,12 @@ from hypothesis import strategies as st
 
 from vaultauthz.config.forms.header import Header
 from vaultauthz.config.forms.hmac import Hmac
-from vaultauthz.core.injection import (
-    InjectionError,
-    Mutation,
-    field_names,
-    header_names,
-    needs_body,
-    render,
-)
+from vaultauthz.core.injection import Mutation, field_names, header_names, needs_body, render
 from vaultauthz.core.request import Message, Request
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.signing import SigningError, outgoing
 from vaultauthz.core.signing.hmac import PLACEHOLDERS, TIMESTAMPS
-from vaultauthz.core.template import MissingFieldError, Template
+from vaultauthz.core.template import InjectionError, MissingFieldError, Template
 
 NOW = 1440938160.789  # 2015-08-30 12:36:00.789 UTC
 NONCE = "0123456789abcdef"

@@ -18,12 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vaultauthz.config.forms.sigv4 import SigV4
-from vaultauthz.core.injection import InjectionError, Mutation, render
+from vaultauthz.core.injection import Mutation, render
 from vaultauthz.core.request import Message, Request
 from vaultauthz.core.secret import Secret
 from vaultauthz.core.signing import Outgoing, SigningError, outgoing
 from vaultauthz.core.signing.sigv4 import SigV4Signer, canonical_path, canonical_query
-from vaultauthz.core.template import MissingFieldError, Template
+from vaultauthz.core.template import InjectionError, MissingFieldError, Template
 
 EMPTY = hashlib.sha256(b"").hexdigest()
 NOW = 1440938160.0  # 2015-08-30 12:36:00 UTC, of the test suite
