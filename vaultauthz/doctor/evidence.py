@@ -16,7 +16,7 @@ from vaultauthz.core.grant import Verdict
 from vaultauthz.policy import Need
 from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.mounts import Mount
-from vaultauthz.vault.probe import NodeHealth, TokenFacts
+from vaultauthz.vault.probe import NodeHealth, TokenLookup
 
 ROOT: Final = "root"  # a capability, and the policy that brings it
 DEFAULT: Final = "default"  # the policy that every token has, unless its role says no
@@ -194,7 +194,7 @@ class ExaminedStage:
     login: Trouble | None = None
     mounted: bool | None = None  # of a login that was denied: whether its method is there
     wrapped: bool = False  # its secret_id can be had once, so that only the wrapping was looked at
-    token: TokenFacts | None = None
+    token: TokenLookup | None = None
     lookup: Trouble | None = None
     uses: int = 0
     role: str = ""

@@ -44,8 +44,8 @@ from vaultauthz.leases.runner import (
     StageToken,
     not_made,
 )
-from vaultauthz.vault.answers import UnreadLeaseError
 from vaultauthz.vault.errors import VaultError
+from vaultauthz.vault.grants import UnreadLeaseError
 
 log = logging.getLogger(__name__)
 

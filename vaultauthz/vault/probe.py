@@ -32,7 +32,7 @@ class NodeHealth:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenFacts:
+class TokenLookup:
     """What Vault knows of a token; durations in seconds.
 
     ``ttl`` is infinite for a token without an end. Of the others, 0 is "none".
@@ -79,11 +79,11 @@ class Probe:
             address=transport.address,
         )
 
-    def token(self, token: Secret) -> TokenFacts:
+    def token(self, token: Secret) -> TokenLookup:
         """What Vault knows of ``token`` (``auth/token/lookup-self``)."""
         data = _data(self.read(token, "auth/token/lookup-self"))
         ends = data.get("expire_time") is not None
-        return TokenFacts(
+        return TokenLookup(
             policies=_texts(data, "policies") + _texts(data, "identity_policies"),
             ttl=number_of(data, "ttl") or 0.0 if ends else inf,
             creation_ttl=number_of(data, "creation_ttl") or 0.0,

@@ -17,7 +17,7 @@ from vaultauthz.config.values import KvSecret, PathSecret, SecretSource, Vault
 from vaultauthz.core.credential import Login
 from vaultauthz.core.grant import NOT_VAULT, Failure, Grant, Renewal, Verdict
 from vaultauthz.core.secret import Secret
-from vaultauthz.vault import answers, auth, totp
+from vaultauthz.vault import auth, grants, totp
 from vaultauthz.vault.auth.lockable import Lockable
 from vaultauthz.vault.auth.tries import SHARED, Tries
 from vaultauthz.vault.calls import Calls
@@ -77,14 +77,14 @@ class Session:
         """A new token. Its payload is the token as a ``Secret``."""
         transport = self._calls.transport(Call.LOGIN)
         sent_at = self._clock()
-        return answers.token(
+        return grants.token(
             auth.login(transport, self._method, self.memory, self._lockable), sent_at
         )
 
     def renew_token(self, token: Secret, increment: float) -> Renewal:
         """Renew the token itself by ``increment`` seconds."""
         with self._calls.carrying(token, Call.RENEW) as transport:
-            return answers.renewal(TokenApi(transport).renew_self(increment=f"{int(increment)}s"))
+            return grants.renewal(TokenApi(transport).renew_self(increment=f"{int(increment)}s"))
 
     def revoke_token(self, token: Secret) -> None:
         """End the token; Vault ends every lease taken with it."""
@@ -106,7 +106,7 @@ class Session:
             transport.post(at, json=params) if source.write else transport.get(at, params=params)
         )
         now = _now(transport)
-        grant = answers.path_secret(answer, login, now, static=_STATIC in source.path)
+        grant = grants.path_secret(answer, login, now, static=_STATIC in source.path)
         if grant.lease_id or not totp.is_code(source.path, answer):
             return grant
         return totp.told(grant, answer, now) or self._by_key(transport, source, grant, now)
@@ -135,7 +135,7 @@ class Session:
                 )
             else:
                 answer = KvV1(transport).read_secret(path, mount_point=mount.path)
-            return answers.kv(answer, source, version, _now(transport))
+            return grants.kv(answer, source, version, _now(transport))
         except VaultError as exc:
             if exc.failure.verdict is not Verdict.RETRY or exc.status == 200:
                 self._mounts.forget(mount)
@@ -159,7 +159,7 @@ class Session:
     def renew(self, token: Secret, lease_id: str, increment: float) -> Renewal:
         """Renew a lease by ``increment`` seconds."""
         with self._calls.carrying(token, Call.RENEW) as transport:
-            return answers.renewal(LeaseApi(transport).renew_lease(lease_id, int(increment)))
+            return grants.renewal(LeaseApi(transport).renew_lease(lease_id, int(increment)))
 
     def revoke(self, token: Secret, lease_id: str) -> None:
         """End a lease now."""

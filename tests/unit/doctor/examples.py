@@ -24,12 +24,12 @@ from vaultauthz.doctor.finding import Finding
 from vaultauthz.doctor.rules import judge
 from vaultauthz.policy import Need
 from vaultauthz.vault.mounts import Mount
-from vaultauthz.vault.probe import NodeHealth, TokenFacts
+from vaultauthz.vault.probe import NodeHealth, TokenLookup
 
 ADDRESS = "https://vault.test:8200"
 HEALTH = NodeHealth(True, False, False, "2.7.2", 0.0, "cluster-a", ADDRESS)
 NODE = VaultNode(ADDRESS, HEALTH, ahead=0.2)
-TOKEN = TokenFacts(
+TOKEN = TokenLookup(
     policies=("default", "gateway"),
     ttl=3600.0,
     creation_ttl=3600.0,

@@ -16,7 +16,7 @@ from vaultauthz.config.forms.tls import ClientCertificate
 from vaultauthz.config.values import KvSecret
 from vaultauthz.core.grant import EndedSecretError
 from vaultauthz.core.injection import used_fields
-from vaultauthz.vault import answers
+from vaultauthz.vault import grants
 from vaultauthz.vault.certificates import Names, Validity, alternative_names, not_after, validities
 from vaultauthz.vault.ends import Now
 
@@ -88,10 +88,10 @@ def test_one_in_kv_is_used_until_then() -> None:
     """The chain that stands beside it may hold an authority's that has ended."""
     key = "-----BEGIN PRIVATE KEY-----\nMIG\n-----END PRIVATE KEY-----"
     data = {"certificate": pem(T + 60), "private_key": key, "ca_chain": [pem(T - 60)]}
-    grant = answers.kv({"data": data}, KvSecret("secret/partner"), 1, Now(T, T))
+    grant = grants.kv({"data": data}, KvSecret("secret/partner"), 1, Now(T, T))
     assert grant.fitting(used_fields([ClientCertificate()])).ends_in == 60.0
     data["certificate"] = pem(T - 1)
-    grant = answers.kv({"data": data}, KvSecret("secret/partner"), 1, Now(T, T))
+    grant = grants.kv({"data": data}, KvSecret("secret/partner"), 1, Now(T, T))
     with pytest.raises(EndedSecretError, match=r"field certificate .* notAfter"):
         grant.fitting(used_fields([ClientCertificate()]))
 

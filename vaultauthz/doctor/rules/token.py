@@ -13,7 +13,7 @@ from vaultauthz.doctor.finding import Finding, error, span, warning
 from vaultauthz.policy import Need, hcl
 from vaultauthz.policy.needs import LOOKUP, REVOKE
 from vaultauthz.policy.stage import policy_name
-from vaultauthz.vault.probe import TokenFacts
+from vaultauthz.vault.probe import TokenLookup
 
 _HOUR: Final = 3600.0
 _BRIEF: Final = 300.0  # a login that lasts no longer makes the leases rotate all the time
@@ -131,7 +131,7 @@ def batch(stage: ExaminedStage) -> Iterator[Finding]:
         )
 
 
-def _ours(stage: ExaminedStage) -> TokenFacts | None:
+def _ours(stage: ExaminedStage) -> TokenLookup | None:
     """The token, if it is a service token with an end, of a login of ours."""
     token = stage.token
     if token is None or not stage.own_token or token.ttl == inf or token.type == "batch":

@@ -16,7 +16,7 @@ from vaultauthz.config.values import KvSecret
 from vaultauthz.core.credential import NO_LOGIN, Login
 from vaultauthz.core.grant import Grant, Renewal, Verdict
 from vaultauthz.core.secret import Secret
-from vaultauthz.vault import answers
+from vaultauthz.vault import grants
 from vaultauthz.vault.ends import Now
 from vaultauthz.vault.errors import VaultError
 
@@ -78,7 +78,7 @@ def check(read: Callable[[], Grant | Renewal]) -> Grant | Renewal | None:
 @given(TOKENS)
 def test_any_json_is_a_token_or_an_error(answer: dict[str, Any]) -> None:
     """A token's payload is text that fits a header, its end lies after it was asked for."""
-    grant = check(lambda: answers.token(answer, 100.0))
+    grant = check(lambda: grants.token(answer, 100.0))
     if grant is not None:
         assert isinstance(grant, Grant)
         assert grant.payload.reveal().isascii()
@@ -94,13 +94,13 @@ def test_any_json_is_a_token_or_an_error(answer: dict[str, Any]) -> None:
 def test_how_many_requests_a_token_is_good_for(said: object, uses: int) -> None:
     """Zero is any number; what is no number ends no login."""
     auth = {"client_token": "hvs.x", "accessor": "a", "lease_duration": 60, "num_uses": said}
-    assert answers.token({"auth": auth}, 0.0).uses == uses
+    assert grants.token({"auth": auth}, 0.0).uses == uses
 
 
 @given(RENEWALS)
 def test_any_json_is_a_renewal_or_an_error(answer: dict[str, Any]) -> None:
     """A renewal's TTL is a number, and never one that Vault did not say."""
-    renewal = check(lambda: answers.renewal(answer))
+    renewal = check(lambda: grants.renewal(answer))
     if renewal is not None:
         assert isinstance(renewal, Renewal)
         assert renewal.ttl < inf
@@ -115,7 +115,7 @@ def test_any_json_is_a_renewal_or_an_error(answer: dict[str, Any]) -> None:
 @example({"data": {"a": None, "b": {"c": 1}, "d": [1], "e": 1.5, "f": True, "g": "\ud800"}}, False)
 def test_any_json_is_a_secret_or_an_error(answer: dict[str, Any], static: bool) -> None:
     """Its fields are secrets that a request can carry as UTF-8, and its end is a number."""
-    grant = check(lambda: answers.path_secret(answer, LOGIN, NOW, static=static))
+    grant = check(lambda: grants.path_secret(answer, LOGIN, NOW, static=static))
     if grant is not None:
         assert isinstance(grant, Grant)
         assert grant.life < inf
@@ -128,7 +128,7 @@ def test_any_json_is_a_secret_or_an_error(answer: dict[str, Any], static: bool) 
 @given(KV, st.sampled_from([1, 2]))
 def test_any_json_is_a_kv_secret_or_an_error(answer: dict[str, Any], version: int) -> None:
     """Both versions of the engine; it hangs on no login and lives for max_stale."""
-    grant = check(lambda: answers.kv(answer, SOURCE, version, NOW))
+    grant = check(lambda: grants.kv(answer, SOURCE, version, NOW))
     if grant is not None:
         assert isinstance(grant, Grant)
         assert (grant.ttl, grant.read_again, grant.login) == (600.0, 60.0, NO_LOGIN)
@@ -139,7 +139,7 @@ def test_text_and_numbers_become_fields_and_nothing_else() -> None:
     data = {"s": "x", "i": 8080, "f": 1.5, "b": True, "none": None}
     data |= {"map": {"a": 1, "b": {"c": "deep"}}}
     data |= {"chain": ["one", "two"], "empty": [], "mixed": ["a", 1], "odd": ["\ud800"]}
-    grant = answers.path_secret({"data": data, "lease_id": "l", "lease_duration": 60}, LOGIN, NOW)
+    grant = grants.path_secret({"data": data, "lease_id": "l", "lease_duration": 60}, LOGIN, NOW)
     found = {name: field.reveal() for name, field in grant.payload.items()}
     nested = {"map.a": "1", "map.b.c": "deep"}
     assert found == {"s": "x", "i": "8080", "f": "1.5", "b": "true", "chain": "one\ntwo"} | nested
@@ -148,7 +148,7 @@ def test_text_and_numbers_become_fields_and_nothing_else() -> None:
 def test_a_leased_secret_without_a_duration_is_refused() -> None:
     """Nobody may guess how long a lease lives."""
     with pytest.raises(VaultError):
-        answers.path_secret({"data": {"a": "b"}, "lease_id": "l"}, LOGIN, NOW)
+        grants.path_secret({"data": {"a": "b"}, "lease_id": "l"}, LOGIN, NOW)
 
 
 @pytest.mark.parametrize(
@@ -158,10 +158,10 @@ def test_a_duration_that_is_none_is_refused(duration: object) -> None:
     """Of a lease, of its renewal, of a token, of a static role."""
     part = {"lease_duration": duration, "renewable": True}
     for read in (
-        lambda: answers.path_secret({"data": {"a": "b"}, "lease_id": "l", **part}, LOGIN, NOW),
-        lambda: answers.renewal(part),
-        lambda: answers.token({"auth": {"client_token": "hvs.x", **part}}, 0.0),
-        lambda: answers.path_secret(
+        lambda: grants.path_secret({"data": {"a": "b"}, "lease_id": "l", **part}, LOGIN, NOW),
+        lambda: grants.renewal(part),
+        lambda: grants.token({"auth": {"client_token": "hvs.x", **part}}, 0.0),
+        lambda: grants.path_secret(
             {"data": {"last_vault_rotation": "2026-01-01T00:00:00Z", "ttl": duration}}, LOGIN, NOW
         ),
     ):
@@ -173,7 +173,7 @@ def test_an_identity_token_ends_at_the_earlier_of_ttl_and_exp() -> None:
     """No lease, a ttl, and a token that says its own end."""
     token = "eyJhbGciOiJSUzI1NiJ9.eyJleHAiOjEwMDB9.c2ln"  # exp: 1000
     answer = {"data": {"token": token, "ttl": 12, "client_id": "c"}}
-    grant = answers.path_secret(answer, LOGIN, Now(900.0, 5000.0))
+    grant = grants.path_secret(answer, LOGIN, Now(900.0, 5000.0))
     assert (grant.ttl, grant.read_again) == (12.0, None)
     assert grant.field_ends == {"token": 100.0}, "by Vault's clock, as it tells a duration, too"
 
@@ -181,9 +181,9 @@ def test_an_identity_token_ends_at_the_earlier_of_ttl_and_exp() -> None:
 def test_a_certificate_and_a_static_credential_have_the_same_field() -> None:
     """One ends at its expiration; the other is rotated then, a little late."""
     answer = {"data": {"access_key": "AKIA", "expiration": "1970-01-01T00:16:40Z"}}
-    certificate = answers.path_secret(answer, LOGIN, NOW)
+    certificate = grants.path_secret(answer, LOGIN, NOW)
     assert (certificate.ends_in, certificate.rotates_in) == (1000.0, None)
-    static = answers.path_secret(answer, LOGIN, NOW, static=True)
+    static = grants.path_secret(answer, LOGIN, NOW, static=True)
     assert static.rotates_in == 1000.0
     assert static.life > 1000.0
 
@@ -191,7 +191,7 @@ def test_a_certificate_and_a_static_credential_have_the_same_field() -> None:
 def test_a_static_credential_whose_rotation_is_due_is_the_present_one() -> None:
     """Vault has not done it yet, and is asked again until it has."""
     answer = {"data": {"access_key": "AKIA", "expiration": "1970-01-01T00:16:40Z"}}
-    grant = answers.path_secret(answer, LOGIN, Now(1005.0, 1005.0), static=True)
+    grant = grants.path_secret(answer, LOGIN, Now(1005.0, 1005.0), static=True)
     assert grant.rotates_in == 0.0
     assert 0.0 < grant.life <= 10.0
 
@@ -199,22 +199,22 @@ def test_a_static_credential_whose_rotation_is_due_is_the_present_one() -> None:
 def test_a_stored_token_ends_by_itself() -> None:
     """KV has no lease, and the token in it does not care."""
     token = "eyJhbGciOiJSUzI1NiJ9.eyJleHAiOjEwMDB9.c2ln"  # exp: 1000
-    grant = answers.kv(kv2({"key": token, "other": "x"}), SOURCE, 2, Now(0.0, 400.0))
+    grant = grants.kv(kv2({"key": token, "other": "x"}), SOURCE, 2, Now(0.0, 400.0))
     assert (grant.ttl, grant.read_again) == (600.0, 60.0)
     assert grant.using(["key"]).life == 600.0
-    assert answers.kv(kv2({"key": token}), SOURCE, 2, Now(0.0, 990.0)).using(["key"]).life == 10.0
+    assert grants.kv(kv2({"key": token}), SOURCE, 2, Now(0.0, 990.0)).using(["key"]).life == 10.0
 
 
 def test_a_version_that_vault_will_delete_ends_then() -> None:
     """delete_version_after says when; what is still given lives, whatever the clocks say."""
     answer = kv2({"key": "x"}, deletion_time="1970-01-01T00:16:40Z")
-    assert answers.kv(answer, SOURCE, 2, Now(900.0, 900.0)).ends_in == 100.0
-    assert answers.kv(answer, SOURCE, 2, Now(2000.0, 2000.0)).ends_in == 1.0
+    assert grants.kv(answer, SOURCE, 2, Now(900.0, 900.0)).ends_in == 100.0
+    assert grants.kv(answer, SOURCE, 2, Now(2000.0, 2000.0)).ends_in == 1.0
 
 
 def test_a_path_without_a_lease_is_read_again() -> None:
     """It is static: read on a schedule, and it outlives the token that read it."""
-    grant = answers.path_secret({"data": {"a": "b"}, "lease_id": ""}, LOGIN, NOW)
+    grant = grants.path_secret({"data": {"a": "b"}, "lease_id": ""}, LOGIN, NOW)
     assert grant.read_again is not None
     assert grant.login is NO_LOGIN
 
@@ -230,13 +230,13 @@ def kv2(data: object, **metadata: object) -> dict[str, Any]:
 def test_a_version_without_data_is_gone(metadata: dict[str, object]) -> None:
     """Deleted and destroyed versions have metadata and no data."""
     with pytest.raises(VaultError) as caught:
-        answers.kv(kv2(None, **metadata), SOURCE, 2, NOW)
+        grants.kv(kv2(None, **metadata), SOURCE, 2, NOW)
     assert caught.value.failure.verdict is Verdict.SECRET_GONE
 
 
 def test_a_version_that_will_be_deleted_is_not_yet_gone() -> None:
     """delete_version_after sets the deletion_time of a version that still lives."""
-    grant = answers.kv(kv2({"key": "x"}, deletion_time="2099-01-01T00:00:00Z"), SOURCE, 2, NOW)
+    grant = grants.kv(kv2({"key": "x"}, deletion_time="2099-01-01T00:00:00Z"), SOURCE, 2, NOW)
     assert grant.payload == {"key": Secret("x")}
 
 
@@ -244,7 +244,7 @@ def test_a_version_that_will_be_deleted_is_not_yet_gone() -> None:
 def test_a_version_that_is_no_whole_number_is_refused(number: object) -> None:
     """Without it, nobody knows which of two answers is the newer."""
     with pytest.raises(VaultError):
-        answers.kv(kv2({"key": "x"}, version=number), SOURCE, 2, NOW)
+        grants.kv(kv2({"key": "x"}, version=number), SOURCE, 2, NOW)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_created_times_sort_as_text(earlier: str, later: str) -> None:
 
     def edition(number: int, seconds: str) -> Grant:
         answer = kv2({"k": "x"}, version=number, created_time=f"2026-01-01T00:00:{seconds}")
-        return answers.kv(answer, SOURCE, 2, NOW)
+        return grants.kv(answer, SOURCE, 2, NOW)
 
     first, second = edition(1, earlier).version, edition(2, later).version
     assert first.created < second.created

@@ -1,4 +1,4 @@
-"""Vault's JSON answers as our values; a field that is not as documented is refused."""
+"""What Vault's JSON answers grant; a field that is not as documented is refused."""
 
 from __future__ import annotations
 
