@@ -21,9 +21,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from compared.messages import check_response
 from vaultauthz._pb.ext_authz_pb2 import CheckRequest, CheckResponse
 from vaultauthz._pb.health_pb2 import HealthCheckRequest, HealthCheckResponse
-from vaultauthz.envoy import ext_authz, health
+from vaultauthz.envoy import ext_authz
 from vaultauthz.envoy.native_transport import NativeTransport
 from vaultauthz.envoy.rpc import UnaryMethod
+from vaultauthz.envoy.server import HEALTH_METHOD
 
 
 def main(transport: str, target: str, key: str) -> None:
@@ -46,7 +47,7 @@ def _native(target: str, allowed: CheckResponse, serving: HealthCheckResponse) -
 
     methods = {
         ext_authz.METHOD: UnaryMethod(check, check),
-        health.METHOD: UnaryMethod(healthy, healthy),
+        HEALTH_METHOD: UnaryMethod(healthy, healthy),
     }
     return NativeTransport(target, methods)
 
@@ -63,7 +64,7 @@ def _grpcio(target: str, allowed: CheckResponse, serving: HealthCheckResponse) -
         HealthCheckResponse.SerializeToString,
     )
     server = grpc.server(ThreadPoolExecutor())
-    for path, handler in ((ext_authz.METHOD, check), (health.METHOD, healthy)):
+    for path, handler in ((ext_authz.METHOD, check), (HEALTH_METHOD, healthy)):
         _, service, name = path.split("/")
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(service, {name: handler}),)

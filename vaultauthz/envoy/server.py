@@ -1,4 +1,10 @@
-"""Envoy's server: ext_authz, health and streams on one address."""
+"""Envoy's server: ext_authz, health and streams on one address.
+
+``grpc.health.v1.Health/Check``: tells Envoy's active health check whether to ask us
+(https://github.com/grpc/grpc/blob/master/doc/health-checking.md). ``Watch`` is not served and
+answers UNIMPLEMENTED, which the protocol lets a client take as "no watching here": each watcher
+would hold a thread for as long as it is connected, and Envoy asks by ``Check``.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +15,25 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from google.protobuf.message import DecodeError
+
 from vaultauthz import listening
+from vaultauthz._pb.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from vaultauthz.config.values import Listen
 from vaultauthz.core.decision import Decision
 from vaultauthz.core.request import Request
-from vaultauthz.envoy import ext_authz, health
+from vaultauthz.envoy import ext_authz
 from vaultauthz.envoy.refused_calls import Announce, Clients, Unread
-from vaultauthz.envoy.rpc import BACKLOG, MOST_STREAMS, GrpcTransport, StreamMethod, UnaryMethod
+from vaultauthz.envoy.rpc import (
+    BACKLOG,
+    INVALID_ARGUMENT,
+    MOST_STREAMS,
+    NOT_FOUND,
+    GrpcTransport,
+    RpcError,
+    StreamMethod,
+    UnaryMethod,
+)
 from vaultauthz.leases.later import Later
 from vaultauthz.listening import Address, ListenError, SocketName
 from vaultauthz.server_tls import FollowedTls, UnusableError
@@ -53,12 +71,12 @@ class GrpcServer:
     ) -> None:
         self._place = _GrpcAddress(listen.grpc)
         authz = ext_authz.Check(check, refused)
-        self._health = health.HealthService(ready)
+        self._health = HealthService(ready)
         methods = {
             ext_authz.METHOD: UnaryMethod(authz.answer, authz.refuse),
             # Never refused: a busy server is not a sick one.
             # And for all: a load balancer that asks whether there is somebody is no gateway.
-            health.METHOD: UnaryMethod(self._health.check, self._health.check, for_all=True),
+            HEALTH_METHOD: UnaryMethod(self._health.check, self._health.check, for_all=True),
         }
         self.tls = _followed(self._place, listen)
         self._clients = _clients(listen, client_refused)
@@ -256,3 +274,46 @@ def _transport(
     return GrpcioTransport(
         place.target, methods, backlog, streams, tls=tls, clients=clients, unread=unread
     )
+
+
+HEALTH_SERVICE: Final = "grpc.health.v1.Health"
+HEALTH_METHOD: Final = f"/{HEALTH_SERVICE}/Check"
+# The empty name stands for the server as a whole.
+_KNOWN: Final = frozenset(("", ext_authz.SERVICE))
+
+_SERVING: Final = HealthCheckResponse(status=HealthCheckResponse.SERVING).SerializeToString()
+_NOT_SERVING: Final = HealthCheckResponse(
+    status=HealthCheckResponse.NOT_SERVING
+).SerializeToString()
+
+
+class HealthService:
+    """SERVING while ``ready()`` says so and ``drain`` has not been called."""
+
+    def __init__(self, ready: Callable[[], bool]) -> None:
+        self._ready = ready
+        self._draining = False
+
+    def drain(self) -> None:
+        """Say NOT_SERVING from now on."""
+        self._draining = True
+
+    @property
+    def draining(self) -> bool:
+        """Whether ``drain`` has been called."""
+        return self._draining
+
+    def check(self, data: bytes, left: float | None = None) -> bytes:
+        """The HealthCheckResponse for the HealthCheckRequest in ``data``.
+
+        Raises:
+            RpcError: NOT_FOUND for a service that is not here, INVALID_ARGUMENT for bytes
+                that are no HealthCheckRequest.
+        """
+        try:
+            service = HealthCheckRequest.FromString(data).service
+        except DecodeError:
+            raise RpcError(INVALID_ARGUMENT, "not a HealthCheckRequest") from None
+        if service not in _KNOWN:
+            raise RpcError(NOT_FOUND, "no such service")
+        return _SERVING if self._ready() and not self._draining else _NOT_SERVING

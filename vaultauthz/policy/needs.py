@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Final
 
 from vaultauthz.config.values import Config, KvSecret, PathSecret, SecretSource
-from vaultauthz.vault import totp
+from vaultauthz.vault import ends
 from vaultauthz.vault.mounts import Mount, Mounts
 
 LOOKUP: Final = "auth/token/lookup-self"
@@ -116,7 +116,7 @@ def _place_of(source: SecretSource, mounts: Mounts) -> tuple[str, Kind]:
         return path, Kind.STATIC
     if before_name and before_name[0] in _CERTIFICATES and source.write:
         return path, Kind.CERTIFICATE
-    if totp.key_path(path) and not source.write:
+    if ends.key_path(path) and not source.write:
         return path, Kind.CODE
     return path, Kind.LEASE
 
@@ -125,7 +125,7 @@ def _of_codes(places: Mapping[str, _GatheredPath]) -> tuple[Need, ...]:
     """Where a code's key is described; no secret is shown there."""
     return tuple(
         Need(
-            totp.key_path(path),
+            ends.key_path(path),
             ("read",),
             tuple(place.upstreams),
             f"tells how long a TOTP code of {_some(place.upstreams)} is good",

@@ -14,8 +14,7 @@ from vaultauthz.core.secret import Secret
 from vaultauthz.vault import errors
 from vaultauthz.vault.certificates import Trust
 from vaultauthz.vault.errors import Call, Denial, NodeFate, VaultError
-from vaultauthz.vault.nodes import Nodes
-from vaultauthz.vault.transport import Transport
+from vaultauthz.vault.transport import Nodes, Transport
 
 # Every state answers 200, so that the state can be read instead of guessed from a status.
 STATE_IN_THE_BODY: Final = {

@@ -17,7 +17,7 @@ from vaultauthz.config.values import KvSecret, PathSecret, SecretSource, Vault
 from vaultauthz.core.credential import Login
 from vaultauthz.core.grant import NOT_VAULT, Failure, Grant, Renewal, Verdict
 from vaultauthz.core.secret import Secret
-from vaultauthz.vault import auth, grants, totp
+from vaultauthz.vault import auth, ends, grants
 from vaultauthz.vault.auth.lockable import Lockable
 from vaultauthz.vault.auth.tries import SHARED, Tries
 from vaultauthz.vault.calls import Calls
@@ -107,20 +107,20 @@ class Session:
         )
         now = _now(transport)
         grant = grants.path_secret(answer, login, now, static=_STATIC in source.path)
-        if grant.lease_id or not totp.is_code(source.path, answer):
+        if grant.lease_id or not ends.is_code(source.path, answer):
             return grant
-        return totp.told(grant, answer, now) or self._by_key(transport, source, grant, now)
+        return ends.told(grant, answer, now) or self._by_key(transport, source, grant, now)
 
     def _by_key(self, transport: Transport, source: PathSecret, grant: Grant, now: Now) -> Grant:
         """A TOTP code of a Vault that says nothing beside it."""
-        key = totp.key_path(source.path)
+        key = ends.key_path(source.path)
         try:
             described = transport.get(url(key))
         except VaultError as exc:
             if exc.status in (403, 404) and exc.failure.verdict is not Verdict.TOKEN_DEAD:
-                raise VaultError(totp.unknown(key), exc.status, exc.detail) from exc
+                raise VaultError(ends.unknown(key), exc.status, exc.detail) from exc
             raise
-        return totp.bounded(grant, described, now)
+        return ends.bounded(grant, described, now)
 
     def _kv(self, transport: Transport, source: KvSecret) -> Grant:
         mount = self._kv_mount(transport, source.path)

@@ -2,18 +2,23 @@
 
 hvac's own adapter follows redirects with the token, waits 30 s for each read,
 reads any amount, and gives exceptions without a status; this one stands in for it.
+
+Which of a cluster's addresses is asked first goes by nginx's rule for the servers of an upstream: one
+that failed is passed over for a while, and then a single call tries it again.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPMessage
+from math import inf
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -26,9 +31,9 @@ from vaultauthz.core.secret import Secret
 from vaultauthz.vault import errors
 from vaultauthz.vault.certificates import Trust
 from vaultauthz.vault.errors import Call, NodeFate, VaultError
-from vaultauthz.vault.nodes import Nodes
 from vaultauthz.vault.wire import LIMIT, Ask, Deadline, Line, Reply
 
+PAUSE = 60.0  # seconds; a black hole costs one call in this time its share of the timeout
 # What we send, but at a login, that is no secret, and that Vault's texts name.
 _PUBLIC = frozenset(("paths", "policy", "lease_id", "increment", "ttl", "renewable", "type"))
 # What a segment of a path may hold as it is (RFC 3986, 3.3), and the slashes between them.
@@ -37,6 +42,40 @@ _ECHO = 6  # characters; shorter ones are in an identifier by chance
 _LONGEST_WAIT = 999_999.0  # seconds of a Retry-After that are believed
 
 Answer = dict[str, Any]
+
+
+class Nodes:
+    """What is known of the addresses, shared by a session's threads."""
+
+    def __init__(self, addresses: Sequence[str], pause: float = PAUSE) -> None:
+        """``addresses`` in the order of preference; times are in seconds of one clock."""
+        self._addresses = tuple(addresses)
+        self._pause = pause
+        self._passed_over: dict[str, float] = {}  # until when
+        self._lock = threading.Lock()
+
+    def order(self, now: float) -> tuple[str, ...]:
+        """Every address once: those that work, then those that failed, longest ago first."""
+        with self._lock:
+            found = sorted(self._addresses, key=lambda address: self._rank(address, now))
+            if found[0] in self._passed_over:
+                # This call tries it again; the others wait for what comes of it.
+                self._passed_over[found[0]] = now + self._pause
+            return tuple(found)
+
+    def _rank(self, address: str, now: float) -> float:
+        until = self._passed_over.get(address, -inf)
+        return until if until > now else -inf
+
+    def failed(self, address: str, now: float) -> None:
+        """It could not serve: it comes last for a while."""
+        with self._lock:
+            self._passed_over[address] = now + self._pause
+
+    def worked(self, address: str) -> None:
+        """It answered as Vault."""
+        with self._lock:
+            self._passed_over.pop(address, None)
 
 
 def url(path: str) -> str:

@@ -3,8 +3,8 @@
 import pytest
 
 from vaultauthz._pb.health_pb2 import HealthCheckRequest, HealthCheckResponse
-from vaultauthz.envoy.health import HealthService
 from vaultauthz.envoy.rpc import INVALID_ARGUMENT, NOT_FOUND, RpcError
+from vaultauthz.envoy.server import HealthService
 
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaultauthz.vault.nodes import Nodes
+from vaultauthz.vault.transport import Nodes
 
 ABC = ("a", "b", "c")
 LUCK = st.lists(st.tuples(st.sampled_from(ABC), st.booleans(), st.floats(0, 200)))

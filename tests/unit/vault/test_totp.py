@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vaultauthz.core.grant import Grant
 from vaultauthz.core.secret import Secret
-from vaultauthz.vault import totp
+from vaultauthz.vault import ends
 from vaultauthz.vault.ends import Now
 from vaultauthz.vault.errors import VaultError
 
@@ -18,7 +18,7 @@ CODE = Grant({"code": Secret("123456")}, 3600.0, read_again=300.0, request_id="r
 
 
 def bounded(period: Any, now: float) -> Grant:
-    return totp.bounded(CODE, {"data": {"period": period}}, Now(now, now + 7200.0))
+    return ends.bounded(CODE, {"data": {"period": period}}, Now(now, now + 7200.0))
 
 
 @given(st.integers(1, 86400), st.floats(0, 4e9))
@@ -53,7 +53,7 @@ def test_a_period_that_is_none(period: object) -> None:
 def test_a_key_that_says_nothing(answer: dict[str, Any]) -> None:
     """The same."""
     with pytest.raises(VaultError):
-        totp.bounded(CODE, answer, Now(0.0, 0.0))
+        ends.bounded(CODE, answer, Now(0.0, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -73,12 +73,12 @@ def test_a_key_that_says_nothing(answer: dict[str, Any]) -> None:
 )
 def test_what_is_a_code(path: str, data: Any, is_code: bool) -> None:
     """By its path and by what is answered, whatever the mount's name."""
-    assert totp.is_code(path, {"data": data}) is is_code
+    assert ends.is_code(path, {"data": data}) is is_code
 
 
 def test_where_the_key_is_described() -> None:
     """Beside the codes, at the same mount."""
-    assert totp.key_path("a/b/code/partner") == "a/b/keys/partner"
+    assert ends.key_path("a/b/code/partner") == "a/b/keys/partner"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_where_the_key_is_described() -> None:
 def test_what_openbao_says_beside_the_code(end: float, left: float) -> None:
     """By its own clock; no key need be read."""
     answer = {"data": {"code": "1", "expire_time": end}}
-    grant = totp.told(CODE, answer, Now(3007.0, 9000.0))
+    grant = ends.told(CODE, answer, Now(3007.0, 9000.0))
     assert grant is not None
     assert (grant.life, grant.rotates_in) == (left, left)
 
@@ -95,4 +95,4 @@ def test_what_openbao_says_beside_the_code(end: float, left: float) -> None:
 @pytest.mark.parametrize("end", [None, True, "3030"])
 def test_what_vault_does_not_say(end: object) -> None:
     """Then the key is asked about."""
-    assert totp.told(CODE, {"data": {"code": "1", "expire_time": end}}, Now(0.0, 0.0)) is None
+    assert ends.told(CODE, {"data": {"code": "1", "expire_time": end}}, Now(0.0, 0.0)) is None

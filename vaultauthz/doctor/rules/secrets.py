@@ -11,7 +11,7 @@ from vaultauthz.core.grant import Verdict
 from vaultauthz.core.redaction import names
 from vaultauthz.doctor.evidence import ExaminedStage, Fetched, Place
 from vaultauthz.doctor.finding import Finding, error, span, warning
-from vaultauthz.vault.totp import key_path
+from vaultauthz.vault.ends import key_path
 
 _BRIEF: Final = 60.0  # a lease of less is replaced all the time
 _ROUNDING: Final = 2.0  # seconds

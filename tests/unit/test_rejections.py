@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vaultauthz.leases.rejections import _MOST, Rejections
+from vaultauthz.service import _MOST, Rejections
 
 
 class Told:
