@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from vaultauthz.config.auth import AuthMethod
 from vaultauthz.config.auth.methods import METHODS
 from vaultauthz.config.callers import RULE
 from vaultauthz.config.inject import FORMS
@@ -54,7 +55,7 @@ def table(section: Section[Any]) -> str:
 
 def _rows(section: Section[Any], within: str = "") -> Iterator[str]:
     for key in section.keys.values():
-        if key.name in _OF_EACH and "method" in section.keys:
+        if key.name in _OF_EACH and issubclass(section.make, AuthMethod):
             continue
         others = [f"`{other}`" for other in _alternatives(section, key) if other != key.name]
         usual = f"required, or {', '.join(others)}" if others else _usual(key)

@@ -157,14 +157,14 @@ class Section(Generic[T]):
 
     def __init__(
         self,
-        make: Callable[..., T],
+        make: type[T],
         text: str,
         *keys: Key,
         conditions: tuple[Condition, ...] = (),
         refused: Mapping[str, str] = _NONE,
         secretive: bool = False,
     ) -> None:
-        self._make = make
+        self.make: Final = make
         self.fields: Final[Mapping[str, Field[Any]]] = vars(make)["__dataclass_fields__"]
         self.keys: Final = {key.name: self._with_default(key) for key in keys}
         self.names: Final = tuple(sorted(self.keys))  # as messages list them
@@ -207,7 +207,7 @@ class Section(Generic[T]):
             if name in self.fields and name not in known:
                 self._check(table, name)
                 found[name] = self.get(table, name, read.get(name), usual)
-        return self._make(**found)
+        return self.make(**found)
 
     def _check(self, table: Table, before: str) -> None:
         for condition in self.conditions:

@@ -35,14 +35,8 @@ _HOST = re.compile(r"(?:\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9_.\-]*[a-z0-9])?)(?::[
 # RFC 9110, 7.6.1, and what frames a message: a proxy makes these anew for each hop.
 _HOP_BY_HOP: Final = frozenset(
     (
-        "connection",
-        "content-length",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
+        *("connection", "content-length", "keep-alive", "proxy-connection"),
+        *("te", "trailer", "transfer-encoding", "upgrade"),
     )
 )
 

@@ -171,14 +171,14 @@ def given_by(read: Any) -> Any:
     while isinstance(read, partial):
         read = read.func
     section = getattr(read, "__self__", None)
-    return section._make if isinstance(section, Section) else get_type_hints(read)["return"]
+    return section.make if isinstance(section, Section) else get_type_hints(read)["return"]
 
 
 @pytest.mark.parametrize("name", tables.TABLES)
 def test_a_reader_gives_what_its_field_holds(name: str) -> None:
     """A type checker does not see the two together."""
     section = tables.TABLES[name]
-    held = get_type_hints(section._make)
+    held = get_type_hints(section.make)
     for key in section.keys.values():
         if key.name in section.fields and (name, key.name) not in MADE:
             found = given_by(key.reader.read)
