@@ -6,6 +6,7 @@ it. The numbers are the contract: see "Answers to the gateway" in docs/architect
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Final, NamedTuple
@@ -74,3 +75,8 @@ class Denied:
 
 
 Decision = Allowed | Denied
+
+
+def denial_body(denied: Denied, request_id: str) -> str:
+    """What the client is answered, as JSON; nothing of Vault's is in it."""
+    return json.dumps({"error": denied.reason.value, "request_id": request_id})

@@ -35,6 +35,20 @@ AuthContext = Mapping[str, Iterable[bytes]]
 Announce = Callable[[str, str], None]
 
 
+class Telling:
+    """Whether the log is to be told now: once in a while, however often it happens. Under a lock."""
+
+    def __init__(self) -> None:
+        self._last = -inf
+
+    def due(self) -> bool:
+        """Whether it is, which begins another while."""
+        now = time.monotonic()
+        due = now - self._last >= _TELL_EVERY
+        self._last = now if due else self._last
+        return due
+
+
 class Clients:
     """Admits those that have one of ``names``, and counts the others by service. Safe for threads.
 
@@ -55,7 +69,7 @@ class Clients:
         self._dns = listed - self._uris
         self._lock = threading.Lock()
         self._counts: dict[str, int] = {}
-        self._told_at = -inf
+        self._telling = Telling()
         self._untold = 0
         self._announce = announce
 
@@ -79,11 +93,9 @@ class Clients:
         with self._lock:
             self._counts[service] = self._counts.get(service, 0) + 1
             self._untold += 1
-            now = time.monotonic()
-            tell = now - self._told_at >= _TELL_EVERY
+            tell = self._telling.due()
             if tell:
                 calls, self._untold = self._untold, 0
-                self._told_at = now
         if tell:
             found = _named(has)
             reason = f"{service}: not of client_names; {calls} calls since the last such line"
@@ -113,7 +125,7 @@ class Unread:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts = {TOO_LARGE: 0, ENDED: 0}
-        self._told_at = -inf
+        self._telling = Telling()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -131,10 +143,7 @@ class Unread:
             return data
         with self._lock:
             self._counts[TOO_LARGE] += 1
-            now = time.monotonic()
-            tell = now - self._told_at >= _TELL_EVERY
-            if tell:
-                self._told_at = now
+            tell = self._telling.due()
         if tell:
             log.warning(
                 "a check of %s was refused, the most is %d MiB: is the request's body sent along? "

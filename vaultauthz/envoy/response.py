@@ -9,7 +9,6 @@ https://protobuf.dev/programming-guides/encoding/#last-one-wins
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
@@ -28,7 +27,7 @@ from vaultauthz._pb.ext_authz_pb2 import (
     Status,
 )
 from vaultauthz.core.credential import Credential
-from vaultauthz.core.decision import ANSWERS, Allowed, Decision, Denied, Reason
+from vaultauthz.core.decision import ANSWERS, Allowed, Decision, Denied, Reason, denial_body
 from vaultauthz.core.injection import Mutation, merge_cookies
 from vaultauthz.core.readings import folded_parameter, is_parameter
 from vaultauthz.core.request import REQUEST_ID_LIMIT, Request
@@ -129,7 +128,7 @@ def _disguised(path: str, ours: Iterable[str]) -> list[str]:
 
 def _denied(request: Request, denied: Denied) -> bytes:
     common = _denial(denied.reason, denied.upstream, denied.stage, denied.retry_after)
-    body = json.dumps({"error": denied.reason.value, "request_id": request.request_id})
+    body = denial_body(denied, request.request_id)
     said = CheckResponse(denied_response=DeniedHttpResponse(body=body))
     return common + _noted(request.request_id) + said.SerializeToString()
 

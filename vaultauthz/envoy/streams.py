@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from math import inf
 from typing import Final
 
 import grpc
 
-from vaultauthz.envoy.refused_calls import Clients
+from vaultauthz.envoy.refused_calls import Clients, Telling
 from vaultauthz.envoy.rpc import (
     INTERNAL,
     MOST_STREAMS,
@@ -27,7 +25,6 @@ from vaultauthz.envoy.rpc import (
 )
 
 _REFUSING: Final = 2  # threads besides, to refuse those that are too many
-_TELL_EVERY: Final = 60.0  # seconds between lines in the log about them
 _STOPS: Final = "the server stops"
 STATUS: Final = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -49,7 +46,7 @@ class Streams:
         self._lock = threading.Lock()
         self._inboxes: set[Inbox] = set()
         self._ending = False
-        self._told_at = -inf
+        self._telling = Telling()
         self._pool = ThreadPoolExecutor(2 * most + _REFUSING, thread_name_prefix="grpc-stream")
         self.refused = 0  # calls, since the start
 
@@ -120,10 +117,7 @@ class Streams:
                 self._inboxes.add(inbox)
                 return
             self.refused += 1
-            now = time.monotonic()
-            tell = now - self._told_at >= _TELL_EVERY
-            if tell:
-                self._told_at = now
+            tell = self._telling.due()
         if tell:
             log.warning(
                 "%d streams are open, which is the limit, and another was refused; an Envoy opens "

@@ -5,14 +5,13 @@ What is the same for every request that gets a credential is encoded once for it
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_plus
 
 from vaultauthz.core.credential import Credential
-from vaultauthz.core.decision import ANSWERS, Allowed, Denied
+from vaultauthz.core.decision import ANSWERS, Allowed, Denied, denial_body
 from vaultauthz.core.injection import Mutation, merge_cookies
 from vaultauthz.core.readings import folded_parameter, is_parameter
 from vaultauthz.kong import calls
@@ -108,5 +107,5 @@ def denial(denied: Denied, request_id: str) -> Batch:
     headers = {"Content-Type": "application/json"}
     if denied.retry_after:
         headers["Retry-After"] = str(denied.retry_after)
-    body = json.dumps({"error": denied.reason.value, "request_id": request_id})
+    body = denial_body(denied, request_id)
     return Batch([calls.leave(ANSWERS[denied.reason].http, body, headers)])
