@@ -1,4 +1,7 @@
-"""Leases of each caller's and each request's own, with real threads against the fake Vault."""
+"""Leases of each caller's and each request's own, with real threads against the fake Vault.
+
+The rules of time and number by themselves: tests/unit/leases/test_scopes.py.
+"""
 
 from __future__ import annotations
 
@@ -337,22 +340,6 @@ def test_strangers_do_not_drive_regulars_out(vault: FakeVault) -> None:
         assert {name: bed.user(name) for name in regulars} == regulars
 
 
-@pytest.mark.parametrize("away", [faults.status(500), faults.status(403)])
-def test_callers_leases_that_cannot_be_revoked_still_count(vault: FakeVault, away: Any) -> None:
-    """Whoever comes waits for room until his deadline, and no lease is made beyond the bound."""
-    with Bed(vault, "caller", max_callers=3, pace=replace(FAST, drain=0.05)) as bed:
-        vault.fault(away, "sys/leases/revoke")
-        for caller in ("ann", "bob", "cid"):
-            bed.user(caller)
-        assert wait_until(lambda: not bed.ask("dan", 0.05).allowed and bed.stage.leases.leaving)
-        for number in range(20):
-            assert not bed.ask(f"p{number}", 0.05).allowed
-        assert issued(vault) == len(alive(vault)) == 3
-        vault.heal()
-        assert wait_until(lambda: bed.ask("dan").allowed)
-        assert len(alive(vault)) <= 3
-
-
 def test_rotation_after_rotation_does_not_add_up(vault: FakeVault) -> None:
     """Twice the bound is the most there is; the wish is kept until there is room."""
     with Bed(vault, "caller", max_callers=3, pace=replace(FAST, drain=300.0)) as bed:
@@ -395,45 +382,6 @@ def test_who_waits_for_room_gets_it_as_soon_as_there_is_some(vault: FakeVault) -
         assert issued(vault) == 1
         assert user_of(promised.wait()) != ann
         assert len(alive(vault)) == 1
-
-
-def test_who_is_being_waited_for_does_not_make_room(vault: FakeVault) -> None:
-    """More callers at once than there is room for: the first get theirs, the others are told."""
-    go = threading.Event()
-    vault.fault(faults.held(go), CREDS)
-    with Bed(vault, "caller", max_callers=3) as bed:
-
-        def ask(number: int) -> Decision:
-            decision = bed.start(f"p{number}")
-            if isinstance(decision, Later):
-                return decision.wait()
-            if len(bed.recorded) == 6:  # the last that is told: now the first may have theirs
-                go.set()
-            return decision
-
-        answers = at_once(9, ask)
-        denied = Counter(reason_of(each) for each in answers if isinstance(each, Denied))
-        assert denied == {"overloaded": 6}
-        assert len({user_of(each) for each in answers if isinstance(each, Allowed)}) == 3
-        assert issued(vault) == 3
-        vault.heal()
-        assert wait_until(lambda: bed.ask("p9").allowed)
-
-
-def test_what_is_idle_is_given_back_and_what_is_used_stays(vault: FakeVault) -> None:
-    """The idle one is revoked; asked for again, there is a new one."""
-    with Bed(vault, "caller", idle=2.0) as bed:
-        kept, idle = bed.user("ann"), bed.user("bob")
-        assert wait_until(lambda: bed.user("ann") == kept and not vault.is_alive(idle))
-        assert vault.is_alive(kept)
-        assert bed.user("bob") != idle
-
-
-def test_who_waits_is_not_idle(vault: FakeVault) -> None:
-    """Vault takes longer than `idle`: the lease that is waited for is not given up."""
-    vault.fault(faults.latency(2.5), CREDS)
-    with Bed(vault, "caller", idle=1.5) as bed:
-        assert vault.is_alive(bed.user())
 
 
 def test_a_lease_that_is_let_go_is_out_of_sight_before_its_last_use_is_read(
@@ -578,21 +526,6 @@ def test_no_more_wait_than_may(vault: FakeVault, per: str, monkeypatch: pytest.M
         assert bed.user("late")
 
 
-def test_who_has_a_credential_is_served_while_too_many_wait(
-    vault: FakeVault, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The bound is for those that would wait."""
-    monkeypatch.setattr(scopes, "MAX_WAITING", 1)
-    with Bed(vault, "caller") as bed:
-        user = bed.user()
-        vault.fault(faults.hang(), CREDS)
-        waiting = bed.start("bob", 3.0)
-        assert reason_of(bed.ask("bob")) == reason_of(bed.ask("cid")) == "overloaded"
-        assert bed.user() == user
-        assert isinstance(waiting, Later)
-        assert reason_of(waiting.wait()) == "no_credential"
-
-
 @pytest.mark.parametrize("per", ["caller", "request"])
 def test_a_recorder_that_breaks_denies_its_check_and_no_other(vault: FakeVault, per: str) -> None:
     """Nobody waits for ever, and who waits beside it gets the answer."""
@@ -681,17 +614,6 @@ def test_a_caller_keeps_his_credential_while_vault_is_away(vault: FakeVault) -> 
         vault.start()
         assert wait_until(lambda: bed.ask("bob").allowed)
         assert bed.user() == user
-
-
-def test_callers_leases_are_renewed(vault: FakeVault) -> None:
-    """A lease of three seconds is the same one after it would have ended."""
-    vault.set_creds(CREDS, ttl=3.0)
-    with Bed(vault, "caller") as bed:
-        user = bed.user()
-        # Each at 60 % of its time at the earliest.
-        assert wait_until(lambda: len(bed.house.named(events.RENEWED, "pay")) == 2)
-        assert bed.user() == user
-        assert vault.is_alive(user)
 
 
 # --- the login ---
@@ -995,33 +917,6 @@ def test_requests_that_gave_up_before_their_turn_are_not_asked_for(vault: FakeVa
         go.set()
         assert wait_until(bed.nothing_left)
         assert issued(vault) <= 3
-
-
-def test_no_more_are_out_than_may(vault: FakeVault, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then it is overloaded, without a call; and there is room again when they are revoked."""
-    monkeypatch.setattr(scopes, "MAX_OUTSTANDING", 4)
-    with Bed(vault, "request", hold=3.0) as bed:
-        users = [bed.user() for _ in range(4)]
-        denied = bed.ask()
-        assert (reason_of(denied), issued(vault)) == ("overloaded", 4)
-        assert retry_after_of(denied) >= 1
-        assert wait_until(lambda: bed.ask().allowed)
-        assert wait_until(lambda: not set(users) & alive(vault))
-
-
-def test_what_cannot_be_revoked_still_counts(
-    vault: FakeVault, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Vault is away when `hold` is over: no more logins are made than may be out."""
-    monkeypatch.setattr(scopes, "MAX_OUTSTANDING", 3)
-    with Bed(vault, "request", hold=0.1) as bed:
-        vault.fault(faults.status(500), "sys/leases/revoke")
-        for _ in range(3):
-            bed.user()
-        time.sleep(0.3)  # a few look rounds
-        assert reason_of(bed.ask()) == "overloaded"
-        vault.heal()
-        assert wait_until(lambda: bed.ask().allowed)
 
 
 def test_many_requests_leave_nothing_behind(vault: FakeVault) -> None:

@@ -31,11 +31,11 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from vaultauthz.core.grant import Failure, Verdict
-from vaultauthz.core.lease import LeaseMachine
 from vaultauthz.core.lease_messages import Call, CallRevoke, Failed, NotRevoked
+from vaultauthz.core.lease_state import Caller
 
 STRIKES: Final = 3  # fewer may be the fault of what is behind Vault
 SHORTEST: Final = 0.5  # seconds between calls when Vault begins to fail
@@ -109,16 +109,6 @@ TOO_LATE: Final = Failed(
 
 _TURN: Final = 4  # of so many calls one keeps no credential, if any such wait
 _QUICK: Final = 0.25  # seconds; a call that takes longer may take all its time
-
-
-class Caller(Protocol):
-    """Whose calls are made: the runner of a machine."""
-
-    calls: int  # that are out, or wait to be made; counted by the queue
-
-    @property
-    def machine(self) -> LeaseMachine:
-        """Which wants them."""
 
 
 C = TypeVar("C", bound=Caller)

@@ -257,16 +257,18 @@ class Standing:
         return min(due, end, self.retired.wake_at)
 
 
-class Leased(Protocol):
-    """A lease of the stage, as its token sees it."""
+class Caller(Protocol):
+    """Whose calls to Vault are made: a machine at work."""
+
+    calls: int  # that are out, or wait to be made; counted by the queue
 
     @property
     def machine(self) -> Standing:
-        """Which runs it."""
+        """Which wants them."""
 
-    @property
-    def calls(self) -> int:
-        """Its calls to Vault that are out, or wait to be made."""
+
+class Leased(Caller, Protocol):
+    """A lease of the stage, as its token sees it."""
 
     @property
     def uses(self) -> int:

@@ -154,12 +154,12 @@ class Keeper:
 
     def begin(self, runner: LeaseRunner) -> None:
         """Fetch a lease of a scope."""
-        runner.stage.leases.scoped.add(runner)
+        runner.stage.tokens.leases.scoped.add(runner)
         self.deliver(runner, Tick())
 
     def let_go(self, runner: LeaseRunner, drain: float) -> None:
         """Revoke a lease of a scope in ``drain`` seconds."""
-        scoped = runner.stage.leases.scoped
+        scoped = runner.stage.tokens.leases.scoped
         if runner in scoped:
             scoped.remove(runner)
             runner.stage.let_go(runner, drain)

@@ -33,7 +33,6 @@ from vaultauthz.core.lease_messages import (
     Warn,
 )
 from vaultauthz.core.lease_row import LeaseRow
-from vaultauthz.core.lease_state import StageLeases
 from vaultauthz.core.redaction import where
 from vaultauthz.core.token import Token, TokenMachine
 from vaultauthz.vault.errors import VaultError
@@ -82,10 +81,6 @@ class Home(Protocol):
     @property
     def login(self) -> Runner:
         """Which runs that machine."""
-
-    @property
-    def leases(self) -> StageLeases[Any]:
-        """All that hang on it."""
 
     def enqueue(self, runner: Runner, call: Call) -> None:
         """Have the call made as soon as a worker is free (and a token is there)."""
