@@ -266,9 +266,9 @@ def test_what_this_request_alone_gets(instance: Instance, monkeypatch: pytest.Mo
         assert (calls.clear_header("x_a").frames in made) == ("dropped" in more)
 
 
-def test_the_oldest_instance_goes_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kong does not close what it forgets."""
-    monkeypatch.setattr("vaultauthz.kong.gate._MOST_INSTANCES", 2)
-    instances = Instances()
-    numbers = [instances.add(Instance("pay", str(n))) for n in range(3)]
-    assert [instances.get(number) is None for number in numbers] == [True, False, False]
+def test_the_oldest_instance_goes_when_there_are_too_many() -> None:
+    """Kong does not close what it forgets; a hundred thousand are kept."""
+    instances, instance = Instances(), Instance("pay", "prod")
+    numbers = [instances.add(instance) for _ in range(100_001)]
+    assert [instances.get(number) is None for number in numbers[:3]] == [True, False, False]
+    assert len(instances.named) == 100_000
