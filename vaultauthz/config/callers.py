@@ -38,7 +38,7 @@ def _wanted(value: Value) -> str | int | bool:
         raise value.wrong("may be a word or a boolean; write true or false, or put it in quotes")
     if isinstance(node, Scalar) and node.kind == "a number":
         if _WHOLE.match(node.text):
-            return _told_if_inexact(value, int(node.text))
+            return _noted_if_inexact(value, int(node.text))
         raise value.wrong("is no plain whole number; put it in quotes to mean the text")
     if isinstance(node, Pairs):
         text = "wants a value, found a mapping; write nested names with dots, as in realm.roles"
@@ -46,7 +46,7 @@ def _wanted(value: Value) -> str | int | bool:
     return value.text()
 
 
-def _told_if_inexact(value: Value, number: int) -> int:
+def _noted_if_inexact(value: Value, number: int) -> int:
     if abs(number) >= INEXACT:
         value.warn(
             f"is beyond what a token's numbers can tell apart ({1 - INEXACT} to {INEXACT - 1}: they "

@@ -65,7 +65,7 @@ CONFIG: Final = Section(
     ),
     Key(
         "routes",
-        many(ROUTE.schema(), partial(read_routes, declared=Routable(None))),
+        many(ROUTE.schema(), partial(read_routes, declared=None)),
         "Used when the gateway names no upstream itself.",
     ),
     Key("listen", LISTEN.reader(apart=True).by(read_listen)),
@@ -232,9 +232,7 @@ def _lifetimes(table: Table, stages: Mapping[str, Declared]) -> Mapping[str, Lif
 
 def _routable(table: Table, upstreams: Mapping[str, Upstream]) -> Routable:
     names = _names(table, "upstreams")
-    if not names:
-        return Routable(None)
-    return Routable({n: upstreams[n].stages if n in upstreams else () for n in names})
+    return {n: upstreams[n].stages if n in upstreams else () for n in names} or None
 
 
 def _read_audit(value: Value) -> Audit:

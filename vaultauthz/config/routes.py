@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -18,15 +17,9 @@ from vaultauthz.core.routing import Route
 _BROKEN: Final = "?"  # neither a host nor a path: it compares to nothing
 
 
-@dataclass(frozen=True, slots=True)
-class Routable:
-    """The upstreams that a route may name, each with its stages.
-
-    A stage list is () and the whole mapping None where a problem hides them: one
-    mistake is then told once, and not again for every route.
-    """
-
-    stages_of: Mapping[str, Sequence[str]] | None
+# The upstreams that a route may name, each with its stages. A list of stages is () and the
+# whole None where a problem hides them: one mistake is then told once, and not for every route.
+Routable = Mapping[str, Sequence[str]] | None
 
 
 def _host(value: Value) -> str:
@@ -81,15 +74,14 @@ def _read_route(value: Value, declared: Routable) -> Route:
     if not {"host", "path_prefix"} & set(value.entries()):
         raise value.wrong("matches everything; add host or path_prefix (path_prefix: / for all)")
     upstream = ROUTE.get(table, "upstream", partial(_upstream_name, declared=declared))
-    stages = (declared.stages_of or {}).get(upstream, ())
+    stages = (declared or {}).get(upstream, ())
     return ROUTE.build(table, {"upstream": upstream, "stage": _stage(table, upstream, stages)})
 
 
 def _upstream_name(value: Value, *, declared: Routable) -> str:
     name = value.text()
-    known = declared.stages_of
-    if known is not None and name not in known:
-        raise value.wrong(f"{quoted(name)} is no upstream; upstreams: {', '.join(known)}")
+    if declared is not None and name not in declared:
+        raise value.wrong(f"{quoted(name)} is no upstream; upstreams: {', '.join(declared)}")
     return name
 
 
