@@ -11,7 +11,7 @@ from typing import Final
 from vaultauthz.config.values import Config
 from vaultauthz.observe.sink import AuditError
 from vaultauthz.service import Service
-from vaultauthz.wanted import Wanted
+from vaultauthz.watching import Signals
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Way:
     over: Callable[[], bool] = lambda: False
 
 
-def run(wanted: Wanted, config: Config, way: Way) -> int:
+def run(signals: Signals, config: Config, way: Way) -> int:
     """Serve ``config`` until SIGTERM or SIGINT; the exit status, 1 when a lease was left.
 
     ``wanted``, made before it was read, says when to read it again.
@@ -44,12 +44,12 @@ def run(wanted: Wanted, config: Config, way: Way) -> int:
     """
     # A core file would hold every credential in clear.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with wanted.stoppable():
+    with signals.stoppable():
         service = _started(way, config)
         log.info("serving %s", way.told)
         try:
-            _serve(service, wanted, way.over)
-            service.drain(wanted.pause)
+            _serve(service, signals, way.over)
+            service.drain(signals.pause)
         finally:
             log.info("stopping: no new checks, then everything leased is revoked")
             revoked = service.stop()
@@ -72,11 +72,11 @@ def _started(way: Way, config: Config) -> Service:
     return service
 
 
-def _serve(service: Service, wanted: Wanted, over: Callable[[], bool]) -> None:
+def _serve(service: Service, signals: Signals, over: Callable[[], bool]) -> None:
     was_ready = False
-    while not wanted.stop and not over():
-        if wanted.reload(_LOOK) and not wanted.stop:
-            service.reload(wanted.path)
+    while not signals.stop and not over():
+        if signals.reload(_LOOK) and not signals.stop:
+            service.reload(signals.path)
         if service.engine.ready and not was_ready:
             was_ready = True
             log.info("ready: every upstream has its credential")

@@ -22,8 +22,8 @@ from typing import Final
 from vaultauthz.config.values import ServerTls
 from vaultauthz.core.file_text import BOM
 from vaultauthz.core.redaction import where
-from vaultauthz.stamps import Stamp, stamp
 from vaultauthz.vault.certificates import Validity, key_kind, validities
+from vaultauthz.watching import Stamp, stamp
 
 _EVERY: Final = 1.0  # seconds between looks
 # A file that was changed so lately may be changed again without its stamp showing it.

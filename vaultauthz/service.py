@@ -207,7 +207,7 @@ class Service:
     def drain(self, pause: Callable[[float, Callable[[], None]], None]) -> None:
         """Answer for ``listen.drain`` as before, while health checks turn gateways away.
 
-        ``pause`` is ``Wanted``'s: so many seconds, unless somebody is in a hurry, and what begins them.
+        ``pause`` is ``Signals``': so many seconds, unless somebody is in a hurry, and what begins them.
         """
         seconds = self.engine.config.listen.drain
         if self.door.drains and seconds:

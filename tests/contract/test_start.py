@@ -13,7 +13,7 @@ from tests.patience import PATIENCE
 from vaultauthz.config import Config, load
 from vaultauthz.kong import stock as kong_stock
 from vaultauthz.service import Service
-from vaultauthz.wanted import Watch
+from vaultauthz.watching import Watch
 
 TEXT = """
 vault: {address: "http://127.0.0.1:1"}

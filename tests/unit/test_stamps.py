@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vaultauthz.stamps import stamp, stamp_if_any
+from vaultauthz.watching import stamp, stamp_if_any
 
 
 def _let_the_clock_move(file: Path, since: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vaultauthz.wanted import Watch
+from vaultauthz.watching import Watch
 
 
 @pytest.fixture

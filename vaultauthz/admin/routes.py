@@ -28,7 +28,7 @@ from vaultauthz.admin.view import AdminView, LeaseRow
 from vaultauthz.core.file_text import BOM
 from vaultauthz.core.routing import bare_host
 from vaultauthz.listening import Address, ListenError
-from vaultauthz.stamps import Stamp, stamp
+from vaultauthz.watching import Stamp, stamp
 
 MARK: Final = "X-Vaultauthz"
 _AT_ONCE: Final = 8  # long answers being made; of ten thousand upstreams each takes a while

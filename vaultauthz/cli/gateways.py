@@ -17,7 +17,7 @@ from vaultauthz.cli.arguments import (
 )
 from vaultauthz.cli.server import until_sigterm
 from vaultauthz.config import Config, ConfigError, fit_for_kong, load_for_kong
-from vaultauthz.wanted import Wanted
+from vaultauthz.watching import Signals
 
 _SOCKET: Final = Path("/usr/local/kong/vault-authz.socket")
 # Not in Kong's prefix, where each start of Kong deletes sockets.
@@ -196,13 +196,13 @@ def _kong_supervise(options: Options) -> int:
         return 2
 
 
-def _kong_serve_checks(options: Options, config: Config, wanted: Wanted) -> int:
+def _kong_serve_checks(options: Options, config: Config, signals: Signals) -> int:
     """Speak ProtoBuf:1 with Kong; otherwise as `vaultauthz serve`."""
     from vaultauthz.kong import door as kong_door
 
     supervised = kong_door.Supervised.told(options.supervised) if options.supervised else None
     server_options = kong_door.ServerOptions(options.socket, options.group, supervised)
-    return kong_door.serve(wanted, config, server_options)
+    return kong_door.serve(signals, config, server_options)
 
 
 def _kong_dump(options: Options) -> int:

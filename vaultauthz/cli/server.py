@@ -20,7 +20,7 @@ from vaultauthz.cli.arguments import (
 )
 from vaultauthz.config import Config, load
 from vaultauthz.terminal import Output
-from vaultauthz.wanted import Wanted
+from vaultauthz.watching import Signals
 
 if TYPE_CHECKING:
     from vaultauthz.admin.client import AdminClient
@@ -50,16 +50,16 @@ def add_demo(commands: Commands) -> None:
 def _serve(options: Options) -> int:
     """Log in to Vault, lease each upstream's credential and answer the gateway's checks."""
 
-    def run(_options: Options, config: Config, wanted: Wanted) -> int:
+    def run(_options: Options, config: Config, signals: Signals) -> int:
         from vaultauthz.envoy import door
 
-        return door.serve(wanted, config)
+        return door.serve(signals, config)
 
     return until_sigterm(options, run)
 
 
-def until_sigterm(options: Options, run: Callable[[Options, Config, Wanted], int]) -> int:
-    wanted = Wanted(options.config)  # first: what comes next takes a while, grpc most of it
+def until_sigterm(options: Options, run: Callable[[Options, Config, Signals], int]) -> int:
+    signals = Signals(options.config)  # first: what comes next takes a while, grpc most of it
     from vaultauthz.serve import StartError
 
     logging.basicConfig(
@@ -70,7 +70,7 @@ def until_sigterm(options: Options, run: Callable[[Options, Config, Wanted], int
     # Their debug lines would show Vault's paths and lease ids.
     logging.getLogger("urllib3").setLevel(logging.WARNING)
     try:
-        return run(options, load_config(options), wanted)
+        return run(options, load_config(options), signals)
     except StartError as exc:
         print(f"vaultauthz: {exc}", file=sys.stderr)
         return 2

@@ -22,7 +22,7 @@ from vaultauthz.leases.clock import boottime
 from vaultauthz.observe.metrics import DoorGauges
 from vaultauthz.server_tls import FollowedTls
 from vaultauthz.service import Service
-from vaultauthz.wanted import Wanted
+from vaultauthz.watching import Signals
 
 
 class EnvoyDoor(Door):
@@ -124,7 +124,7 @@ def _listeners(service: Service) -> Listeners:
     )
 
 
-def serve(wanted: Wanted, config: Config) -> int:
+def serve(signals: Signals, config: Config) -> int:
     """Serve Envoy until SIGTERM; see ``serve.run``."""
     told = f"Envoy's checks on {config.listen.grpc}"
-    return serving.run(wanted, config, serving.Way(told, partial(Service, door=EnvoyDoor)))
+    return serving.run(signals, config, serving.Way(told, partial(Service, door=EnvoyDoor)))

@@ -25,7 +25,7 @@ from vaultauthz.kong.processes import WatchedProcess
 from vaultauthz.kong.server import PluginServer, raise_file_limit
 from vaultauthz.observe.sink import AuditError, LogFile
 from vaultauthz.service import Service
-from vaultauthz.wanted import Wanted
+from vaultauthz.watching import Signals
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +213,7 @@ def _rehearse(config: Config, before: Holder | None) -> None:
         rehearse(config.listen)
 
 
-def serve(wanted: Wanted, config: Config, options: ServerOptions) -> int:
+def serve(signals: Signals, config: Config, options: ServerOptions) -> int:
     """Serve Kong's plugin until SIGTERM; as ``serve.run``, but for the gateway.
 
     Raises:
@@ -230,11 +230,11 @@ def serve(wanted: Wanted, config: Config, options: ServerOptions) -> int:
     ownership = Ownership(options.socket.absolute(), options.group)
     has = _audit_log(config), config.listen.admin
     life = _Life(ownership, options.supervised, has)
-    with wanted.stoppable():  # whoever sees the socket may ask for a stop
+    with signals.stoppable():  # whoever sees the socket may ask for a stop
         _take(ownership, life, config, options)
         way = serving.Way(f"Kong's plugin on {ownership.path}", life.open, lambda: life.over)
         try:
-            return serving.run(wanted, config, way)
+            return serving.run(signals, config, way)
         finally:
             ownership.release()
 

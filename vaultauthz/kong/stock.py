@@ -34,7 +34,7 @@ from vaultauthz.kong.gate import End, Instance, Steps
 from vaultauthz.kong.questions import Results
 from vaultauthz.leases.later import Later
 from vaultauthz.service import Service
-from vaultauthz.wanted import Watch
+from vaultauthz.watching import Watch
 
 __all__ = ["Plugin", "Schema", "priority", "version"]
 

@@ -36,7 +36,7 @@ from vaultauthz.kong.ownership import Failures, Holder, SupervisorClaim, claimed
 from vaultauthz.kong.processes import began_at, master_of
 from vaultauthz.leases.clock import boottime
 from vaultauthz.version import __version__
-from vaultauthz.wanted import Watch
+from vaultauthz.watching import Watch
 
 log = logging.getLogger(__name__)
 

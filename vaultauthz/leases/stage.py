@@ -26,8 +26,8 @@ from vaultauthz.core.token import TokenMachine
 from vaultauthz.leases.lease_runner import LeaseRunner
 from vaultauthz.leases.runner import Driver, LoginRunner, Runner, StageToken
 from vaultauthz.leases.scopes import Scope
-from vaultauthz.stamps import Stamp, stamp_if_any
 from vaultauthz.vault.session import Session
+from vaultauthz.watching import Stamp, stamp_if_any
 
 WORKERS: Final = 4  # calls to Vault at once, for each stage: the login's and the leases'
 _NOT_MADE: Final = Failure(Verdict.RETRY, "it was not asked for any more")

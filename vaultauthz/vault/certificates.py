@@ -19,8 +19,8 @@ from typing import Final
 
 from vaultauthz.config.values import Tls
 from vaultauthz.core.verification import as_others_do
-from vaultauthz.stamps import Stamp, stamp_if_any
 from vaultauthz.vault import errors
+from vaultauthz.watching import Stamp, stamp_if_any
 
 _PEM: Final = re.compile(
     r"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END", re.ASCII

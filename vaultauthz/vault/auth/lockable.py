@@ -15,11 +15,11 @@ from typing import Final
 from vaultauthz.config.auth import Lockout
 from vaultauthz.core.grant import Failure, Verdict
 from vaultauthz.core.secret import Secret
-from vaultauthz.stamps import Stamp, stamp_if_any
 from vaultauthz.vault.auth.tries import SHARED, Tries, Turn
 from vaultauthz.vault.calls import check_answers
 from vaultauthz.vault.errors import Call, VaultError
 from vaultauthz.vault.transport import Transport
+from vaultauthz.watching import Stamp, stamp_if_any
 
 _NOT_YET: Final = "the login is not tried yet, as wrong tries in a row lock it in Vault"
 _ANOTHER: Final = "another login with the same name is under way"

@@ -12,50 +12,50 @@ from typing import Any
 
 import pytest
 
-from vaultauthz.wanted import Wanted
+from vaultauthz.watching import Signals
 
 NUMBERS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 
 
 @pytest.fixture
-def wanted(tmp_path: Path) -> Iterator[Wanted]:
+def signals(tmp_path: Path) -> Iterator[Signals]:
     """Of a server whose file is there; the signals are the tests' own afterwards."""
     path = tmp_path / "c.yaml"
     path.write_text("old")
     before = {number: signal.getsignal(number) for number in NUMBERS}
-    yield Wanted(path)
+    yield Signals(path)
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-def test_a_reload_once(wanted: Wanted) -> None:
+def test_a_reload_once(signals: Signals) -> None:
     """However often it was asked for since the last look."""
-    assert not wanted.reload(0.0)
+    assert not signals.reload(0.0)
     for _ in range(1000):
         signal.raise_signal(signal.SIGHUP)
-    assert wanted.reload(0.0)
-    assert not wanted.reload(0.0)
+    assert signals.reload(0.0)
+    assert not signals.reload(0.0)
 
 
-def test_a_change(wanted: Wanted) -> None:
+def test_a_change(signals: Signals) -> None:
     """Of the file, since the very start."""
-    wanted.path.write_text("something new")
-    assert [wanted.reload(0.0) for _ in range(3)] == [False, True, False]
+    signals.path.write_text("something new")
+    assert [signals.reload(0.0) for _ in range(3)] == [False, True, False]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop(wanted: Wanted, number: signal.Signals) -> None:
+def test_a_stop(signals: Signals, number: signal.Signals) -> None:
     """It ends the wait; the next one ends the process, and afterwards it is as it was."""
     before = signal.getsignal(number)
-    with wanted.stoppable():
+    with signals.stoppable():
         signal.raise_signal(number)
-        assert wanted.stop
-        assert not wanted.reload(3600.0)
+        assert signals.stop
+        assert not signals.reload(3600.0)
         assert signal.getsignal(number) is signal.SIG_DFL
     assert signal.getsignal(number) is before
 
 
-def test_a_signal_at_any_line(wanted: Wanted) -> None:
+def test_a_signal_at_any_line(signals: Signals) -> None:
     """Whatever line of ours or of the standard library it interrupts, all goes on."""
     lines = 0
 
@@ -69,16 +69,16 @@ def test_a_signal_at_any_line(wanted: Wanted) -> None:
     signal.raise_signal(signal.SIGHUP)
     sys.settrace(trace)
     try:
-        assert wanted.reload(0.0)
+        assert signals.reload(0.0)
     finally:
         sys.settrace(None)
     assert lines
-    wanted.reload(0.0)
-    assert not wanted.reload(0.0)
+    signals.reload(0.0)
+    assert not signals.reload(0.0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_pause(wanted: Wanted, number: signal.Signals) -> None:
+def test_a_pause(signals: Signals, number: signal.Signals) -> None:
     """The signal that asked to stop does not end it, nor does SIGHUP; one more does, and the next all."""
 
     def again() -> None:
@@ -88,8 +88,8 @@ def test_a_pause(wanted: Wanted, number: signal.Signals) -> None:
     def elsewhere() -> None:
         signal.pthread_kill(threading.get_ident(), number)
 
-    with wanted.stoppable():
+    with signals.stoppable():
         signal.raise_signal(number)
-        wanted.pause(3600.0, again)
+        signals.pause(3600.0, again)
         assert signal.getsignal(number) is signal.SIG_DFL
-        wanted.pause(0.0, lambda: signal.raise_signal(signal.SIGHUP))
+        signals.pause(0.0, lambda: signal.raise_signal(signal.SIGHUP))

@@ -1,4 +1,4 @@
-"""What is wanted of a server that runs: by signals, and by a change of its configuration."""
+"""What a server that runs watches: files, by what changes whenever one does, and signals."""
 
 from __future__ import annotations
 
@@ -8,12 +8,36 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Final
-
-from vaultauthz.stamps import stamp_if_any
+from typing import Final, NamedTuple
 
 _LOOK: Final = 0.2  # seconds
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stamp(NamedTuple):
+    """Of the file that links lead to: Kubernetes replaces a mounted file by moving a link."""
+
+    modified: int  # nanoseconds
+    changed: int  # the same, and not what `cp -p` sets; also when somebody lets us read the file
+    inode: int
+    size: int
+
+
+def stamp(path: Path) -> Stamp:
+    """The stamp of the file at ``path``.
+
+    Raises:
+        OSError: there is none, or it cannot be seen.
+    """
+    found = path.stat()
+    return Stamp(found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size)
+
+
+def stamp_if_any(path: Path) -> Stamp | None:
+    """The same; None where there is none."""
+    with contextlib.suppress(OSError):
+        return stamp(path)
+    return None
 
 
 class Watch:
@@ -36,7 +60,7 @@ class Watch:
         return True
 
 
-class Wanted:
+class Signals:
     """SIGHUP and a change of the file at ``path`` want it read again, SIGTERM and SIGINT a stop.
 
     Made first of all, in the main thread: SIGHUP would end a process that has no handler
