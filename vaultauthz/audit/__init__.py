@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vaultauthz.audit import joining, logs, usage, verification
-from vaultauthz.audit.files import Log, LogError, by_chain, by_time
+from vaultauthz.audit.files import Log, LogError, Selection, by_chain, by_time
 from vaultauthz.audit.logs import VaultLog
-from vaultauthz.audit.selection import Selection
 from vaultauthz.config.values import Audit
 from vaultauthz.terminal import Output
 

@@ -1,4 +1,4 @@
-"""Audit logs as files: rotated, compressed, standard input; ours and Vault's alike.
+"""Audit logs as files (rotated, compressed, standard input; ours and Vault's alike), and which lines are meant.
 
 Which comes first, their names do not say: a shell sorts audit.jsonl before audit.jsonl.1, and both
 before audit.jsonl.10. Nor do the times of our lines, since one about a request has the request's
@@ -16,9 +16,11 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
+from vaultauthz.core.duration import length_of
 from vaultauthz.observe.chain import TAIL_BYTES, LogEnd, NotOursError, digest, ending, halves
 
 STDIN: Final = Path("-")
@@ -233,3 +235,76 @@ def _tail(file: BinaryIO) -> tuple[bytes, bool]:
         count += len(data)
         kept = (kept + data)[-TAIL_BYTES:]
     return kept, count <= TAIL_BYTES
+
+
+class MomentError(ValueError):
+    """A time that is none; the message says how one is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is asked for; "" and None for anything. ``since`` counts itself, ``until`` does not."""
+
+    upstream: str = ""
+    stage: str = ""
+    caller: str = ""
+    credential: str = ""
+    request: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def everything(self) -> bool:
+        """Whether it names nothing in particular, at whatever time."""
+        return not any((self.upstream, self.stage, self.caller, self.credential, self.request))
+
+    def takes(self, record: dict[str, Any]) -> bool:
+        """Whether this line of a request is meant."""
+        named = (
+            ("upstream", self.upstream),
+            ("stage", self.stage),
+            ("caller", self.caller),
+            ("credential_id", self.credential),
+            ("request_id", self.request),
+        )
+        if any(value and record.get(key) != value for key, value in named):
+            return False
+        return self.covers(record)
+
+    def covers(self, record: dict[str, Any]) -> bool:
+        """Whether the line is of the time that is meant."""
+        if self.since is None and self.until is None:
+            return True
+        when = time_of(record)
+        if when is None or (self.since and when < self.since):
+            return False
+        return self.until is None or when < self.until
+
+
+def time_of(record: dict[str, Any]) -> datetime | None:
+    """When it was written, in UTC; None where that cannot be read. Ours and Vault's alike."""
+    try:
+        return _aware(datetime.fromisoformat(record["time"]))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """``24h`` (ago), a day or a time in ISO 8601, in UTC unless it says otherwise.
+
+    Raises:
+        WantedError: it is none of these.
+    """
+    try:
+        ago = length_of(text)
+        if ago is not None:
+            return now - timedelta(seconds=ago)
+        return _aware(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):
+        raise MomentError(
+            f"{text!r} is no time: write 24h or 7d (ago), 2026-11-22 or 2026-11-22T08:30:00Z"
+        ) from None
+
+
+def _aware(when: datetime) -> datetime:
+    return when if when.tzinfo else when.replace(tzinfo=UTC)

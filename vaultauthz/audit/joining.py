@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from vaultauthz.audit.files import text_of
+from vaultauthz.audit.files import Selection, text_of, time_of
 from vaultauthz.audit.logs import (
     MOST_REQUESTS,
     CredentialUse,
@@ -17,7 +17,6 @@ from vaultauthz.audit.logs import (
     VaultLog,
     is_after,
 )
-from vaultauthz.audit.selection import Selection, time_of
 from vaultauthz.audit.usage import NOBODY, counted, short
 from vaultauthz.observe.record import KEYS, REQUEST_ALLOWED
 from vaultauthz.terminal import Output, columns

@@ -7,8 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from vaultauthz.audit.files import Log, LogError, line_of_ours, part_of, record_of, text_of
-from vaultauthz.audit.selection import Selection, time_of
+from vaultauthz.audit.files import (
+    Log,
+    LogError,
+    Selection,
+    line_of_ours,
+    part_of,
+    record_of,
+    text_of,
+    time_of,
+)
 from vaultauthz.core import events
 from vaultauthz.observe.record import REQUEST_ALLOWED, REQUEST_DENIED
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from vaultauthz.audit.files import Log, line_of_ours
-from vaultauthz.audit.selection import Selection
+from vaultauthz.audit.files import Log, Selection, line_of_ours
 from vaultauthz.core import events
 from vaultauthz.observe.record import REQUEST_ALLOWED, REQUEST_DENIED
 from vaultauthz.terminal import Output, columns

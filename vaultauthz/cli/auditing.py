@@ -136,8 +136,7 @@ def _join(options: Options) -> int:
 
 def _status(run: Callable[[], int]) -> int:
     """Run it; status 2 and one line when it cannot be told."""
-    from vaultauthz.audit.files import LogError
-    from vaultauthz.audit.selection import MomentError
+    from vaultauthz.audit.files import LogError, MomentError
     from vaultauthz.audit.verification import SealError
 
     try:
@@ -149,7 +148,7 @@ def _status(run: Callable[[], int]) -> int:
 
 def _selected(options: Options) -> SelectedLines:
     from vaultauthz.audit import SelectedLines
-    from vaultauthz.audit.selection import Selection, moment
+    from vaultauthz.audit.files import Selection, moment
 
     now = datetime.now(UTC)
     return SelectedLines(

@@ -16,9 +16,8 @@ import pytest
 from tests.unit.audit.logs import file, happened, used, written
 from tests.unit.observe.conftest import FakeSink
 from vaultauthz.audit import files
-from vaultauthz.audit.files import STDIN, Log, LogError, by_chain, by_time
+from vaultauthz.audit.files import STDIN, Log, LogError, Selection, by_chain, by_time
 from vaultauthz.audit.logs import read_own
-from vaultauthz.audit.selection import Selection
 from vaultauthz.audit.usage import count_usage
 from vaultauthz.audit.verification import verification
 from vaultauthz.core.events import LOGIN, Event

@@ -12,8 +12,7 @@ import pytest
 from tests.unit.audit.logs import START, call, file, happened, told, used, vaults, written
 from vaultauthz import audit
 from vaultauthz.audit import SelectedLines
-from vaultauthz.audit.files import LogError
-from vaultauthz.audit.selection import Selection
+from vaultauthz.audit.files import LogError, Selection
 from vaultauthz.audit.usage import BY
 from vaultauthz.core import events
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.audit.logs import START, at
-from vaultauthz.audit.selection import MomentError, Selection, moment
+from vaultauthz.audit.files import MomentError, Selection, moment
 
 LINE = {
     "time": at(10),

@@ -15,8 +15,7 @@ from tests.unit.audit.logs import START, at, file, happened, told, used, vaults,
 from tests.unit.audit.logs import call as vault_call
 from vaultauthz import audit
 from vaultauthz.audit import SelectedLines
-from vaultauthz.audit.files import Log, LogError, by_chain
-from vaultauthz.audit.selection import Selection
+from vaultauthz.audit.files import Log, LogError, Selection, by_chain
 from vaultauthz.audit.usage import BY, count_usage
 from vaultauthz.core import events
 
