@@ -97,12 +97,7 @@ RULE: Final = Section(
     ),
     Key("consumer", TEXT.by(_pattern), "Kong's authenticated consumer; * is any text."),
     Key("group", TEXT, "A group of Kong's consumer."),
-    Key(
-        "methods",
-        many(TEXT.about("An HTTP method."), _methods, least=1),
-        "HTTP methods.",
-        "See below for those that servers take for others.",
-    ),
+    Key("methods", many(TEXT.about("An HTTP method."), _methods, least=1), "HTTP methods."),
     Key(
         "path_prefix",
         PATH_PREFIX,

@@ -60,7 +60,6 @@ GRPC_TLS: Final = Section(
         "client_names",
         many(_NAME.about("A subject alternative name: DNS or URI."), _client_names, least=1),
         "Of the certificates that client_ca signed, who may ask.",
-        "DNS names or URIs: the gateways'.",
         otherwise="whoever has one",
     ),
     conditions=(
@@ -90,12 +89,7 @@ LISTEN: Final = Section(
         otherwise="none",
     ),
     Key("admin_tls", ADMIN_TLS.reader()),
-    Key(
-        "admin_token_file",
-        PRIVATE,
-        "Holds what operators have to present.",
-        "As a bearer token; followed, as the certificates are.",
-    ),
+    Key("admin_token_file", PRIVATE, "Holds what operators have to present."),
     Key(
         "transport",
         _TRANSPORT,

@@ -32,18 +32,11 @@ LARGEST_FILE: Final = 5_000_000  # bytes; ten thousand upstreams fit, written ou
 AUDIT: Final = Section(
     Audit,
     "One JSON object a line.",
-    Key(
-        "file",
-        file(files.to_write),
-        "Where to write.",
-        "A server that Kong starts wants one.",
-        otherwise="standard output",
-    ),
+    Key("file", file(files.to_write), "Where to write.", otherwise="standard output"),
     Key(
         "access_log",
         file(files.to_write),
         "Where Envoy writes what it did, if it asks nobody (SDS).",
-        "vaultauthz follows it, so that the lines about requests come from there.",
         otherwise="it sends that",
     ),
 )

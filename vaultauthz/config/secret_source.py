@@ -108,13 +108,7 @@ SECRET: Final = Section(
         "end that it tells (below), or read again every 5 minutes.",
         default=None,
     ),
-    Key(
-        "kv",
-        TEXT,
-        "A KV secret, MOUNT/NAME; version 1 or 2.",
-        "Which one is found out.",
-        default=None,
-    ),
+    Key("kv", TEXT, "A KV secret, MOUNT/NAME; version 1 or 2.", default=None),
     Key(
         "static_role",
         TEXT,
@@ -144,23 +138,9 @@ SECRET: Final = Section(
         "With `method: write`, and with `pki`.",
         default=None,
     ),
-    Key(
-        "ttl",
-        LIFETIME,
-        "The life that a credential is asked to have.",
-        "With `path` and `pki`.",
-        otherwise="the stage's",
-    ),
-    Key(
-        "increment",
-        LIFETIME,
-        "What renewals of the lease ask for.",
-        "With `path`.",
-        otherwise="the stage's",
-    ),
-    Key(
-        "refresh", duration(1.0, 24 * _HOUR), "How often it is read.", "With `kv`, as the next two."
-    ),
+    Key("ttl", LIFETIME, "The life that a credential is asked to have.", otherwise="the stage's"),
+    Key("increment", LIFETIME, "What renewals of the lease ask for.", otherwise="the stage's"),
+    Key("refresh", duration(1.0, 24 * _HOUR), "How often it is read."),
     Key(
         "max_stale",
         _STALE,

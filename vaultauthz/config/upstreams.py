@@ -47,28 +47,15 @@ def _accepted(name: str, text: str) -> Key:
 UPSTREAM: Final = Section(
     Upstream,
     "A service behind the gateway and the credential it wants.",
-    Key("secret", SECRET.reader(apart=True), more="See below.", stand_in=MappingProxyType({})),
+    Key("secret", SECRET.reader(apart=True), stand_in=MappingProxyType({})),
     Key(
         "inject",
         many(INJECTION, read_inject, least=1),
         "Where the credential goes.",
-        "A list, see below.",
         missing="say where the credential goes",
     ),
-    Key(
-        "callers",
-        CALLERS,
-        "Who may use the credential.",
-        "`any`, or a list, see below.",
-        missing=HINT,
-    ),
-    Key(
-        "deny",
-        RULES,
-        "Who may not, whatever callers says.",
-        "A list of the same shape.",
-        default=(),
-    ),
+    Key("callers", CALLERS, "Who may use the credential.", missing=HINT),
+    Key("deny", RULES, "Who may not, whatever callers says.", default=()),
     Key(
         "stages",
         many(TEXT.about("The name of a stage."), partial(_own_stages, known=()), least=1),

@@ -19,8 +19,7 @@ from vaultauthz.config.values import Tls, Vault
 # $VAULT_… and OpenBao's $BAO_…, each of which stands in for one key.
 _MAKERS: Final = ("VAULT_", "BAO_")
 _TRUE: Final = ("1", "t", "T", "true", "TRUE", "True")  # Go's strconv.ParseBool
-_ADDRESS_OF: Final = {"ADDR": "address"}
-_NAMESPACE_OF: Final = {"NAMESPACE": "namespace"}
+_SERVER_OF: Final = {"NAMESPACE": "namespace", "ADDR": "address"}
 _TLS_OF: Final = {"CACERT": "ca_cert", "TLS_SERVER_NAME": "server_name"}
 _PAIR_OF: Final = {"CLIENT_CERT": "client_cert", "CLIENT_KEY": "client_key"}
 _FILES: Final = frozenset(("ca_cert", "client_cert", "client_key"))
@@ -154,9 +153,8 @@ VAULT: Final = Section(
 def read_vault(value: Value, environ: Mapping[str, str]) -> Vault:
     """The server; what the file does not say comes from ``$VAULT_ADDR`` and its like."""
     table = VAULT.open(value)
-    _tell_unread(value, environ)
-    _supply(table, _NAMESPACE_OF, environ)
-    _supply(table, _ADDRESS_OF, environ)
+    _warn_of_unread(value, environ)
+    _supply(table, _SERVER_OF, environ)
     read = partial(_one_or_more, insecure=VAULT.get(table, "insecure"))
     address, *fallbacks = VAULT.get(table, "address", read) or ("",)
     table.begin("tls")
@@ -170,7 +168,8 @@ def read_vault(value: Value, environ: Mapping[str, str]) -> Vault:
 def _read_tls(value: Value, environ: Mapping[str, str]) -> Tls:
     table = TLS.open(value)
     _supply(table, _TLS_OF, environ)
-    _supply_pair(table, environ)
+    if not any(key in table for key in _PAIR_OF.values()):  # half of a pair is nobody's
+        _supply(table, _PAIR_OF, environ)
     pair = {"client_cert", "client_key"} & set(table.entries)
     hidden = {"client_cert": HIDDEN.client_cert, "client_key": HIDDEN.client_key}
     return TLS.build(table, usual=hidden if pair else {})
@@ -195,13 +194,7 @@ def _supply(table: Table, keys: Mapping[str, str], environ: Mapping[str, str]) -
                 table.place.warn(f"${other} is not read: ${variable} goes first, and differs")
 
 
-def _supply_pair(table: Table, environ: Mapping[str, str]) -> None:
-    """Put both of ``_PAIR_OF`` in, where neither is: half of one is nobody's."""
-    if not any(key in table for key in _PAIR_OF.values()):
-        _supply(table, _PAIR_OF, environ)
-
-
-def _tell_unread(value: Value, environ: Mapping[str, str]) -> None:
+def _warn_of_unread(value: Value, environ: Mapping[str, str]) -> None:
     """A warning for what is set, and would be missed."""
     for name, instead in _NOT_READ.items():
         for variable, found in _set(name, environ):
