@@ -143,7 +143,7 @@ class Keeper:
     def tallies(self) -> list[tuple[str, str, int]]:
         """Stage, upstream and how many leases its callers or requests have alive at Vault."""
         with self.lock:
-            return [(*place, tally.alive) for place, tally in self._tallies.items()]
+            return [(*key, tally.alive) for key, tally in self._tallies.items()]
 
     def lease_for(
         self, stage: str, upstream: Upstream, caller: str = "", scope: Scope | None = None

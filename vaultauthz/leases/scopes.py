@@ -138,22 +138,22 @@ class _Scope:
         """A place in the queue for what ``runner`` fetches, for at most so long."""
         if self._waiters >= MAX_WAITING:
             return self._denied(Reason.OVERLOADED, 1)
-        place = _WaitingCheck(runner)
-        promised = place.later
-        self._waiting.setdefault(runner, []).append(place)
+        waiter = _WaitingCheck(runner)
+        promised = waiter.later
+        self._waiting.setdefault(runner, []).append(waiter)
         self._waiters += 1
-        self._lessor.call_in(seconds, lambda: self._give_up(place))
+        self._lessor.call_in(seconds, lambda: self._give_up(waiter))
         return promised
 
-    def _give_up(self, place: _WaitingCheck) -> None:
+    def _give_up(self, waiter: _WaitingCheck) -> None:
         """The deadline: nothing, for one that has its answer."""
-        if place.runner is None:
+        if waiter.runner is None:
             return
-        runner, waiting = place.runner, self._waiting[place.runner]
-        waiting.remove(place)
+        runner, waiting = waiter.runner, self._waiting[waiter.runner]
+        waiting.remove(waiter)
         if not waiting:
             del self._waiting[runner]
-        self._settle(place, self._denied(Reason.NO_CREDENTIAL, 1))
+        self._settle(waiter, self._denied(Reason.NO_CREDENTIAL, 1))
         if not waiting:
             self._unwanted(runner)
 
@@ -161,12 +161,12 @@ class _Scope:
         """Nobody waits any more for what ``runner`` fetches."""
 
     def _answer(self, runner: LeaseRunner, decision: Decision) -> None:
-        for place in self._waiting.pop(runner, ()):
-            self._settle(place, decision)
+        for waiter in self._waiting.pop(runner, ()):
+            self._settle(waiter, decision)
 
-    def _settle(self, place: _WaitingCheck, decision: Decision) -> None:
+    def _settle(self, waiter: _WaitingCheck, decision: Decision) -> None:
         self._waiters -= 1
-        later = place.leave()
+        later = waiter.leave()
         later.answer(decision)
 
     def failed(self, runner: LeaseRunner) -> None:
