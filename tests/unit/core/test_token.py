@@ -145,6 +145,17 @@ def test_a_file_that_changes_while_a_login_is_out_is_read_after_it() -> None:
     assert life.out == [CallIssue()]
 
 
+def test_a_login_that_works_is_followed_by_one_more_when_the_file_has_changed_meanwhile() -> None:
+    """At the next look round, not on its heels."""
+    life = StageLife("a")
+    life.at(0.0)
+    life.look(files_changed=True)
+    life.log_in()
+    assert life.out == []
+    life.look()
+    assert life.out == [CallIssue()]
+
+
 def test_no_login_follows_when_the_end_has_come() -> None:
     """Whatever becomes of files while tokens are revoked."""
     life = StageLife("a")
