@@ -24,12 +24,12 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a gateway is served; ``told`` is what the log says of it.
+    """How a gateway is served; ``description`` is what the log says of it.
 
     When ``over`` says so it ends as on SIGTERM.
     """
 
-    told: str
+    description: str
     opened: Callable[[Config], Service]
     over: Callable[[], bool] = lambda: False
 
@@ -46,7 +46,7 @@ def run(signals: Signals, config: Config, way: Way) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with signals.stoppable():
         service = _started(way, config)
-        log.info("serving %s", way.told)
+        log.info("serving %s", way.description)
         try:
             _serve(service, signals, way.over)
             service.drain(signals.pause)

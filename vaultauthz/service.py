@@ -119,8 +119,8 @@ class Service:
         are there and work, and could make no others.
         """
         ended = [f"{name}_tls" for name, tls in self._tls.items() if tls.ended]
-        told = dict.fromkeys(ended, "the certificate has ended; new connections fail")
-        return told | ({"stopping": "gateways are turned away"} if self.door.draining else {})
+        troubles = dict.fromkeys(ended, "the certificate has ended; new connections fail")
+        return troubles | ({"stopping": "gateways are turned away"} if self.door.draining else {})
 
     @property
     def ready(self) -> bool:
@@ -198,9 +198,9 @@ class Service:
         changes = self.engine.reload(config)
         self.door.reloaded()
         self.at_restart = changes.at_restart
-        files = [told for tls in self._tls.values() if (told := tls.reread())]
-        told = ", ".join([*([str(changes)] if changes else []), *files])
-        log.info("reloaded: %s", told or "nothing has changed")
+        files = [outcome for tls in self._tls.values() if (outcome := tls.reread())]
+        summary = ", ".join([*([str(changes)] if changes else []), *files])
+        log.info("reloaded: %s", summary or "nothing has changed")
         for name in changes.at_restart:
             log.warning("%s: the change of %s takes effect at a restart", path, name)
 
@@ -251,18 +251,18 @@ class Rejections:
         self._reject = reject
         self._clock = clock
         self._lock = threading.Lock()
-        self._told: dict[tuple[str, str, str], float] = {}
+        self._passed_on: dict[tuple[str, str, str], float] = {}
 
     def tell(self, upstream: str, stage: str, credential_id: str) -> bool:
         """Pass a 401 on, unless that was just done; whether it was, and concerned what is in use."""
         key, now = (upstream, stage, credential_id), self._clock()
         with self._lock:
-            if now - self._told.get(key, -_GAP) < _GAP:
+            if now - self._passed_on.get(key, -_GAP) < _GAP:
                 return False
-            self._told.pop(key, None)
-            if len(self._told) >= _MOST:
-                if now - next(iter(self._told.values())) < _GAP:
+            self._passed_on.pop(key, None)
+            if len(self._passed_on) >= _MOST:
+                if now - next(iter(self._passed_on.values())) < _GAP:
                     return False  # so many in a second: nobody's upstreams are like that
-                del self._told[next(iter(self._told))]
-            self._told[key] = now
+                del self._passed_on[next(iter(self._passed_on))]
+            self._passed_on[key] = now
         return self._reject(upstream, stage, credential_id)

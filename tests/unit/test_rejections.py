@@ -47,7 +47,7 @@ def test_made_up_credentials_are_bounded() -> None:
     told = Told()
     for number in range(3 * _MOST):
         told.rejections.tell("payments", "production", str(number))
-    assert len(told.calls) == len(told.rejections._told) == _MOST
+    assert len(told.calls) == len(told.rejections._passed_on) == _MOST
     told.now = 1.0
     assert told.rejections.tell("payments", "production", "c_1")
-    assert len(told.rejections._told) == _MOST
+    assert len(told.rejections._passed_on) == _MOST

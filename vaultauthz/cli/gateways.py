@@ -200,7 +200,7 @@ def _kong_serve_checks(options: Options, config: Config, signals: Signals) -> in
     """Speak ProtoBuf:1 with Kong; otherwise as `vaultauthz serve`."""
     from vaultauthz.kong import door as kong_door
 
-    supervised = kong_door.Supervised.told(options.supervised) if options.supervised else None
+    supervised = kong_door.Supervised.parse(options.supervised) if options.supervised else None
     server_options = kong_door.ServerOptions(options.socket, options.group, supervised)
     return kong_door.serve(signals, config, server_options)
 

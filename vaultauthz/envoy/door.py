@@ -126,5 +126,5 @@ def _listeners(service: Service) -> Listeners:
 
 def serve(signals: Signals, config: Config) -> int:
     """Serve Envoy until SIGTERM; see ``serve.run``."""
-    told = f"Envoy's checks on {config.listen.grpc}"
-    return serving.run(signals, config, serving.Way(told, partial(Service, door=EnvoyDoor)))
+    description = f"Envoy's checks on {config.listen.grpc}"
+    return serving.run(signals, config, serving.Way(description, partial(Service, door=EnvoyDoor)))

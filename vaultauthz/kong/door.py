@@ -132,7 +132,7 @@ class Supervised:
     fits: str
 
     @classmethod
-    def told(cls, text: str) -> Supervised:
+    def parse(cls, text: str) -> Supervised:
         """Read ``PID,BEGAN,FITS``; a PID of 0 is not known. Raises ValueError."""
         pid, began, fits = text.split(",")
         return cls(WatchedProcess(int(pid), began) if int(pid) else None, fits)
@@ -157,7 +157,7 @@ class _Life:
         self._supervised = supervised
         self._has = has
         self._stale = False
-        self._told = True
+        self._recorded = True
         self._service: Service
         self._door: KongDoor
 
@@ -176,18 +176,18 @@ class _Life:
     def tell(self) -> None:
         """Say who has the place."""
         if self._supervised:
-            told = self._ownership.tell(self._supervised.fits, stale=self._stale, has=self._has)
-            if self._told and not told:
+            recorded = self._ownership.tell(self._supervised.fits, stale=self._stale, has=self._has)
+            if self._recorded and not recorded:
                 log.warning(
                     "the disk is full: until it is not, each reload has another server start"
                 )
-            self._told = told
+            self._recorded = recorded
 
     @property
     def over(self) -> bool:
         """Whether it is to end."""
         stale = bool(self._service.at_restart)
-        if stale != self._stale or not self._told:
+        if stale != self._stale or not self._recorded:
             self._stale = stale
             self.tell()
         return self._door.over

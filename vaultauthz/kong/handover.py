@@ -47,7 +47,7 @@ class Heir:
         self._path = _meeting(path)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self._giver: socket.socket | None = None
-        self._told = bytearray()
+        self._document = bytearray()
         self._connections: list[socket.socket] = []
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
@@ -74,13 +74,13 @@ class Heir:
             self._giver.setblocking(False)
         room = socket.CMSG_SPACE(_MOST * array("i").itemsize)
         while True:
-            data, told, _, _ = self._giver.recvmsg(_READ, room)
-            for level, kind, content in told:
+            data, ancillary, _, _ = self._giver.recvmsg(_READ, room)
+            for level, kind, content in ancillary:
                 if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                     fds = array("i")
                     fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
                     self._connections += [_adopted(fd) for fd in fds]
-            self._told += data
+            self._document += data
             if not data:
                 self._giver.close()
                 self._giver = None
@@ -89,9 +89,9 @@ class Heir:
     def inheritance(self) -> Inheritance:
         """What has come."""
         with contextlib.suppress(ValueError, TypeError, AttributeError):
-            told = json.loads(bytes(self._told).lstrip(_GIVE) or b"null")
-            known = {int(n): (str(of[0]), str(of[1])) for n, of in told["instances"].items()}
-            return Inheritance(self._connections, known, int(told["next"]))
+            document = json.loads(bytes(self._document).lstrip(_GIVE) or b"null")
+            known = {int(n): (str(of[0]), str(of[1])) for n, of in document["instances"].items()}
+            return Inheritance(self._connections, known, int(document["next"]))
         return Inheritance(self._connections)
 
     def close(self) -> None:
@@ -126,9 +126,9 @@ class Giver:
         if not self._taken:
             return False
         fds = array("i", [connection.fileno()])
-        told = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)]
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)]
         try:
-            self._line.sendmsg([_GIVE], told)
+            self._line.sendmsg([_GIVE], ancillary)
         except OSError:  # each would wait for one that is stuck
             self._taken = False
         return self._taken

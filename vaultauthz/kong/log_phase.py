@@ -100,9 +100,9 @@ def outcome(serialized: str) -> tuple[str, int]:
 
     ``upstream_status`` is nginx's: text, of several tries "502, 200".
     """
-    told = json.loads(serialized)
-    request = told.get("request") if isinstance(told, dict) else None
+    message = json.loads(serialized)
+    request = message.get("request") if isinstance(message, dict) else None
     if not isinstance(request, dict):
         return "", 0
-    last = str(told.get("upstream_status") or "").rpartition(",")[2].strip()
+    last = str(message.get("upstream_status") or "").rpartition(",")[2].strip()
     return str(request.get("id") or ""), int(last) if last.isdecimal() else 0

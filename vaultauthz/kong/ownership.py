@@ -65,7 +65,7 @@ def holder(path: Path) -> Holder | None:
     """Who has the place at ``path``; None for nobody. Raises OSError."""
     fd = _opened(lock_of(path))
     try:
-        return _told(fd) if is_locked(fd) else None
+        return _holder_in(fd) if is_locked(fd) else None
     finally:
         os.close(fd)
 
@@ -102,12 +102,14 @@ def _lock(fd: int) -> bool:
     return True
 
 
-def _told(fd: int) -> Holder:
+def _holder_in(fd: int) -> Holder:
     with contextlib.suppress(OSError, ValueError, TypeError):
-        told = json.loads(os.pread(fd, 4096, 0))
-        has = tuple(map(str, told["has"]))
-        stale = told["stale"] is True
-        return Holder(int(told["pid"]), str(told["began"]), str(told["fits"]), stale, has)
+        document = json.loads(os.pread(fd, 4096, 0))
+        has = tuple(map(str, document["has"]))
+        stale = document["stale"] is True
+        return Holder(
+            int(document["pid"]), str(document["began"]), str(document["fits"]), stale, has
+        )
     return Holder()
 
 
@@ -188,7 +190,7 @@ class Ownership:
         """Until the server before is gone; one that does not go is killed, as it may be stuck."""
         if self._ended(heir, patience):
             return
-        before = _told(self._lock)
+        before = _holder_in(self._lock)
         if not before.signalable:
             raise self._error(f"the server before has not ended in {patience:g} s")
         log.error("the server before has not ended in %g s: it is killed", patience)
@@ -336,6 +338,6 @@ def is_locked(fd: int) -> bool:
 
 def _read(path: Path) -> Failures:
     with contextlib.suppress(OSError, ValueError, TypeError):
-        told = json.loads(path.read_bytes())
-        return Failures(int(told["count"]), float(told["at"]))
+        document = json.loads(path.read_bytes())
+        return Failures(int(document["count"]), float(document["at"]))
     return Failures()

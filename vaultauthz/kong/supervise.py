@@ -100,8 +100,8 @@ class Supervisor:
         self._worker = worker
         self._words = words
         kong = f"{master},{began_at(master) if master else ''}"
-        told = [__version__, sys.executable, *options.words, kong]
-        self._fits = sha256(json.dumps(told).encode()).hexdigest()[:16]
+        start = [__version__, sys.executable, *options.words, kong]
+        self._fits = sha256(json.dumps(start).encode()).hexdigest()[:16]
         self._kong = f"{kong},{self._fits}"
         self._claim = SupervisorClaim(options.socket)
         self._watch = Watch(options.config)
@@ -270,7 +270,7 @@ class ServerLog(logging.Handler):
         self._path = path
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         os.close(self.open())  # now: a wrong name is told of at the start
-        self._told = self._size
+        self._relayed = self._size
         with suppress(OSError):
             os.set_blocking(_kong(), False)  # a Kong that stands still holds us not up
 
@@ -299,10 +299,10 @@ class ServerLog(logging.Handler):
     def relay(self) -> None:
         """Tell Kong what was written since it was told last; of very much, the end."""
         size = self._size
-        if size == self._told:
+        if size == self._relayed:
             return
-        begin = self._told if self._told < size else 0  # it was cut, by whoever rotates it
-        self._told = size
+        begin = self._relayed if self._relayed < size else 0  # it was cut, by whoever rotates it
+        self._relayed = size
         with suppress(OSError), self._path.open("rb") as file:
             file.seek(max(begin, size - _MOST))
             _tell(file.read(size - file.tell()))

@@ -269,7 +269,7 @@ def is_code(path: str, answer: Answer) -> bool:
     return bool(key_path(path)) and isinstance(data, dict) and set(data) - _TOLD == {"code"}
 
 
-def told(grant: Grant, answer: Answer, now: Now) -> Grant | None:
+def by_expire_time(grant: Grant, answer: Answer, now: Now) -> Grant | None:
     """The code's grant by what OpenBao says beside it; None where nothing is said (Vault)."""
     end = answer["data"].get("expire_time")
     if isinstance(end, bool) or not isinstance(end, (int, float)):

@@ -108,7 +108,7 @@ class VaultError(Exception):
 class Row:
     """``texts``: one of these is in Vault's text, in lower case; () for any text, or none.
 
-    ``wait``: seconds that are waited at least. ``told``: only if the answer is Vault's
+    ``wait``: seconds that are waited at least. ``with_errors``: only if the answer is Vault's
     own, JSON with ``errors``, and not that of a proxy before it.
     """
 
@@ -119,7 +119,7 @@ class Row:
     node: NodeFate
     reason: str
     wait: float = 0.0
-    told: bool = False
+    with_errors: bool = False
 
 
 _RETRY, _REFUSED, _SECRET_GONE = Verdict.RETRY, Verdict.REFUSED, Verdict.SECRET_GONE
@@ -192,7 +192,7 @@ ROWS: tuple[Row, ...] = (
     # In Vault's own words it is the trouble of one engine, as a 500: the cloud behind it
     # throttles it, for one (logical.ErrUpstreamRateLimited).
     Row(range(501, 505), _ANY, (), _RETRY, _FINE,
-        "what stands behind Vault's engine failed (status {})", told=True),
+        "what stands behind Vault's engine failed (status {})", with_errors=True),
     # A proxy says so, too, of a connection that broke after Vault had heard the request: then
     # it may yet count as a wrong try, and must not be made again at the next node.
     Row((503,), _LOCKABLE, (), _RETRY, _UNSURE, "what stands before Vault has no answer of it"),
@@ -220,7 +220,7 @@ def of_status(
         if status in row.statuses
         and call in row.calls
         and (not row.texts or any(part in text for part in row.texts))
-        and (not row.told or any(map(_says_more, texts)))
+        and (not row.with_errors or any(map(_says_more, texts)))
     )
     wait = max(row.wait, retry_after if row.verdict is _RETRY else 0.0)
     away = row.node is not NodeFate.FINE
@@ -280,15 +280,15 @@ def of_exception(exc: Exception, *, sent: bool) -> VaultError:
     failure = next(failure for kind, failure in _EXCEPTIONS if isinstance(exc, kind))
     if failure is _BROKE_OFF and not sent:
         failure = _REACH
-    return VaultError(failure, detail=_told(exc), node=NodeFate.UNSURE if sent else NodeFate.OUT)
+    return VaultError(failure, detail=_detail(exc), node=NodeFate.UNSURE if sent else NodeFate.OUT)
 
 
 def of_file(exc: OSError) -> VaultError:
     """A file of ``tls`` that cannot be used; another node would not change that."""
-    return VaultError(TLS_FILE, detail=_told(exc))
+    return VaultError(TLS_FILE, detail=_detail(exc))
 
 
-def _told(exc: Exception) -> str:
+def _detail(exc: Exception) -> str:
     """What the system says of it; other texts may quote what was sent or received."""
     if isinstance(exc, ssl.SSLCertVerificationError):
         return str(exc.verify_message)

@@ -96,13 +96,13 @@ def path_secret(answer: Answer, login: Login, now: Now, *, static: bool = False)
         return _leased(answer, said, login, now)
     if _text(data, "last_vault_rotation"):
         return _rotated(data, said)
-    told = ends.of_engine(data, now, leased=False)
-    if static and told.left < inf:
-        return _to_rotate(said, told.left)
-    if told.duration < inf:
+    end = ends.of_engine(data, now, leased=False)
+    if static and end.left < inf:
+        return _to_rotate(said, end.left)
+    if end.duration < inf:
         said = replace(said, field_ends=ends.of_tokens(fields, now.vault))
-    if told.left < inf:
-        return replace(said, ttl=max(0.0, told.duration), ends_in=told.moment)
+    if end.left < inf:
+        return replace(said, ttl=max(0.0, end.duration), ends_in=end.moment)
     return replace(said, ttl=_MAX_STALE, read_again=_READ_AGAIN)
 
 

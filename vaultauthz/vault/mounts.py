@@ -47,7 +47,7 @@ class Mount:
     max_lease_ttl: float | None = None
 
     @classmethod
-    def told(cls, answer: Answer) -> Mount:
+    def of_answer(cls, answer: Answer) -> Mount:
         """As ``MOUNT`` answers; path and type are "" where it tells none."""
         data = part_of(answer, "data")
         options, config = part_of(data, "options"), part_of(data, "config")

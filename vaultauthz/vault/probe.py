@@ -112,7 +112,7 @@ class Probe:
 
     def mount(self, token: Secret, path: str) -> Mount:
         """The engine that ``path`` belongs to; a token with any right on it may ask."""
-        found = Mount.told(self.read(token, f"{MOUNT}/{path}"))
+        found = Mount.of_answer(self.read(token, f"{MOUNT}/{path}"))
         if not found.path or not found.type:
             raise VaultError(NOT_VAULT)
         return found

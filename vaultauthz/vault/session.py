@@ -109,7 +109,9 @@ class Session:
         grant = grants.path_secret(answer, login, now, static=_STATIC in source.path)
         if grant.lease_id or not ends.is_code(source.path, answer):
             return grant
-        return ends.told(grant, answer, now) or self._by_key(transport, source, grant, now)
+        return ends.by_expire_time(grant, answer, now) or self._by_key(
+            transport, source, grant, now
+        )
 
     def _by_key(self, transport: Transport, source: PathSecret, grant: Grant, now: Now) -> Grant:
         """A TOTP code of a Vault that says nothing beside it."""
@@ -148,7 +150,7 @@ class Session:
         known = self._mounts.kv(path)
         if known:
             return known
-        found = Mount.told(transport.get(url(f"{MOUNT}/{path}")))
+        found = Mount.of_answer(transport.get(url(f"{MOUNT}/{path}")))
         if found.kv_version is None:
             raise VaultError(Failure(Verdict.REFUSED, "no KV engine is mounted at this path"))
         if not found.holds(path):

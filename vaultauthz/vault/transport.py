@@ -206,9 +206,9 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
                 return _without_echoes(answer, secrets)
             raise VaultError(NOT_VAULT, reply.status, node=NodeFate.UNSURE)
         texts = _texts(answer)
-        told = redaction.shown(" ".join(texts), secrets)
+        said = redaction.shown(" ".join(texts), secrets)
         to = redaction.host(reply.headers.get("Location", "")) if 300 <= reply.status < 400 else ""
-        detail = " ".join(filter(None, (told, redaction.shown(to, secrets))))
+        detail = " ".join(filter(None, (said, redaction.shown(to, secrets))))
         wait = _retry_after(reply.headers)
         raise errors.of_status(self.call, reply.status, texts, wait, detail)
 

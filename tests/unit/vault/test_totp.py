@@ -87,7 +87,7 @@ def test_where_the_key_is_described() -> None:
 def test_what_openbao_says_beside_the_code(end: float, left: float) -> None:
     """By its own clock; no key need be read."""
     answer = {"data": {"code": "1", "expire_time": end}}
-    grant = ends.told(CODE, answer, Now(3007.0, 9000.0))
+    grant = ends.by_expire_time(CODE, answer, Now(3007.0, 9000.0))
     assert grant is not None
     assert (grant.life, grant.rotates_in) == (left, left)
 
@@ -95,4 +95,7 @@ def test_what_openbao_says_beside_the_code(end: float, left: float) -> None:
 @pytest.mark.parametrize("end", [None, True, "3030"])
 def test_what_vault_does_not_say(end: object) -> None:
     """Then the key is asked about."""
-    assert ends.told(CODE, {"data": {"code": "1", "expire_time": end}}, Now(0.0, 0.0)) is None
+    assert (
+        ends.by_expire_time(CODE, {"data": {"code": "1", "expire_time": end}}, Now(0.0, 0.0))
+        is None
+    )

@@ -20,7 +20,7 @@ class Signatures:
     def __init__(self, wall: Callable[[], float], nonce: Callable[[], str]) -> None:
         self._wall = wall
         self._nonce = nonce
-        self._told: set[tuple[str, str, str]] = set()
+        self._logged: set[tuple[str, str, str]] = set()
 
     def add(self, request: Request, allowed: Allowed) -> Decision:
         """The decision with the headers that are for this request alone, or a denial.
@@ -45,7 +45,7 @@ class Signatures:
 
     def _tell(self, allowed: Allowed, why: str) -> None:
         """Once for each cause, as a client could flood the log: the gateway may be at fault."""
-        told = (allowed.upstream, allowed.stage, why)
-        if told not in self._told:
-            self._told.add(told)
-            log.warning("upstream %s, stage %s: a request is denied: %s", *told)
+        denial = (allowed.upstream, allowed.stage, why)
+        if denial not in self._logged:
+            self._logged.add(denial)
+            log.warning("upstream %s, stage %s: a request is denied: %s", *denial)

@@ -84,7 +84,7 @@ class Lockable:
         text = secret.reveal() if secret else ""
         digest = hmac.new(_KEY, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
         if digest not in self._marks:
-            seen = [f"{path} {_told(stamp_if_any(path))}" for path in files]
+            seen = [f"{path} {_shown_stamp(stamp_if_any(path))}" for path in files]
             mark = hashlib.sha256("\n".join(seen or [digest]).encode()).hexdigest()[:32]
             if len(self._marks) >= _MOST_MARKS:
                 self._marks.clear()
@@ -92,6 +92,6 @@ class Lockable:
         return self._marks[digest]
 
 
-def _told(found: Stamp | None) -> str:
+def _shown_stamp(found: Stamp | None) -> str:
     # By when its content was written: to let somebody else read the file makes no other secret.
     return f"{found.modified} {found.inode} {found.size}" if found else ""
