@@ -19,7 +19,7 @@ from vaultauthz.core.decision import Decision, Reason
 from vaultauthz.core.redaction import where
 from vaultauthz.kong import registration
 from vaultauthz.kong.calls import LENGTH, Batch, PdkCall, frame
-from vaultauthz.kong.enforcement import NOTHING
+from vaultauthz.kong.enforcement import NOTHING, denial
 from vaultauthz.kong.gate import End, Gate, Instance, Instances, PluginConfigError, Steps
 from vaultauthz.kong.questions import Results
 from vaultauthz.leases.later import Later
@@ -213,7 +213,8 @@ class Connection:
             self._end(_NOTHING)
 
     def _deny(self, reason: Reason, retry_after: int = 0) -> None:
-        self._end(self._gate.deny(self._instance, reason, retry_after))
+        denied = self._gate.deny(self._instance, reason, retry_after)
+        self._end(End(denial(denied, ""), answers=True))
 
     def _end(self, end: End) -> None:
         self._steps = None

@@ -162,15 +162,15 @@ class Gate:
         self._log_phase.note(request.request_id, decision)
         return End(last)
 
-    def deny(self, instance: Instance, reason: Reason, retry_after: int = 0) -> End:
-        """The client's answer where nothing could be decided, or what was decided not be done."""
+    def deny(self, instance: Instance, reason: Reason, retry_after: int = 0) -> Denied:
+        """The denial, with its line, where nothing could be decided, or what was decided not be done."""
         upstream, stage = instance.upstream, instance.stage
         denied = Denied(reason, upstream, stage, retry_after)
         try:
             self._refused(Request("kong", upstream=upstream, stage=stage), denied)
         except Exception as exc:  # noqa: BLE001 - the client is answered whatever it is
             log.error("a request in Kong was denied without its line: %s", where(exc))  # noqa: TRY400
-        return End(denial(denied, ""), answers=True)
+        return denied
 
     def log(self) -> End:
         """See what became of a request: the upstream may have refused the credential."""

@@ -30,6 +30,7 @@ from vaultauthz.doors import Door
 from vaultauthz.kong import registration
 from vaultauthz.kong.calls import PdkCall
 from vaultauthz.kong.door import gate_of
+from vaultauthz.kong.enforcement import denial
 from vaultauthz.kong.gate import End, Instance, Steps
 from vaultauthz.kong.questions import Results
 from vaultauthz.leases.later import Later
@@ -74,7 +75,8 @@ class Plugin:
             return _run(kong, self._core.gate.access(self._instance))
         except Exception as exc:  # noqa: BLE001 - the client is answered whatever it is
             log.error("a request in Kong was denied as internal: %s", where(exc))  # noqa: TRY400
-            return self._core.gate.deny(self._instance, Reason.INTERNAL)
+            denied = self._core.gate.deny(self._instance, Reason.INTERNAL)
+            return End(denial(denied, ""), answers=True)
 
     def log(self, kong: Any) -> None:
         """Never raises, as ``access``."""
