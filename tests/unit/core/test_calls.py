@@ -316,13 +316,13 @@ class TestCounts:
         calls = queue()
         kept, gone, again = Lease("kept", held=True), Lease("gone"), Lease("again", failed=True)
         put(calls, gone, kept, again, gone)
-        put(calls, gone, kept, call=REVOKE)
+        put(calls, gone, kept, gone, call=REVOKE)
         calls.put(gone, ISSUE, of_login=True)
         forgotten = calls.forget(lambda whose, call: whose is gone and call is ISSUE)
         assert forgotten == [gone, gone, gone]
-        assert (gone.calls, kept.calls, again.calls) == (1, 2, 1)
+        assert (gone.calls, kept.calls, again.calls) == (2, 2, 1)
         assert calls.next(0.0, of_login=True, token=True) == inf
         assert not calls.idle(token=False)
-        assert calls.forget(lambda whose, call: call is REVOKE) == [gone, kept]
+        assert calls.forget(lambda whose, call: call is REVOKE) == [gone, kept, gone]
         assert calls.idle(token=False)
         assert [taken(calls).whose for _ in range(2)] == [kept, again]
