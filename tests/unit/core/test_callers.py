@@ -532,6 +532,15 @@ def test_what_a_decision_reads() -> None:
     assert Callers((claims,), (path,)).rules == (claims, path)
 
 
+def test_whether_a_decision_reads_the_method() -> None:
+    """Then other methods that it may be taken for are judged as well."""
+    method = Rule(methods=frozenset({"GET"}))
+    assert Callers((Rule(group="x"), method)).reads_method is True
+    assert Callers(None, (method,)).reads_method is True
+    assert Callers((Rule(group="x"),), (Rule(path_prefix="/a"),)).reads_method is False
+    assert Callers(None).reads_method is False
+
+
 # --- request.caller ---
 
 

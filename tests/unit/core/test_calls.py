@@ -250,6 +250,9 @@ class TestPace:
         calls.sent(taken(calls, 10.0), "t", 10.0, here=False)
         assert calls.flow_before.ready_at() == 11.0
         assert calls.flow.ready_at() == 0.0
+        out(calls, [Lease("b")], now=15.0)
+        assert calls.flow_before.ready_at() == 11.0
+        assert calls.flow.ready_at() == 16.0
         calls.change_rate(1.0, 20.0, 0.5)
         assert calls.flow.ready_at() == 20.5
 

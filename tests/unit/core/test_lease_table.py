@@ -168,3 +168,24 @@ def test_every_event_in_every_state_has_a_row() -> None:
     }
     for state in State:
         assert {row[1] for row in ROWS if row[0] is state} == always | answers[state]
+
+
+def test_a_credential_that_the_upstream_refuses_while_vault_fails_stays() -> None:
+    """A 401 asks for no other one while calls fail: the tries go on as they were."""
+    life = in_state(State.RENEWING)
+    life.at(61, Failed(AWAY), 0.9)
+    due = life.wake_at
+    assert life.names(61.6, Rejected("id-one")) == ""
+    assert (life.state, life.wake_at) == (State.HELD, due)
+
+
+def test_the_log_says_why_it_was_lost() -> None:
+    """By an operator's word, or with its login, which may be over in that very moment."""
+    life = in_state(State.HELD)
+    life.at(50, Revoke())
+    assert life.notes[-1].reason == "revoked by an operator"
+    life = in_state(State.HELD)
+    life.login.ends_at = 50.0
+    assert life.names(50, LoginLost(after=5.0)) == "Withdraw"
+    assert life.notes[-1].reason == "its login token is gone"
+    assert life.wake_at == 55.0
