@@ -311,6 +311,11 @@ class TestCounts:
         for each in sent:
             answered(calls, each, 0.0)
         assert calls.idle(token=True)
+        assert calls.idle(token=False)
+        put(calls, Lease("a"), Lease("b"), Lease("c"), call=REVOKE)
+        answered(calls, calls.sent(taken(calls, token=False), "t", 0.0), 0.0)
+        assert not calls.idle(token=False), "two more wait"
+        calls.forget(lambda whose, call: True)
         calls.put(Lease("login"), ISSUE, of_login=True)
         assert not calls.idle(token=False)
 

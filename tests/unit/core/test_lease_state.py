@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import inf
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from vaultauthz.core.credential import Login
 from vaultauthz.core.grant import Grant, Renewal, Version
 from vaultauthz.core.lease_messages import Rotate, Tick
-from vaultauthz.core.lease_state import Held
+from vaultauthz.core.lease_state import Held, StageLeases
 from vaultauthz.core.pace import Pace
 
 from .lease_life import Life, issued
@@ -166,3 +167,26 @@ def test_with_which_login_a_lease_was_taken() -> None:
     assert life.machine.hangs_on(first)
     assert life.machine.hangs_on(life.login)
     assert not life.machine.hangs_on(Login())
+
+
+class Leaving:
+    """A lease that has left; ``drains``: it has one to revoke."""
+
+    def __init__(self, *, drains: bool, calls: int) -> None:
+        self.calls = calls
+        self.machine = SimpleNamespace(retired=["l"] if drains else [])
+
+
+def test_who_has_left_is_kept_for_what_drains_and_for_calls_that_are_out() -> None:
+    """For either; then it is let go."""
+    leases: StageLeases[Any] = StageLeases()
+    drains, calls, gone = (
+        Leaving(drains=True, calls=0),
+        Leaving(drains=False, calls=1),
+        Leaving(drains=False, calls=0),
+    )
+    leases.leaving = [drains, calls, gone]
+    leases.shared["pay"] = gone
+    leases.forget_gone()
+    assert list(leases) == [gone, drains, calls]
+    assert list(leases.active) == [gone]

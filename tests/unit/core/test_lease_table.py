@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 
 import pytest
 
+from vaultauthz.core import events
+from vaultauthz.core.grant import Grant, Renewal, Version
 from vaultauthz.core.lease_messages import (
     Failed,
+    Issued,
     LoginLost,
+    Note,
     NotRevoked,
     Rejected,
     Release,
+    Renewed,
     Revoke,
     Revoked,
     Rotate,
@@ -189,3 +195,44 @@ def test_the_log_says_why_it_was_lost() -> None:
     assert life.names(50, LoginLost(after=5.0)) == "Withdraw"
     assert life.notes[-1].reason == "its login token is gone"
     assert life.wake_at == 55.0
+
+
+def test_the_audit_log_is_told_of_each_turn() -> None:
+    """Of which lease and credential, by which of Vault's requests, and why."""
+    life = Life()
+    life.at(0, Tick())
+    grant = replace(life.grant("one"), request_id="r1")
+    life.at(1, Issued(grant, 0))
+    life.at(60, Tick())
+    life.at(61, Renewed(Renewal(100.0, request_id="r2"), 60))
+    life.at(160, Tick())
+    life.at(161, Failed(AWAY))
+    assert life.notes == [
+        Note(events.ISSUED, "one", "id-one", "r1"),
+        Note(events.RENEWED, "one", "id-one", "r2"),
+        Note(events.EXPIRED, "one", "id-one", reason="its time is over"),
+        Note(events.FAILED, reason=AWAY.reason),
+    ]
+
+
+def test_one_that_was_revoked_is_told_by_its_names() -> None:
+    """Of a lease that is not known any more by the one that Vault said."""
+    life = in_state(State.HELD)
+    life.at(50, Revoke())
+    life.at(51, Revoked("one"))
+    assert life.notes[-1] == Note(events.REVOKED, "one", "id-one")
+    life.at(52, Revoked("one"))
+    assert life.notes[-1] == Note(events.REVOKED, "one", "")
+
+
+def test_another_place_stays_another_when_more_is_wished_for() -> None:
+    """Its versions have nothing to do with those of before, though the next wish says no such thing."""
+    life = Life()
+    life.at(0, Tick())
+    life.at(1, Issued(Grant("a", version=Version(7, "2026-01-02T00:00:00Z"), read_again=60.0), 0))
+    life.at(2, Rotate(within=10.0, anew=True), 0.9)
+    assert life.names(3, Rotate()) == "CallIssue"
+    assert (
+        life.names(4, Issued(Grant("b", version=Version(1, "2026-01-01T00:00:00Z")), 3))
+        == "Publish"
+    )
