@@ -236,3 +236,15 @@ def test_another_place_stays_another_when_more_is_wished_for() -> None:
         life.names(4, Issued(Grant("b", version=Version(1, "2026-01-01T00:00:00Z")), 3))
         == "Publish"
     )
+
+
+def test_there_is_time_for_another_try_before_the_end() -> None:
+    """However long the backoff would be: at half of what is left."""
+    life = Life()
+    life.at(0, Tick())
+    life.at(0, issued(life, "one", 0, ttl=6.0))
+    life.at(3.6, Tick())
+    life.at(3.7, Failed(AWAY), 0.99)
+    life.at(4.7, Tick())
+    life.at(4.8, Failed(AWAY), 0.99)
+    assert life.wake_at == pytest.approx(5.4)
