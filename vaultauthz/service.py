@@ -31,6 +31,7 @@ from vaultauthz.leases.later import Later
 from vaultauthz.observe.audit_log import AuditLog
 from vaultauthz.observe.metrics import Gauges, ListenerCertificate, Metrics
 from vaultauthz.server_tls import FollowedTls
+from vaultauthz.terminal import EACH_TIME
 from vaultauthz.version import __version__
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,10 @@ class Service:
         self.engine = Engine(
             config,
             recorders=[self.audit.record_check],
-            listeners=[self.metrics.record_event, self.audit.record_event],
+            listeners=[
+                self.metrics.record_event,
+                self.audit.record_event,
+            ],
         )
         self.at_restart: tuple[str, ...] = ()  # sections of the file that wait for a restart
         self._start = self.engine.broker.start
@@ -186,11 +190,13 @@ class Service:
         try:
             config = self._read(path, os.environ)
         except ConfigError as exc:
-            log.error("not reloaded, the configuration before stays:\n%s", exc)  # noqa: TRY400
+            why = "; ".join(exc.problems)
+            log.error("not reloaded, the configuration before stays: %s", why, extra=EACH_TIME)  # noqa: TRY400
             return
         except Exception as exc:  # noqa: BLE001
             # A bug of ours must not end the server, and with it every credential.
-            log.error("not reloaded, the configuration before stays: %s", where(exc))  # noqa: TRY400
+            why = where(exc)
+            log.error("not reloaded, the configuration before stays: %s", why, extra=EACH_TIME)  # noqa: TRY400
             return
         for warning in config.warnings:
             log.warning("%s", warning)

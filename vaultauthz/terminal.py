@@ -1,11 +1,18 @@
-"""What a command prints: for people a table that fits the terminal, for programs JSON."""
+"""What a command prints, and a server logs: for people text, in the terminal's width, for programs JSON."""
 
 from __future__ import annotations
 
 import json
+import logging
 import textwrap
-from collections.abc import Sequence
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import inf
+from types import MappingProxyType
 from typing import Any, Final, TextIO
 
 _GAP: Final = "  "
@@ -64,3 +71,171 @@ def _width(cells: Sequence[Sequence[str]]) -> int:
 
 def _cut(text: str, size: int) -> str:
     return text if len(text) <= size else text[: size - 1] + "…"
+
+
+# --- the log -----------------------------------------------------------------
+
+TEXT_LINE: Final = "%(asctime)s %(levelname)s %(message)s"
+# `extra` of a line that answers somebody, who is to see it as often as it was asked for.
+EACH_TIME: Final[Mapping[str, Any]] = {"each_time": True}
+_TELL_EVERY: Final = 60.0  # seconds between two lines of the same
+_MOST_KNOWN: Final = 1024  # lines that are known not to be new
+
+
+class TextLines(logging.Formatter):
+    """For people: time, level and message; what a message is made of cannot begin a line of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(TEXT_LINE)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and every character in it that a terminal would obey, or end it at, escaped."""
+        record.message = record.getMessage()
+        if record.exc_info and record.exc_info[0]:  # not its text, which may quote a value
+            record.message += f": {record.exc_info[0].__name__}"
+        record.asctime = self.formatTime(record)
+        line = self.formatMessage(record)
+        if line.isprintable():
+            return line
+        return "".join(
+            char if char.isprintable() else char.encode("unicode_escape").decode() for char in line
+        )
+
+
+class JsonLines(logging.Formatter):
+    """For programs: an object on a line, in ASCII.
+
+    ``time`` is in UTC as RFC 3339 has it, with milliseconds; then ``level``, ``logger`` and
+    ``message``, and as keys of their own what stands in ``extra={"fields": {…}}`` and is not "".
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        when = datetime.fromtimestamp(record.created, UTC)
+        line = {
+            "time": f"{when.isoformat(timespec='milliseconds')[:23]}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        fields: Mapping[str, Any] = getattr(record, "fields", {})
+        more = {name: value for name, value in fields.items() if value not in ("", None)}
+        if record.exc_info and record.exc_info[0]:
+            more["exception"] = record.exc_info[0].__name__
+        return json.dumps({**line, **more, **line}, default=str)
+
+
+LOG_FORMATS: Final[Mapping[str, Callable[[], logging.Formatter]]] = {
+    "text": TextLines,
+    "json": JsonLines,
+}
+
+
+def log_format(chosen: str, stream: TextIO) -> str:
+    """``chosen``, where that is one of ``LOG_FORMATS``; what is fit for ``stream`` if it is ``auto``."""
+    if chosen != "auto":
+        return chosen
+    return "text" if stream.isatty() else "json"
+
+
+class Repeats:
+    """Of what comes again and again one in ``every`` seconds is told, with how many there were.
+
+    Times are in seconds of one clock. Not safe for threads.
+    """
+
+    def __init__(self, every: float = _TELL_EVERY, most: int = _MOST_KNOWN) -> None:
+        self._every = every
+        self._most = most
+        # When each was told, and how many came since; the longest ago first.
+        self._told: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
+
+    def due(self, what: Hashable, now: float) -> int | None:
+        """How many were kept back since it was told; None where this one is kept back, too."""
+        told_at, kept = self._told.get(what, (None, 0))
+        if told_at is not None and now - told_at < self._every:
+            self._told[what] = (told_at, kept + 1)
+            return None
+        self._told.pop(what, None)
+        if len(self._told) < self._most:  # else it is told each time, and no count is lost
+            self._told[what] = (now, 0)
+        return kept
+
+    def over(self, now: float) -> list[tuple[Hashable, int]]:
+        """Let go of what has not come for ``every`` seconds; of it what was kept back, and how many."""
+        untold = []
+        while self._told:
+            what, (told_at, kept) = next(iter(self._told.items()))
+            if now - told_at < self._every:
+                break
+            del self._told[what]
+            if kept:
+                untold.append((what, kept))
+        return untold
+
+
+class LogHandler(logging.StreamHandler[TextIO]):
+    """Writes the log to ``stream``, in one of ``LOG_FORMATS``.
+
+    Of a warning, or an error, that comes again with the same words one is told a minute, with how
+    many there were (``repeated``).
+    """
+
+    def __init__(self, stream: TextIO, form: str) -> None:
+        super().__init__(stream)
+        self.setFormatter(LOG_FORMATS[form]())
+        self._repeats = Repeats()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write it, unless it was just written; called under the handler's lock."""
+        now = time.monotonic()
+        line = (record.name, record.levelno, record.getMessage())
+        each_time = record.levelno < logging.WARNING or getattr(record, "each_time", False)
+        kept = 0 if each_time else self._repeats.due(line, now)
+        if kept is not None:
+            super().emit(_again(line, kept, getattr(record, "fields", {})) if kept else record)
+        self._tell_over(now)
+
+    def close(self) -> None:
+        """Tell what was kept back."""
+        with self.lock or nullcontext():
+            self._tell_over(inf)
+        super().close()
+
+    def _tell_over(self, now: float) -> None:
+        for line, kept in self._repeats.over(now):
+            super().emit(_again(line, kept))
+
+
+def _again(
+    line: Any, kept: int, fields: Mapping[str, Any] = MappingProxyType({})
+) -> logging.LogRecord:
+    name, level, message = line
+    text = f"{message} (and {kept} more times since it was told last)"
+    record = logging.LogRecord(name, level, "", 0, text, (), None)
+    record.fields = {**fields, "repeated": kept}
+    return record
+
+
+def log_to(stream: TextIO, form: str, level: str) -> None:
+    """Have this process log to ``stream``; ``form`` is ``auto`` or one of ``LOG_FORMATS``.
+
+    Only our own lines may be of the level ``debug``: those of libraries show what they send.
+    """
+    numbers = logging.getLevelNamesMapping()
+    root, ours = logging.getLogger(), logging.getLogger("vaultauthz")
+    root.handlers[:] = [LogHandler(stream, log_format(form, stream))]
+    root.setLevel(max(numbers[level.upper()], logging.INFO))
+    ours.setLevel(numbers[level.upper()])
+    logging.getLogger("urllib3").setLevel(logging.WARNING)
+
+
+class Telling:
+    """Whether the log is to be told now: once in a while, however often it happens. Under a lock."""
+
+    def __init__(self) -> None:
+        self._repeats = Repeats()
+
+    def due(self) -> bool:
+        """Whether it is, which begins another while."""
+        return self._repeats.due("", time.monotonic()) is not None

@@ -102,8 +102,9 @@ class Done:
         assert (self.status, self.out) == (2, "")
         assert "Traceback" not in self.err
         assert SECRET not in self.err
-        port = re.compile(r"warning: c\.yaml:\d+: listen\.grpc: every user of this machine")
-        (line,) = [each for each in self.err.splitlines() if not port.match(each)]
+        said = r'(warning: |"level": "warning", .*"message": ")'
+        port = re.compile(rf"{said}c\.yaml:\d+: listen\.grpc: every user of this machine")
+        (line,) = [each for each in self.err.splitlines() if not port.search(each)]
         return line
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -491,6 +492,49 @@ def test_no_secret_is_logged(
     shown = caplog.text + "".join(str(record.__dict__) for record in caplog.records)
     for secret in ("s3cr3t-id", TOKEN_SHOWN, lease.payload["password"].reveal()):
         assert secret not in shown
+
+
+def test_each_call_is_a_line_at_the_level_debug(
+    vault: FakeVault, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Method, path, status, duration and Vault's request id, each a field of its own too."""
+    client = Client(Vault(vault.address))
+    caplog.set_level(logging.DEBUG, "vaultauthz.vault.transport")
+    lease = client.fetch()
+    client.session.revoke(client.token, lease.lease_id)
+    vault.fault(faults.status(500, "x"))
+    failure_of(client.fetch)
+    vault.fault(faults.reset())
+    failure_of(client.fetch)
+    fields = [record.fields for record in caplog.records]  # type: ignore[attr-defined]
+    told = [(each["method"], each["path"], each["status"]) for each in fields]
+    read, revoked = f"/v1/{CREDS.path}", "/v1/sys/leases/revoke"
+    assert told == [
+        ("GET", read, 200),
+        ("PUT", revoked, 204),
+        ("GET", read, 500),
+        ("GET", read, None),
+    ]
+    assert fields[0]["vault_request_id"] == lease.request_id != ""
+    assert all(each["seconds"] >= 0 for each in fields)
+    lines = [record.getMessage() for record in caplog.records]
+    assert re.fullmatch(
+        rf"Vault: GET {read}: 200 in [\d.]+ ms, request {lease.request_id}", lines[0]
+    )
+    assert re.fullmatch(rf"Vault: GET {read}: no answer in [\d.]+ ms: .+", lines[3])
+
+
+def test_a_path_in_the_log_has_no_query_and_no_secret(
+    vault: FakeVault, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What somebody has put into the path of a call that carries it is no exception."""
+    client = Client(Vault(vault.address))
+    caplog.set_level(logging.DEBUG, "vaultauthz.vault.transport")
+    client.fetch(PathSecret(CREDS.path, params=(("format", "pem-bundle"),)))
+    failure_of(lambda: client.fetch(PathSecret(f"cubbyhole/{client.token.reveal()}")))
+    assert "pem-bundle" not in caplog.text
+    assert client.token.reveal() not in caplog.text
+    assert "GET <hidden>: " in caplog.text
 
 
 # --- files of a login ---

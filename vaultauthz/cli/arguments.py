@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from vaultauthz.config import Config, load
-from vaultauthz.terminal import Output
+from vaultauthz.terminal import LOG_FORMATS, Output
 
 Parser = argparse.ArgumentParser
 Options = argparse.Namespace
@@ -34,13 +34,19 @@ def takes_config(parser: Parser) -> None:
     )
 
 
-def takes_log_level(parser: Parser) -> None:
-    """``--log-level L``."""
+def takes_log(parser: Parser) -> None:
+    """``--log-level L`` and ``--log-format F``."""
     parser.add_argument(
         "--log-level",
         default="info",
         choices=("debug", "info", "warning", "error"),
-        help="what is logged to standard error (default: info)",
+        help="what is logged to standard error; debug: each call to Vault, too (default: info)",
+    )
+    parser.add_argument(
+        "--log-format",
+        default="auto",
+        choices=("auto", *LOG_FORMATS),
+        help="auto (the default): text on a terminal, else JSON, an object on a line",
     )
 
 

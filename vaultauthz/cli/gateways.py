@@ -13,7 +13,7 @@ from vaultauthz.cli.arguments import (
     Options,
     load_config,
     takes_config,
-    takes_log_level,
+    takes_log,
 )
 from vaultauthz.cli.server import until_sigterm
 from vaultauthz.config import Config, ConfigError, fit_for_kong, load_for_kong
@@ -79,7 +79,7 @@ def _add_kong_serve(actions: Commands) -> None:
         "vault-authz: for Kong's start_cmd (--child), systemd, or as a container.",
     )
     takes_config(serve)
-    takes_log_level(serve)
+    takes_log(serve)
     serve.add_argument(
         "--socket", metavar="PATH", type=Path, required=True, help="where Kong connects"
     )
@@ -185,9 +185,12 @@ def _kong_supervise(options: Options) -> int:
     socket, config = options.socket.absolute(), options.config.absolute()
     words = ["-c", str(config), "--socket", str(socket), "--log-level", options.log_level]
     words += ["--group", options.group] if options.group else []
+    # What Kong shows of it, and whoever looks into the file, is for people unless it was asked for.
+    log_format = "json" if options.log_format == "json" else "text"
+    words += ["--log-format", log_format]
     log_file = options.log_file or socket.with_name(f"{socket.name}.log")
     supervisor_options = kong_supervise.SupervisorOptions(
-        socket, config, log_file.absolute(), tuple(words)
+        socket, config, log_file.absolute(), log_format, tuple(words)
     )
     try:
         return kong_supervise.run(supervisor_options)

@@ -13,17 +13,18 @@ from vaultauthz.cli.arguments import (
     Commands,
     Options,
     Parser,
-    load_config,
     output,
     takes_config,
-    takes_log_level,
+    takes_log,
 )
 from vaultauthz.config import Config, load
-from vaultauthz.terminal import Output
+from vaultauthz.terminal import Output, log_to
 from vaultauthz.watching import Signals
 
 if TYPE_CHECKING:
     from vaultauthz.admin.client import AdminClient
+
+log = logging.getLogger(__name__)
 
 
 def add_serve(commands: Commands) -> None:
@@ -31,7 +32,7 @@ def add_serve(commands: Commands) -> None:
         "serve", help="answer the gateway's checks until SIGTERM", description=_serve.__doc__
     )
     takes_config(serve)
-    takes_log_level(serve)
+    takes_log(serve)
     serve.set_defaults(run=_serve)
 
 
@@ -62,15 +63,12 @@ def until_sigterm(options: Options, run: Callable[[Options, Config, Signals], in
     signals = Signals(options.config)  # first: what comes next takes a while, grpc most of it
     from vaultauthz.serve import StartError
 
-    logging.basicConfig(
-        level=options.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(message)s",
-        stream=sys.stderr,
-    )
-    # Their debug lines would show Vault's paths and lease ids.
-    logging.getLogger("urllib3").setLevel(logging.WARNING)
+    log_to(sys.stderr, options.log_format, options.log_level)
     try:
-        return run(options, load_config(options), signals)
+        config = load(options.config, os.environ)
+        for warning in config.warnings:
+            log.warning("%s", warning)
+        return run(options, config, signals)
     except StartError as exc:
         print(f"vaultauthz: {exc}", file=sys.stderr)
         return 2

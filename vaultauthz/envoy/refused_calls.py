@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from math import inf
 from typing import Final
 
 from vaultauthz.core.redaction import names
 from vaultauthz.envoy import ext_authz
 from vaultauthz.envoy.rpc import MESSAGE_LIMIT, PERMISSION_DENIED, RESOURCE_EXHAUSTED, RpcError
+from vaultauthz.terminal import Telling
 from vaultauthz.vault.certificates import Names, alternative_names
 
 CHECKS: Final = ext_authz.SERVICE
-_TELL_EVERY: Final = 60.0  # seconds between lines in the log
 # As gRPC's core names the client's certificate in a call's auth context. It names `peer_dns` and
 # `peer_uri` as well, which Python is given up to their first NUL, and so as another's name.
 _CERTIFICATE: Final = "x509_pem_cert"
@@ -33,20 +31,6 @@ log = logging.getLogger(__name__)
 
 AuthContext = Mapping[str, Iterable[bytes]]
 Announce = Callable[[str, str], None]
-
-
-class Telling:
-    """Whether the log is to be told now: once in a while, however often it happens. Under a lock."""
-
-    def __init__(self) -> None:
-        self._last = -inf
-
-    def due(self) -> bool:
-        """Whether it is, which begins another while."""
-        now = time.monotonic()
-        due = now - self._last >= _TELL_EVERY
-        self._last = now if due else self._last
-        return due
 
 
 class Clients:

@@ -13,7 +13,7 @@ from typing import Final
 
 import grpc
 
-from vaultauthz.envoy.refused_calls import Clients, Telling
+from vaultauthz.envoy.refused_calls import Clients
 from vaultauthz.envoy.rpc import (
     INTERNAL,
     MOST_STREAMS,
@@ -23,6 +23,7 @@ from vaultauthz.envoy.rpc import (
     RpcError,
     StreamMethod,
 )
+from vaultauthz.terminal import Telling
 
 _REFUSING: Final = 2  # threads besides, to refuse those that are too many
 _STOPS: Final = "the server stops"

@@ -35,6 +35,7 @@ from vaultauthz.kong.gate import End, Instance, Steps
 from vaultauthz.kong.questions import Results
 from vaultauthz.leases.later import Later
 from vaultauthz.service import Service
+from vaultauthz.terminal import TextLines
 from vaultauthz.watching import Watch
 
 __all__ = ["Plugin", "Schema", "priority", "version"]
@@ -166,7 +167,7 @@ def _log_to_stderr() -> None:
     ours = logging.getLogger("vaultauthz")
     if not ours.handlers:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(TextLines())
         ours.addHandler(handler)
         ours.setLevel(logging.INFO)
 

@@ -35,6 +35,7 @@ from typing import Final
 from vaultauthz.kong.ownership import Failures, Holder, SupervisorClaim, claimed, coming, holder
 from vaultauthz.kong.processes import began_at, master_of
 from vaultauthz.leases.clock import boottime
+from vaultauthz.terminal import LOG_FORMATS
 from vaultauthz.version import __version__
 from vaultauthz.watching import Watch
 
@@ -57,6 +58,7 @@ class SupervisorOptions:
     socket: Path
     config: Path
     log_file: Path
+    log_format: str  # of LOG_FORMATS
     words: tuple[str, ...]
 
 
@@ -70,7 +72,7 @@ def run(options: SupervisorOptions) -> int:
     if parent <= 1:
         raise SuperviseError("--child is for Kong, which starts it; leave it out")
     try:
-        words = ServerLog(options.log_file)
+        words = ServerLog(options.log_file, options.log_format)
         root = logging.getLogger()
         root.handlers[:] = [words]
         root.setLevel(logging.INFO)
@@ -265,10 +267,10 @@ class ServerLog(logging.Handler):
         OSError: the file cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, form: str) -> None:
         super().__init__(logging.INFO)
         self._path = path
-        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self.setFormatter(LOG_FORMATS[form]())
         os.close(self.open())  # now: a wrong name is told of at the start
         self._relayed = self._size
         with suppress(OSError):

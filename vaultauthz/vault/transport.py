@@ -10,6 +10,7 @@ that failed is passed over for a while, and then a single call tries it again.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import threading
 import time
@@ -20,7 +21,7 @@ from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPMessage
 from math import inf
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 from hvac.adapters import RawAdapter
 
@@ -32,6 +33,8 @@ from vaultauthz.vault import errors
 from vaultauthz.vault.certificates import Trust
 from vaultauthz.vault.errors import Call, NodeFate, VaultError
 from vaultauthz.vault.wire import LIMIT, Ask, Deadline, Line, Reply
+
+log = logging.getLogger(__name__)
 
 PAUSE = 60.0  # seconds; a black hole costs one call in this time its share of the timeout
 # What we send, but at a login, that is no secret, and that Vault's texts name.
@@ -103,6 +106,7 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
         self.credential: Secret | None = None
         self.address = vault.address
         self.date: float | None = None  # of the last answer, by the server's clock
+        self.status = 0  # of the same
         self._clock = clock
         self._timeout = vault.timeout
         self._nodes = nodes
@@ -160,18 +164,53 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
         for untried, address in zip(range(len(order), 0, -1), order, strict=True):
             if failed and deadline.passed():
                 break  # nothing is known of the others
-            self.address = address
+            self.address, began = address, self._clock()
             try:
                 answer = self._ask(self._lines[address], ask, deadline, untried, secrets)
             except VaultError as exc:
+                self._tell(ask, began, secrets, exc)
                 self._learn(address, exc)
                 if exc.node is not NodeFate.OUT:
                     raise
                 failed.append((address, exc))
             else:
+                self._tell(ask, began, secrets, answer)
                 self._nodes.worked(address)
                 return answer
         raise _nowhere(failed)
+
+    def _tell(
+        self, ask: Ask, began: float, secrets: list[str], outcome: Answer | VaultError
+    ) -> None:
+        """At the level debug: the call without its query, and what came of it; no value of either."""
+        if not log.isEnabledFor(logging.DEBUG):
+            return
+        failed = outcome if isinstance(outcome, VaultError) else None
+        status = failed.status if failed else self.status
+        named = "" if isinstance(outcome, VaultError) else outcome.get("request_id")
+        request_id = named if isinstance(named, str) else ""
+        seconds, path = self._clock() - began, ask.target.partition("?")[0]
+        path = redaction.HIDDEN if _holds(unquote(path), secrets) else path
+        log.debug(
+            "Vault: %s %s: %s in %.1f ms%s%s",
+            ask.method,
+            path,
+            status or "no answer",
+            seconds * 1e3,
+            f", request {request_id}" if request_id else "",
+            f": {failed.failure.reason}" if failed else "",
+            extra={
+                "fields": {
+                    "method": ask.method,
+                    "path": path,
+                    "status": status or None,
+                    "seconds": round(seconds, 6),
+                    "vault_request_id": request_id,
+                    "address": self.address,
+                    "reason": failed.failure.reason if failed else "",
+                }
+            },
+        )
 
     def _learn(self, address: str, exc: VaultError) -> None:
         if exc.node in (NodeFate.OUT, NodeFate.UNSURE):
@@ -200,7 +239,7 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
             answer = json.loads(reply.body) if reply.body else {}
         except (ValueError, RecursionError):
             answer = None
-        self.date = _date(reply.headers.get("Date", ""))
+        self.date, self.status = _date(reply.headers.get("Date", "")), reply.status
         if reply.status in (200, 202, 204):
             if isinstance(answer, dict) and not _names_token(answer, secrets):
                 return _without_echoes(answer, secrets)
