@@ -35,7 +35,7 @@ class OpenBroker:
 
     @property
     def ready(self) -> bool:
-        """Whether every upstream that is not ``optional`` has had its credential."""
+        """Whether every upstream that is not ``optional`` has a credential for a request of now."""
         return self._engine.ready
 
     def wait_ready(self, timeout: float) -> bool:

@@ -101,12 +101,17 @@ class Engine:
         return recorded
 
     def start(self) -> None:
-        """Log in and fetch, in the background; ``ready`` tells when that is done."""
+        """Log in and fetch, in the background; ``started`` tells when that is done."""
         self.keeper.start()
 
     @property
+    def started(self) -> bool:
+        """Whether every upstream that is not ``optional`` has had its credential; stays so."""
+        return self.keeper.started
+
+    @property
     def ready(self) -> bool:
-        """Whether every upstream that is not ``optional`` has had its credential."""
+        """Whether it has started, and each of these has a credential for a request of now."""
         return self.keeper.ready
 
     @property

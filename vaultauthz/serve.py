@@ -73,10 +73,10 @@ def _started(way: Way, config: Config) -> Service:
 
 
 def _serve(service: Service, signals: Signals, over: Callable[[], bool]) -> None:
-    was_ready = False
+    started = False
     while not signals.stop and not over():
         if signals.reload(_LOOK) and not signals.stop:
             service.reload(signals.path)
-        if service.engine.ready and not was_ready:
-            was_ready = True
+        if service.engine.started and not started:
+            started = True
             log.info("ready: every upstream has its credential")

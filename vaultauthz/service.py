@@ -21,7 +21,7 @@ from vaultauthz.config import ConfigError, load
 from vaultauthz.config.values import Config
 from vaultauthz.core.decision import Decision, Denied
 from vaultauthz.core.events import Event
-from vaultauthz.core.lease_row import LeaseRow
+from vaultauthz.core.lease_row import LeaseRow, Refusals
 from vaultauthz.core.redaction import where
 from vaultauthz.core.request import Request
 from vaultauthz.core.routing import StageUpstream
@@ -77,24 +77,27 @@ class Service:
         self.at_restart: tuple[str, ...] = ()  # sections of the file that wait for a restart
         self._start = self.engine.broker.start
         self._rejections = Rejections(self._rejected)
+        self._refusals, self._refusing = Refusals(), threading.Lock()
         self.door = door(self)
-        self.metrics.watch(self._gauges())
-        view = KeptView(
+        view = self._view = KeptView(
             self.engine.keeper,
             self.metrics.text,
-            lambda: self.ready,
+            lambda: self.started,
             lambda: self.audit.working,
             self._besides,
+            shown=self._shown,
         )
+        self.metrics.watch(self._gauges())
         self.admin = Admin(config.listen, view) if config.listen.admin else None
 
     def _gauges(self) -> Gauges:
-        rows = self.engine.keeper.rows
+        rows = self._view.leases
         return Gauges(
             leases=lambda: [
                 (r.stage, r.upstream, _left(r)) for r in rows() if r.upstream and r.shared
             ],
             logins=lambda: [(r.stage, _left(r)) for r in rows() if not r.upstream],
+            refused=self._refused,
             ready=lambda: self.ready,
             audit_dropped=lambda: self.audit.dropped,
             audit_behind=lambda: self.audit.behind,
@@ -127,9 +130,18 @@ class Service:
         return troubles | ({"stopping": "gateways are turned away"} if self.door.draining else {})
 
     @property
+    def started(self) -> bool:
+        """Whether gateways may ask: the engine has started, lines are written, no stop is near.
+
+        The gateways' own health checks are told this: one upstream that has lost its credential must
+        not turn the requests of all others away.
+        """
+        return self.engine.started and self.audit.working and not self.door.draining
+
+    @property
     def ready(self) -> bool:
-        """Whether checks are answered: the engine is ready, and their lines are written."""
-        return self.engine.ready and self.audit.working and not self.door.draining
+        """Whether it has started and each upstream that is not optional has its credential now."""
+        return self._view.ready().ready
 
     def announce(self, event: Event) -> None:
         """Have everybody hear of what a door has seen."""
@@ -147,6 +159,21 @@ class Service:
         if in_use:
             self.metrics.count_rejection(stage, upstream)
         return in_use
+
+    def tried(self, stage: str, upstream: str, credential_id: str, status: int) -> None:
+        """A door tells what an upstream answered to a credential; ``status`` 0 for nothing."""
+        if status == 401 or self._refusals:  # as a rule neither, and this is for each request
+            with self._refusing:
+                self._refusals.answered(stage, upstream, credential_id, status, time.monotonic())
+
+    def _refused(self) -> list[tuple[str, str, bool]]:
+        found = self._view.leases() if self._refusals else ()
+        none = [(*place, False) for place in _known(self.engine.config)]
+        return none + [(row.stage, row.upstream, True) for row in found if row.refused]
+
+    def _shown(self, rows: list[LeaseRow]) -> list[LeaseRow]:
+        with self._refusing:
+            return self._refusals.shown(rows, time.monotonic())
 
     def check(self, request: Request) -> Decision | Later[Decision]:
         """The engine's check, counted and timed."""
@@ -245,7 +272,7 @@ def _known(config: Config) -> list[StageUpstream]:
 
 
 def _left(row: LeaseRow) -> float:
-    if row.holds_nothing:
+    if not row.usable:
         return 0.0
     return inf if row.seconds_left is None else max(0.0, row.seconds_left)
 

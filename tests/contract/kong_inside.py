@@ -39,6 +39,7 @@ class Nobody:
     def __init__(self) -> None:
         self.heard: list[tuple[str, str, int]] = []
         self.rejections: list[tuple[str, str, str]] = []
+        self.trials: list[tuple[str, str, str, int]] = []
 
     def answered(self, stage: str, upstream: str, status: int) -> None:
         """See ``LogPhase``."""
@@ -48,11 +49,15 @@ class Nobody:
         """See ``LogPhase``."""
         self.rejections.append((upstream, stage, credential_id))
 
+    def tried(self, stage: str, upstream: str, credential_id: str, status: int) -> None:
+        """See ``LogPhase``."""
+        self.trials.append((stage, upstream, credential_id, status))
+
 
 def nobody() -> LogPhase:
     """Follows requests, and tells nobody."""
     hears = Nobody()
-    return LogPhase(hears.answered, hears.rejected)
+    return LogPhase(hears.answered, hears.rejected, hears.tried)
 
 
 class Inside:
@@ -60,7 +65,7 @@ class Inside:
 
     def __init__(self, folder: Path, check: Check, **options: Any) -> None:
         self.hears = Nobody()
-        self.log_phase = LogPhase(self.hears.answered, self.hears.rejected)
+        self.log_phase = LogPhase(self.hears.answered, self.hears.rejected, self.hears.tried)
         self.ownership = Ownership(folder / "k.sock")
         bindings = [Binding(name, "prod", Callers(None), Slot()) for name in ("pay", "geo")]
         table, config = (

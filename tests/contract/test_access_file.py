@@ -47,6 +47,7 @@ class House:
     folder: Path
     audit: AuditLog
     answers: Counter[int] = field(default_factory=Counter)
+    trials: list[tuple[str, int]] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
     rejections: list[str] = field(default_factory=list)
 
@@ -69,6 +70,7 @@ class House:
             rejected=lambda _upstream, _stage, name: not self.rejections.append(name),  # type: ignore[func-returns-value]
             ignored=lambda why, count: self.ignored.update({why: count}),
             known=lambda *place: place == PLACE,
+            tried=lambda _stage, _upstream, name, status: self.trials.append((name, status)),
         )
         uses = UncheckedRequests(self.versions, listeners)
         self.follower = Follower(self.path, uses, self.audit, listeners.ignored)
@@ -116,6 +118,7 @@ def test_each_line_is_in_the_audit(house: House) -> None:
     first = json.loads((house.folder / "audit.jsonl").read_bytes().splitlines()[0])
     assert (first["credential_id"], first["status"], first["reason"]) == ("c_1", "200", "")
     assert house.answers == {200: 3000}
+    assert house.trials == [("c_1", 200)] * 3000
     assert wait_until(lambda: house.kept == house.path.stat().st_size)
     assert house.follower.behind == 0
 
@@ -231,7 +234,9 @@ def following(path: Path, slow: Slow) -> Follower:
         assert slow.has_room
         slow.taken.append(access)
 
-    listeners = Listeners(take, lambda *_: None, lambda *_: True, lambda *_: None, lambda *_: True)
+    listeners = Listeners(
+        take, lambda *_: None, lambda *_: True, lambda *_: None, lambda *_: True, lambda *_: None
+    )
     made = Follower(
         path, UncheckedRequests(CredentialHistory(), listeners), slow, listeners.ignored
     )

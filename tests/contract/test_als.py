@@ -72,6 +72,8 @@ def test_a_stream_is_taken_in(door: Door) -> None:
     assert door.send(iter(messages)) == b""
     assert len(door.heard.accesses) == 50
     assert door.heard.answers["production", "payments", 200] == 100
+    assert {trial[3] for trial in door.heard.trials} == {200}
+    assert len(door.heard.trials) >= 50  # those whose credential is known
 
 
 def test_junk_leaves_the_stream_open(door: Door) -> None:

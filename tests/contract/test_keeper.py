@@ -56,7 +56,7 @@ def session(vault: FakeVault, auth: AuthMethod = ROLE, timeout: float = PATIENCE
 
 
 def test_ready_when_every_required_upstream_has_had_its_credential(vault: FakeVault) -> None:
-    """One that is denied holds readiness back, an optional one does not; once there, it stays."""
+    """One that is denied holds readiness back, an optional one does not; the start, once over, stays."""
     vault.deny("database/creds/geo")
     vault.deny("database/creds/extra")
     vault.set_creds("database/creds/pay", ttl=1.0, renewable=False)
@@ -71,8 +71,9 @@ def test_ready_when_every_required_upstream_has_had_its_credential(vault: FakeVa
         assert wait_until(lambda: ready(house))
         vault.stop()
         assert wait_until(lambda: house.sent("pay") is None)
-        assert house.keeper.ready
-    assert not house.keeper.ready
+        assert not ready(house)
+        assert house.keeper.started
+    assert not house.keeper.started
 
 
 def test_a_stage_that_cannot_log_in_does_not_hurt_another(vault: FakeVault) -> None:

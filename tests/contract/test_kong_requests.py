@@ -167,6 +167,11 @@ class TestAudit:
         kong.request("GET", "/pay").log.wait()
         given = audited(folder, "lease.issued", upstream="pay")["credential_id"]
         audited(folder, "credential.rejected", upstream="pay", credential_id=given)
+        refused = 'vaultauthz_credentials_refused{stage="production",upstream="pay"}'
+        assert wait_until(lambda: f"{refused} 1.0\n" in metrics(folder / "admin.sock"))
+        kong.routes["pay"].service.status = 200
+        kong.request("GET", "/pay").log.wait()
+        assert wait_until(lambda: f"{refused} 0.0\n" in metrics(folder / "admin.sock"))
 
 
 def metrics(path: Path) -> str:

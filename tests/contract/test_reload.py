@@ -396,7 +396,7 @@ def test_dropping_what_was_waited_for_makes_ready(vault: FakeVault) -> None:
 
 
 def test_an_optional_upstream_that_becomes_required_is_waited_for(vault: FakeVault) -> None:
-    """As long as it was not ready; what has been ready stays so, with any new upstream."""
+    """What has started stays so, with any new upstream; it is ready again when that has its credential."""
     vault.deny("database/creds/")
     optional = settings(vault, pay=database("pay"), geo=database("geo", optional=True))
     required = settings(vault, pay=database("pay"), geo=database("geo"))
@@ -412,4 +412,7 @@ def test_an_optional_upstream_that_becomes_required_is_waited_for(vault: FakeVau
         running.wait_ready()
         running.reload({**required, "upstreams": {**required["upstreams"], "new": kv("nowhere")}})
         assert wait_until(lambda: bool(running.named(events.FAILED, "new")))
-        assert running.engine.ready
+        assert running.engine.started
+        assert not running.engine.ready
+        vault.put_kv("secret/nowhere", {"key": "here"})
+        running.wait_ready()

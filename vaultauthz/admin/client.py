@@ -195,6 +195,17 @@ class AdminClient:
             return found
         raise self._unexpected(status)
 
+    def readiness(self) -> dict[str, Any]:
+        """What the server answers to ``/readyz``, be it ready or not.
+
+        Raises:
+            ClientError: there is no such answer.
+        """
+        status, found = self._asked("GET", "/readyz")
+        if status in (200, 503) and isinstance(found, dict) and "ready" in found:
+            return found
+        raise self._unexpected(status)
+
     def ask(self, action: str, upstream: str, stage: str | None) -> dict[str, Any]:
         """``rotate`` or ``revoke`` an upstream's credential, in every stage when None is named.
 

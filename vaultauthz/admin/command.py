@@ -13,6 +13,7 @@ from vaultauthz.terminal import Output, columns
 Row = dict[str, Any]
 
 _COLUMNS: Final = ("UPSTREAM", "STAGE", "STATE", "LEFT", "NEXT CALL", "CREDENTIAL")
+_NAMED: Final = 10  # upstreams, in a sentence
 _BELOW: Final[dict[str, Any]] = {
     "initial_indent": "  for ",
     "subsequent_indent": "      ",
@@ -25,18 +26,26 @@ _DOING: Final = {
 
 
 def leases(client: AdminClient, out: Output) -> int:
-    """Show every login and lease; status 1 when one of them is without a credential.
+    """Show every login and lease; status 1 when one has no credential, or one that is refused.
+
+    Whether the server is ready is what itself says of that; if it is not, that is status 1, too.
 
     Raises:
         ClientError: the server cannot be asked.
     """
-    rows = sorted(client.leases(), key=_order)
+    rows, readiness = sorted(client.leases(), key=_order), client.readiness()
     lacking = [row for row in rows if not _has_credential(row)]
     if out.as_json:
         out.json(rows)
     else:
-        out.lines(*table(rows, out.width), "", *_troubles(rows), *_summary(rows, lacking))
-    return 1 if lacking else 0
+        out.lines(
+            *table(rows, out.width),
+            "",
+            *_troubles(rows),
+            *_summary(rows, lacking),
+            *_unready(readiness),
+        )
+    return 1 if lacking or any(map(_refused, rows)) or not readiness["ready"] else 0
 
 
 def ask(client: AdminClient, action: str, upstream: str, stage: str | None, out: Output) -> int:
@@ -77,7 +86,12 @@ def _order(row: Row) -> tuple[str, str, str]:
 
 def _has_credential(row: Row) -> bool:
     # A login has no credential_id, a static secret no lease.
-    return bool(row["credential_id"] or row["lease_id"])
+    return bool(row["credential_id"] or row["lease_id"]) and bool(row.get("usable", True))
+
+
+def _refused(row: Row) -> int:
+    """How many times its service has refused it, without another answer since."""
+    return int(row.get("refused", 0))
 
 
 # --- the table ---
@@ -116,7 +130,7 @@ def _cells(row: Row, name: str) -> list[str]:
     return [
         name + (" *" if row.get("optional") else ""),
         str(row["stage"]),
-        str(row["state"]),
+        "refused" if _refused(row) else str(row["state"]),
         left,
         f"in {span(row['renew_in'])}" if row["renew_in"] is not None else "-",
         str(row["credential_id"]),
@@ -139,13 +153,30 @@ def _name(row: Row) -> str:
 
 
 def _troubles(rows: Sequence[Row]) -> list[str]:
-    """What Vault last said no to, a line for each that has not worked since."""
+    """What Vault or a service last said no to, a line for each that has not worked since."""
     lines = []
     for row in rows:
         if row["failures"]:
             times = f" ({row['failures']} times in a row)" if row["failures"] > 1 else ""
             lines.append(f"! {_name(row)} in {row['stage']}: {row['last_error']}{times}")
+        if count := _refused(row):
+            times = f" ({count} times)" if count > 1 else ""
+            since = f"for {span(row['refused_for'])} it has answered 401 to this credential{times}"
+            lines.append(f"! {_name(row)} in {row['stage']}: {since}")
     return [*lines, ""] if lines else []
+
+
+def _unready(readiness: Row) -> list[str]:
+    """Why the server is not ready, as itself says."""
+    if readiness["ready"]:
+        return []
+    said = [f"{key}: {value}" for key, value in readiness.items() if isinstance(value, str)]
+    lacking = [w for w in readiness.get("waiting", []) if not w.get("optional")]
+    names = ", ".join(f"{w['upstream']} ({w['stage']})" for w in lacking[:_NAMED])
+    more = f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
+    if lacking:
+        said.append(f"no credential for {names}{more}")
+    return [f"not ready: {'; '.join(said) or 'each upstream has yet to have its credential'}"]
 
 
 def _summary(rows: Sequence[Row], lacking: Sequence[Row]) -> list[str]:

@@ -33,6 +33,7 @@ from vaultauthz.watching import Stamp, stamp
 MARK: Final = "X-Vaultauthz"
 _AT_ONCE: Final = 8  # long answers being made; of ten thousand upstreams each takes a while
 _UPSTREAM_PATH_PARTS: Final = 4  # "", "upstreams", NAME, "rotate"
+_STARTED: Final = "started"  # the query by which probes ask
 JSON: Final = "application/json"
 METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -217,15 +218,20 @@ class AdminRoutes:
         return as_json(202, {"asked": name, "upstream": upstream, "stages": stages})
 
     def _readyz(self, call: AdminCall) -> Answer:
+        if call.query not in ("", _STARTED):
+            return as_json(
+                400, {"error": "bad_query", "hint": f"ask /readyz or /readyz?{_STARTED}"}
+            )
         readiness = self._view.ready()
-        shown: dict[str, object] = {"ready": readiness.ready}
+        shown: dict[str, object] = {"ready": readiness.ready, "started": readiness.started}
         if not readiness.recorded:
             shown["audit"] = "cannot be written"
         shown |= readiness.besides
         # Probes carry no token; then the names of upstreams stay inside.
         if readiness.waiting and self._guard.admits(call.authorization):
             shown["waiting"] = [asdict(waiting) for waiting in readiness.waiting]
-        return as_json(200 if readiness.ready else 503, shown)
+        met = readiness.started if call.query else readiness.ready
+        return as_json(200 if met else 503, shown)
 
 
 def _stage(query: str) -> str | None:
@@ -237,8 +243,8 @@ def _stage(query: str) -> str | None:
 
 
 def _row(row: LeaseRow) -> dict[str, object]:
-    times = {"seconds_left": seconds(row.seconds_left), "renew_in": seconds(row.renew_in)}
-    return asdict(row) | times
+    shown = asdict(row)
+    return shown | {key: seconds(shown[key]) for key in ("seconds_left", "renew_in", "refused_for")}
 
 
 def _unauthorized() -> Answer:

@@ -18,16 +18,19 @@ class WaitingUpstream:
     stage: str
     upstream: str
     reason: str
+    optional: bool = False  # readiness does not wait for it
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """``waiting`` names what is missing, optional upstreams too; ``ready`` leaves those out.
+    """``waiting`` names what is missing now, optional upstreams too; ``ready`` leaves those out.
 
-    While requests cannot be ``recorded`` they are refused, and nothing is ready. ``besides`` is
-    what else there is to say, which need not stand in the way: phrases of ours by a key.
+    ``started``: a gateway may ask, as each of the others has had its credential. While requests cannot be
+    ``recorded`` they are refused, and it is neither. ``besides`` is what else there is to say,
+    which need not stand in the way: phrases of ours by a key.
     """
 
+    started: bool
     ready: bool
     waiting: tuple[WaitingUpstream, ...] = ()
     recorded: bool = True
@@ -38,7 +41,7 @@ class AdminView(Protocol):
     """Called from several threads at once. Nothing here may wait for Vault."""
 
     def ready(self) -> Readiness:
-        """Whether every upstream that is not optional has its credential, and checks are recorded."""
+        """Whether every upstream that is not optional has had its credential, has it now, and checks are recorded."""
         ...
 
     def leases(self) -> list[LeaseRow]:
@@ -80,33 +83,42 @@ class KeptLeases(Protocol):
 class KeptView:
     """An ``AdminView`` over what is kept.
 
-    ``ready`` and ``recorded``: whether checks are answered, and can be written down. ``metrics`` is
-    the text of a scrape. ``besides``: what else there is to say, by a key.
+    ``started`` and ``recorded``: whether gateways may ask, and checks can be written down. ``metrics``
+    is the text of a scrape. ``besides``: what else there is to say, by a key. ``shown``: the rows with
+    what others know of them.
     """
 
     def __init__(
         self,
         keeper: KeptLeases,
         metrics: Callable[[], str],
-        ready: Callable[[], bool],
+        started: Callable[[], bool],
         recorded: Callable[[], bool],
         besides: Callable[[], Mapping[str, str]],
+        *,
+        shown: Callable[[list[LeaseRow]], list[LeaseRow]] = lambda rows: rows,
     ) -> None:
         self._keeper = keeper
         self.metrics = metrics
-        self._ready = ready
+        self._started = started
         self._recorded = recorded
         self._besides = besides
-        self.leases = keeper.rows
+        self._shown = shown
         self.rotate = keeper.rotate
         self.revoke = keeper.revoke
 
     def ready(self) -> Readiness:
         """Whether it is, with every upstream that has no credential now."""
         waiting = tuple(
-            WaitingUpstream(row.stage, row.upstream, row.last_error or row.state)
+            WaitingUpstream(row.stage, row.upstream, row.last_error or row.state, row.optional)
             for row in self._keeper.waiting()
         )
         recorded = self._recorded()
-        ready = recorded and self._ready()
-        return Readiness(ready, waiting, recorded=recorded, besides=tuple(self._besides().items()))
+        started = recorded and self._started()
+        ready = started and all(upstream.optional for upstream in waiting)
+        besides = tuple(self._besides().items())
+        return Readiness(started, ready, waiting, recorded=recorded, besides=besides)
+
+    def leases(self) -> list[LeaseRow]:
+        """Every login and lease."""
+        return self._shown(self._keeper.rows())

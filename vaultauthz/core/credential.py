@@ -91,3 +91,8 @@ class Slot:
         self.credential: Credential | None = None
         self.retry_at = 0.0  # when Vault is next asked, for Retry-After
         self.uses = 0  # checks that took it; the busiest are fetched first
+
+    def usable(self, now: float) -> bool:
+        """Whether a request sent at ``now`` may go on with what is in here."""
+        credential = self.credential
+        return credential is not None and credential.usable(now)

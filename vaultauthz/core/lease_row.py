@@ -1,13 +1,20 @@
-"""One login or lease as it is shown, from the machine that runs it to the page, the table and the JSON."""
+"""One login or lease as it is shown, from the machine that runs it to the page, the table and the JSON.
+
+That its service refuses a credential no machine knows: ``Refusals`` says it of those that are shown.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from math import inf
-from typing import Self
+from typing import Final, NamedTuple, Self
 
 from vaultauthz.core.lease import LeaseMachine
-from vaultauthz.core.lease_state import State
+
+_MOST: Final = 1024  # refused credentials that are remembered
+_UNAUTHORIZED: Final = 401
+_SERVER_ERRORS: Final = 500  # … and above: they say nothing of the credential
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +37,9 @@ class LeaseRow:
     optional: bool = False  # readiness does not wait for it
     caller: str = ""  # whose it is, under `per: caller` and `per: request`
     shared: bool = True  # by all callers
-
-    @property
-    def holds_nothing(self) -> bool:
-        """Whether it has no credential now."""
-        return self.state in _WITHOUT
+    usable: bool = True  # a request that comes now would get it
+    refused: int = 0  # requests with it that its service answered 401, since it answered otherwise
+    refused_for: float | None = None  # seconds since the first of these
 
     @classmethod
     def of(cls, stage: str, machine: LeaseMachine, now: float) -> Self:
@@ -52,7 +57,51 @@ class LeaseRow:
             renew_in=due if due < inf else None,
             failures=machine.failures,
             last_error=failure.reason if failure else "",
+            usable=held is not None and left > 0,
         )
 
 
-_WITHOUT = {state.value for state in (State.EMPTY, State.ISSUING, State.LAPSED, State.STOPPED)}
+class RefusedSince(NamedTuple):
+    """A service's 401s to one credential; ``since`` is when it began, in seconds."""
+
+    times: int
+    since: float
+
+
+class Refusals:
+    """Which credentials their services refuse; not safe for threads.
+
+    One is refused from a 401 on until a request with it is answered otherwise. A new credential has
+    another name, and so is not. An answer that tells of the service alone (5xx, or none at all) changes nothing.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str, str], RefusedSince] = {}
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def answered(
+        self, stage: str, upstream: str, credential_id: str, status: int, now: float
+    ) -> None:
+        """A request with this credential was answered; ``status`` 0: it was not."""
+        key = (stage, upstream, credential_id)
+        if status == _UNAUTHORIZED:
+            before = self._found.get(key)
+            self._found[key] = (
+                RefusedSince(before.times + 1, before.since) if before else RefusedSince(1, now)
+            )
+            if len(self._found) > _MOST:
+                del self._found[next(iter(self._found))]
+        elif 0 < status < _SERVER_ERRORS:
+            self._found.pop(key, None)
+
+    def shown(self, rows: Iterable[LeaseRow], now: float) -> list[LeaseRow]:
+        """The rows, with what is refused of them."""
+        return [self._shown(row, now) for row in rows] if self._found else list(rows)
+
+    def _shown(self, row: LeaseRow, now: float) -> LeaseRow:
+        found = self._found.get((row.stage, row.upstream, row.credential_id))
+        if found is None:
+            return row
+        return replace(row, refused=found.times, refused_for=max(0.0, now - found.since))

@@ -47,7 +47,7 @@ class EnvoyDoor(Door):
         self._server = GrpcServer(
             config.listen,
             service.check,
-            lambda: service.ready,
+            lambda: service.started,
             refused=service.refused,
             deadlines=any(upstream.per != "instance" for upstream in config.upstreams.values()),
             streams=self._sds.streams | {access_stream.METHOD: collected(access_logs.stream)},
@@ -121,6 +121,7 @@ def _listeners(service: Service) -> Listeners:
         rejected=service.rejected,
         ignored=service.metrics.count_ignored,
         known=service.engine.knows,
+        tried=service.tried,
     )
 
 

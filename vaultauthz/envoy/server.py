@@ -49,7 +49,7 @@ class GrpcServer:
     """Answers Envoy with what ``check`` decides, from ``start`` to ``stop``.
 
     ``check`` must be safe for threads and must not block: what takes time it promises.
-    ``refused`` hears of what is denied without it. ``ready`` is asked by each health check.
+    ``refused`` hears of what is denied without it. ``started`` is asked by each health check.
     ``deadlines``: read how long Envoy waits for each check, which costs a little, for those that
     must wait for Vault. ``streams``, by path, are served beside them, ``most_streams`` calls of
     them at a time. ``client_refused`` hears now and then of clients that may not ask: their names,
@@ -60,7 +60,7 @@ class GrpcServer:
         self,
         listen: Listen,
         check: Callable[[Request], Decision | Later[Decision]],
-        ready: Callable[[], bool],
+        started: Callable[[], bool],
         *,
         refused: ext_authz.Refused = lambda _request, _denied: None,
         backlog: int = BACKLOG,
@@ -71,7 +71,7 @@ class GrpcServer:
     ) -> None:
         self._place = _GrpcAddress(listen.grpc)
         authz = ext_authz.Check(check, refused)
-        self._health = HealthService(ready)
+        self._health = HealthService(started)
         methods = {
             ext_authz.METHOD: UnaryMethod(authz.answer, authz.refuse),
             # Never refused: a busy server is not a sick one.
@@ -288,10 +288,13 @@ _NOT_SERVING: Final = HealthCheckResponse(
 
 
 class HealthService:
-    """SERVING while ``ready()`` says so and ``drain`` has not been called."""
+    """SERVING while ``started()`` says so and ``drain`` has not been called.
 
-    def __init__(self, ready: Callable[[], bool]) -> None:
-        self._ready = ready
+    An upstream that loses its credential later does not end it: Envoy would turn all the others away.
+    """
+
+    def __init__(self, started: Callable[[], bool]) -> None:
+        self._started = started
         self._draining = False
 
     def drain(self) -> None:
@@ -316,4 +319,4 @@ class HealthService:
             raise RpcError(INVALID_ARGUMENT, "not a HealthCheckRequest") from None
         if service not in _KNOWN:
             raise RpcError(NOT_FOUND, "no such service")
-        return _SERVING if self._ready() and not self._draining else _NOT_SERVING
+        return _SERVING if self._started() and not self._draining else _NOT_SERVING

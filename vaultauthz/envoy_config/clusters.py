@@ -47,7 +47,7 @@ $why
 """
 
 _HEALTH: Final = """
-# SERVING means that every upstream has its credential, and that vaultauthz is not about to stop. A host
+# SERVING means that every upstream has had its credential, and that vaultauthz is not about to stop. A host
 # that says so no more is asked all the same while there is no better one (panic routing): then the
 # client gets vaultauthz's own answer, which says why.
 health_checks:

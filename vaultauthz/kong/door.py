@@ -119,7 +119,7 @@ class KongDoor(Door):
 def gate_of(service: Service) -> tuple[Gate, LogPhase]:
     """The plugin over a server's engine, and what follows its requests."""
     engine = service.engine
-    log_phase = LogPhase(service.metrics.count_answer, service.rejected)
+    log_phase = LogPhase(service.metrics.count_answer, service.rejected, service.tried)
     table, config = (lambda: engine.broker.table), (lambda: engine.config)
     return Gate(service.check, table, config, log_phase, service.refused), log_phase
 
@@ -168,7 +168,7 @@ class _Life:
 
     def _opened(self, service: Service) -> KongDoor:
         gate, log_phase = gate_of(service)
-        server = PluginServer(self._ownership, gate, lambda: service.engine.ready)
+        server = PluginServer(self._ownership, gate, lambda: service.engine.started)
         needed = Needed(self._supervised.master) if self._supervised else None
         self._door = KongDoor(self._ownership, log_phase, server, needed)
         return self._door

@@ -34,17 +34,19 @@ class Use(NamedTuple):
 class LogPhase:
     """``note`` and ``finished`` may be called from any thread, and take microseconds.
 
-    ``answered`` is told stage, upstream and its status, 0 for none; ``rejected`` upstream, stage
-    and credential_id of each 401.
+    ``answered`` is told stage, upstream and its status, 0 for none; ``tried`` stage, upstream,
+    credential_id and that status; ``rejected`` upstream, stage and credential_id of each 401.
     """
 
     def __init__(
         self,
         answered: Callable[[str, str, int], object],
         rejected: Callable[[str, str, str], object],
+        tried: Callable[[str, str, str, int], None],
     ) -> None:
         self._answered = answered
         self._rejected = rejected
+        self._tried = tried
         self._uses: dict[str, Use] = {}
         self._over: SimpleQueue[str | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name="kong-log", daemon=True)
@@ -91,6 +93,7 @@ class LogPhase:
         if use is None:
             return  # denied, or another process's
         self._answered(use.stage, use.upstream, status)
+        self._tried(use.stage, use.upstream, use.credential_id, status)
         if status == 401:
             self._rejected(*use)
 

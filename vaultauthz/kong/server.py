@@ -55,7 +55,7 @@ class _Line:
 class PluginServer:
     """Answers Kong at ``place``, which is taken already, from ``start`` to ``stop``.
 
-    ``ready`` tells whether there are credentials; until then, for ``HOLD`` seconds at most,
+    ``started`` tells whether each credential was there once; until then, for ``HOLD`` seconds at most,
     connections wait. ``stall`` is in seconds, see ``STALL``.
     """
 
@@ -63,14 +63,14 @@ class PluginServer:
         self,
         ownership: Ownership,
         gate: Gate,
-        ready: Callable[[], bool],
+        started: Callable[[], bool],
         *,
         connections: int = CONNECTIONS,
         stall: float = STALL,
     ) -> None:
         self._ownership = ownership
         self._gate = gate
-        self._ready = ready
+        self._started = started
         self._most = connections
         self._stall = stall
         self._instances = Instances()
@@ -117,7 +117,7 @@ class PluginServer:
         self._now = time.monotonic()
         begin, look_at = self._now, 0.0
         while self._until is None:
-            if not self._accepts and (self._ready() or self._now - begin > HOLD):
+            if not self._accepts and (self._started() or self._now - begin > HOLD):
                 self._begin()
             self._turn(_LOOK if self._accepts else _LOOK / 10)
             if self._now >= look_at:

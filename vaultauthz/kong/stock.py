@@ -129,7 +129,7 @@ class Core(Door):
         self._service.start()
         threading.Thread(target=self._watch, args=(watch,), name="watch", daemon=True).start()
         until = time.monotonic() + _FIRST
-        while not self._service.engine.ready and time.monotonic() < until:
+        while not self._service.engine.started and time.monotonic() < until:
             time.sleep(_POLL)
 
     def start(self) -> None:

@@ -144,8 +144,9 @@ def _probes(config: Config) -> list[str]:
     # What is frozen hears no SIGTERM: there is nobody to wait for.
     live = "periodSeconds: 10, timeoutSeconds: 3, terminationGracePeriodSeconds: 5"
     return [
-        "# No request before every upstream has its credential; a server that is frozen is started again.",
-        f"readinessProbe: {{{ask % '/readyz'}, periodSeconds: 5, timeoutSeconds: 3}}",
+        "# No request before every upstream has had its credential; one that loses it later does not stop the",
+        "# others. A server that is frozen is started again.",
+        f"readinessProbe: {{{ask % '/readyz?started'}, periodSeconds: 5, timeoutSeconds: 3}}",
         f"livenessProbe: {{{ask % '/healthz'}, {live}}}",
     ]
 

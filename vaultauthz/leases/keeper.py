@@ -12,7 +12,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from vaultauthz.config.values import Upstream
@@ -74,9 +74,9 @@ class Keeper:
         self._tallies: dict[StageUpstream, Tally] = {}
         self._departing: list[StageRunner] = []  # dropped; they end when their leases have drained
         self._threads: list[threading.Thread] = []
-        self._started = False
+        self._running = False
         self._awaited: set[LeaseRunner] = set()  # not optional, and has had no credential yet
-        self._ready = False
+        self._complete = False  # none is awaited, or none was once
         self._stopping = False
         self.left = False  # at the end: a token, to lapse
 
@@ -85,7 +85,7 @@ class Keeper:
     def add_stage(self, name: str, session: Session) -> None:
         """A stage, which logs in by ``session``."""
         stage = self._stages[name] = StageRunner(self, name, session, self._pace, self._draw)
-        if self._started:
+        if self._running:
             self._start_stage(stage)
 
     def session(self, stage: str) -> Session:
@@ -125,7 +125,7 @@ class Keeper:
         runner = self.lease_for(stage, upstream)
         self._stages[stage].leases.shared[upstream.name] = runner
         self._await(runner)
-        if self._started:
+        if self._running:
             self.deliver(runner, Tick())
         return runner.slot
 
@@ -201,8 +201,8 @@ class Keeper:
     def start(self) -> None:
         """Log in and fetch, in threads of the keeper's own."""
         with self.lock:
-            self._started = True
-            self._ready = not self._awaited
+            self._running = True
+            self._complete = not self._awaited
             clock = threading.Thread(target=self._waker.run, name="lease-clock", daemon=True)
             self._threads.append(clock)
             clock.start()
@@ -219,11 +219,6 @@ class Keeper:
 
     def _all_stages(self) -> list[StageRunner]:
         return [*self._stages.values(), *self._departing]
-
-    def _runners(self) -> Iterable[Runner]:
-        for stage in self._stages.values():
-            yield stage.login
-            yield from stage.leases.active
 
     # --- running ---
 
@@ -302,39 +297,43 @@ class Keeper:
     # --- asking ---
 
     def arrived(self, runner: LeaseRunner) -> None:
-        """Called when a credential arrives; readiness, once reached, stays."""
+        """Called when a credential arrives; the start, once it is over, stays so."""
         self._awaited.discard(runner)
-        self._ready = self._ready or not self._awaited
+        self._complete = self._complete or not self._awaited
 
     def _await(self, runner: LeaseRunner) -> None:
-        """Have readiness wait for it or not, by its configuration of now."""
+        """Have the start wait for it or not, by its configuration of now."""
         if runner.upstream.optional or runner.slot.credential:
             self._await_no_more(runner)
-        elif not self._ready:
+        elif not self._complete:
             self._awaited.add(runner)
 
     def _await_no_more(self, runner: LeaseRunner) -> None:
         self._awaited.discard(runner)
-        if self._started:
+        if self._running:
             self.arrived(runner)
 
     @property
+    def started(self) -> bool:
+        """Whether each upstream that is not optional has had its credential; stays so to the end."""
+        return self._complete and not self._stopping
+
+    @property
     def ready(self) -> bool:
-        """Whether every upstream that is not optional has had its credential."""
-        return self._ready and not self._stopping
+        """Whether it has started, and each of these has a usable credential now."""
+        return self.started and all(row.optional for row in self.waiting())
 
     def waiting(self) -> list[LeaseRow]:
-        """The shared leases that hold no credential now, optional ones too."""
+        """The shared leases without a credential for a request of now, optional ones too."""
         with self.lock:
-            shared = [r for stage in self._stages.values() for r in stage.leases.shared.values()]
-            rows = [runner.row(self.clock()) for runner in shared]
-            return [row for row in rows if row.holds_nothing]
+            now, stages = self.clock(), self._stages.values()
+            return [row for stage in stages for row in stage.lacking(now)]
 
     def rows(self) -> list[LeaseRow]:
         """Every login and lease."""
         with self.lock:
-            now = self.clock()
-            return [runner.row(now) for runner in self._runners()]
+            now, stages = self.clock(), self._stages.values()
+            return [row for stage in stages for row in stage.rows(now)]
 
     def rotate(self, upstream: str, stage: str | None = None) -> tuple[str, ...]:
         """Ask for a replacement; the present one is used until then.
@@ -359,9 +358,8 @@ class Keeper:
                 if stage in (None, name) and home.has(upstream)
             ]
             for name in found:
-                for runner in tuple(self._stages[name].leases.active):
-                    if runner.upstream.name != upstream:
-                        continue
+                active = self._stages[name].leases.active
+                for runner in [each for each in active if each.upstream.name == upstream]:
                     if isinstance(event, Rotate):
                         runner.rotate(event)
                     else:
@@ -379,7 +377,7 @@ class Keeper:
         """
         deadline = self.clock() + timeout
         with self.lock:
-            self._stopping, self._ready = True, False
+            self._stopping, self._complete = True, False
             ended = [
                 stage.end({upstream for name, upstream in leave if name == stage.name})
                 for stage in self._all_stages()

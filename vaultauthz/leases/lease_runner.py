@@ -57,7 +57,7 @@ class LeaseDriver(Driver, Protocol):
     """Who drives the leases' machines, and shows what they bring."""
 
     def arrived(self, runner: LeaseRunner) -> None:
-        """Its credential has arrived, which readiness may have waited for."""
+        """Its credential has arrived, which the start may have waited for."""
 
     def changed(self, runner: LeaseRunner) -> None:
         """A shared credential has come, changed or gone."""
@@ -124,6 +124,7 @@ class LeaseRunner(Runner):
             optional=self.upstream.optional,
             caller=self.caller,
             shared=self.scope is None,
+            usable=self.slot.usable(now),
         )
 
     def token_for(self, call: Call) -> StageToken | None:

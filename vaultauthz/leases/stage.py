@@ -20,6 +20,7 @@ from vaultauthz.core.lease_messages import (
     LookRound,
     Stop,
 )
+from vaultauthz.core.lease_row import LeaseRow
 from vaultauthz.core.lease_state import StageLeases
 from vaultauthz.core.pace import Pace
 from vaultauthz.core.token import TokenMachine
@@ -76,6 +77,14 @@ class StageRunner:
         return upstream in self.leases.shared or any(
             scope.name == upstream for scope in self.scopes
         )
+
+    def rows(self, now: float) -> list[LeaseRow]:
+        """The login and every lease."""
+        return [runner.row(now) for runner in (self.login, *self.leases.active)]
+
+    def lacking(self, now: float) -> list[LeaseRow]:
+        """The shared leases without a credential for a request sent at ``now``."""
+        return [r.row(now) for r in self.leases.shared.values() if not r.slot.usable(now)]
 
     # --- calls ---
 

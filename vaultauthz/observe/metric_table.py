@@ -53,6 +53,11 @@ LEASE_SECONDS: Final = MetricInfo(
     "Seconds for which the credential in use stays usable; 0 without one.",
     ("stage", "upstream"),
 )
+REFUSED: Final = MetricInfo(
+    "vaultauthz_credentials_refused",
+    "Credentials in use that their upstream answers 401 to; 0 again once it answers otherwise (but 5xx).",
+    ("stage", "upstream"),
+)
 OWN_LEASES: Final = MetricInfo(
     "vaultauthz_own_leases",
     "Leases of each caller's or request's own (per) that are alive at Vault, draining ones too.",
@@ -65,8 +70,8 @@ LOGIN_SECONDS: Final = MetricInfo(
 )
 READY: Final = MetricInfo(
     "vaultauthz_ready",
-    "1 when every upstream that is not optional has its credential, the audit log is written, and "
-    "gateways are not turned away before a stop (listen.drain).",
+    "1 while every upstream that is not optional has a credential for a request of now, the audit log is "
+    "written, and gateways are not turned away before a stop (listen.drain).",
 )
 AUDIT_DROPPED: Final = MetricInfo(
     "vaultauthz_audit_dropped",

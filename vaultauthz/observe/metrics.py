@@ -51,6 +51,7 @@ from vaultauthz.observe.metric_table import (
     LOGIN_SECONDS,
     OWN_LEASES,
     READY,
+    REFUSED,
     REJECTIONS,
     STREAMS,
     STREAMS_REFUSED,
@@ -100,6 +101,7 @@ class Gauges:
     leases: Callable[[], Iterable[tuple[str, str, float]]]  # stage, upstream, seconds
     logins: Callable[[], Iterable[tuple[str, float]]]  # stage, seconds
     ready: Callable[[], bool]
+    refused: Callable[[], Iterable[tuple[str, str, bool]]]  # stage, upstream, for each credential
     audit_dropped: Callable[[], int]
     audit_behind: Callable[[], int] = lambda: 0
     audit_working: Callable[[], bool] = lambda: True
@@ -201,7 +203,11 @@ class _Scraped(Collector):
         own = GaugeMetricFamily(*OWN_LEASES[:2], labels=OWN_LEASES.labels)
         for stage, upstream, count in self._gauges.own_leases():
             own.add_metric((stage, upstream), count)
+        refused = GaugeMetricFamily(*REFUSED[:2], labels=REFUSED.labels)
+        for place, number in self._refused().items():
+            refused.add_metric(place, number)
         yield leases
+        yield refused
         yield own
         yield logins
         yield GaugeMetricFamily(*READY[:2], value=int(self._gauges.ready()))
@@ -220,6 +226,13 @@ class _Scraped(Collector):
             clients.add_metric((service,), count)
         yield clients
         yield from self._certificates()
+
+    def _refused(self) -> collections.Counter[StageUpstream]:
+        """How many there are, also of those with none."""
+        found: collections.Counter[StageUpstream] = collections.Counter()
+        for stage, upstream, refused in self._gauges.refused():
+            found[stage, upstream] += refused
+        return found
 
     def _certificates(self) -> Iterator[Metric]:
         seconds = GaugeMetricFamily(*TLS_SECONDS[:2], labels=TLS_SECONDS.labels)

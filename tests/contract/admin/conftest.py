@@ -29,7 +29,7 @@ class FakeView:
     """An application with one upstream in two stages, and setters."""
 
     def __init__(self) -> None:
-        self.readiness = Readiness(ready=True)
+        self.readiness = Readiness(started=True, ready=True)
         self.rows = [LeaseRow("production", "pay ments", "active", "database/1", "c_1", 90.04, 60)]
         self.asked: list[tuple[str, str, str | None]] = []
         self.error: Exception | None = None

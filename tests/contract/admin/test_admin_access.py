@@ -33,11 +33,14 @@ def test_token(guarded: Admin, view: FakeView) -> None:
 def test_probes_need_no_token_and_see_no_names(guarded: Admin, view: FakeView) -> None:
     """Without the token the probes answer, but don't say which upstreams there are."""
     view.readiness = Readiness(
-        ready=False, waiting=(WaitingUpstream("staging", "payments", "Vault is sealed"),)
+        started=False,
+        ready=False,
+        waiting=(WaitingUpstream("staging", "payments", "Vault is sealed"),),
     )
     assert ask(guarded, "/healthz").status == 200
     assert ask(guarded, "/").status == 200
-    assert (ask(guarded, "/readyz").status, ask(guarded, "/readyz").json) == (503, {"ready": False})
+    reply = ask(guarded, "/readyz")
+    assert (reply.status, reply.json) == (503, {"ready": False, "started": False})
     assert "waiting" in ask(guarded, "/readyz", headers=BEARER).json
 
 

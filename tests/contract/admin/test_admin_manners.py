@@ -206,7 +206,7 @@ def test_connections_are_bounded(view: FakeView) -> None:
     def ready() -> Readiness:
         asked.release()
         go_on.wait()
-        return Readiness(ready=True)
+        return Readiness(started=True, ready=True)
 
     view.ready = ready  # type: ignore[method-assign]
     with (

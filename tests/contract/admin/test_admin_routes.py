@@ -24,31 +24,54 @@ from vaultauthz.admin import Admin, LeaseRow, Readiness, WaitingUpstream
 def test_alive_and_ready(admin: Admin) -> None:
     """A server that runs is alive, and ready when the application says so."""
     assert (ask(admin, "/healthz").status, ask(admin, "/healthz").json) == (200, {"alive": True})
-    assert (ask(admin, "/readyz").status, ask(admin, "/readyz").json) == (200, {"ready": True})
+    told = {"ready": True, "started": True}
+    assert (ask(admin, "/readyz").status, ask(admin, "/readyz").json) == (200, told)
 
 
 def test_not_ready_says_why(admin: Admin, view: FakeView) -> None:
     """Until every credential is there, the answer is 503 and names what is missing."""
     view.readiness = Readiness(
-        ready=False, waiting=(WaitingUpstream("staging", "payments", "Vault is sealed"),)
+        started=False,
+        ready=False,
+        waiting=(WaitingUpstream("staging", "payments", "Vault is sealed"),),
     )
     reply = ask(admin, "/readyz")
-    waiting = [{"stage": "staging", "upstream": "payments", "reason": "Vault is sealed"}]
-    assert (reply.status, reply.json) == (503, {"ready": False, "waiting": waiting})
+    lacks = {"stage": "staging", "upstream": "payments", "reason": "Vault is sealed"}
+    waiting = [lacks | {"optional": False}]
+    told = {"ready": False, "started": False, "waiting": waiting}
+    assert (reply.status, reply.json) == (503, told)
+
+
+def test_started_is_another_question(admin: Admin, view: FakeView) -> None:
+    """A probe that must not fail for an upstream's loss asks that; another question is none."""
+    view.readiness = Readiness(started=True, ready=False)
+    told = {"ready": False, "started": True}
+    assert (ask(admin, "/readyz").status, ask(admin, "/readyz").json) == (503, told)
+    reply = ask(admin, "/readyz?started")
+    assert (reply.status, reply.json) == (200, told)
+    view.readiness = Readiness(started=False, ready=False)
+    assert ask(admin, "/readyz?started").status == 503
+    reply = ask(admin, "/readyz?stated")
+    assert (reply.status, reply.json["error"]) == (400, "bad_query")
 
 
 def test_not_ready_while_nothing_is_recorded(admin: Admin, view: FakeView) -> None:
     """Checks are refused then, whatever credentials there are."""
-    view.readiness = Readiness(ready=False, recorded=False)
+    view.readiness = Readiness(started=False, ready=False, recorded=False)
     reply = ask(admin, "/readyz")
-    assert (reply.status, reply.json) == (503, {"ready": False, "audit": "cannot be written"})
+    assert (reply.status, reply.json) == (
+        503,
+        {"ready": False, "started": False, "audit": "cannot be written"},
+    )
 
 
 def test_what_is_told_besides(admin: Admin, view: FakeView) -> None:
     """A certificate that has ended, a stop that is near: whether or not it is ready."""
-    view.readiness = Readiness(ready=True, besides=(("grpc_tls", "the certificate has ended"),))
+    view.readiness = Readiness(
+        started=True, ready=True, besides=(("grpc_tls", "the certificate has ended"),)
+    )
     reply = ask(admin, "/readyz")
-    told = {"ready": True, "grpc_tls": "the certificate has ended"}
+    told = {"ready": True, "started": True, "grpc_tls": "the certificate has ended"}
     assert (reply.status, reply.json) == (200, told)
 
 
@@ -71,6 +94,9 @@ def test_leases(admin: Admin, view: FakeView) -> None:
             "optional": False,
             "caller": "",
             "shared": True,
+            "usable": True,
+            "refused": 0,
+            "refused_for": None,
         },
         {
             "stage": "staging",
@@ -85,6 +111,9 @@ def test_leases(admin: Admin, view: FakeView) -> None:
             "optional": False,
             "caller": "",
             "shared": True,
+            "usable": True,
+            "refused": 0,
+            "refused_for": None,
         },
     ]
 

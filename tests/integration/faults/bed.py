@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import socket
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -214,9 +216,31 @@ class Bed:
 
     def _ready(self) -> bool:
         try:
-            return get_unix(self.folder / "admin.sock", "/readyz").status == 200
+            return self.admin("/readyz") == 200
         except OSError:
             return False
+
+    def admin(self, page: str) -> int:
+        """The status of a page of the admin server's."""
+        return get_unix(self.folder / "admin.sock", page).status
+
+    def metric(self, name: str) -> float:
+        """The value of a metric without labels."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE)
+            client.connect(str(self.folder / "admin.sock"))
+            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            with client.makefile("r") as lines:
+                (value,) = [line.split()[1] for line in lines if line.startswith(f"{name} ")]
+        return float(value)
+
+    def leases_status(self) -> int:
+        """The exit status of `vaultauthz leases`."""
+        file = f"{self.folder}/vaultauthz.yaml"
+        command = [sys.executable, "-m", "vaultauthz", "leases", "-c", file]
+        return subprocess.run(
+            command, capture_output=True, timeout=PATIENCE, check=False
+        ).returncode
 
     # --- what came of it ---
 

@@ -6,10 +6,12 @@ import time
 
 import pytest
 
-from tests.integration.faults.bed import Bed, Times
+from tests.integration.faults.bed import GEOCODER, Bed, Times
 from tests.integration.faults.conftest import MakeBed
 from tests.integration.faults.outage import ride_out
 from tests.integration.faults.vault_proxy import Kind, blackhole, late, reset_every
+from tests.patience import PATIENCE
+from vaultauthz.demo.parts import wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -73,3 +75,25 @@ def test_every_second_call_is_reset(make_bed: MakeBed) -> None:
     assert traffic.statuses()[200] > 0.75 * traffic.statuses().total()
     # At most one new login for each lease that could not be renewed, never a storm.
     assert bed.issues(began, ended) <= 6
+
+
+def test_ready_means_ready(bed: Bed) -> None:
+    """A lease that ends while Vault is away is not ready: /readyz, metric and `leases` say so; started stays."""
+    assert (bed.admin("/readyz"), bed.metric("vaultauthz_ready"), bed.leases_status()) == (
+        200,
+        1,
+        0,
+    )
+    with bed.traffic() as traffic, bed.traffic(GEOCODER) as static:
+        traffic.wait_for_200()
+        bed.bao.stop()
+        traffic.wait_for_503()
+        assert wait_for(lambda: bed.admin("/readyz") == 503, PATIENCE)
+        assert (bed.metric("vaultauthz_ready"), bed.leases_status()) == (0, 1)
+        assert bed.admin("/readyz?started") == bed.admin("/healthz") == 200
+        bed.bao.start()
+        traffic.wait_for_200()
+        assert wait_for(lambda: bed.admin("/readyz") == 200, PATIENCE)
+        assert (bed.metric("vaultauthz_ready"), bed.leases_status()) == (1, 0)
+    bed.assert_none_dead()
+    assert set(static.statuses()) == {200}  # one upstream's loss is nobody else's

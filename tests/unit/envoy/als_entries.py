@@ -97,6 +97,7 @@ class Heard:
     accesses: list[Access] = field(default_factory=list)
     answers: Counter[tuple[str, str, int]] = field(default_factory=Counter)
     rejections: list[tuple[str, str, str]] = field(default_factory=list)
+    trials: list[tuple[str, str, str, int]] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
 
     def listeners(self) -> Listeners:
@@ -107,6 +108,7 @@ class Heard:
             rejected=self._reject,
             ignored=lambda why, count: self.ignored.update({why: count}),
             known=lambda *place: place == PLACE,
+            tried=lambda *trial: self.trials.append(trial),
         )
 
     def _reject(self, upstream: str, stage: str, credential_id: str) -> bool:

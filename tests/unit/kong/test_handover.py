@@ -167,7 +167,7 @@ def test_one_that_gives_way_before_it_has_a_credential(tmp_path: Path) -> None:
     one.inherited = Inheritance([theirs], {7: ("pay", "a")}, 7)
     waiting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     waiting.connect(str(path))
-    server = PluginServer(one, cast(Gate, None), ready=lambda: False)
+    server = PluginServer(one, cast(Gate, None), started=lambda: False)
     server.start()
     nxt = threading.Thread(target=two.take, args=(PATIENCE,))
     nxt.start()

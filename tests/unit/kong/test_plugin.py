@@ -284,18 +284,19 @@ def test_what_kong_tells(serialized: str, wanted: tuple[str, int]) -> None:
 def test_a_401_is_that_requests_credentials() -> None:
     """Told once, to the one that it got; of others' requests nothing is told."""
     hears = Nobody()
-    given_to = LogPhase(hears.answered, hears.rejected)
+    given_to = LogPhase(hears.answered, hears.rejected, hears.tried)
     given_to.note("1", allowed("pay"))
     for serialized in ('{"request": {"id": "1"}, "upstream_status": "401"}',) * 2:
         given_to._read(serialized)
     assert hears.heard == [("prod", "pay", 401)]
     assert hears.rejections == [("pay", "prod", "c-pay")]
+    assert hears.trials == [("prod", "pay", "c-pay", 401)]
 
 
 def test_an_odd_line_ends_nothing() -> None:
     """The next one is read."""
     hears = Nobody()
-    given_to = LogPhase(hears.answered, hears.rejected)
+    given_to = LogPhase(hears.answered, hears.rejected, hears.tried)
     given_to.note("1", allowed("pay"))
     given_to.finished("{")
     given_to.finished('{"request": {"id": "1"}, "upstream_status": "200"}')
@@ -309,7 +310,7 @@ def test_requests_that_never_end_are_forgotten(monkeypatch: pytest.MonkeyPatch) 
     """The oldest first; what is told of one that was forgotten is nobody's."""
     monkeypatch.setattr("vaultauthz.kong.log_phase._MOST", 3)
     hears = Nobody()
-    given_to = LogPhase(hears.answered, hears.rejected)
+    given_to = LogPhase(hears.answered, hears.rejected, hears.tried)
     for number in range(5):
         given_to.note(str(number), allowed("pay"))
         assert len(given_to._uses) == min(number + 1, 3)

@@ -86,14 +86,14 @@ def test_a_wake_up_leaves_nothing_that_is_due() -> None:
 
 
 @pytest.mark.parametrize("optional", [True, False])
-def test_readiness_is_had_and_kept(optional: bool) -> None:
-    """With optional upstreams only it is there at once, else with the last one's credential."""
+def test_the_start_is_over_once_and_readiness_comes_and_goes(optional: bool) -> None:
+    """With optional upstreams only both are there at once, else with the last one's credential."""
     clock = Clock()
     keeper, runners = keeper_with(
         upstream("a", optional=optional), upstream("b", optional=optional), clock=clock
     )
     assert not ready(keeper)
-    keeper._ready = not keeper._awaited  # what start does, without its threads
+    keeper._complete = not keeper._awaited  # what start does, without its threads
     assert ready(keeper) is optional
     for runner in runners:
         keeper.deliver(runner, Tick())
@@ -102,6 +102,12 @@ def test_readiness_is_had_and_kept(optional: bool) -> None:
     clock.now += 4000.0
     keeper._waker.wake(clock.now)
     assert runners[0].slot.credential is None
+    assert keeper.started
+    assert ready(keeper) is optional
+    for runner in runners:
+        assert ready(keeper) is optional
+        keeper.deliver(runner, Tick())
+        keeper.deliver(runner, issued(clock.now))
     assert ready(keeper)
 
 

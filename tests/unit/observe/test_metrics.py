@@ -27,6 +27,7 @@ def metrics() -> Metrics:
             leases=lambda: [("production", "payments", 12.5), ("staging", "payments", -math.inf)],
             logins=lambda: [("production", math.inf)],
             ready=lambda: True,
+            refused=lambda: [(*pair, one) for pair in PAIRS for one in (False, True, True)][:5],
             audit_dropped=lambda: 3,
             audit_behind=lambda: 7,
             audit_working=lambda: False,
@@ -163,6 +164,8 @@ def test_gauges(metrics: Metrics) -> None:
     assert found["vaultauthz_lease_seconds_left", "production", "payments"] == 12.5
     assert found["vaultauthz_lease_seconds_left", "staging", "payments"] == 0
     assert found["vaultauthz_own_leases", "staging", "payments"] == 7
+    assert found["vaultauthz_credentials_refused", "production", "payments"] == 2
+    assert found["vaultauthz_credentials_refused", "staging", "payments"] == 1
     assert found["vaultauthz_login_seconds_left", "production"] == math.inf
     assert found["vaultauthz_ready",] == 1
     assert found["vaultauthz_audit_dropped_total",] == 3

@@ -109,6 +109,7 @@ class AccessLogService:
         elif checked.credential_id:
             status = finished.upstream_status(entry)
             self._tell.answered(checked.stage, checked.upstream, status)
+            self._tell.tried(checked.stage, checked.upstream, checked.credential_id, status)
             if status == 401:
                 self._tell.rejected(checked.upstream, checked.stage, checked.credential_id)
 

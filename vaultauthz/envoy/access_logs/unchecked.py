@@ -39,6 +39,8 @@ class Listeners:
     rejected: Callable[[str, str, str], object]  # upstream, stage, credential_id: it answered 401
     ignored: Callable[[str, int], None]  # why, and how many entries
     known: Callable[[str, str], bool]  # whether stage and upstream are in the configuration
+    # Stage, upstream, credential_id and status of each request whose credential is known, once.
+    tried: Callable[[str, str, str, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,10 @@ class UncheckedRequests:
         if not access.credential_id:
             access.reason = _doubt(possible)
         self._tell.record(access)
-        if status == 401 and access.credential_id:
+        if not access.credential_id:
+            return
+        self._tell.tried(access.stage, access.upstream, access.credential_id, status)
+        if status == 401:
             self._tell.rejected(access.upstream, access.stage, access.credential_id)
 
     def rejected(self, stage: str, upstream: str, reporter: Reporter, span: Span | None) -> None:
