@@ -6,11 +6,13 @@ import logging
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from vaultauthz.config.values import Config
 from vaultauthz.observe.sink import AuditError
 from vaultauthz.service import Service
+from vaultauthz.terminal import EACH_TIME
 from vaultauthz.watching import Signals
 
 log = logging.getLogger(__name__)
@@ -73,10 +75,25 @@ def _started(way: Way, config: Config) -> Service:
 
 
 def _serve(service: Service, signals: Signals, over: Callable[[], bool]) -> None:
-    started = False
+    started = was_gone = False
     while not signals.stop and not over():
-        if signals.reload(_LOOK) and not signals.stop:
+        wanted = signals.reload(_LOOK) and not signals.stop
+        if signals.gone != was_gone:
+            was_gone = signals.gone
+            _tell_of_file(signals.path, gone=was_gone)
+        if wanted:
             service.reload(signals.path)
         if service.engine.started and not started:
             started = True
             log.info("ready: every upstream has its credential")
+
+
+def _tell_of_file(path: Path, *, gone: bool) -> None:
+    if gone:
+        log.warning(
+            "%s is gone; the configuration that was read from it stays, but no restart would find it",
+            path,
+            extra=EACH_TIME,
+        )
+    else:
+        log.info("%s is there again", path)

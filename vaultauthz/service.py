@@ -27,9 +27,11 @@ from vaultauthz.core.request import Request
 from vaultauthz.core.routing import StageUpstream
 from vaultauthz.doors import Door
 from vaultauthz.engine import Engine
+from vaultauthz.leases.clock import boottime
 from vaultauthz.leases.later import Later
 from vaultauthz.observe.audit_log import AuditLog
 from vaultauthz.observe.metrics import Gauges, ListenerCertificate, Metrics
+from vaultauthz.observe.outage import EventLog
 from vaultauthz.server_tls import FollowedTls
 from vaultauthz.terminal import EACH_TIME
 from vaultauthz.version import __version__
@@ -66,12 +68,14 @@ class Service:
         self._read = read
         self.metrics = Metrics(_known(config), __version__)
         self.audit = AuditLog(config.audit)
+        self._event_log = EventLog(boottime, _of_callers(config))
         self.engine = Engine(
             config,
             recorders=[self.audit.record_check],
             listeners=[
                 self.metrics.record_event,
                 self.audit.record_event,
+                self._event_log.record_event,
             ],
         )
         self.at_restart: tuple[str, ...] = ()  # sections of the file that wait for a restart
@@ -228,6 +232,7 @@ class Service:
         for warning in config.warnings:
             log.warning("%s", warning)
         self.metrics.configured(_known(config))  # first: what is new is heard of at once
+        self._event_log.configured(_known(config), _of_callers(config))
         changes = self.engine.reload(config)
         self.door.reloaded()
         self.at_restart = changes.at_restart
@@ -269,6 +274,12 @@ class Service:
 
 def _known(config: Config) -> list[StageUpstream]:
     return [(stage, u.name) for u in config.upstreams.values() for stage in u.stages]
+
+
+def _of_callers(config: Config) -> list[StageUpstream]:
+    """Where callers, or requests, have leases of their own."""
+    own = [u for u in config.upstreams.values() if u.per != "instance"]
+    return [(stage, u.name) for u in own for stage in u.stages]
 
 
 def _left(row: LeaseRow) -> float:

@@ -48,11 +48,13 @@ class Watch:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.gone = False  # at the last two looks: not only for the moment in which it is replaced
         self._known = self._last = stamp_if_any(path)
 
     def changed(self) -> bool:
         """Whether it has changed since this last said so, and is the same as at the last look."""
         before, self._last = self._last, stamp_if_any(self.path)
+        self.gone = self._last is None is before
         # Gone for a moment: some programs write another file and move it into place.
         if self._last in (None, self._known) or self._last != before:
             return False
@@ -113,6 +115,11 @@ class Signals:
                 heard = self._heard.get(timeout=min(left, _LOOK))
         for number in _ENDING:
             signal.signal(number, signal.SIG_DFL)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the file is not there, or not to be seen."""
+        return self._watch.gone
 
     def reload(self, seconds: float) -> bool:
         """Whether the file is to be read again, after a signal or so many seconds."""

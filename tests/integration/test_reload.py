@@ -270,9 +270,12 @@ def test_a_file_that_is_gone_for_a_while(house: House) -> None:
     """Nothing happens until it is there again; SIGHUP meanwhile says that it cannot be read."""
     aside = house.served.config.rename(house.served.folder / "aside")
     with Load(house, "geo.test") as load:
+        gone = f"{house.served.config} is gone; "
+        house.served.wait(lambda: gone in house.served.stderr, "that it is gone is not told")
         with house.says("cannot be read"):
             house.served.ask(signal.SIGHUP)
-        aside.rename(house.served.config)
+        with house.says(f"{house.served.config} is there again"):
+            aside.rename(house.served.config)
         house.configure(OTHER_KEY)
         load.see(lambda outcome: outcome == SECOND)
     assert load.count().keys() == {FIRST, SECOND}

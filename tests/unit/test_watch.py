@@ -43,6 +43,17 @@ def test_written_in_place(path: Path) -> None:
     assert looks(watch) == [False, True, False, False]
 
 
+def test_gone_is_more_than_a_moment(path: Path) -> None:
+    """Who replaces it may have it away at one look; at two in a row it is gone, until it is back."""
+    watch = Watch(path)
+    aside = path.rename(path.with_suffix(".aside"))
+    gone = [watch.changed() or watch.gone for _ in range(3)]
+    aside.rename(path)
+    assert gone == [False, True, True]
+    assert not watch.changed()
+    assert not watch.gone
+
+
 def test_replaced_by_rename(path: Path) -> None:
     """As editors and configuration management do; also with the same size and time."""
     watch = Watch(path)

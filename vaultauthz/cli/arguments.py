@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import logging
 import os
 import shutil
 import sys
@@ -12,6 +13,8 @@ from typing import Final, TypeAlias
 
 from vaultauthz.config import Config, load
 from vaultauthz.terminal import LOG_FORMATS, Output
+
+log = logging.getLogger(__name__)
 
 Parser = argparse.ArgumentParser
 Options = argparse.Namespace
@@ -51,10 +54,16 @@ def takes_log(parser: Parser) -> None:
 
 
 def load_config(options: Options, *, elsewhere: bool = False) -> Config:
-    """The configuration, its warnings told on standard error; ``elsewhere`` as for ``load``."""
+    """The configuration; ``elsewhere`` as for ``load``.
+
+    Its warnings are told on standard error; a command that has a log (``takes_log``) has them there.
+    """
     config = load(options.config, os.environ, elsewhere=elsewhere)
     for warning in config.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        if "log_format" in options:
+            log.warning("%s", warning)
+        else:
+            print(f"warning: {warning}", file=sys.stderr)
     return config
 
 

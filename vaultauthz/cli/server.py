@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from vaultauthz.cli.arguments import (
     Commands,
     Options,
     Parser,
+    load_config,
     output,
     takes_config,
     takes_log,
@@ -23,8 +23,6 @@ from vaultauthz.watching import Signals
 
 if TYPE_CHECKING:
     from vaultauthz.admin.client import AdminClient
-
-log = logging.getLogger(__name__)
 
 
 def add_serve(commands: Commands) -> None:
@@ -65,10 +63,7 @@ def until_sigterm(options: Options, run: Callable[[Options, Config, Signals], in
 
     log_to(sys.stderr, options.log_format, options.log_level)
     try:
-        config = load(options.config, os.environ)
-        for warning in config.warnings:
-            log.warning("%s", warning)
-        return run(options, config, signals)
+        return run(options, load_config(options), signals)
     except StartError as exc:
         print(f"vaultauthz: {exc}", file=sys.stderr)
         return 2

@@ -24,6 +24,9 @@ EXPIRED: Final = "lease.expired"
 LOST: Final = "lease.lost"
 REJECTED: Final = "credential.rejected"  # an upstream answered 401 to it, for the first time
 FAILED: Final = "vault.failed"  # a call that did not work; `reason` says why, without Vault's text
+RECOVERED: Final = (
+    "vault.recovered"  # what is read again and again is read again, after calls that failed
+)
 RELOADED: Final = "config.reloaded"
 SDS_DELIVERED: Final = "sds.delivered"  # an Envoy has the credential, and uses it by itself
 SDS_WITHDRAWN: Final = "sds.withdrawn"  # … and has it no more

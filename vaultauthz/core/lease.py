@@ -186,6 +186,8 @@ class LeaseMachine(Standing):
             self._announce(before, grant)
             if before:
                 self._retire(before, now, now + self.pace.drain)
+        elif self.failures:  # no other event tells that it works again
+            self._say(Note(events.RECOVERED, held.lease_id, held.grant.credential_id))
         self.retired.forget(grant.lease_id)  # a token file may bring an earlier token back
         self.held, self.state, self._locked_until = held, State.HELD, -inf
         self._succeeded()

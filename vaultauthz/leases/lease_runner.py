@@ -117,6 +117,10 @@ class LeaseRunner(Runner):
         """How many checks have taken it."""
         return self.slot.uses
 
+    @property
+    def fields(self) -> dict[str, str]:
+        return {**super().fields, "upstream": self.upstream.name, "caller": self.caller}
+
     def row(self, now: float) -> LeaseRow:
         return replace(
             super().row(now),
@@ -154,7 +158,8 @@ class LeaseRunner(Runner):
             mutation = render(upstream.inject, fields, upstream.strip)
         except (MissingFieldError, InjectionError) as exc:
             mend = f"; {exc.mend}" if isinstance(exc, InjectionError) else ""
-            log.error("%s: %s%s", self.label, exc, mend)  # noqa: TRY400  the text says it all
+            extra = {"fields": self.fields}
+            log.error("%s: %s%s", self.label, exc, mend, extra=extra)  # noqa: TRY400  the text says it all
             failure = Failure(Verdict.REFUSED, f"the secret does not fit: {exc}")
             return Unusable(replace(grant, payload=None), sent_at, failure)
         except Exception as exc:  # noqa: BLE001

@@ -133,6 +133,11 @@ class Runner:
 
         return run
 
+    @property
+    def fields(self) -> dict[str, str]:
+        """What a line of the log about it has, for programs."""
+        return {"stage": self.stage.name}
+
     def failed(self, call: Call, error: VaultError, token: StageToken | None) -> Answer:
         """The event for a call that did not work; says so in the log."""
         log.warning(
@@ -140,6 +145,7 @@ class Runner:
             self.label,
             error.failure.reason,
             f" ({error.detail})" if error.detail else "",
+            extra={"fields": {**self.fields, "reason": error.failure.reason}},
         )
         return not_made(call, error.failure)
 
@@ -212,7 +218,7 @@ class LoginRunner(Runner):
         elif isinstance(command, Move):
             command.lease.rotate(command.wish)
         elif isinstance(command, Warn):
-            log.warning("%s: %s", self.label, command.text)
+            log.warning("%s: %s", self.label, command.text, extra={"fields": self.fields})
         else:
             super().do(command)
 

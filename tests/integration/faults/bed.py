@@ -286,6 +286,34 @@ class Bed:
         """How many times a database user was asked for in this time."""
         return len(self.proxy.calls({Kind.ISSUE}, since, until))
 
+    def told(self, level: str = "", **fields: str) -> list[dict[str, Any]]:
+        """The lines of our log that have this level and these fields."""
+        text = (self.folder / "vaultauthz.log").read_text(errors="replace")
+        whole = text.splitlines(keepends=True)
+        lines = [json.loads(line) for line in whole if line.endswith("\n")]
+        wanted = {"level": level, **fields} if level else fields
+        return [line for line in lines if wanted.items() <= line.items()]
+
+    def assert_told(self, upstream: str = "reports", *, times: int = 1) -> None:
+        """The log has one line for each outage of the upstream, which says why, and one for its end."""
+
+        def over() -> list[dict[str, Any]]:
+            lines = self.told("info", upstream=upstream)
+            return [line for line in lines if "has its credential again" in line["message"]]
+
+        assert wait_for(lambda: len(over()) >= times, PATIENCE), "the log tells of no end"
+        began, ended = [e for e in self.told("error", upstream=upstream) if "event" in e], over()
+        assert len(began) == len(ended) == times, (began, ended)
+        for begins, ends in zip(began, ended, strict=True):
+            assert "its credential has ended, " in begins["message"]
+            assert begins["reason"]
+            assert begins["time"] <= ends["time"]
+            assert ends["seconds"] > 0.0
+
+    def assert_quiet(self) -> None:
+        """The log tells of no outage, and of no fault of ours."""
+        assert self.told("error") == []
+
     def assert_clean_logs(self) -> None:
         """Our process fell over nothing, and told no log a token, password or key."""
         log = (self.folder / "vaultauthz.log").read_text(errors="replace")

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from tests.integration.faults.bed import GEOCODER, Bed, most_issues
 from tests.integration.faults.services import CROSSED
+from tests.patience import PATIENCE
+from vaultauthz.demo.parts import wait_for
 
 OUTAGE = 6.0  # seconds; more than the lease has
 
@@ -32,3 +34,18 @@ def ride_out(bed: Bed, begin: Callable[[], object], end: Callable[[], object]) -
     assert set(static.statuses()) == {200}
     assert bed.issues(began, ended) <= most_issues(ended - began)
     assert bed.ledger.minted - minted <= 1 + most_issues(ended - began)
+    bed.assert_told()
+    _assert_static_told(bed)
+
+
+def _assert_static_told(bed: Bed) -> None:
+    """If reading the static secret failed, one line says that it is read again; it was never an outage."""
+    assert bed.told("error", upstream="geocoder") == []
+    if not bed.told("warning", upstream="geocoder"):
+        return
+
+    def over() -> bool:
+        lines = bed.told("info", upstream="geocoder", event="vault.recovered")
+        return ["it was used all the time" in line["message"] for line in lines] == [True]
+
+    assert wait_for(over, PATIENCE), bed.told(upstream="geocoder")

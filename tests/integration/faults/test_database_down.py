@@ -38,6 +38,7 @@ def test_postgresql_down_during_issue(make_bed: MakeBed) -> None:
     assert set(traffic.statuses()) - {CROSSED} == {200, 502, 503}
     assert bed.issues(began, ended) <= most_issues(ended - began)
     assert bed.ledger.minted <= minted + 3
+    bed.assert_told()
 
 
 def test_postgresql_down_during_renew(make_bed: MakeBed) -> None:
@@ -62,3 +63,7 @@ def test_postgresql_down_during_renew(make_bed: MakeBed) -> None:
     assert set(traffic.statuses()) == {200, 502}
     assert set(traffic.statuses(since=back)) == {200}
     assert bed.ledger.minted <= 2
+    assert bed.told("warning", upstream="reports")
+    ends = [line["message"] for line in bed.told("info", upstream="reports")]
+    assert sum("it was used all the time" in text for text in ends) == 1, ends
+    bed.assert_quiet()

@@ -25,6 +25,11 @@ def run(bed: Bed) -> float:
     bed.assert_paced()
     assert set(traffic.statuses()) == {200}
     assert not bed.ledger.cut
+    bed.assert_quiet()
+    # One line for each rotation, and one for each login after the first.
+    assert len(bed.told("info", event="lease.rotated", upstream="reports")) == bed.ledger.minted - 1
+    logins = len(bed.proxy.calls({Kind.LOGIN}))
+    assert len(bed.told("info", event="login")) == logins
     return lasted
 
 

@@ -38,6 +38,7 @@ def test_secret_field_missing_after_a_rotation(make_bed: MakeBed) -> None:
     log = (bed.folder / "vaultauthz.log").read_text()
     assert "geocoder" in log
     assert "api_key" in log
+    bed.assert_told("geocoder")
 
 
 def test_kv_version_deleted(bed: Bed) -> None:
@@ -56,6 +57,7 @@ def test_kv_version_deleted(bed: Bed) -> None:
         traffic.wait_for_200()
     bed.assert_none_dead(after=known, allowed="after the deletion, until the next read")
     assert set(traffic.statuses(since=known)) == {200, 503}
+    bed.assert_told("geocoder")
 
 
 def test_kv_answered_by_a_stale_standby(bed: Bed) -> None:
@@ -75,3 +77,5 @@ def test_kv_answered_by_a_stale_standby(bed: Bed) -> None:
         wait_until_used(bed, "key-three")
     bed.assert_none_dead()
     assert set(traffic.statuses()) == {200}
+    bed.assert_quiet()
+    assert bed.told("warning", upstream="geocoder")

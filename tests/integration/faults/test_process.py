@@ -29,6 +29,7 @@ def test_killed_without_warning(make_bed: MakeBed) -> None:
         traffic.wait_for_200()
     bed.assert_none_dead()
     assert set(unserved) == {503}
+    assert len(bed.told("info", logger="vaultauthz.serve")) == 4  # serving and ready, twice
     assert set(traffic.statuses()) - {CROSSED} == {200, 503}
     assert bed.ledger.minted == 2
 
@@ -49,6 +50,9 @@ def test_stopped_under_load(bed: Bed) -> None:
     assert set(traffic.statuses()) == {200, 503}
     assert set(traffic.statuses(since=gone)) == {503}
     assert not bed.ledger.cut
+    last = [line["message"] for line in bed.told(logger="vaultauthz.serve")[-2:]]
+    assert [text.split(";")[0].split(":")[0] for text in last] == ["stopping", "stopped"]
+    bed.assert_quiet()
     assert not bed.leases()
     assert not bed.tokens()
 
@@ -72,4 +76,5 @@ def test_suspended_past_its_leases_end(make_bed: MakeBed) -> None:
     bed.assert_none_dead()
     assert set(traffic.statuses()) - {CROSSED} == {200, 503}
     assert set(traffic.statuses(since=suspended + 0.5, until=woken - 1.0)) == {503}
+    bed.assert_told()
     assert bed.ledger.minted == 2

@@ -34,6 +34,7 @@ def lose(bed: Bed, revoke: Callable[[], object]) -> None:
     bed.assert_paced()
     assert set(traffic.statuses()) <= {200, 401, 502, 503}
     assert set(traffic.statuses(since=settled)) == {200}
+    bed.assert_told()
     assert bed.ledger.minted == 2
 
 
@@ -76,6 +77,8 @@ def test_renewal_refused(bed: Bed, reply: Reply) -> None:
         time.sleep(2)
     bed.assert_none_dead()
     bed.assert_paced()
+    bed.assert_quiet()
+    assert bed.told("warning", upstream="reports")
     assert set(traffic.statuses()) == {200}
     # Each is held for two thirds of its time, so so many fit in, and one more on each side.
     assert 3 <= bed.ledger.minted <= 2 + (ended - began) / (bed.times.lease * 2 / 3)

@@ -56,6 +56,7 @@ def test_every_call_takes_five_seconds(make_bed: MakeBed) -> None:
     bed.assert_paced()
     assert set(traffic.statuses()) == {200}
     assert len(bed.proxy.calls({Kind.RENEW})) == 1
+    bed.assert_quiet()
     assert bed.ledger.minted == 1
 
 

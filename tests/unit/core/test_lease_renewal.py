@@ -692,6 +692,21 @@ def test_static_secret_is_read_on_its_schedule() -> None:
     assert [note.name for note in life.notes] == ["lease.issued"]
 
 
+def test_static_secret_that_is_the_same_after_an_outage_is_told_of() -> None:
+    """No other event would say that it is read again; without an outage there is nothing to tell."""
+    life = in_state(State.ISSUING)
+    life.at(0, Issued(static(written(1)), 0))
+    life.at(270, Tick())
+    life.at(271, Failed(AWAY))
+    life.at(280, Tick())
+    life.at(280, Issued(static(written(1)), 280))
+    assert [note.name for note in life.notes] == [events.ISSUED, events.FAILED, events.RECOVERED]
+    assert life.notes[-1].credential_id == "id-key"
+    life.at(600, Tick())
+    life.at(600, Issued(static(written(1)), 600))
+    assert len(life.notes) == 3
+
+
 def test_static_secret_is_used_until_max_stale() -> None:
     """Vault is away: the secret serves on for ``max_stale`` after it was last read, no longer."""
     life = in_state(State.ISSUING)
