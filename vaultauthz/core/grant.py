@@ -152,3 +152,9 @@ class Failure:
 
 
 NOT_VAULT: Final = Failure(Verdict.RETRY, "the answer is not Vault's (no JSON object)")
+
+# What Vault has answered as it should, and is not used. Nobody but the machine knows of it.
+ENDED_ON_ITS_WAY: Final = Failure(Verdict.RETRY, "it had ended when it arrived")
+OLDER: Final = Failure(Verdict.RETRY, "Vault answered an older version")
+DELETED: Final = Failure(Verdict.RETRY, "Vault answered a deleted version")
+NOT_USED: Final = frozenset(each.reason for each in (ENDED_ON_ITS_WAY, OLDER, DELETED))

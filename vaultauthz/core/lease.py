@@ -33,7 +33,7 @@ from math import inf
 from typing import Any
 
 from vaultauthz.core import events
-from vaultauthz.core.grant import Failure, Grant, Verdict, Version
+from vaultauthz.core.grant import DELETED, ENDED_ON_ITS_WAY, OLDER, Failure, Grant, Verdict, Version
 from vaultauthz.core.lease_messages import (
     CallIssue,
     CallRenew,
@@ -159,11 +159,11 @@ class LeaseMachine(Standing):
             self._discard(grant, ends_at, now)
         elif now >= min(ends_at, grant.login.ends_at):
             self._leave_ended(event, now)
-            self._fail(Failure(Verdict.RETRY, "it had ended when it arrived"), now, jitter)
+            self._fail(ENDED_ON_ITS_WAY, now, jitter)
         elif grant.version.older_than(self._seen):
-            self._fail(Failure(Verdict.RETRY, "Vault answered an older version"), now, jitter)
+            self._fail(OLDER, now, jitter)
         elif self._deleted(grant.version, now):
-            self._fail(Failure(Verdict.RETRY, "Vault answered a deleted version"), now, jitter)
+            self._fail(DELETED, now, jitter)
         else:
             self._adopt(grant, event.sent_at, now, jitter)
 

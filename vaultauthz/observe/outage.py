@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from vaultauthz.core import events
 from vaultauthz.core.events import Event
+from vaultauthz.core.grant import NOT_USED
 from vaultauthz.core.routing import StageUpstream
 
 log = logging.getLogger(__name__)
@@ -238,6 +239,9 @@ class Story:
         place.failed, place.reason = place.failed + 1, event.reason
         if place.failing_since is None:
             place.failing_since = now
+        if place.holds and event.reason in NOT_USED:
+            text = f"{_label(event)}: {event.reason}; what is in use is used on"
+            return _line(logging.WARNING, text, event)
         if place.holds or place.out_since is not None:
             return None  # who makes the calls says why each has failed
         place.out_since = now

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from vaultauthz.core import events
 from vaultauthz.core.events import Event
+from vaultauthz.core.grant import OLDER
 from vaultauthz.observe.outage import EventLog, LogLine, Story
 
 PLACE = ("demo", "db")
@@ -100,6 +101,16 @@ def test_a_static_secret_that_is_read_again(told: Told) -> None:
     assert told.loud()[-1] == (logging.INFO, f"{text}; it was used all the time")
     told.hear(5.0, events.LOST, credential_id="c-1", reason="nothing is stored there")
     assert told.loud()[-1][0] == logging.ERROR
+
+
+def test_an_answer_that_is_not_used(told: Told) -> None:
+    """Who made the call has seen nothing wrong with it, so it is told here."""
+    told.hear(0.0, events.ISSUED, credential_id="c-2")
+    told.hear(1.0, events.FAILED, reason=OLDER.reason)
+    told.hear(2.0, events.RECOVERED, credential_id="c-2")
+    text = "upstream db, stage demo: Vault answered an older version; what is in use is used on"
+    assert told.loud()[1] == (logging.WARNING, text)
+    assert "read again after 1.0 s" in told.loud()[2][1]
 
 
 def test_none_from_the_start(told: Told) -> None:
