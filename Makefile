@@ -19,7 +19,7 @@ help:
 	@echo "make bench      the cost of a request against Envoy alone; ten thousand upstreams; a fleet's calls to Vault"
 	@echo "make lock       renew what all of these install; ARGS=--keep: only for a change of pyproject.toml"
 	@echo "make newest     the unit tests with the newest of everything that pyproject.toml allows; only reports"
-	@echo "make mutants    which lines could be otherwise and no test would fail (ARGS=vaultauthz/core/flow.py); hours"
+	@echo "make mutants    which lines could be otherwise and no test would fail (ARGS=vaultauthz/core/pace.py); hours"
 	@echo "make chaos      random faults, every answer judged (SECONDS=1800 SEED=1 MODE=ext_authz or sds)"
 	@echo "make docs       the tables of keys in docs/, from the sections that read them"
 	@echo "make proto      build vaultauthz/_pb from proto/"
