@@ -5,69 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
-import yaml
 
 from tests.contract.fake_vault import FakeVault
 from tests.contract.faults import wait_until
 from tests.contract.house import FAST
-from tests.contract.running import database, fake, kv, settings
+from tests.contract.running import database, fake, kv
+from tests.contract.served_bed import Asked, served
 from tests.patience import PATIENCE
 from vaultauthz import service as service_module
-from vaultauthz._pb.health_pb2 import HealthCheckRequest, HealthCheckResponse
-from vaultauthz.cli import main
-from vaultauthz.config import parse
-from vaultauthz.demo.client import get_unix
 from vaultauthz.engine import Engine
-from vaultauthz.envoy.door import EnvoyDoor
-from vaultauthz.envoy.server import HEALTH_METHOD
-from vaultauthz.service import Service
-
-
-@dataclass
-class Asked:
-    """A whole server, and who asks it."""
-
-    service: Service
-    folder: Path
-
-    def readyz(self, query: str = "") -> tuple[int, Any]:
-        """The status of /readyz, and what it says."""
-        reply = get_unix(self.folder / "a.sock", f"/readyz{query}")
-        return reply.status, reply.body
-
-    def serving(self) -> bool:
-        """What Envoy's health check is told."""
-        with grpc.insecure_channel(f"unix:{self.folder}/g.sock") as channel:
-            check = channel.unary_unary(
-                HEALTH_METHOD,
-                HealthCheckRequest.SerializeToString,
-                HealthCheckResponse.FromString,
-            )
-            answer = check(HealthCheckRequest(), timeout=PATIENCE, wait_for_ready=True)
-        return bool(answer.status == HealthCheckResponse.SERVING)
-
-    def gauge(self, series: str) -> float:
-        """A value of /metrics."""
-        lines = self.service.metrics.text().splitlines()
-        (value,) = (line.split()[-1] for line in lines if line.startswith(f"{series} "))
-        return float(value)
-
-    def waits_for(self, *upstreams: str) -> bool:
-        """Whether it is for these."""
-        waiting = self.readyz()[1].get("waiting", [])
-        return {one["upstream"] for one in waiting} == set(upstreams)
-
-    def leases(self, *more: str) -> int:
-        """The status of the command."""
-        return main(["leases", "--admin", f"unix://{self.folder}/a.sock", *more])
-
 
 Serve = Callable[[FakeVault, dict[str, Any]], contextlib.AbstractContextManager[Asked]]
 
@@ -83,23 +34,7 @@ def vault() -> Iterator[FakeVault]:
 def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
     """Serves these upstreams to Envoy, in a hurry with Vault."""
     monkeypatch.setattr(service_module, "Engine", partial(Engine, pace=FAST))
-
-    @contextlib.contextmanager
-    def served(vault: FakeVault, upstreams: dict[str, Any]) -> Iterator[Asked]:
-        listen = {"grpc": f"unix://{tmp_path}/g.sock", "admin": f"unix://{tmp_path}/a.sock"}
-        document = settings(vault, **upstreams) | {
-            "listen": listen,
-            "audit": {"file": f"{tmp_path}/audit.jsonl"},
-        }
-        config = parse(yaml.safe_dump(document), "c.yaml", tmp_path, {})
-        service = Service(config, EnvoyDoor)
-        service.start()
-        try:
-            yield Asked(service, tmp_path)
-        finally:
-            service.stop()
-
-    return served
+    return lambda vault, upstreams: served(vault, tmp_path, upstreams)
 
 
 def test_one_that_loses_its_credential_is_not_ready_and_has_started(
@@ -166,13 +101,8 @@ def test_what_its_service_refuses_is_told(
         assert wait_until(lambda: asked.readyz()[0] == 200)
         series = 'vaultauthz_credentials_refused{stage="production",upstream="pay"}'
 
-        def rows(upstream: str = "pay") -> Any:
-            return next(
-                row for row in asked.service.engine.keeper.rows() if row.upstream == upstream
-            )
-
         def trial(status: int) -> None:
-            asked.service.tried("production", "pay", rows().credential_id, status)
+            asked.service.tried("production", "pay", asked.row().credential_id, status)
 
         def shown() -> dict[str, Any]:
             capsys.readouterr()
@@ -207,12 +137,9 @@ def test_a_new_credential_is_refused_by_nobody_yet(vault: FakeVault, serve: Serv
             'vaultauthz_credentials_refused{stage="production",upstream="pay"}',
         )
 
-        def named() -> str:
-            return next(r.credential_id for r in service.engine.keeper.rows() if r.upstream)
-
-        first = named()
+        first = asked.row().credential_id
         service.tried("production", "pay", first, 401)
         assert asked.gauge(series) == 1
         service.engine.keeper.rotate("pay")
-        assert wait_until(lambda: named() != first)
+        assert wait_until(lambda: asked.row().credential_id != first)
         assert asked.gauge(series) == 0

@@ -184,13 +184,16 @@ class AdminClient:
     def __init__(self, access: AdminAccess) -> None:
         self._access = access
 
-    def leases(self) -> list[dict[str, Any]]:
+    def leases(self, upstream: str = "") -> list[dict[str, Any]]:
         """What the server answers to ``/leases``, one object for each login and lease.
+
+        ``upstream``: its leases alone.
 
         Raises:
             ClientError: there is no such answer.
         """
-        status, found = self._asked("GET", "/leases")
+        query = f"?{urlencode({'upstream': upstream})}" if upstream else ""
+        status, found = self._asked("GET", f"/leases{query}")
         if status == 200 and isinstance(found, list) and all(isinstance(r, dict) for r in found):
             return found
         raise self._unexpected(status)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from textwrap import wrap
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from vaultauthz.admin.client import AdminClient, UnknownUpstreamError
 from vaultauthz.terminal import Output, columns
@@ -13,7 +14,18 @@ from vaultauthz.terminal import Output, columns
 Row = dict[str, Any]
 
 _COLUMNS: Final = ("UPSTREAM", "STAGE", "STATE", "LEFT", "NEXT CALL", "CREDENTIAL")
+PATIENCE: Final = 15.0  # seconds for which a wish's outcome is waited for
+_LOOK: Final = 0.2  # seconds between two looks at it
 _NAMED: Final = 10  # upstreams, in a sentence
+_DONE: Final = {  # by what was asked, and whether there is a lease
+    ("rotate", True): "replaced; the one before is revoked when requests on their way are done",
+    ("rotate", False): "read again, and in use as Vault has it",
+    ("revoke", True): "revoked at Vault; another credential is in use",
+    (
+        "revoke",
+        False,
+    ): "there is no lease to revoke; it was read again, and is in use as Vault has it",
+}
 _BELOW: Final[dict[str, Any]] = {
     "initial_indent": "  for ",
     "subsequent_indent": "      ",
@@ -48,8 +60,19 @@ def leases(client: AdminClient, out: Output) -> int:
     return 1 if lacking or any(map(_refused, rows)) or not readiness["ready"] else 0
 
 
-def ask(client: AdminClient, action: str, upstream: str, stage: str | None, out: Output) -> int:
+def ask(
+    client: AdminClient,
+    action: str,
+    upstream: str,
+    stage: str | None,
+    out: Output,
+    *,
+    wait: bool | None = False,
+) -> int:
     """Have a credential replaced (``rotate``) or ended (``revoke``); status 1 if unknown.
+
+    ``wait``: until that is done at Vault, for ``PATIENCE`` seconds at most; status 1 when it is not
+    done by then. None: on a terminal.
 
     Raises:
         ClientError: the server cannot be asked.
@@ -62,12 +85,80 @@ def ask(client: AdminClient, action: str, upstream: str, stage: str | None, out:
         else:
             sys.stderr.write(f"vaultauthz: {_unknown(client.leases(), upstream, stage)}\n")
         return 1
+    stages = [str(name) for name in answer.get("stages", [])]
+    if not out.as_json:
+        doing, meanwhile = _DOING[action]
+        out.lines(f"{doing} {upstream} in {', '.join(stages)}", meanwhile)
+    if out.width is None if wait is None else not wait:
+        outcomes = []
+    else:
+        outcomes = _waited(client, action, upstream, stages)
+        answer["outcomes"] = [outcome._asdict() for outcome in outcomes]
     if out.as_json:
         out.json(answer)
-        return 0
-    doing, meanwhile = _DOING[action]
-    out.lines(f"{doing} {upstream} in {', '.join(answer.get('stages', []))}", meanwhile)
-    return 0
+    else:
+        out.lines(*(f"{o.stage}: {o.said}" for o in outcomes))
+    return 0 if all(outcome.done for outcome in outcomes) else 1
+
+
+class Outcome(NamedTuple):
+    """What has become of a wish in one stage, and if it is not ``done`` what will."""
+
+    stage: str
+    done: bool
+    said: str
+
+
+def outcome(action: str, stage: str, rows: Sequence[Row]) -> Outcome:
+    """By the upstream's leases in that stage, as they stand now."""
+    mine = [row for row in rows if row["stage"] == stage]
+    if action == "revoke" and (waiting := sum(row.get("revoking", 0) for row in mine)):
+        why = next(
+            (row["revoke_error"] for row in mine if row.get("revoke_error")), "no answer yet"
+        )
+        leases = "lease" if waiting == 1 else f"{waiting} leases"
+        return Outcome(
+            stage,
+            False,
+            f"not revoked at Vault yet: {why}; no request gets it any more, and Vault is asked again until "
+            f"the {leases} would have ended",
+        )
+    lacking = [row for row in mine if not _has_credential(row)]
+    if lacking:
+        revoked = "revoked at Vault, but " if action == "revoke" else ""
+        return Outcome(
+            stage,
+            False,
+            f"{revoked}there is no other credential yet: {_why(lacking)}; requests are answered 503 until then",
+        )
+    kept = [row for row in mine if row.get("wanted")] if action == "rotate" else []
+    if kept:
+        said = f"not replaced yet: {_why(kept)}; the present one is used on"
+        return Outcome(stage, False, said)
+    if action == "rotate" and (kept := [row for row in mine if row["failures"]]):
+        said = f"not replaced: {kept[0]['last_error']}; the present one is used on"
+        return Outcome(stage, False, said)
+    return Outcome(stage, True, _DONE[action, any(row["lease_id"] for row in mine)])
+
+
+def _why(rows: Sequence[Row]) -> str:
+    """Why there is nothing new for these yet, and when Vault is asked next."""
+    row = max(rows, key=lambda row: int(row["failures"]))
+    again = f", asked again in {span(row['renew_in'])}" if row["renew_in"] is not None else ""
+    return f"{row['last_error'] or 'no answer yet'}{again}"
+
+
+def _waited(
+    client: AdminClient, action: str, upstream: str, stages: Sequence[str]
+) -> list[Outcome]:
+    """The outcome in each stage, as soon as all are done or nobody wants to wait any more."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        rows = client.leases(upstream)
+        found = [outcome(action, stage, rows) for stage in stages]
+        if all(one.done for one in found) or time.monotonic() >= until:
+            return found
+        time.sleep(_LOOK)
 
 
 def _unknown(rows: list[Row], upstream: str, stage: str | None) -> str:

@@ -152,9 +152,9 @@ class AdminRoutes:
             "/healthz": lambda _: as_json(200, {"alive": True}),
             "/readyz": self._readyz,
         }
-        self._guarded: dict[str, Callable[[], Answer]] = {
-            "/leases": lambda: as_json(200, [_row(row) for row in self._view.leases()]),
-            "/metrics": lambda: Answer(200, self._view.metrics().encode(), METRICS),
+        self._guarded: dict[str, Callable[[AdminCall], Answer]] = {
+            "/leases": self._leases,
+            "/metrics": lambda _: Answer(200, self._view.metrics().encode(), METRICS),
         }
 
     def answer(self, call: AdminCall) -> Answer:
@@ -180,7 +180,7 @@ class AdminRoutes:
             return self._open[call.path](call)
         if not self._guard.admits(call.authorization):
             return _unauthorized()
-        return self._long(self._guarded[call.path])
+        return self._long(lambda: self._guarded[call.path](call))
 
     def _long(self, answer: Callable[[], Answer]) -> Answer:
         if not self._turns.acquire(blocking=False):  # probes need the time of this process, too
@@ -216,6 +216,12 @@ class AdminRoutes:
             return error(404, "unknown_upstream")
         name = call.path.rpartition("/")[2]
         return as_json(202, {"asked": name, "upstream": upstream, "stages": stages})
+
+    def _leases(self, call: AdminCall) -> Answer:
+        """All of them, or those of the ``upstream`` in the query."""
+        wanted = parse_qs(call.query).get("upstream")
+        found = self._view.leases()
+        return as_json(200, [_row(row) for row in found if not wanted or row.upstream in wanted])
 
     def _readyz(self, call: AdminCall) -> Answer:
         if call.query not in ("", _STARTED):

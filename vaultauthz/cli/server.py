@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from argparse import BooleanOptionalAction
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,6 +111,11 @@ def _add_ask(
     parser = commands.add_parser(name, help=summary, description=run.__doc__)
     parser.add_argument("upstream", metavar="UPSTREAM", help="its name in the configuration")
     parser.add_argument("--stage", metavar="S", help="only there (default: in all its stages)")
+    parser.add_argument(
+        "--wait",
+        action=BooleanOptionalAction,
+        help="until it is done at Vault, 15 s at most, and status 1 if it is not (default: on a terminal)",
+    )
     _takes_door(parser)
     parser.set_defaults(run=run)
 
@@ -155,7 +161,9 @@ def _ask(options: Options, action: str) -> int:
 
     return _with_client(
         options,
-        lambda client, out: command.ask(client, action, options.upstream, options.stage, out),
+        lambda client, out: command.ask(
+            client, action, options.upstream, options.stage, out, wait=options.wait
+        ),
     )
 
 

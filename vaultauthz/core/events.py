@@ -15,11 +15,13 @@ from vaultauthz.core.request import Request
 LOGIN: Final = "login"
 TOKEN_RENEWED: Final = "token.renewed"
 TOKEN_REVOKED: Final = "token.revoked"
+TOKEN_NOT_REVOKED: Final = "token.not_revoked"
 TOKEN_LOST: Final = "token.lost"
 ISSUED: Final = "lease.issued"
 RENEWED: Final = "lease.renewed"
 ROTATED: Final = "lease.rotated"
 REVOKED: Final = "lease.revoked"
+NOT_REVOKED: Final = "lease.not_revoked"  # that was tried, and will be again; `reason` says why
 EXPIRED: Final = "lease.expired"
 LOST: Final = "lease.lost"
 REJECTED: Final = "credential.rejected"  # an upstream answered 401 to it, for the first time

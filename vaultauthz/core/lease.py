@@ -69,12 +69,10 @@ class LeaseMachine(Standing):
     def __init__(self, pace: Pace = Pace(), start_at: float = 0.0) -> None:
         super().__init__(pace, start_at)
         self._rhythm = inf  # how often the last credential was to be renewed or read
-        self._wanted = False  # a replacement was asked for and has not come yet
         self._again = False  # … and was asked for while another was on its way
         self._locked_until = -inf  # another issue would do harm, unless somebody asks for it
         self._replace_failed = False  # the last call that failed was an issue
         self._rejected_at = -inf  # when the upstream's 401 last led to a replacement
-        self._limbo: Old | None = None  # withdrawn while its renewal was out
         self._seen = Version()  # the newest edition of a static secret there was
         self._anew = False  # the next issue comes from another place
         self._gone_at = -inf  # when Vault last said that nothing is stored there
@@ -136,7 +134,7 @@ class LeaseMachine(Standing):
             return False
         if now < self._locked_until:
             return True
-        if self._wanted:
+        if self.wanted:
             in_window = held.ends_at - now <= held.ttl * (1 - self.pace.renew_from)
             return self._replace_failed and in_window
         if self.last_failure and self.last_failure.away:
@@ -191,8 +189,8 @@ class LeaseMachine(Standing):
         self.retired.forget(grant.lease_id)  # a token file may bring an earlier token back
         self.held, self.state, self._locked_until = held, State.HELD, -inf
         self._succeeded()
-        self._wanted, self._again = self._again, False
-        self.due = now if self._wanted else held.next_call(self.pace, sent_at, jitter)
+        self.wanted, self._again = self._again, False
+        self.due = now if self.wanted else held.next_call(self.pace, sent_at, jitter)
         self._say(Publish(held.grant, held.ends_at))
 
     def _announce(self, before: Held | None, grant: Grant) -> None:
@@ -210,15 +208,15 @@ class LeaseMachine(Standing):
         self._say(Note(events.RENEWED, held.lease_id, named, request_id=request_id))
         self._say(Publish(held.grant, held.ends_at))
         again = held.call_after_renewal(self.pace, event.sent_at, jitter)
-        self.due = now if self._wanted else again
+        self.due = now if self.wanted else again
 
     def _leave_limbo(self, ends_at: float, now: float) -> None:
         """A renewal came back for a lease that was withdrawn meanwhile: revoke it."""
-        if self._limbo:
-            self._limbo.ends_at = ends_at
-            self._limbo.revoke_at = max(now, self._limbo.revoke_at)
-            self.retired.add(self._limbo)
-            self._limbo = None
+        if self.limbo:
+            self.limbo.ends_at = ends_at
+            self.limbo.revoke_at = max(now, self.limbo.revoke_at)
+            self.retired.add(self.limbo)
+            self.limbo = None
         if self.state is State.LAPSED:
             self.state = State.EMPTY
 
@@ -232,10 +230,10 @@ class LeaseMachine(Standing):
     def _on_failed(self, event: Failed, now: float, jitter: float) -> None:
         if self.state is State.RENEWING and event.failure.verdict is Verdict.LEASE_GONE:
             self._drop(events.LOST, event.failure.reason, now)
-        if self._limbo:
+        if self.limbo:
             if event.failure.verdict is Verdict.LEASE_GONE:
-                self._limbo = None
-            self._leave_limbo(self._limbo.ends_at if self._limbo else now, now)
+                self.limbo = None
+            self._leave_limbo(self.limbo.ends_at if self.limbo else now, now)
         if self.state is not State.STOPPED:
             self._fail(event.failure, now, jitter)
 
@@ -276,7 +274,7 @@ class LeaseMachine(Standing):
                 # one stays good at its service although its role is gone.
                 self._drop(events.LOST, failure.reason, now)
         elif failure.verdict is Verdict.LOCKED and not self._again:
-            self._locked_until, self._wanted = now + failure.again_in, False
+            self._locked_until, self.wanted = now + failure.again_in, False
             if held and held.renewable:  # what is held lives on meanwhile
                 sent_at = held.ends_at - held.ttl
                 self.due = max(self.due, sent_at + self.pace.renew_in(held.ttl, jitter))
@@ -285,7 +283,7 @@ class LeaseMachine(Standing):
         if failure.verdict not in (Verdict.REFUSED, Verdict.LOCKED):
             return
         self.held = replace(held, renewable=False)
-        if not self._wanted:  # use what is left, and replace it in its last share
+        if not self.wanted:  # use what is left, and replace it in its last share
             last = held.ends_at - held.ttl * self.pace.last_share
             self.due = max(self.not_before, last)
 
@@ -299,7 +297,7 @@ class LeaseMachine(Standing):
         if self.state in (State.ISSUING, State.REPLACING):
             self._again = True  # what is on its way may have been read before the wish
         if self.held:
-            self._wanted = True
+            self.wanted = True
         if self.state is State.EMPTY or self.held:
             self.due = min(self.due, now + event.within * jitter) if event.within else now
 
@@ -335,22 +333,24 @@ class LeaseMachine(Standing):
         self._say(Note(events.REVOKED, event.lease_id, old.credential_id if old else ""))
 
     def _on_not_revoked(self, event: NotRevoked, now: float, jitter: float) -> None:
-        self.retired.failed(event.lease_id, event.failure, now, jitter)
+        if old := self.retired.failed(event.lease_id, event.failure, now, jitter):
+            reason = old.last_failure
+            self._say(Note(events.NOT_REVOKED, old.lease_id, old.credential_id, reason=reason))
 
     def _on_stop(self, event: Stop, now: float, jitter: float) -> None:
         revoke_at = now + event.drain
         if self.held and not event.drain:
             self._say(Withdraw())
         if self.held and event.revoke and self.state is State.RENEWING:
-            self._limbo = self.held.old(revoke_at)  # revoked when its renewal is back
+            self.limbo = self.held.old(revoke_at)  # revoked when its renewal is back
         elif self.held and event.revoke:
             self._retire(self.held, now, revoke_at)
         elif self.held:
             self._retire(self.held, now, inf)  # ends with its token
         if event.revoke:
             self.retired.hurry(revoke_at)
-            if self._limbo:
-                self._limbo.revoke_at = min(self._limbo.revoke_at, revoke_at)
+            if self.limbo:
+                self.limbo.revoke_at = min(self.limbo.revoke_at, revoke_at)
         self.held, self.due, self.state = None, inf, State.STOPPED
 
     # --- leaving a credential ---
@@ -365,7 +365,7 @@ class LeaseMachine(Standing):
         self._say(Note(name, held.lease_id, held.grant.credential_id, reason=reason))
         if self.state is State.RENEWING:
             self.state = State.LAPSED
-            self._limbo = held.old(now) if held.lease_id else None
+            self.limbo = held.old(now) if held.lease_id else None
             return
         self.state = State.ISSUING if self.state is State.REPLACING else State.EMPTY
         if revoke:

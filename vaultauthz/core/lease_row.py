@@ -38,6 +38,11 @@ class LeaseRow:
     caller: str = ""  # whose it is, under `per: caller` and `per: request`
     shared: bool = True  # by all callers
     usable: bool = True  # a request that comes now would get it
+    wanted: bool = False  # a replacement was asked for, and is not there yet
+    revoking: int = (
+        0  # earlier leases of it that Vault may have, though they were to be revoked by now
+    )
+    revoke_error: str = ""  # why the last of these revocations failed; a phrase of ours
     refused: int = 0  # requests with it that its service answered 401, since it answered otherwise
     refused_for: float | None = None  # seconds since the first of these
 
@@ -47,6 +52,7 @@ class LeaseRow:
         held, failure = machine.held, machine.last_failure
         left = min(held.ends_at, held.grant.login.ends_at) - now if held else inf
         due = machine.wake_at - now
+        overdue = machine.retired.overdue(now)
         return cls(
             stage=stage,
             upstream="",
@@ -58,6 +64,9 @@ class LeaseRow:
             failures=machine.failures,
             last_error=failure.reason if failure else "",
             usable=held is not None and left > 0,
+            wanted=machine.wanted,
+            revoking=len(overdue) + (machine.limbo is not None),
+            revoke_error=next((old.last_failure for old in overdue if old.last_failure), ""),
         )
 
 

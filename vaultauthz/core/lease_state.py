@@ -39,6 +39,7 @@ class Old:
     credential_id: str = ""
     at_once: bool = False  # by a call of its own, although its token is to be revoked
     failures: int = 0
+    last_failure: str = ""  # why it could not be revoked; a phrase of ours
     in_call: bool = False
 
     def revoked(self, reason: str) -> Note:
@@ -171,18 +172,24 @@ class Retired:
         """The lease is gone; what was known of it."""
         return self._old.pop(lease_id, None)
 
-    def failed(self, lease_id: str, failure: Failure, now: float, jitter: float) -> None:
-        """A revocation did not work; plan the next, unless the lease is gone."""
+    def failed(self, lease_id: str, failure: Failure, now: float, jitter: float) -> Old | None:
+        """A revocation did not work; plan the next, unless the lease is gone: then None."""
         old = self._old.get(lease_id)
         if old is None:
-            return
+            return None
         if failure.verdict in (Verdict.LEASE_GONE, Verdict.TOKEN_DEAD):
             self.forget(lease_id)
-            return
+            return None
         old.failures += 1
+        old.last_failure = failure.reason
         old.in_call = False
         wait = self._pace.retry_in(old.failures, old.ttl / 3, jitter)
         old.revoke_at = now + max(wait, min(failure.retry_after, self._pace.retry_after_cap))
+        return old
+
+    def overdue(self, now: float) -> list[Old]:
+        """Those that Vault has, or may have, although they were to be revoked by now."""
+        return [old for old in self if old.in_call or old.failures or now >= old.revoke_at]
 
     def ended(self, now: float) -> list[Old]:
         """The leases that have ended by themselves or with their token; forgets them."""
@@ -212,6 +219,8 @@ class Standing:
         self.state = State.EMPTY
         self.held: Held | None = None
         self.retired = Retired(pace)
+        self.wanted = False  # a replacement was asked for and has not come yet
+        self.limbo: Old | None = None  # withdrawn while its renewal was out
         self.failures = 0  # in a row
         self.last_failure: Failure | None = None
         self.due = due  # when to make the next call; infinity: when told to

@@ -56,6 +56,7 @@ _EVENTS: Final = {
     events.ROTATED: events.LOGIN,
     events.RENEWED: events.TOKEN_RENEWED,
     events.REVOKED: events.TOKEN_REVOKED,
+    events.NOT_REVOKED: events.TOKEN_NOT_REVOKED,
     events.EXPIRED: events.TOKEN_LOST,
     events.LOST: events.TOKEN_LOST,
 }

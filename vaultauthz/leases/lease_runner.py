@@ -75,6 +75,9 @@ class LeaseScope(Protocol):
     def rotate(self, runner: LeaseRunner, wish: Rotate) -> None:
         """Have it replaced, when the scope's bounds allow."""
 
+    def postpones(self, runner: LeaseRunner) -> bool:
+        """Whether they do not yet, since that was asked."""
+
     def published(self, runner: LeaseRunner, credential: Credential) -> None:
         """It has a credential, a new one or one whose end has moved."""
 
@@ -129,6 +132,7 @@ class LeaseRunner(Runner):
             caller=self.caller,
             shared=self.scope is None,
             usable=self.slot.usable(now),
+            wanted=self.machine.wanted or bool(self.scope and self.scope.postpones(self)),
         )
 
     def token_for(self, call: Call) -> StageToken | None:

@@ -140,12 +140,21 @@ class Runner:
 
     def failed(self, call: Call, error: VaultError, token: StageToken | None) -> Answer:
         """The event for a call that did not work; says so in the log."""
+        which, fields, gone = (
+            "",
+            self.fields,
+            error.failure.verdict in (Verdict.LEASE_GONE, Verdict.TOKEN_DEAD),
+        )
+        if isinstance(call, CallRevoke) and not gone:
+            fields = {**fields, "lease_id": call.lease_id}
+            which = f"{call.lease_id} could not be revoked, which is tried again: "
         log.warning(
-            "%s: %s%s",
+            "%s: %s%s%s",
             self.label,
+            which,
             error.failure.reason,
             f" ({error.detail})" if error.detail else "",
-            extra={"fields": {**self.fields, "reason": error.failure.reason}},
+            extra={"fields": {**fields, "reason": error.failure.reason}},
         )
         return not_made(call, error.failure)
 

@@ -124,6 +124,10 @@ class _Scope:
         """Have its lease replaced."""
         self._lessor.deliver(runner, wish)
 
+    def postpones(self, runner: LeaseRunner) -> bool:
+        """Whether its replacement waits for room."""
+        return False
+
     def _holds(self, most: int) -> bool:
         """Whether another lease is within the bound."""
         return self.alive < most and self._tally.alive < _TOGETHER * most
@@ -245,6 +249,9 @@ class PerCaller(_Scope):
         """Have its lease replaced, as soon as there is room for two and no call is out for it."""
         self._old[runner] = wish
         self.moved(runner)
+
+    def postpones(self, runner: LeaseRunner) -> bool:
+        return runner in self._old
 
     def moved(self, runner: LeaseRunner) -> None:
         if runner in self._old and self._has_room_to_replace() and not runner.machine.calling:

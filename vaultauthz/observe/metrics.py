@@ -64,6 +64,7 @@ from vaultauthz.observe.metric_table import (
 
 # The keeper's phrases are few. Should one ever carry a number, series stay bounded.
 _MAX_REASONS: Final = 32
+_FAILED: Final = (events.FAILED, events.NOT_REVOKED, events.TOKEN_NOT_REVOKED)
 _KINDS: Final = {hundreds: f"{hundreds}xx" for hundreds in range(1, 6)}
 # A check takes tens of microseconds; what takes longer is worth seeing apart.
 _BUCKETS: Final = (25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 5e-3, 25e-3, 0.1)
@@ -146,7 +147,7 @@ class Metrics:
         """Count an event of the keeper; a Listener."""
         stage, upstream = self._labels(event.stage, event.upstream)
         self._lease_events.labels(stage, upstream, event.name).inc()
-        if event.name == events.FAILED:
+        if event.name in _FAILED:
             self._failures.labels(stage, self._reason(event.reason)).inc()
 
     def count_answer(self, stage: str, upstream: str, status: int) -> None:

@@ -234,6 +234,13 @@ class Bed:
                 (value,) = [line.split()[1] for line in lines if line.startswith(f"{name} ")]
         return float(value)
 
+    def revoked(self, upstream: str) -> tuple[int, str]:
+        """The exit status of `vaultauthz revoke --wait`, and what it says."""
+        file = f"{self.folder}/vaultauthz.yaml"
+        command = [sys.executable, "-m", "vaultauthz", "revoke", upstream, "--wait", "-c", file]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return done.returncode, done.stdout
+
     def leases_status(self) -> int:
         """The exit status of `vaultauthz leases`."""
         file = f"{self.folder}/vaultauthz.yaml"

@@ -98,3 +98,22 @@ def test_ready_means_ready(bed: Bed) -> None:
         assert (bed.metric("vaultauthz_ready"), bed.leases_status()) == (1, 0)
     bed.assert_none_dead()
     assert set(static.statuses()) == {200}  # one upstream's loss is nobody else's
+
+
+def test_revoke_says_what_vault_has_done(make_bed: MakeBed) -> None:
+    """Status 1 while Vault is away, and the lease ends when it is back; status 0 when that is so already."""
+    bed = make_bed(Times(lease=600))
+    (first,) = bed.leases()
+    status, said = bed.revoked("reports")
+    assert (status, "demo: revoked at Vault; another credential is in use" in said) == (0, True)
+    (second,) = bed.leases()
+    assert second != first
+    bed.bao.stop()
+    status, said = bed.revoked("reports")
+    assert (status, "demo: not revoked at Vault yet" in said) == (1, True), said
+    log = (bed.folder / "vaultauthz.log").read_text()
+    assert f"{second} could not be revoked" in log
+    bed.bao.start()
+    assert wait_for(lambda: second not in bed.leases(), PATIENCE)
+    audit = (bed.folder / "audit.jsonl").read_text()
+    assert "lease.not_revoked" in audit

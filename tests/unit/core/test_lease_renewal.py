@@ -505,6 +505,8 @@ def test_failed_revocation_is_tried_again_until_the_end() -> None:
             break
     assert calls > 1
     assert len(life.machine.retired) == 0
+    told = [(n.lease_id, n.reason) for n in life.notes if n.name == events.NOT_REVOKED]
+    assert told == [("one", AWAY.reason)] * (1 + calls)
 
 
 @pytest.mark.parametrize("verdict", [Verdict.LEASE_GONE, Verdict.TOKEN_DEAD])

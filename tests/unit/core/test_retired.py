@@ -147,3 +147,25 @@ def test_a_new_one_has_no_call_out_and_is_not_in_a_hurry() -> None:
     made = Old("lease/a", 100.0, 30.0, 120.0, Login())
     assert (made.credential_id, made.at_once, made.failures, made.in_call) == ("", False, 0, False)
     assert made.revoked("by hand") == Note(events.REVOKED, "lease/a", reason="by hand")
+
+
+def test_overdue_is_what_vault_may_have_against_our_will() -> None:
+    """From its moment on, also while a call is out or waits for its next try; what drains is not."""
+    made = retired(old("a"), old("b", revoke_at=90.0))
+    assert made.overdue(29.9) == []
+    made.due(30.0)
+    assert [each.lease_id for each in made.overdue(30.0)] == ["lease/a"]
+    failed = made.failed("lease/a", BUSY, 31.0, 0.5)
+    assert failed is not None
+    assert (failed.lease_id, failed.last_failure) == ("lease/a", "busy")
+    assert made.overdue(31.0) == [failed]
+    made.forget("lease/a")
+    assert made.overdue(31.0) == []
+
+
+@pytest.mark.parametrize("verdict", [Verdict.LEASE_GONE, Verdict.TOKEN_DEAD])
+def test_one_that_is_gone_has_not_failed(verdict: Verdict) -> None:
+    """There is nothing left to tell of, nor one that is not known."""
+    made = retired(old("a"))
+    assert made.failed("lease/a", Failure(verdict, "gone"), 31.0, 0.5) is None
+    assert made.failed("lease/z", BUSY, 31.0, 0.5) is None
