@@ -147,30 +147,33 @@ class Repeats:
     def __init__(self, every: float = _TELL_EVERY, most: int = _MOST_KNOWN) -> None:
         self._every = every
         self._most = most
-        # When each was told, and how many came since; the longest ago first.
-        self._told: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
+        # When each was told, how many came since, and when the last; the longest ago first.
+        self._told: OrderedDict[Hashable, tuple[float, int, float]] = OrderedDict()
 
     def due(self, what: Hashable, now: float) -> int | None:
         """How many were kept back since it was told; None where this one is kept back, too."""
-        told_at, kept = self._told.get(what, (None, 0))
+        told_at, kept, _ = self._told.get(what, (None, 0, 0.0))
         if told_at is not None and now - told_at < self._every:
-            self._told[what] = (told_at, kept + 1)
+            self._told[what] = (told_at, kept + 1, now)
             return None
         self._told.pop(what, None)
         if len(self._told) < self._most:  # else it is told each time, and no count is lost
-            self._told[what] = (now, 0)
+            self._told[what] = (now, 0, now)
         return kept
 
-    def over(self, now: float) -> list[tuple[Hashable, int]]:
-        """Let go of what has not come for ``every`` seconds; of it what was kept back, and how many."""
+    def over(self, now: float) -> list[tuple[Hashable, int, float]]:
+        """Let go of what was told ``every`` seconds ago.
+
+        Of it what was kept back, how many, and when the last of them came.
+        """
         untold = []
         while self._told:
-            what, (told_at, kept) = next(iter(self._told.items()))
+            what, (told_at, kept, last_at) = next(iter(self._told.items()))
             if now - told_at < self._every:
                 break
             del self._told[what]
             if kept:
-                untold.append((what, kept))
+                untold.append((what, kept, last_at))
         return untold
 
 
@@ -193,7 +196,7 @@ class LogHandler(logging.StreamHandler[TextIO]):
         each_time = record.levelno < logging.WARNING or getattr(record, "each_time", False)
         kept = 0 if each_time else self._repeats.due(line, now)
         if kept is not None:
-            super().emit(_again(line, kept, getattr(record, "fields", {})) if kept else record)
+            super().emit(_again(line, kept, 0.0, getattr(record, "fields", {})) if kept else record)
         self._tell_over(now)
 
     def close(self) -> None:
@@ -203,15 +206,16 @@ class LogHandler(logging.StreamHandler[TextIO]):
         super().close()
 
     def _tell_over(self, now: float) -> None:
-        for line, kept in self._repeats.over(now):
-            super().emit(_again(line, kept))
+        for line, kept, last_at in self._repeats.over(now):
+            super().emit(_again(line, kept, time.monotonic() - last_at))
 
 
 def _again(
-    line: Any, kept: int, fields: Mapping[str, Any] = MappingProxyType({})
+    line: Any, kept: int, ago: float, fields: Mapping[str, Any] = MappingProxyType({})
 ) -> logging.LogRecord:
     name, level, message = line
-    text = f"{message} (and {kept} more times since it was told last)"
+    times = "time" if kept == 1 else "times"
+    text = f"{message} (and {kept} more {times} since it was told, the last {ago:.0f} s ago)"
     record = logging.LogRecord(name, level, "", 0, text, (), None)
     record.fields = {**fields, "repeated": kept}
     return record

@@ -123,7 +123,7 @@ def test_what_ends_is_told_with_its_count() -> None:
     for what in "xxxy":
         repeats.due(what, 0.0)
     assert repeats.over(59.9) == []
-    assert repeats.over(60.0) == [("x", 2)]
+    assert repeats.over(60.0) == [("x", 2, 0.0)]
     assert repeats.over(999.0) == []
     assert repeats.due("x", 60.0) == 0
 
@@ -132,7 +132,7 @@ def test_no_more_than_so_many_are_known() -> None:
     """What comes beyond them is told each time, and no count of another is lost."""
     repeats = Repeats(every=60.0, most=2)
     assert [repeats.due(what, 0.0) for what in "aabcc"] == [0, None, 0, 0, 0]
-    assert repeats.over(60.0) == [("a", 1)]
+    assert repeats.over(60.0) == [("a", 1, 0.0)]
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0.0, 50.0)), max_size=60))
@@ -143,8 +143,8 @@ def test_every_line_is_told_or_counted(lines: list[tuple[str, float]]) -> None:
         now += wait
         kept = repeats.due(what, now)
         seen += 0 if kept is None else 1 + kept
-        seen += sum(count for _, count in repeats.over(now))
-    assert seen + sum(count for _, count in repeats.over(1e9)) == len(lines)
+        seen += sum(count for _, count, _ in repeats.over(now))
+    assert seen + sum(count for _, count, _ in repeats.over(1e9)) == len(lines)
 
 
 def test_a_warning_again_is_counted() -> None:
@@ -157,7 +157,7 @@ def test_a_warning_again_is_counted() -> None:
     handler.close()
     first, other, end = map(json.loads, out.getvalue().splitlines())
     assert (first["message"], other["message"]) == ("Vault is away", "another")
-    assert end["message"] == "Vault is away (and 2 more times since it was told last)"
+    assert end["message"] == "Vault is away (and 2 more times since it was told, the last 0 s ago)"
     assert (end["level"], end["repeated"]) == ("warning", 2)
 
 

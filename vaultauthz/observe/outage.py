@@ -108,6 +108,7 @@ class _Place:
 
     lease_id: str = ""  # of what is in use
     credential_id: str = ""
+    had: bool = False  # there has been one
     out_since: float | None = None  # there is none, although there should be
     failing_since: float | None = None  # calls to Vault for it do not work
     failed: int = 0  # so many of them
@@ -188,13 +189,15 @@ class Story:
         what = "logged in" if event.name == events.LOGIN else "has its credential"
         if place.out_since is not None:
             seconds = now - place.out_since
-            again = f"{what} again after {seconds:.1f} s{_failures(place)}"
+            after = "again after" if place.had else "after"
+            again = f"{what} {after} {seconds:.1f} s{_failures(place)}"
             more["seconds"] = round(seconds, 3)
         elif before:
             what = "logged in anew" if event.name == events.LOGIN else "rotated"
             again = f"{what}{_recovery(place, now)}, in place of {before}"
         else:
             again = what
+        place.had = True
         place.well()
         return _line(logging.INFO, f"{_label(event)}: {again}: {_named(event)}", event, **more)
 
@@ -223,7 +226,7 @@ class Story:
         login = event.name == events.TOKEN_LOST
         what = "the login token has" if login else "its credential has"
         then = "" if login else "; requests are answered 503 until there is another"
-        text = f"{_label(event)}: {what} ended, {event.reason}{then}{why}"
+        text = f"{_label(event)}: {what} ended ({event.reason}){then}{why}"
         return _line(logging.ERROR, text, event)
 
     def _revoked(self, place: _Place, event: Event, _now: float) -> LogLine:
@@ -284,7 +287,7 @@ def _names(event: Event) -> tuple[str, str]:
 
 def _named(event: Event) -> str:
     if not event.upstream:
-        return f"token {event.lease_id}"  # by its accessor
+        return f"token of accessor {event.lease_id}"
     return f"lease {event.lease_id}" if event.lease_id else f"credential {event.credential_id}"
 
 

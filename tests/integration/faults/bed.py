@@ -312,7 +312,7 @@ class Bed:
         began, ended = [e for e in self.told("error", upstream=upstream) if "event" in e], over()
         assert len(began) == len(ended) == times, (began, ended)
         for begins, ends in zip(began, ended, strict=True):
-            assert "its credential has ended, " in begins["message"]
+            assert "its credential has ended (" in begins["message"]
             assert begins["reason"]
             assert begins["time"] <= ends["time"]
             assert ends["seconds"] > 0.0
