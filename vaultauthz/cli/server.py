@@ -140,7 +140,7 @@ def _takes_door(parser: Parser) -> None:
 
 
 def _leases(options: Options) -> int:
-    """Show every login and lease of a running vaultauthz; status 1 when one has no credential."""
+    """Show every login and lease of a running vaultauthz; status 1 when one has none, or a refused credential."""
     from vaultauthz.admin import command
 
     return _with_client(options, command.leases)
