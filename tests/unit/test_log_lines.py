@@ -173,12 +173,15 @@ def test_an_answer_is_written_each_time(more: dict[str, Any]) -> None:
 
 
 def test_no_library_shows_what_it_sends(root: logging.Logger) -> None:
-    """At the level debug our own lines are there, and of others those that are no debug lines."""
+    """At the level debug our own lines are there, and of others those that are no debug lines.
+
+    No cloud library: those are kept quiet from their first use on (``vault.auth.cloud.quiet``).
+    """
     out = io.StringIO()
     log_to(out, "text", "debug")
     logging.getLogger("vaultauthz.vault").debug("ours")
-    logging.getLogger("botocore.auth").debug("theirs")
-    logging.getLogger("botocore.auth").info("something")
+    logging.getLogger("library.auth").debug("theirs")
+    logging.getLogger("library.auth").info("something")
     logging.getLogger("urllib3").info("a connection")
     assert [line.split(" ", 3)[3] for line in out.getvalue().splitlines()] == ["ours", "something"]
 
