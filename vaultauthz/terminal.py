@@ -192,7 +192,11 @@ class LogHandler(logging.StreamHandler[TextIO]):
     def emit(self, record: logging.LogRecord) -> None:
         """Write it, unless it was just written; called under the handler's lock."""
         now = time.monotonic()
-        line = (record.name, record.levelno, record.getMessage())
+        try:
+            line = (record.name, record.levelno, record.getMessage())
+        except Exception:  # noqa: BLE001 - a line that cannot be made is no trouble of who writes it
+            self.handleError(record)
+            return
         each_time = record.levelno < logging.WARNING or getattr(record, "each_time", False)
         kept = 0 if each_time else self._repeats.due(line, now)
         if kept is not None:

@@ -186,6 +186,19 @@ def test_no_library_shows_what_it_sends(root: logging.Logger) -> None:
     assert [line.split(" ", 3)[3] for line in out.getvalue().splitlines()] == ["ours", "something"]
 
 
+def test_a_line_that_cannot_be_made(
+    root: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever writes it goes on, as with Python's own handlers; the next line is there."""
+    out = io.StringIO()
+    log_to(out, "json", "info")
+    log = logging.getLogger("vaultauthz.test")
+    log.warning("%d", "no number")
+    log.warning("the next")
+    assert [json.loads(line)["message"] for line in out.getvalue().splitlines()] == ["the next"]
+    assert "Logging error" in capsys.readouterr().err
+
+
 def test_the_level(root: logging.Logger) -> None:
     """Lines below it are left out, also of libraries."""
     out = io.StringIO()
