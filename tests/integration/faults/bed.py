@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -300,6 +301,12 @@ class Bed:
         lines = [json.loads(line) for line in whole if line.endswith("\n")]
         wanted = {"level": level, **fields} if level else fields
         return [line for line in lines if wanted.items() <= line.items()]
+
+    def wait_until_told(self, times: Callable[[], int], level: str, **fields: str) -> None:
+        """Wait until the log has so many of these lines: a line comes a moment after what it tells of."""
+        assert wait_for(lambda: len(self.told(level, **fields)) == times(), PATIENCE), self.told(
+            level, **fields
+        )
 
     def assert_told(self, upstream: str = "reports", *, times: int = 1) -> None:
         """The log has one line for each outage of the upstream, which says why, and one for its end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,9 @@ def test_postgresql_down_during_renew(make_bed: MakeBed) -> None:
     def renewal_failed() -> bool:
         return any(not call.good for call in bed.proxy.calls({Kind.RENEW}))
 
+    def over() -> list[dict[str, Any]]:
+        return [line for line in bed.told("info", upstream="reports") if "failed_calls" in line]
+
     with bed.traffic() as traffic:
         traffic.wait_for_200()
         bed.postgres.stop()
@@ -65,6 +69,8 @@ def test_postgresql_down_during_renew(make_bed: MakeBed) -> None:
     assert bed.ledger.minted <= 2
     assert bed.told("warning", upstream="reports")
     # Renewed, or another in its place: one line says that it is over, and how many calls failed.
-    ends = [line for line in bed.told("info", upstream="reports") if "failed_calls" in line]
-    assert [line["event"] in {"lease.renewed", "lease.rotated"} for line in ends] == [True], ends
+    assert wait_for(lambda: bool(over()), PATIENCE), "the log tells of no end"
+    assert [line["event"] in {"lease.renewed", "lease.rotated"} for line in over()] == [True], (
+        over()
+    )
     bed.assert_quiet()

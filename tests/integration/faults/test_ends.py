@@ -27,9 +27,10 @@ def run(bed: Bed) -> float:
     assert not bed.ledger.cut
     bed.assert_quiet()
     # One line for each rotation, and one for each login after the first.
-    assert len(bed.told("info", event="lease.rotated", upstream="reports")) == bed.ledger.minted - 1
-    logins = len(bed.proxy.calls({Kind.LOGIN}))
-    assert len(bed.told("info", event="login")) == logins
+    bed.wait_until_told(
+        lambda: bed.ledger.minted - 1, "info", event="lease.rotated", upstream="reports"
+    )
+    bed.wait_until_told(lambda: len(bed.proxy.calls({Kind.LOGIN})), "info", event="login")
     return lasted
 
 

@@ -29,7 +29,7 @@ def test_killed_without_warning(make_bed: MakeBed) -> None:
         traffic.wait_for_200()
     bed.assert_none_dead()
     assert set(unserved) == {503}
-    assert len(bed.told("info", logger="vaultauthz.serve")) == 4  # serving and ready, twice
+    bed.wait_until_told(lambda: 4, "info", logger="vaultauthz.serve")  # serving and ready, twice
     assert set(traffic.statuses()) - {CROSSED} == {200, 503}
     assert bed.ledger.minted == 2
 
