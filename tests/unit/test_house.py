@@ -14,7 +14,8 @@ MODULES = {
     for path in sorted((ROOT / folder).rglob("*.py"))
     if "_pb" not in path.parts  # generated
 }
-MOST_MODULES: Final = 230
+# 230 when the house was gone through; what came after (a take-over, a gateway of its own, …) is new.
+MOST_MODULES: Final = 250
 MOST_LINES: Final = 400  # of one module
 # Names of classes that stand in two modules, and why.
 SHARED_NAMES: Final = {
