@@ -156,7 +156,7 @@ class LeaseMachine(Standing):
         if self.state is State.STOPPED:
             self._discard(grant, ends_at, now)
         elif now >= min(ends_at, grant.login.ends_at):
-            self._leave_ended(event, now)
+            self._discard(grant, event.sent_at + self._lasts(grant), now)
             self._fail(ENDED_ON_ITS_WAY, now, jitter)
         elif grant.version.older_than(self._seen):
             self._fail(OLDER, now, jitter)
@@ -165,12 +165,9 @@ class LeaseMachine(Standing):
         else:
             self._adopt(grant, event.sent_at, now, jitter)
 
-    def _leave_ended(self, event: Issued, now: float) -> None:
-        """Revoke the lease of what has ended, unless it is known to have ended as well."""
-        grant = event.grant
-        lasts = max(grant.ttl, self.pace.drain) if grant.ttl <= 0.0 or grant.ends_in <= 0.0 else 0.0
-        if now < min(event.sent_at + lasts, grant.login.ends_at):
-            self._discard(grant, event.sent_at + lasts, now)
+    def _lasts(self, grant: Grant) -> float:
+        """For how long Vault holds the lease; of one without a time nobody knows."""
+        return grant.ttl if grant.ttl > 0.0 else self.pace.drain
 
     def _deleted(self, version: Version, now: float) -> bool:
         """Whether this is a node that lags; later, somebody has undeleted the version."""

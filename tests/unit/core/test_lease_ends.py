@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vaultauthz.core import events
 from vaultauthz.core.credential import Login
 from vaultauthz.core.grant import Grant, Renewal, Version
 from vaultauthz.core.lease import LeaseMachine
@@ -18,6 +19,7 @@ from vaultauthz.core.lease_messages import (
     CallRevoke,
     Command,
     Issued,
+    Note,
     Publish,
     Renewed,
     Tick,
@@ -34,6 +36,10 @@ def started(grant: Grant) -> tuple[LeaseMachine, list[Command]]:
     machine = LeaseMachine()
     ask(machine, 0.0)
     return machine, machine.handle(Issued(grant, 0.0), 0.1, 0.5)
+
+
+def told(commands: list[Command]) -> list[str]:
+    return [c.name for c in commands if isinstance(c, Note)]
 
 
 def ends(commands: list[Command]) -> list[float]:
@@ -140,16 +146,45 @@ def test_what_has_ended_when_it_comes_is_not_used() -> None:
 
 
 @pytest.mark.parametrize(
-    "grant",
+    ("ttl", "ends_in", "came_at", "lasts"),
     [
-        Grant("jwt", 60.0, "lease/1", ends_in=-5.0, login=Login()),
-        Grant("pw", 0.0, "lease/1", login=Login()),
+        (60.0, -5.0, 0.1, 60.0),  # had ended before it was asked for, by its own word
+        (60.0, 5.0, 6.0, 60.0),  # ended on its way
+        (60.0, 5.0, 59.0, 60.0),
+        (60.0, 5.0, 60.0, None),  # as its lease has
+        (60.0, inf, 61.0, None),
+        (0.0, inf, 0.1, 30.0),  # a lease without a time: for as long as others drain
+        (0.0, -5.0, 29.0, 30.0),
+        (-1.0, inf, 30.0, None),
     ],
 )
-def test_the_lease_of_what_has_ended_is_revoked(grant: Grant) -> None:
-    """Nobody will use it, and Vault may not think that it is over."""
-    _, said = started(grant)
-    assert [c for c in said if isinstance(c, CallRevoke)] == [CallRevoke("lease/1")]
+def test_the_lease_of_what_has_ended_is_revoked(
+    ttl: float, ends_in: float, came_at: float, lasts: float | None
+) -> None:
+    """Nobody will use it, and Vault holds it until its own time is over."""
+    machine = LeaseMachine()
+    ask(machine, 0.0)
+    grant = Grant("jwt", ttl, "lease/1", ends_in=ends_in, login=Login())
+    said = machine.handle(Issued(grant, 0.0), came_at, 0.5)
+    revoked = [c.lease_id for c in said if isinstance(c, CallRevoke)]
+    assert revoked == (["lease/1"] if lasts else [])
+    assert told(said) == [events.FAILED, *([] if lasts else [events.EXPIRED])]
+    assert [(old.ends_at, old.revoke_at) for old in machine.retired] == (
+        [(lasts, came_at)] if lasts else []
+    )
+    assert machine.held is None
+
+
+@pytest.mark.parametrize("ended_at", [7.0, 8.0])
+def test_a_lease_that_has_ended_with_its_token_is_left(ended_at: float) -> None:
+    """Vault has revoked it with the token, which is told."""
+    machine = LeaseMachine()
+    ask(machine, 0.0)
+    grant = Grant("jwt", 60.0, "lease/1", ends_in=5.0, login=Login(ended_at))
+    said = machine.handle(Issued(grant, 0.0), 8.0, 0.5)
+    assert not [c for c in said if isinstance(c, CallRevoke)]
+    assert told(said) == [events.FAILED, events.LOST]
+    assert not list(machine.retired)
 
 
 @pytest.mark.parametrize(
