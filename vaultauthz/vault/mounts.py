@@ -28,39 +28,22 @@ def text_of(data: Mapping[str, Any], key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def number_of(data: Mapping[str, Any], key: str) -> float | None:
-    """The number there; None where there is none."""
-    value = data.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value)
-
-
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """An engine: where it is mounted and what it is. Leases in seconds, None if not told."""
+    """An engine: where it is mounted and what it is."""
 
     path: str  # without slashes at its ends
     type: str
     kv_version: int | None = None  # None for one that is no KV engine
-    default_lease_ttl: float | None = None
-    max_lease_ttl: float | None = None
 
     @classmethod
     def of_answer(cls, answer: Answer) -> Mount:
         """As ``MOUNT`` answers; path and type are "" where it tells none."""
         data = part_of(answer, "data")
-        options, config = part_of(data, "options"), part_of(data, "config")
         kind, version = text_of(data, "type"), None
         if kind in _KV:
-            version = 2 if options.get("version") == "2" else 1
-        return cls(
-            text_of(data, "path").strip("/"),
-            kind,
-            version,
-            number_of(config, "default_lease_ttl"),
-            number_of(config, "max_lease_ttl"),
-        )
+            version = 2 if part_of(data, "options").get("version") == "2" else 1
+        return cls(text_of(data, "path").strip("/"), kind, version)
 
     @classmethod
     def assumed(cls, path: str) -> Mount:

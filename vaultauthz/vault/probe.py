@@ -12,7 +12,7 @@ from vaultauthz.core.grant import NOT_VAULT
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault.calls import HEALTH, STATE_IN_THE_BODY, Calls
 from vaultauthz.vault.errors import Call, VaultError
-from vaultauthz.vault.mounts import MOUNT, Mount, number_of, text_of
+from vaultauthz.vault.mounts import MOUNT, Mount, text_of
 from vaultauthz.vault.transport import Answer, url
 
 _PATHS_AT_ONCE = 100  # of one capabilities call; an answer of ours holds 1 MiB at most
@@ -44,7 +44,6 @@ class TokenLookup:
     explicit_max_ttl: float
     renewable: bool
     type: str  # service | batch
-    orphan: bool
     accessor: str
     period: float
     entity_id: str
@@ -74,7 +73,7 @@ class Probe:
             sealed=answer["sealed"],
             standby=answer.get("standby") is True,
             version=text_of(answer, "version"),
-            server_time=number_of(answer, "server_time_utc"),
+            server_time=_number(answer, "server_time_utc"),
             cluster_name=text_of(answer, "cluster_name"),
             address=transport.address,
         )
@@ -85,14 +84,13 @@ class Probe:
         ends = data.get("expire_time") is not None
         return TokenLookup(
             policies=_texts(data, "policies") + _texts(data, "identity_policies"),
-            ttl=number_of(data, "ttl") or 0.0 if ends else inf,
-            creation_ttl=number_of(data, "creation_ttl") or 0.0,
-            explicit_max_ttl=number_of(data, "explicit_max_ttl") or 0.0,
+            ttl=_number(data, "ttl") or 0.0 if ends else inf,
+            creation_ttl=_number(data, "creation_ttl") or 0.0,
+            explicit_max_ttl=_number(data, "explicit_max_ttl") or 0.0,
             renewable=data.get("renewable") is True,
             type=text_of(data, "type"),
-            orphan=data.get("orphan") is True,
             accessor=text_of(data, "accessor"),
-            period=number_of(data, "period") or 0.0,
+            period=_number(data, "period") or 0.0,
             entity_id=text_of(data, "entity_id"),
             path=text_of(data, "path"),
         )
@@ -146,3 +144,10 @@ def _data(answer: Answer) -> dict[str, Any]:
 def _texts(data: Mapping[str, Any], key: str) -> tuple[str, ...]:
     value = data.get(key)
     return tuple(v for v in value if isinstance(v, str)) if isinstance(value, list) else ()
+
+
+def _number(data: Mapping[str, Any], key: str) -> float | None:
+    value = data.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value)

@@ -36,7 +36,6 @@ TOKEN = TokenLookup(
     explicit_max_ttl=0.0,
     renewable=True,
     type="service",
-    orphan=True,
     accessor="accessor-1",
     period=0.0,
     entity_id="",
