@@ -1,7 +1,8 @@
-"""Writes the tables of keys into these pages; ``--check`` says which differ, and writes nothing.
+"""Writes the tables of keys and metrics into these pages; ``--check`` says which differ, and writes nothing.
 
 A table stands between ``<!-- keys: NAME -->`` and ``<!-- end -->``, and comes from the section
-that reads those keys. Exit status 1: a page differs, or names a table that there is not.
+that reads those keys. ``<!-- metrics: GROUP -->`` and ``<!-- metrics: labels -->`` come from the table
+of metrics. Exit status 1: a page differs, or names a table that there is not.
 """
 
 # ruff: noqa: INP001, T201 - a script that prints, not a package
@@ -28,6 +29,7 @@ from vaultauthz.config.secret_source import SECRET
 from vaultauthz.config.stages import STAGE
 from vaultauthz.config.upstreams import UPSTREAM
 from vaultauthz.config.vault import VAULT
+from vaultauthz.observe.metric_table import GROUPS, LABELS, LISTED, MetricInfo
 
 TABLES: Final[Mapping[str, Section[Any]]] = {
     "the file": CONFIG,
@@ -44,8 +46,9 @@ TABLES: Final[Mapping[str, Section[Any]]] = {
 _CODE: Final = re.compile(r"\$?[\w]+[._][\w.]+|\$[A-Z]+")  # a variable, or another key
 # These may stand in a page: of a form with a name and a value the example says all.
 OF_FORMS: Final = {name: form.reader.section for name, form in FORMS.items() if form.reader.section}
+METRIC_TABLES: Final = (*GROUPS, "labels")
 _OF_EACH: Final = ("method", "mount")  # auth method, which the page says once
-_TABLE: Final = re.compile(r"(<!-- keys: (.+?) -->\n).*?(?=<!-- end -->\n)", re.DOTALL)
+_TABLE: Final = re.compile(r"(<!-- (keys|metrics): (.+?) -->\n).*?(?=<!-- end -->\n)", re.DOTALL)
 
 
 def table(section: Section[Any]) -> str:
@@ -103,16 +106,42 @@ def written(page: str) -> str:
     Raises:
         KeyError: a table of that name is not there.
     """
-    return _TABLE.sub(lambda found: f"{found[1]}{table(_section(found[2]))}\n", page)
+    return _TABLE.sub(lambda found: f"{found[1]}{_named(found[2], found[3])}\n", page)
+
+
+def _named(kind: str, name: str) -> str:
+    return metric_table(name) if kind == "metrics" else table(_section(name))
 
 
 def _section(name: str) -> Section[Any]:
     return TABLES[name] if name in TABLES else OF_FORMS[name]
 
 
-def named(pages: str) -> list[str]:
-    """The tables in ``pages``, by name."""
-    return [found[2] for found in _TABLE.finditer(pages)]
+def named(pages: str, kind: str = "keys") -> list[str]:
+    """The tables of a kind in ``pages``, by name."""
+    return [found[3] for found in _TABLE.finditer(pages) if found[2] == kind]
+
+
+def metric_table(name: str) -> str:
+    """A line for each metric of a group, or for each label.
+
+    Raises:
+        KeyError: there is no such group.
+    """
+    if name == "labels":
+        labels = (f"| `{label}` | {text} |" for label, text in LABELS.items())
+        return "\n".join(("| label | values |", "|---|---|", *labels))
+    if name not in GROUPS:
+        raise KeyError(name)
+    rows = (_metric(metric) for metric in LISTED if metric.group == name)
+    return "\n".join(("| metric | type | labels | series | |", "|---|---|---|---|---|", *rows))
+
+
+def _metric(metric: MetricInfo) -> str:
+    labels = ", ".join(f"`{label}`" for label in metric.labels)
+    each = next((name for name in ("upstream", "stage") if name in metric.labels), "")
+    series = f"{metric.times} per {each}" if each else str(metric.times)
+    return f"| `{metric.shown}` | {metric.kind} | {labels} | {series} | {metric.help} |"
 
 
 def main() -> int:

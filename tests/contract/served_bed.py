@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +37,15 @@ class Asked:
         """The status of /readyz, and what it says."""
         reply = get_unix(self.folder / "a.sock", f"/readyz{query}")
         return reply.status, reply.body
+
+    def scrape(self) -> str:
+        """What a Prometheus gets."""
+        connection = http.client.HTTPConnection("localhost")
+        with contextlib.closing(connection), socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(self.folder / "a.sock"))
+            connection.sock = sock
+            connection.request("GET", "/metrics")
+            return connection.getresponse().read().decode()
 
     def serving(self) -> bool:
         """What Envoy's health check is told."""

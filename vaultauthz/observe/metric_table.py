@@ -1,120 +1,278 @@
-"""The metrics' names, what they mean, and their labels: each that is listed here is shown."""
+"""The one table of metrics: names, types, labels, what they mean and how many series there are at most.
+
+``/metrics`` shows what is listed here and nothing else, docs/metrics.md is made from it (``make docs``),
+and the names in the alert rules and the dashboard (``deploy/``) are held against it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from enum import StrEnum
 from typing import Final, NamedTuple
+
+from vaultauthz.core import events
+from vaultauthz.core.decision import Reason
+
+
+class Kind(StrEnum):
+    """A metric's type, as its ``# TYPE`` line has it; ``INFO`` is a gauge of 1 with labels."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+    INFO = "info"
 
 
 class MetricInfo(NamedTuple):
-    """A metric as dashboards know it; ``name`` of a counter is without ``_total``."""
+    """A metric as dashboards know it; ``name`` of a counter is without ``_total``, of an info without ``_info``.
+
+    ``times``: how many series there are at most for each of what its labels ``stage`` and ``upstream`` say.
+    """
 
     name: str
     help: str
     labels: tuple[str, ...] = ()
+    kind: Kind = Kind.GAUGE
+    group: str = ""
+    times: int = 1
+
+    @property
+    def shown(self) -> str:
+        """Its name in a query; a histogram's has ``_bucket``, ``_sum`` or ``_count`` after it."""
+        ending = {Kind.COUNTER: "_total", Kind.INFO: "_info"}.get(self.kind, "")
+        return self.name + ending
+
+    def most(self, stages: int, upstreams: int) -> int:
+        """How many series there may be; ``upstreams`` are those of each stage, added up.
+
+        What the configuration does not name, or not any more, is one more of each, with an empty name.
+        """
+        if "upstream" in self.labels:
+            return self.times * (upstreams + stages + 1)
+        return self.times * (stages + 1 if "stage" in self.labels else 1)
 
 
-CHECKS: Final = MetricInfo(
-    "vaultauthz_checks",
-    "Checks answered, by decision; reason is empty for allowed ones.",
-    ("stage", "upstream", "decision", "reason"),
-)
-CHECK_SECONDS: Final = MetricInfo(
-    "vaultauthz_check_duration_seconds", "Seconds from a decoded check to its decision."
-)
-LEASE_EVENTS: Final = MetricInfo(
-    "vaultauthz_lease_events",
-    "What happened to logins and leases; the events of the audit log.",
-    ("stage", "upstream", "event"),
-)
-VAULT_FAILURES: Final = MetricInfo(
-    "vaultauthz_vault_failures", "Calls to Vault that did not work.", ("stage", "reason")
-)
-ANSWERS: Final = MetricInfo(
-    "vaultauthz_upstream_answers",
-    "Answers of upstreams that Envoy's access log told of, by class of status; none for no answer.",
-    ("stage", "upstream", "status"),
-)
-REJECTIONS: Final = MetricInfo(
-    "vaultauthz_rejections",
-    "Times that an upstream's 401 to the credential in use was passed on; once a second at most.",
-    ("stage", "upstream"),
-)
-ACCESS_IGNORED: Final = MetricInfo(
-    "vaultauthz_access_log_ignored",
-    "Entries of Envoy's access log that were passed over; too_large counts messages.",
-    ("reason",),
-)
-ACCESS_LOG_BEHIND: Final = MetricInfo(
-    "vaultauthz_access_log_behind_bytes",
-    "Bytes of the access log that Envoy writes (audit.access_log) that wait to be read.",
-)
-LEASE_SECONDS: Final = MetricInfo(
-    "vaultauthz_lease_seconds_left",
-    "Seconds for which the credential in use stays usable; 0 without one.",
-    ("stage", "upstream"),
-)
-REFUSED: Final = MetricInfo(
-    "vaultauthz_credentials_refused",
-    "Credentials in use that their upstream answers 401 to; 0 again once it answers otherwise (but 5xx).",
-    ("stage", "upstream"),
-)
-OWN_LEASES: Final = MetricInfo(
-    "vaultauthz_own_leases",
-    "Leases of each caller's or request's own (per) that are alive at Vault, draining ones too.",
-    ("stage", "upstream"),
-)
-LOGIN_SECONDS: Final = MetricInfo(
-    "vaultauthz_login_seconds_left",
-    "Seconds until the login to Vault ends; 0 without one.",
-    ("stage",),
-)
+HEALTH, CREDENTIALS, VAULT, CHECKING = "health", "credentials", "vault", "checks"
+AUDIT, CERTIFICATES, GATEWAYS, PROCESS = "audit", "certificates", "gateways", "process"
+GROUPS: Final = (HEALTH, CREDENTIALS, VAULT, CHECKING, AUDIT, CERTIFICATES, GATEWAYS, PROCESS)
+
+_PLACE: Final = ("stage", "upstream")
+_EVENTS: Final = sum(name.isupper() for name in vars(events))
+# A check takes tens of microseconds; what takes longer is worth seeing apart.
+CHECK_BUCKETS: Final = (25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 5e-3, 25e-3, 0.1)
+# The keeper's phrases are few. Should one ever carry a number, series stay bounded.
+MOST_REASONS: Final = 32
+_BESIDES: Final = 3  # +Inf, _sum and _count of a histogram
+
 READY: Final = MetricInfo(
     "vaultauthz_ready",
     "1 while every upstream that is not optional has a credential for a request of now, the audit log is "
     "written, and gateways are not turned away before a stop (listen.drain).",
+    group=HEALTH,
 )
-AUDIT_DROPPED: Final = MetricInfo(
-    "vaultauthz_audit_dropped",
-    "Checks, events and reported requests that the audit log could not take; such checks are refused.",
+BUILD: Final = MetricInfo(
+    "vaultauthz_build",
+    "The version that runs.",
+    ("version", "python"),
+    Kind.INFO,
+    HEALTH,
 )
-AUDIT_BEHIND: Final = MetricInfo(
-    "vaultauthz_audit_behind_lines", "Lines of the audit log that wait to be written."
+
+LEASE_SECONDS: Final = MetricInfo(
+    "vaultauthz_lease_seconds_left",
+    "Seconds for which the credential in use stays usable; 0 without one.",
+    _PLACE,
+    group=CREDENTIALS,
 )
-AUDIT_WORKING: Final = MetricInfo(
-    "vaultauthz_audit_working",
-    "1 while lines of the audit log are written, and in time; at 0 checks are refused.",
+REFUSED: Final = MetricInfo(
+    "vaultauthz_credentials_refused",
+    "Credentials in use that their upstream answers 401 to; 0 again once it answers otherwise (but 5xx).",
+    _PLACE,
+    group=CREDENTIALS,
 )
-STREAMS: Final = MetricInfo(
-    "vaultauthz_streams", "Streams that Envoys have open: secrets (SDS) and access logs (ALS)."
+REJECTIONS: Final = MetricInfo(
+    "vaultauthz_rejections",
+    "Times that an upstream's 401 to the credential in use was passed on; once a second at most.",
+    _PLACE,
+    Kind.COUNTER,
+    CREDENTIALS,
 )
-STREAMS_REFUSED: Final = MetricInfo(
-    "vaultauthz_streams_refused", "Streams that were one too many, and were refused."
+OWN_LEASES: Final = MetricInfo(
+    "vaultauthz_own_leases",
+    "Leases of each caller's or request's own (per) that are alive at Vault, draining ones too.",
+    _PLACE,
+    group=CREDENTIALS,
+)
+LEASE_EVENTS: Final = MetricInfo(
+    "vaultauthz_lease_events",
+    "What happened to logins and leases; the events of the audit log.",
+    (*_PLACE, "event"),
+    Kind.COUNTER,
+    CREDENTIALS,
+    _EVENTS,
+)
+
+LOGIN_SECONDS: Final = MetricInfo(
+    "vaultauthz_login_seconds_left",
+    "Seconds until the login to Vault ends; 0 without one.",
+    ("stage",),
+    group=VAULT,
+)
+VAULT_FAILURES: Final = MetricInfo(
+    "vaultauthz_vault_failures",
+    "Calls to Vault that did not work.",
+    ("stage", "reason"),
+    Kind.COUNTER,
+    VAULT,
+    MOST_REASONS + 1,
+)
+
+CHECKS: Final = MetricInfo(
+    "vaultauthz_checks",
+    "Checks answered, by decision; reason is empty for allowed ones.",
+    (*_PLACE, "decision", "reason"),
+    Kind.COUNTER,
+    CHECKING,
+    len(Reason) + 1,
+)
+CHECK_SECONDS: Final = MetricInfo(
+    "vaultauthz_check_duration_seconds",
+    "Seconds from a decoded check to its decision.",
+    kind=Kind.HISTOGRAM,
+    group=CHECKING,
+    times=len(CHECK_BUCKETS) + _BESIDES,
 )
 CHECKS_UNREAD: Final = MetricInfo(
     "vaultauthz_checks_unread",
     "Checks that failed before a decision: too_large (over 4 MiB), ended (before it was read).",
     ("reason",),
+    Kind.COUNTER,
+    CHECKING,
+    2,
 )
-CLIENTS_REFUSED: Final = MetricInfo(
-    "vaultauthz_clients_refused",
-    "Calls refused to clients whose certificate has none of listen.grpc_tls.client_names.",
-    ("service",),
+ANSWERS: Final = MetricInfo(
+    "vaultauthz_upstream_answers",
+    "Answers of upstreams that a gateway told of (Envoy's access log, Kong's log phase).",
+    (*_PLACE, "status"),
+    Kind.COUNTER,
+    CHECKING,
+    7,
 )
+
+AUDIT_WORKING: Final = MetricInfo(
+    "vaultauthz_audit_working",
+    "1 while lines of the audit log are written, and in time; at 0 checks are refused.",
+    group=AUDIT,
+)
+AUDIT_BEHIND: Final = MetricInfo(
+    "vaultauthz_audit_behind_lines",
+    "Lines of the audit log that wait to be written; at 5,000 checks are refused.",
+    group=AUDIT,
+)
+AUDIT_DROPPED: Final = MetricInfo(
+    "vaultauthz_audit_dropped",
+    "Checks, events and reported requests that the audit log could not take; such checks are refused.",
+    kind=Kind.COUNTER,
+    group=AUDIT,
+)
+ACCESS_LOG_BEHIND: Final = MetricInfo(
+    "vaultauthz_access_log_behind_bytes",
+    "Bytes of the access log that Envoy writes (audit.access_log) that wait to be read.",
+    group=AUDIT,
+)
+ACCESS_IGNORED: Final = MetricInfo(
+    "vaultauthz_access_log_ignored",
+    "Entries of Envoy's access log that were passed over; too_large counts messages.",
+    ("reason",),
+    Kind.COUNTER,
+    AUDIT,
+    7,
+)
+
 TLS_SECONDS: Final = MetricInfo(
     "vaultauthz_tls_seconds_left",
     "Seconds until the certificate that new connections are shown ends; 0 once it has.",
     ("listener",),
+    group=CERTIFICATES,
+    times=2,
 )
 TLS_CURRENT: Final = MetricInfo(
     "vaultauthz_tls_current",
     "1 while that is the certificate in the files; 0 while what is there is refused.",
     ("listener",),
+    group=CERTIFICATES,
+    times=2,
 )
 TLS_REPLACED: Final = MetricInfo(
     "vaultauthz_tls_replacements",
-    "Times that other files were found, by what became of them: taken, refused.",
+    "Times that other files were found, by what became of them.",
     ("listener", "result"),
+    Kind.COUNTER,
+    CERTIFICATES,
+    4,
 )
-BUILD: Final = MetricInfo("vaultauthz_build", "The version that runs.", ("version", "python"))
+
+STREAMS: Final = MetricInfo(
+    "vaultauthz_streams",
+    "Streams that Envoys have open: secrets (SDS) and access logs (ALS).",
+    group=GATEWAYS,
+)
+STREAMS_REFUSED: Final = MetricInfo(
+    "vaultauthz_streams_refused",
+    "Streams that were one too many, and were refused.",
+    kind=Kind.COUNTER,
+    group=GATEWAYS,
+)
+CLIENTS_REFUSED: Final = MetricInfo(
+    "vaultauthz_clients_refused",
+    "Calls refused to clients whose certificate has none of listen.grpc_tls.client_names.",
+    ("service",),
+    Kind.COUNTER,
+    GATEWAYS,
+    4,
+)
+
+# Those of prometheus_client's own collector, on Linux.
+VIRTUAL_MEMORY: Final = MetricInfo(
+    "process_virtual_memory_bytes", "Virtual memory size in bytes.", group=PROCESS
+)
+RESIDENT_MEMORY: Final = MetricInfo(
+    "process_resident_memory_bytes", "Resident memory size in bytes.", group=PROCESS
+)
+START_TIME: Final = MetricInfo(
+    "process_start_time_seconds",
+    "Start time of the process since unix epoch in seconds.",
+    group=PROCESS,
+)
+CPU_SECONDS: Final = MetricInfo(
+    "process_cpu_seconds",
+    "Total user and system CPU time spent in seconds.",
+    kind=Kind.COUNTER,
+    group=PROCESS,
+)
+OPEN_FILES: Final = MetricInfo(
+    "process_open_fds", "Number of open file descriptors.", group=PROCESS
+)
+MOST_FILES: Final = MetricInfo(
+    "process_max_fds", "Maximum number of open file descriptors.", group=PROCESS
+)
 
 LISTED: Final = tuple(one for one in tuple(globals().values()) if isinstance(one, MetricInfo))
+
+# What a label says, and what its values are: stable words, never what a client, Envoy or Vault wrote.
+LABELS: Final[Mapping[str, str]] = {
+    "stage": "a stage of the configuration",
+    "upstream": "an upstream of the configuration; empty for a login, and where no upstream of it was asked for",
+    "decision": "`allowed`, `denied`",
+    "reason": "of a check: as in [Answers to the gateway](architecture.md#answers-to-the-gateway). Of "
+    "`vaultauthz_vault_failures_total`: a short phrase of ours, the same as in the log; after "
+    f"{MOST_REASONS} of them `other`. Else the words that the metric's line and "
+    "[envoy.md](envoy.md) name",
+    "event": "as in the [audit log](configuration.md#audit)",
+    "status": "the class of an HTTP status: `1xx` to `5xx`, `other`; `none` where there was no answer",
+    "listener": "`grpc` (`listen.grpc_tls`), `admin` (`listen.admin_tls`)",
+    "result": "`taken`, `refused`",
+    "service": "a gRPC service: Envoy's for checks, secrets (SDS), all discovery (ADS) or access logs (ALS)",
+    "version": "vaultauthz's",
+    "python": "Python's",
+}

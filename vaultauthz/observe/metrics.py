@@ -42,6 +42,7 @@ from vaultauthz.observe.metric_table import (
     AUDIT_DROPPED,
     AUDIT_WORKING,
     BUILD,
+    CHECK_BUCKETS,
     CHECK_SECONDS,
     CHECKS,
     CHECKS_UNREAD,
@@ -49,6 +50,7 @@ from vaultauthz.observe.metric_table import (
     LEASE_EVENTS,
     LEASE_SECONDS,
     LOGIN_SECONDS,
+    MOST_REASONS,
     OWN_LEASES,
     READY,
     REFUSED,
@@ -62,12 +64,8 @@ from vaultauthz.observe.metric_table import (
     MetricInfo,
 )
 
-# The keeper's phrases are few. Should one ever carry a number, series stay bounded.
-_MAX_REASONS: Final = 32
 _FAILED: Final = (events.FAILED, events.NOT_REVOKED, events.TOKEN_NOT_REVOKED)
 _KINDS: Final = {hundreds: f"{hundreds}xx" for hundreds in range(1, 6)}
-# A check takes tens of microseconds; what takes longer is worth seeing apart.
-_BUCKETS: Final = (25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 5e-3, 25e-3, 0.1)
 _TOGETHER: Final = 256
 
 _Key = tuple[str, str, str]  # … and the reason of a denial
@@ -178,7 +176,7 @@ class Metrics:
         return (stage if stage in self._stages else ""), ""
 
     def _reason(self, reason: str) -> str:
-        if reason not in self._reasons and len(self._reasons) >= _MAX_REASONS:
+        if reason not in self._reasons and len(self._reasons) >= MOST_REASONS:
             return "other"
         self._reasons.add(reason)
         return reason
@@ -291,7 +289,7 @@ class CheckCounts(Collector):
             ).items():
                 self._checks[*self._labels(stage, upstream), str.__str__(reason)] += number
             taken = [seconds for _, seconds in noted]
-            self._buckets.update([bisect_left(_BUCKETS, seconds) for seconds in taken])
+            self._buckets.update([bisect_left(CHECK_BUCKETS, seconds) for seconds in taken])
             self._seconds += sum(taken)
 
     def collect(self) -> Iterator[Metric]:
@@ -310,6 +308,6 @@ class CheckCounts(Collector):
 
     def _cumulative(self) -> Iterator[tuple[str, float]]:
         so_far = 0
-        for number, bound in enumerate((*map(str, _BUCKETS), "+Inf")):
+        for number, bound in enumerate((*map(str, CHECK_BUCKETS), "+Inf")):
             so_far += self._buckets[number]
             yield bound, so_far
