@@ -141,7 +141,7 @@ def _metric(metric: MetricInfo) -> str:
     labels = ", ".join(f"`{label}`" for label in metric.labels)
     each = next((name for name in ("upstream", "stage") if name in metric.labels), "")
     series = f"{metric.times} per {each}" if each else str(metric.times)
-    return f"| `{metric.shown}` | {metric.kind} | {labels} | {series} | {metric.help} |"
+    return f"| `{metric.shown}` | {metric.type} | {labels} | {series} | {metric.help} |"
 
 
 def main() -> int:

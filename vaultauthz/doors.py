@@ -24,7 +24,7 @@ from collections.abc import Collection, Mapping
 from typing import ClassVar
 
 from vaultauthz.core.routing import StageUpstream
-from vaultauthz.observe.metrics import DoorGauges
+from vaultauthz.observe.gauges import DoorGauges
 from vaultauthz.server_tls import FollowedTls
 
 

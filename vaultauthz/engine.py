@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -13,7 +14,14 @@ from vaultauthz.config.values import Config, Upstream
 from vaultauthz.core import events
 from vaultauthz.core.credential import Credential, Slot
 from vaultauthz.core.decision import Decision
-from vaultauthz.core.events import CheckRecorder, Event, Listener
+from vaultauthz.core.events import (
+    CallListener,
+    CheckRecorder,
+    Event,
+    Exchange,
+    Listener,
+    Operation,
+)
 from vaultauthz.core.pace import Pace
 from vaultauthz.core.request import Request
 from vaultauthz.core.routing import Routes, StageUpstream
@@ -28,8 +36,9 @@ class Engine:
     """``check`` requests from ``start`` to ``close``.
 
     ``recorders`` are asked to write each check down before its answer goes out;
-    ``listeners`` hear of everything that happens to logins and leases. Both must
-    be quick, and listeners must not call back into the engine.
+    ``listeners`` hear of everything that happens to logins and leases, and ``call_listeners`` of
+    each call to Vault, on the thread that makes it. All must be quick, and listeners must not call
+    back into the engine.
     """
 
     def __init__(
@@ -38,7 +47,9 @@ class Engine:
         recorders: Iterable[CheckRecorder] = (),
         listeners: Iterable[Listener] = (),
         pace: Pace = Pace(),
+        call_listeners: Iterable[CallListener] = (),
     ) -> None:
+        self._call_listeners = tuple(call_listeners)
         self._listeners = tuple(listeners)
         self._recorders = tuple(recorders)
         self._config = config
@@ -47,13 +58,22 @@ class Engine:
         self._rejected: dict[StageUpstream, str] = {}  # the last credential that a 401 was told of
         self.keeper = Keeper(self._announce, pace)
         for name in config.stages:
-            self.keeper.add_stage(name, _session(config, name))
+            self.keeper.add_stage(name, self._session(config, name))
         for stage, name in _places(config):
             self._sources[stage, name] = self._source(stage, config.upstreams[name])
         # One recorder is the rule, and is then told without a loop around it.
         record = self._recorders[0] if len(self._recorders) == 1 else self._record
         self.broker = Broker(BindingTable((), Routes()), record, boottime)
         self.broker.table = self._table(config)
+
+    def _session(self, config: Config, stage: str, before: Session | None = None) -> Session:
+        memory = before.memory if before else None
+        auth, told = config.stages[stage].auth, partial(self._called, stage)
+        return Session(config.vault_of(stage), auth, boottime, memory, told=told)
+
+    def _called(self, stage: str, operation: Operation, status: int, seconds: float) -> None:
+        for listener in self._call_listeners:
+            listener(Exchange(stage, operation, status, seconds))
 
     def _table(self, config: Config, changed: Collection[StageUpstream] = ()) -> BindingTable:
         bindings = [
@@ -149,12 +169,12 @@ class Engine:
     def _take_over(self, changes: Changes, config: Config) -> None:
         keeper = self.keeper
         for name in changes.stages_added:
-            keeper.add_stage(name, _session(config, name))
+            keeper.add_stage(name, self._session(config, name))
         for name in changes.stages_changed:
-            session = _session(config, name, keeper.session(name))
+            session = self._session(config, name, keeper.session(name))
             keeper.change_stage(name, session, moved=name in changes.stages_moved)
         for name in changes.stages_adjusted:
-            keeper.adjust_stage(name, _session(config, name, keeper.session(name)))
+            keeper.adjust_stage(name, self._session(config, name, keeper.session(name)))
         leaving = [
             (place, self._sources.pop(place)) for place in (*changes.dropped, *changes.replaced)
         ]
@@ -249,11 +269,6 @@ class Engine:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _session(config: Config, stage: str, before: Session | None = None) -> Session:
-    memory = before.memory if before else None
-    return Session(config.vault_of(stage), config.stages[stage].auth, boottime, memory)
 
 
 def _places(config: Config) -> list[StageUpstream]:

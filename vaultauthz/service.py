@@ -11,7 +11,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +29,8 @@ from vaultauthz.engine import Engine
 from vaultauthz.leases.clock import boottime
 from vaultauthz.leases.later import Later
 from vaultauthz.observe.audit_log import AuditLog
-from vaultauthz.observe.metrics import Gauges, ListenerCertificate, Metrics
+from vaultauthz.observe.gauges import Gauges, ListenerCertificate, Reloads
+from vaultauthz.observe.metrics import Metrics
 from vaultauthz.observe.outage import EventLog
 from vaultauthz.server_tls import FollowedTls
 from vaultauthz.terminal import EACH_TIME
@@ -77,7 +77,9 @@ class Service:
                 self.audit.record_event,
                 self._event_log.record_event,
             ],
+            call_listeners=[self.metrics.record_call],
         )
+        self._reloads = Reloads(time.time())
         self.at_restart: tuple[str, ...] = ()  # sections of the file that wait for a restart
         self._start = self.engine.broker.start
         self._rejections = Rejections(self._rejected)
@@ -95,14 +97,11 @@ class Service:
         self.admin = Admin(config.listen, view) if config.listen.admin else None
 
     def _gauges(self) -> Gauges:
-        rows = self._view.leases
         return Gauges(
-            leases=lambda: [
-                (r.stage, r.upstream, _left(r)) for r in rows() if r.upstream and r.shared
-            ],
-            logins=lambda: [(r.stage, _left(r)) for r in rows() if not r.upstream],
-            refused=self._refused,
+            rows=self._view.leases,
+            known=lambda: _known(self.engine.config),
             ready=lambda: self.ready,
+            reloads=self._reloads,
             audit_dropped=lambda: self.audit.dropped,
             audit_behind=lambda: self.audit.behind,
             audit_working=lambda: self.audit.working,
@@ -170,11 +169,6 @@ class Service:
             with self._refusing:
                 self._refusals.answered(stage, upstream, credential_id, status, time.monotonic())
 
-    def _refused(self) -> list[tuple[str, str, bool]]:
-        found = self._view.leases() if self._refusals else ()
-        none = [(*place, False) for place in _known(self.engine.config)]
-        return none + [(row.stage, row.upstream, True) for row in found if row.refused]
-
     def _shown(self, rows: list[LeaseRow]) -> list[LeaseRow]:
         with self._refusing:
             return self._refusals.shown(rows, time.monotonic())
@@ -221,11 +215,13 @@ class Service:
         try:
             config = self._read(path, os.environ)
         except ConfigError as exc:
+            self._reloads.refuse()
             why = "; ".join(exc.problems)
             log.error("not reloaded, the configuration before stays: %s", why, extra=EACH_TIME)  # noqa: TRY400
             return
         except Exception as exc:  # noqa: BLE001
             # A bug of ours must not end the server, and with it every credential.
+            self._reloads.refuse()
             why = where(exc)
             log.error("not reloaded, the configuration before stays: %s", why, extra=EACH_TIME)  # noqa: TRY400
             return
@@ -236,6 +232,7 @@ class Service:
         changes = self.engine.reload(config)
         self.door.reloaded()
         self.at_restart = changes.at_restart
+        self._reloads.took(time.time())
         files = [outcome for tls in self._tls.values() if (outcome := tls.reread())]
         summary = ", ".join([*([str(changes)] if changes else []), *files])
         log.info("reloaded: %s", summary or "nothing has changed")
@@ -280,12 +277,6 @@ def _of_callers(config: Config) -> list[StageUpstream]:
     """Where callers, or requests, have leases of their own."""
     own = [u for u in config.upstreams.values() if u.per != "instance"]
     return [(stage, u.name) for u in own for stage in u.stages]
-
-
-def _left(row: LeaseRow) -> float:
-    if not row.usable:
-        return 0.0
-    return inf if row.seconds_left is None else max(0.0, row.seconds_left)
 
 
 class Rejections:

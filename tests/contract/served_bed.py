@@ -32,6 +32,7 @@ class Asked:
 
     service: Service
     folder: Path
+    document: dict[str, Any]  # its configuration
 
     def readyz(self, query: str = "") -> tuple[int, Any]:
         """The status of /readyz, and what it says."""
@@ -88,6 +89,6 @@ def served(vault: FakeVault, folder: Path, upstreams: dict[str, Any]) -> Iterato
     service = Service(parse(yaml.safe_dump(document), "c.yaml", folder, {}), EnvoyDoor)
     service.start()
     try:
-        yield Asked(service, folder)
+        yield Asked(service, folder, document)
     finally:
         service.stop()

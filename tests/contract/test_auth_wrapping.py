@@ -19,6 +19,7 @@ from vaultauthz.leases.clock import boottime
 from vaultauthz.vault.auth import Memory
 from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.session import Session
+from vaultauthz.vault.transport import Told, nobody
 
 TOKEN = "s.wrapping0000000000000001"
 MADE_BY = "auth/approle/role/gateway/secret-id"
@@ -90,9 +91,12 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def session(vault: Wrapped, file: Path, memory: Memory | None = None, **ids: Any) -> Session:
+def session(
+    vault: Wrapped, file: Path, memory: Memory | None = None, told: Told = nobody, **ids: Any
+) -> Session:
     auth = AppRole(secret_id_file=file, secret_id_wrapped=True, **(ids or {"role_id": "r"}))
-    return Session(Vault(vault.server.address, timeout=PATIENCE), auth, boottime, memory)
+    values = Vault(vault.server.address, timeout=PATIENCE)
+    return Session(values, auth, boottime, memory, told=told)
 
 
 def failure_of(ours: Session) -> VaultError:
@@ -107,10 +111,12 @@ def failure_of(ours: Session) -> VaultError:
 
 def test_where_the_token_goes(vault: Wrapped, file: Path) -> None:
     """In the body to look it up, which does not use it; alone in the header to use it; once."""
-    ours = session(vault, file)
+    told: list[str] = []
+    ours = session(vault, file, told=lambda operation, *_: told.append(operation.value))
     ours.login()
     ours.login()
     assert vault.paths() == [LOOKUP, UNWRAP, LOGIN, LOGIN]
+    assert told == ["unwrap", "unwrap", "login", "login"]
     lookup, unwrap, *logins = vault.heard
     assert (lookup.token, lookup.body) == ("", {"token": TOKEN})
     assert (unwrap.token, dict(unwrap.body)) == (TOKEN, {})

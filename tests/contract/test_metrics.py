@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
@@ -49,6 +51,43 @@ def test_what_is_shown_is_what_is_documented(asked: Asked) -> None:
     for metric in LISTED:
         for sample in found[metric.shown]:
             assert set(sample.labels) - {"le"} == set(metric.labels), sample
+
+
+def test_the_calls_of_a_start_are_counted(asked: Asked) -> None:
+    """By stage, what they asked for and the answer; each has its time."""
+    name, labels = "vaultauthz_vault_calls_total", ("stage", "operation", "status")
+    samples = scraped(asked)
+    found = {tuple(one.labels[key] for key in labels): one.value for one in samples[name]}
+    done = {"login": 1, "issue": 2, "mount_lookup": 1, "read": 1}
+    assert found == {("production", operation, "2xx"): count for operation, count in done.items()}
+    timed = samples["vaultauthz_vault_call_duration_seconds"]
+    counts = {one.labels["operation"]: one.value for one in timed if one.name.endswith("_count")}
+    assert counts == done
+
+
+def test_reloads_are_counted_and_the_last_is_told(asked: Asked, tmp_path: Path) -> None:
+    """A refused one until another is carried out; since when the one in use is there."""
+    last, at = "vaultauthz_config_last_reload_successful", "vaultauthz_config_last_reload_success"
+    file, begun = tmp_path / "c.yaml", asked.gauge(f"{at}_timestamp_seconds")
+    file.write_text("upstreams: nothing\n")
+    asked.service.reload(file)
+    assert (asked.gauge(last), asked.gauge(f"{at}_timestamp_seconds")) == (0, begun)
+    assert asked.gauge('vaultauthz_config_reloads_total{result="refused"}') == 1
+    file.write_text(yaml.safe_dump(asked.document))
+    asked.service.reload(file)
+    assert asked.gauge(last) == 1
+    assert asked.gauge(f"{at}_timestamp_seconds") > begun
+    assert asked.gauge('vaultauthz_config_reloads_total{result="taken"}') == 1
+
+
+def test_connections_of_envoys_are_counted(asked: Asked) -> None:
+    """Those that are open, of the door's own socket."""
+    series = 'vaultauthz_gateway_connections{door="envoy"}'
+    assert asked.gauge(series) == 0
+    with socket.socket(socket.AF_UNIX) as envoy:
+        envoy.connect(str(asked.folder / "g.sock"))
+        assert wait_until(lambda: asked.gauge(series) == 1)
+    assert wait_until(lambda: asked.gauge(series) == 0)
 
 
 def test_there_are_no_more_series_than_the_table_says(asked: Asked) -> None:

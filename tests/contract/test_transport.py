@@ -19,9 +19,11 @@ from vaultauthz.config.auth.kubernetes import Kubernetes
 from vaultauthz.config.auth.token_file import TokenFile
 from vaultauthz.config.values import KvSecret, PathSecret, Vault
 from vaultauthz.core.credential import NO_LOGIN
+from vaultauthz.core.events import Operation
 from vaultauthz.core.grant import Grant, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.leases.clock import boottime
+from vaultauthz.vault.calls import Calls, check_answers
 from vaultauthz.vault.errors import Call, VaultError
 from vaultauthz.vault.session import Session
 
@@ -42,10 +44,16 @@ def vault() -> Iterator[FakeVault]:
 
 
 class Client:
-    """A session that has logged in, with its token at hand."""
+    """A session that has logged in, with its token at hand; ``told`` are the calls and their statuses."""
 
     def __init__(self, values: Vault, auth: Any = ROLE) -> None:
-        self.session = Session(values, auth, boottime)
+        self.told: list[tuple[str, int]] = []
+        self.session = Session(
+            values,
+            auth,
+            boottime,
+            told=lambda operation, status, _: self.told.append((operation.value, status)),
+        )
         self.grant = self.session.login()
         self.token: Secret = self.grant.payload
 
@@ -99,6 +107,45 @@ def test_kv_of_both_versions_is_read(vault: FakeVault, client: Client) -> None:
     new = client.fetch(KV)
     assert (new.version.number, new.payload["key"].reveal()) == (2, "k-2")
     assert new.login is NO_LOGIN
+
+
+def test_each_call_is_told_by_a_word(vault: FakeVault, client: Client) -> None:
+    """Which stays the same: it is a label of the metrics. Also of calls that fail, and of the one that looks why."""
+    lease, session, token = client.fetch(), client.session, client.token
+    client.fetch(KV)
+    session.renew(token, lease.lease_id, 600)
+    session.revoke(token, lease.lease_id)
+    session.renew_token(token, 60)
+    vault.deny(CREDS.path)
+    failure_of(client.fetch)
+    session.revoke_token(token)
+    failure_of(client.fetch)
+    vault.stop()
+    failure_of(session.login)
+    assert client.told == [
+        ("login", 200),
+        ("issue", 200),
+        ("mount_lookup", 200),
+        ("read", 200),
+        ("lease_renew", 200),
+        ("lease_revoke", 204),
+        ("token_renew", 200),
+        ("issue", 403),
+        ("token_revoke", 204),
+        ("issue", 403),
+        ("token_lookup", 403),
+        ("login", 0),
+    ]
+
+
+def test_a_look_at_who_answers_is_told_as_that(vault: FakeVault) -> None:
+    """It is asked before a login that Vault would lock."""
+    told: list[str] = []
+    calls = Calls(
+        Vault(vault.address), boottime, lambda operation, *_: told.append(operation.value)
+    )
+    check_answers(calls.transport(Call.LOGIN, operation=Operation.LOGIN))
+    assert told == ["health"]
 
 
 def test_a_mount_is_looked_up_once_for_all_its_secrets(vault: FakeVault, client: Client) -> None:

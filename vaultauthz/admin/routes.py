@@ -250,7 +250,9 @@ def _stage(query: str) -> str | None:
 
 def _row(row: LeaseRow) -> dict[str, object]:
     shown = asdict(row)
-    return shown | {key: seconds(shown[key]) for key in ("seconds_left", "renew_in", "refused_for")}
+    return shown | {
+        key: seconds(shown[key]) for key in ("seconds_left", "renew_in", "refused_for", "ttl")
+    }
 
 
 def _unauthorized() -> Answer:

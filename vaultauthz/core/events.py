@@ -1,4 +1,4 @@
-"""What happens to logins and leases, for whoever listens: the audit log, metrics.
+"""What happens to logins and leases, and the calls to Vault, for whoever listens: the audit log, metrics.
 
 The keeper and the broker announce; they know no listener by name.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from enum import StrEnum
+from typing import Final, NamedTuple
 
 from vaultauthz.core.decision import Decision
 from vaultauthz.core.request import Request
@@ -84,6 +85,33 @@ class Access:
     reason: str = ""
 
 
+class Operation(StrEnum):
+    """What a call asks of Vault; the words are the metrics' and stay as they are."""
+
+    LOGIN = "login"
+    TOKEN_RENEW = "token_renew"
+    TOKEN_REVOKE = "token_revoke"
+    TOKEN_LOOKUP = "token_lookup"  # whether a 403 was about the token
+    UNWRAP = "unwrap"  # of a wrapped secret_id, and where it came from
+    ISSUE = "issue"  # whatever a path of an engine gives, with a lease or without
+    READ = "read"  # of a KV secret, or of a TOTP key's description
+    LEASE_RENEW = "lease_renew"
+    LEASE_REVOKE = "lease_revoke"
+    MOUNT_LOOKUP = "mount_lookup"  # which version of KV a path has
+    HEALTH = "health"  # whether anybody answers, before a login that could be locked
+    OTHER = "other"
+
+
+class Exchange(NamedTuple):
+    """A request to one node of Vault and its answer; ``status`` is HTTP's, 0 for none."""
+
+    stage: str
+    operation: Operation
+    status: int
+    seconds: float
+
+
+CallListener = Callable[[Exchange], None]
 Listener = Callable[[Event], None]
 
 # Told of each check before its answer goes out. False means that the check could

@@ -45,6 +45,8 @@ class LeaseRow:
     revoke_error: str = ""  # why the last of these revocations failed; a phrase of ours
     refused: int = 0  # requests with it that its service answered 401, since it answered otherwise
     refused_for: float | None = None  # seconds since the first of these
+    # What it was last granted for; None: without an end, or Vault changes it at times of its own.
+    ttl: float | None = None
 
     @classmethod
     def of(cls, stage: str, machine: LeaseMachine, now: float) -> Self:
@@ -52,6 +54,7 @@ class LeaseRow:
         held, failure = machine.held, machine.last_failure
         left = min(held.ends_at, held.grant.login.ends_at) - now if held else inf
         due = machine.wake_at - now
+        ttl = held.ttl if held and held.rotates_at == inf else inf
         overdue = machine.retired.overdue(now)
         return cls(
             stage=stage,
@@ -66,6 +69,7 @@ class LeaseRow:
             usable=held is not None and left > 0,
             wanted=machine.wanted,
             revoking=len(overdue) + (machine.limbo is not None),
+            ttl=ttl if ttl < inf else None,
             revoke_error=next((old.last_failure for old in overdue if old.last_failure), ""),
         )
 

@@ -19,7 +19,7 @@ from vaultauthz.envoy.rpc import collected
 from vaultauthz.envoy.sds.discovery import Discovery
 from vaultauthz.envoy.server import GrpcServer
 from vaultauthz.leases.clock import boottime
-from vaultauthz.observe.metrics import DoorGauges
+from vaultauthz.observe.gauges import DoorGauges
 from vaultauthz.server_tls import FollowedTls
 from vaultauthz.service import Service
 from vaultauthz.watching import Signals
@@ -102,10 +102,15 @@ class EnvoyDoor(Door):
         """Of ``listen.grpc_tls``."""
         return {"grpc": self._server.tls} if self._server.tls else {}
 
+    def _connections(self) -> dict[str, int]:
+        count = self._server.connections
+        return {} if count is None else {"envoy": count}
+
     @property
     def gauges(self) -> DoorGauges:
         """See ``Door``."""
         return DoorGauges(
+            connections=self._connections,
             streams=lambda: self._server.open_streams,
             streams_refused=lambda: self._server.refused_streams,
             access_log_behind=lambda: self._follower.behind if self._follower else 0,

@@ -23,6 +23,7 @@ from vaultauthz.config.values import Listen
 from vaultauthz.core.decision import Decision
 from vaultauthz.core.request import Request
 from vaultauthz.envoy import ext_authz
+from vaultauthz.envoy.connected import connections_to
 from vaultauthz.envoy.refused_calls import Announce, Clients, Unread
 from vaultauthz.envoy.rpc import (
     BACKLOG,
@@ -98,6 +99,12 @@ class GrpcServer:
     def port(self) -> int:
         """The TCP port that it listens on, 0 for a unix socket; known after ``start``."""
         return 0 if self._place.name else self._transport.port
+
+    @property
+    def connections(self) -> int | None:
+        """How many are open; None where the system does not tell."""
+        name = self._place.name
+        return connections_to({str(name.passing), str(name.path)} if name else {self.port})
 
     @property
     def open_streams(self) -> int:

@@ -23,6 +23,7 @@ from vaultauthz.kong.log_phase import LogPhase
 from vaultauthz.kong.ownership import Holder, Ownership, claimed, holder
 from vaultauthz.kong.processes import WatchedProcess
 from vaultauthz.kong.server import PluginServer, raise_file_limit
+from vaultauthz.observe.gauges import DoorGauges
 from vaultauthz.observe.sink import AuditError, LogFile
 from vaultauthz.service import Service
 from vaultauthz.watching import Signals
@@ -109,6 +110,11 @@ class KongDoor(Door):
             return False
         log.info("Kong has ended, or has no use for the plugin any more")
         return True
+
+    @property
+    def gauges(self) -> DoorGauges:
+        """See ``Door``."""
+        return DoorGauges(connections=lambda: {"kong": self._server.connections})
 
     def stop(self, grace: float) -> None:
         """End, in good order."""

@@ -12,9 +12,10 @@ from typing import Final, NamedTuple
 
 from vaultauthz.core import events
 from vaultauthz.core.decision import Reason
+from vaultauthz.core.events import Operation
 
 
-class Kind(StrEnum):
+class MetricType(StrEnum):
     """A metric's type, as its ``# TYPE`` line has it; ``INFO`` is a gauge of 1 with labels."""
 
     COUNTER = "counter"
@@ -32,14 +33,14 @@ class MetricInfo(NamedTuple):
     name: str
     help: str
     labels: tuple[str, ...] = ()
-    kind: Kind = Kind.GAUGE
+    type: MetricType = MetricType.GAUGE
     group: str = ""
     times: int = 1
 
     @property
     def shown(self) -> str:
         """Its name in a query; a histogram's has ``_bucket``, ``_sum`` or ``_count`` after it."""
-        ending = {Kind.COUNTER: "_total", Kind.INFO: "_info"}.get(self.kind, "")
+        ending = {MetricType.COUNTER: "_total", MetricType.INFO: "_info"}.get(self.type, "")
         return self.name + ending
 
     def most(self, stages: int, upstreams: int) -> int:
@@ -60,6 +61,11 @@ _PLACE: Final = ("stage", "upstream")
 _EVENTS: Final = sum(name.isupper() for name in vars(events))
 # A check takes tens of microseconds; what takes longer is worth seeing apart.
 CHECK_BUCKETS: Final = (25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 5e-3, 25e-3, 0.1)
+# A call to Vault takes milliseconds, or all of vault.timeout, 10 s if not set.
+CALL_BUCKETS: Final = (5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+# How a credential stands, the worst first.
+STATES: Final = ("none", "refused", "failing", "usable")
+_STATUS_CLASSES: Final = 7
 # The keeper's phrases are few. Should one ever carry a number, series stay bounded.
 MOST_REASONS: Final = 32
 _BESIDES: Final = 3  # +Inf, _sum and _count of a histogram
@@ -70,17 +76,55 @@ READY: Final = MetricInfo(
     "written, and gateways are not turned away before a stop (listen.drain).",
     group=HEALTH,
 )
+RELOAD_TAKEN: Final = MetricInfo(
+    "vaultauthz_config_last_reload_successful",
+    "1 while the last reload was carried out, or there was none; 0 while what it read was refused.",
+    group=HEALTH,
+)
+RELOAD_TIME: Final = MetricInfo(
+    "vaultauthz_config_last_reload_success_timestamp_seconds",
+    "When the configuration in use was read, in seconds since 1970.",
+    group=HEALTH,
+)
+RELOADS: Final = MetricInfo(
+    "vaultauthz_config_reloads",
+    "Reloads of the configuration, by what became of them.",
+    ("result",),
+    MetricType.COUNTER,
+    HEALTH,
+    2,
+)
 BUILD: Final = MetricInfo(
     "vaultauthz_build",
     "The version that runs.",
     ("version", "python"),
-    Kind.INFO,
+    MetricType.INFO,
     HEALTH,
 )
 
+CREDENTIALS_BY_STATE: Final = MetricInfo(
+    "vaultauthz_credentials",
+    "Credentials by how they stand, each caller's or request's own (per), too.",
+    ("stage", "state"),
+    group=CREDENTIALS,
+    times=len(STATES),
+)
 LEASE_SECONDS: Final = MetricInfo(
     "vaultauthz_lease_seconds_left",
     "Seconds for which the credential in use stays usable; 0 without one.",
+    _PLACE,
+    group=CREDENTIALS,
+)
+LEASE_TTL: Final = MetricInfo(
+    "vaultauthz_lease_ttl_seconds",
+    "Seconds for which the credential in use was last granted; 0 without one, +Inf where it has no end or "
+    "Vault changes it at times of its own.",
+    _PLACE,
+    group=CREDENTIALS,
+)
+LEASE_FAILED: Final = MetricInfo(
+    "vaultauthz_lease_failed_calls",
+    "Calls to Vault for the credential that failed in a row; 0 once one works.",
     _PLACE,
     group=CREDENTIALS,
 )
@@ -94,7 +138,7 @@ REJECTIONS: Final = MetricInfo(
     "vaultauthz_rejections",
     "Times that an upstream's 401 to the credential in use was passed on; once a second at most.",
     _PLACE,
-    Kind.COUNTER,
+    MetricType.COUNTER,
     CREDENTIALS,
 )
 OWN_LEASES: Final = MetricInfo(
@@ -107,7 +151,7 @@ LEASE_EVENTS: Final = MetricInfo(
     "vaultauthz_lease_events",
     "What happened to logins and leases; the events of the audit log.",
     (*_PLACE, "event"),
-    Kind.COUNTER,
+    MetricType.COUNTER,
     CREDENTIALS,
     _EVENTS,
 )
@@ -118,11 +162,39 @@ LOGIN_SECONDS: Final = MetricInfo(
     ("stage",),
     group=VAULT,
 )
+LOGIN_TTL: Final = MetricInfo(
+    "vaultauthz_login_ttl_seconds",
+    "Seconds for which the login token was last granted; 0 without one, +Inf for one without an end.",
+    ("stage",),
+    group=VAULT,
+)
+LOGIN_FAILED: Final = MetricInfo(
+    "vaultauthz_login_failed_calls",
+    "Logins and renewals of the token that failed in a row; 0 once one works.",
+    ("stage",),
+    group=VAULT,
+)
+VAULT_CALLS: Final = MetricInfo(
+    "vaultauthz_vault_calls",
+    "Calls to Vault, by what they asked for and the answer; one for each node that was asked.",
+    ("stage", "operation", "status"),
+    MetricType.COUNTER,
+    VAULT,
+    len(Operation) * _STATUS_CLASSES,
+)
+VAULT_CALL_SECONDS: Final = MetricInfo(
+    "vaultauthz_vault_call_duration_seconds",
+    "Seconds that they took, with a new connection where there was none.",
+    ("stage", "operation"),
+    MetricType.HISTOGRAM,
+    VAULT,
+    len(Operation) * (len(CALL_BUCKETS) + _BESIDES),
+)
 VAULT_FAILURES: Final = MetricInfo(
     "vaultauthz_vault_failures",
     "Calls to Vault that did not work.",
     ("stage", "reason"),
-    Kind.COUNTER,
+    MetricType.COUNTER,
     VAULT,
     MOST_REASONS + 1,
 )
@@ -131,14 +203,14 @@ CHECKS: Final = MetricInfo(
     "vaultauthz_checks",
     "Checks answered, by decision; reason is empty for allowed ones.",
     (*_PLACE, "decision", "reason"),
-    Kind.COUNTER,
+    MetricType.COUNTER,
     CHECKING,
     len(Reason) + 1,
 )
 CHECK_SECONDS: Final = MetricInfo(
     "vaultauthz_check_duration_seconds",
     "Seconds from a decoded check to its decision.",
-    kind=Kind.HISTOGRAM,
+    type=MetricType.HISTOGRAM,
     group=CHECKING,
     times=len(CHECK_BUCKETS) + _BESIDES,
 )
@@ -146,7 +218,7 @@ CHECKS_UNREAD: Final = MetricInfo(
     "vaultauthz_checks_unread",
     "Checks that failed before a decision: too_large (over 4 MiB), ended (before it was read).",
     ("reason",),
-    Kind.COUNTER,
+    MetricType.COUNTER,
     CHECKING,
     2,
 )
@@ -154,9 +226,9 @@ ANSWERS: Final = MetricInfo(
     "vaultauthz_upstream_answers",
     "Answers of upstreams that a gateway told of (Envoy's access log, Kong's log phase).",
     (*_PLACE, "status"),
-    Kind.COUNTER,
+    MetricType.COUNTER,
     CHECKING,
-    7,
+    _STATUS_CLASSES,
 )
 
 AUDIT_WORKING: Final = MetricInfo(
@@ -172,7 +244,7 @@ AUDIT_BEHIND: Final = MetricInfo(
 AUDIT_DROPPED: Final = MetricInfo(
     "vaultauthz_audit_dropped",
     "Checks, events and reported requests that the audit log could not take; such checks are refused.",
-    kind=Kind.COUNTER,
+    type=MetricType.COUNTER,
     group=AUDIT,
 )
 ACCESS_LOG_BEHIND: Final = MetricInfo(
@@ -184,7 +256,7 @@ ACCESS_IGNORED: Final = MetricInfo(
     "vaultauthz_access_log_ignored",
     "Entries of Envoy's access log that were passed over; too_large counts messages.",
     ("reason",),
-    Kind.COUNTER,
+    MetricType.COUNTER,
     AUDIT,
     7,
 )
@@ -207,11 +279,17 @@ TLS_REPLACED: Final = MetricInfo(
     "vaultauthz_tls_replacements",
     "Times that other files were found, by what became of them.",
     ("listener", "result"),
-    Kind.COUNTER,
+    MetricType.COUNTER,
     CERTIFICATES,
     4,
 )
 
+CONNECTIONS: Final = MetricInfo(
+    "vaultauthz_gateway_connections",
+    "Connections that gateways have open; Envoy has one or more for each of its threads.",
+    ("door",),
+    group=GATEWAYS,
+)
 STREAMS: Final = MetricInfo(
     "vaultauthz_streams",
     "Streams that Envoys have open: secrets (SDS) and access logs (ALS).",
@@ -220,49 +298,45 @@ STREAMS: Final = MetricInfo(
 STREAMS_REFUSED: Final = MetricInfo(
     "vaultauthz_streams_refused",
     "Streams that were one too many, and were refused.",
-    kind=Kind.COUNTER,
+    type=MetricType.COUNTER,
     group=GATEWAYS,
 )
 CLIENTS_REFUSED: Final = MetricInfo(
     "vaultauthz_clients_refused",
     "Calls refused to clients whose certificate has none of listen.grpc_tls.client_names.",
     ("service",),
-    Kind.COUNTER,
+    MetricType.COUNTER,
     GATEWAYS,
     4,
 )
 
 # Those of prometheus_client's own collector, on Linux.
-VIRTUAL_MEMORY: Final = MetricInfo(
-    "process_virtual_memory_bytes", "Virtual memory size in bytes.", group=PROCESS
-)
-RESIDENT_MEMORY: Final = MetricInfo(
-    "process_resident_memory_bytes", "Resident memory size in bytes.", group=PROCESS
-)
-START_TIME: Final = MetricInfo(
-    "process_start_time_seconds",
-    "Start time of the process since unix epoch in seconds.",
-    group=PROCESS,
+_PROCESS: Final = (
+    ("process_virtual_memory_bytes", "Virtual memory size in bytes."),
+    ("process_resident_memory_bytes", "Resident memory size in bytes."),
+    ("process_start_time_seconds", "Start time of the process since unix epoch in seconds."),
+    ("process_open_fds", "Number of open file descriptors."),
+    ("process_max_fds", "Maximum number of open file descriptors."),
 )
 CPU_SECONDS: Final = MetricInfo(
     "process_cpu_seconds",
     "Total user and system CPU time spent in seconds.",
-    kind=Kind.COUNTER,
+    type=MetricType.COUNTER,
     group=PROCESS,
 )
-OPEN_FILES: Final = MetricInfo(
-    "process_open_fds", "Number of open file descriptors.", group=PROCESS
-)
-MOST_FILES: Final = MetricInfo(
-    "process_max_fds", "Maximum number of open file descriptors.", group=PROCESS
-)
 
-LISTED: Final = tuple(one for one in tuple(globals().values()) if isinstance(one, MetricInfo))
+LISTED: Final = (
+    *(one for one in tuple(globals().values()) if isinstance(one, MetricInfo)),
+    *(MetricInfo(name, text, group=PROCESS) for name, text in _PROCESS),
+)
 
 # What a label says, and what its values are: stable words, never what a client, Envoy or Vault wrote.
 LABELS: Final[Mapping[str, str]] = {
     "stage": "a stage of the configuration",
     "upstream": "an upstream of the configuration; empty for a login, and where no upstream of it was asked for",
+    "state": "`none`: there is none, requests are answered 503; `refused`: its service answers it with 401; `failing`: "
+    "it is good, and the last call to Vault for it failed; `usable`. The first that holds",
+    "operation": ", ".join(f"`{one}`" for one in Operation),
     "decision": "`allowed`, `denied`",
     "reason": "of a check: as in [Answers to the gateway](architecture.md#answers-to-the-gateway). Of "
     "`vaultauthz_vault_failures_total`: a short phrase of ours, the same as in the log; after "
@@ -273,6 +347,7 @@ LABELS: Final[Mapping[str, str]] = {
     "listener": "`grpc` (`listen.grpc_tls`), `admin` (`listen.admin_tls`)",
     "result": "`taken`, `refused`",
     "service": "a gRPC service: Envoy's for checks, secrets (SDS), all discovery (ADS) or access logs (ALS)",
+    "door": "`envoy` (`listen.grpc`), `kong` (our plugin server)",
     "version": "vaultauthz's",
     "python": "Python's",
 }

@@ -14,52 +14,40 @@ import collections
 import platform
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from threading import Lock
 from typing import Final
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
+    Histogram,
     Info,
     Metric,
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from vaultauthz.core import events
 from vaultauthz.core.decision import Decision
-from vaultauthz.core.events import Event
+from vaultauthz.core.events import Event, Exchange
 from vaultauthz.core.routing import StageUpstream
+from vaultauthz.observe.gauges import Gauges, Scraped
 from vaultauthz.observe.metric_table import (
     ACCESS_IGNORED,
-    ACCESS_LOG_BEHIND,
     ANSWERS,
-    AUDIT_BEHIND,
-    AUDIT_DROPPED,
-    AUDIT_WORKING,
     BUILD,
+    CALL_BUCKETS,
     CHECK_BUCKETS,
     CHECK_SECONDS,
     CHECKS,
-    CHECKS_UNREAD,
-    CLIENTS_REFUSED,
     LEASE_EVENTS,
-    LEASE_SECONDS,
-    LOGIN_SECONDS,
     MOST_REASONS,
-    OWN_LEASES,
-    READY,
-    REFUSED,
     REJECTIONS,
-    STREAMS,
-    STREAMS_REFUSED,
-    TLS_CURRENT,
-    TLS_REPLACED,
-    TLS_SECONDS,
+    VAULT_CALL_SECONDS,
+    VAULT_CALLS,
     VAULT_FAILURES,
     MetricInfo,
 )
@@ -71,44 +59,6 @@ _TOGETHER: Final = 256
 _Key = tuple[str, str, str]  # … and the reason of a denial
 
 
-@dataclass(frozen=True, slots=True)
-class ListenerCertificate:
-    """What a listener shows who it is with; ``seconds_left`` may be infinite."""
-
-    listener: str
-    seconds_left: float
-    current: bool
-    taken: int
-    refused: int
-
-
-@dataclass(frozen=True, slots=True)
-class DoorGauges:
-    """A gateway's door's part of a scrape; a door that has no such thing has nothing of it."""
-
-    streams: Callable[[], int] = lambda: 0
-    streams_refused: Callable[[], int] = lambda: 0
-    access_log_behind: Callable[[], int] = lambda: 0
-    checks_unread: Callable[[], Mapping[str, int]] = dict  # by reason
-    clients_refused: Callable[[], Mapping[str, int]] = dict  # by service
-
-
-@dataclass(frozen=True, slots=True)
-class Gauges:
-    """What a scrape asks for. Each runs on the thread that scrapes, and must not wait."""
-
-    leases: Callable[[], Iterable[tuple[str, str, float]]]  # stage, upstream, seconds
-    logins: Callable[[], Iterable[tuple[str, float]]]  # stage, seconds
-    ready: Callable[[], bool]
-    refused: Callable[[], Iterable[tuple[str, str, bool]]]  # stage, upstream, for each credential
-    audit_dropped: Callable[[], int]
-    audit_behind: Callable[[], int] = lambda: 0
-    audit_working: Callable[[], bool] = lambda: True
-    certificates: Callable[[], Iterable[ListenerCertificate]] = tuple
-    own_leases: Callable[[], Iterable[tuple[str, str, float]]] = tuple  # stage, upstream, how many
-    door: DoorGauges = DoorGauges()
-
-
 class Metrics:
     """Counts from any thread. ``known`` are the (stage, upstream) pairs of the configuration."""
 
@@ -116,6 +66,10 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._lease_events = _counter(LEASE_EVENTS, self._registry)
         self._failures = _counter(VAULT_FAILURES, self._registry)
+        self._calls = _counter(VAULT_CALLS, self._registry)
+        self._call_seconds = Histogram(
+            *VAULT_CALL_SECONDS[:3], buckets=CALL_BUCKETS, registry=self._registry
+        )
         self._answers = _counter(ANSWERS, self._registry)
         # To find one by its labels costs more than all else that a request's end does here.
         self._answer_children: dict[tuple[str, str, str], Counter] = {}
@@ -139,7 +93,7 @@ class Metrics:
 
     def watch(self, gauges: Gauges) -> None:
         """Show these values at each scrape from now on; once for each Metrics."""
-        self._registry.register(_Scraped(gauges))
+        self._registry.register(Scraped(gauges))
 
     def record_event(self, event: Event) -> None:
         """Count an event of the keeper; a Listener."""
@@ -148,9 +102,15 @@ class Metrics:
         if event.name in _FAILED:
             self._failures.labels(stage, self._reason(event.reason)).inc()
 
+    def record_call(self, call: Exchange) -> None:
+        """Count and time a call to Vault; a CallListener."""
+        stage, _ = self._labels(call.stage, "")
+        self._calls.labels(stage, call.operation.value, _class(call.status)).inc()
+        self._call_seconds.labels(stage, call.operation.value).observe(call.seconds)
+
     def count_answer(self, stage: str, upstream: str, status: int) -> None:
         """Count an upstream's answer; ``status`` 0 for none."""
-        kind = _KINDS.get(status // 100, "other") if status else "none"
+        kind = _class(status)
         child = self._answer_children.get((stage, upstream, kind))
         if child is None:
             child = self._answers.labels(*self._labels(stage, upstream), kind)
@@ -182,69 +142,13 @@ class Metrics:
         return reason
 
 
+def _class(status: int) -> str:
+    """Of an HTTP status, 0 for no answer."""
+    return _KINDS.get(status // 100, "other") if status else "none"
+
+
 def _counter(metric: MetricInfo, registry: CollectorRegistry) -> Counter:
     return Counter(metric.name, metric.help, metric.labels, registry=registry)
-
-
-class _Scraped(Collector):
-    """The values that are asked for at each scrape."""
-
-    def __init__(self, gauges: Gauges) -> None:
-        self._gauges = gauges
-
-    def collect(self) -> Iterator[Metric]:
-        leases = GaugeMetricFamily(*LEASE_SECONDS[:2], labels=LEASE_SECONDS.labels)
-        for stage, upstream, left in self._gauges.leases():
-            leases.add_metric((stage, upstream), max(left, 0.0))
-        logins = GaugeMetricFamily(*LOGIN_SECONDS[:2], labels=LOGIN_SECONDS.labels)
-        for stage, left in self._gauges.logins():
-            logins.add_metric((stage,), max(left, 0.0))
-        own = GaugeMetricFamily(*OWN_LEASES[:2], labels=OWN_LEASES.labels)
-        for stage, upstream, count in self._gauges.own_leases():
-            own.add_metric((stage, upstream), count)
-        refused = GaugeMetricFamily(*REFUSED[:2], labels=REFUSED.labels)
-        for place, number in self._refused().items():
-            refused.add_metric(place, number)
-        yield leases
-        yield refused
-        yield own
-        yield logins
-        yield GaugeMetricFamily(*READY[:2], value=int(self._gauges.ready()))
-        yield CounterMetricFamily(*AUDIT_DROPPED[:2], value=self._gauges.audit_dropped())
-        yield GaugeMetricFamily(*AUDIT_BEHIND[:2], value=self._gauges.audit_behind())
-        yield GaugeMetricFamily(*AUDIT_WORKING[:2], value=int(self._gauges.audit_working()))
-        yield GaugeMetricFamily(*STREAMS[:2], value=self._gauges.door.streams())
-        yield CounterMetricFamily(*STREAMS_REFUSED[:2], value=self._gauges.door.streams_refused())
-        unread = CounterMetricFamily(*CHECKS_UNREAD[:2], labels=CHECKS_UNREAD.labels)
-        for reason, count in self._gauges.door.checks_unread().items():
-            unread.add_metric((reason,), count)
-        yield unread
-        yield GaugeMetricFamily(*ACCESS_LOG_BEHIND[:2], value=self._gauges.door.access_log_behind())
-        clients = CounterMetricFamily(*CLIENTS_REFUSED[:2], labels=CLIENTS_REFUSED.labels)
-        for service, count in self._gauges.door.clients_refused().items():
-            clients.add_metric((service,), count)
-        yield clients
-        yield from self._certificates()
-
-    def _refused(self) -> collections.Counter[StageUpstream]:
-        """How many there are, also of those with none."""
-        found: collections.Counter[StageUpstream] = collections.Counter()
-        for stage, upstream, refused in self._gauges.refused():
-            found[stage, upstream] += refused
-        return found
-
-    def _certificates(self) -> Iterator[Metric]:
-        seconds = GaugeMetricFamily(*TLS_SECONDS[:2], labels=TLS_SECONDS.labels)
-        current = GaugeMetricFamily(*TLS_CURRENT[:2], labels=TLS_CURRENT.labels)
-        replaced = CounterMetricFamily(*TLS_REPLACED[:2], labels=TLS_REPLACED.labels)
-        for certificate in self._gauges.certificates():
-            seconds.add_metric((certificate.listener,), max(certificate.seconds_left, 0.0))
-            current.add_metric((certificate.listener,), int(certificate.current))
-            replaced.add_metric((certificate.listener, "taken"), certificate.taken)
-            replaced.add_metric((certificate.listener, "refused"), certificate.refused)
-        yield seconds
-        yield current
-        yield replaced
 
 
 class _WithoutCreated(Collector):

@@ -10,11 +10,12 @@ from typing import Final
 from hvac.api.auth_methods import Token as TokenApi
 
 from vaultauthz.config.values import Vault
+from vaultauthz.core.events import Operation
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault import errors
 from vaultauthz.vault.certificates import Trust
 from vaultauthz.vault.errors import Call, Denial, NodeFate, VaultError
-from vaultauthz.vault.transport import Nodes, Transport
+from vaultauthz.vault.transport import Nodes, Told, Transport, nobody
 
 # Every state answers 200, so that the state can be read instead of guessed from a status.
 STATE_IN_THE_BODY: Final = {
@@ -32,6 +33,7 @@ def check_answers(transport: Transport) -> None:
         VaultError: nothing did, or what stands before it has no answer of it.
     """
     transport.call, transport.credential = Call.OTHER, None
+    transport.operation = Operation.HEALTH
     try:
         transport.get(HEALTH, params=STATE_IN_THE_BODY)
     except VaultError as exc:
@@ -40,33 +42,39 @@ def check_answers(transport: Transport) -> None:
 
 
 class Calls:
-    """Gives out transports; what one thread learns of the nodes, all of them use."""
+    """Gives out transports; what one thread learns of the nodes, all of them use. ``told`` hears of each call."""
 
-    def __init__(self, vault: Vault, clock: Callable[[], float]) -> None:
+    def __init__(self, vault: Vault, clock: Callable[[], float], told: Told = nobody) -> None:
         self._vault = vault
         self._clock = clock
+        self._told = told
         self._nodes = Nodes(vault.addresses)
         self._trust = Trust(vault.tls)
         self._local = threading.local()
 
-    def transport(self, call: Call, token: Secret | None = None) -> Transport:
-        """This thread's transport, reset to ``call``; ``token`` goes along."""
+    def transport(
+        self, call: Call, token: Secret | None = None, operation: Operation = Operation.OTHER
+    ) -> Transport:
+        """This thread's transport, reset to ``call`` and ``operation``; ``token`` goes along."""
         transport: Transport | None = getattr(self._local, "transport", None)
         if transport is None:
-            transport = Transport(self._vault, self._clock, self._nodes, self._trust)
+            transport = Transport(self._vault, self._clock, self._nodes, self._trust, self._told)
             self._local.transport = transport
         transport.call, transport.credential = call, token
+        transport.operation = operation
         return transport
 
     @contextlib.contextmanager
-    def carrying(self, token: Secret, call: Call) -> Iterator[Transport]:
+    def carrying(
+        self, token: Secret, call: Call, operation: Operation = Operation.OTHER
+    ) -> Iterator[Transport]:
         """A transport that carries ``token``; a 403 is looked into.
 
         What a policy refuses is that call's own trouble: the text says so. Any other
         403 may be a dead token's, and is taken for one only when a second call agrees.
         """
         try:
-            yield self.transport(call, token)
+            yield self.transport(call, token, operation)
         except VaultError as exc:
             if exc.status == 403 and exc.denied is not Denial.POLICY and self._dead(token):
                 raise VaultError(
@@ -82,7 +90,7 @@ class Calls:
         anything.
         """
         try:
-            TokenApi(self.transport(Call.OTHER, token)).lookup_self()
+            TokenApi(self.transport(Call.OTHER, token, Operation.TOKEN_LOOKUP)).lookup_self()
         except VaultError as exc:
             return exc.status == 403 and exc.denied is Denial.TOKEN
         return False

@@ -15,6 +15,7 @@ from hvac.api.system_backend import Lease as LeaseApi
 from vaultauthz.config.auth import AuthMethod
 from vaultauthz.config.values import KvSecret, PathSecret, SecretSource, Vault
 from vaultauthz.core.credential import Login
+from vaultauthz.core.events import Operation
 from vaultauthz.core.grant import NOT_VAULT, Failure, Grant, Renewal, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault import auth, ends, grants
@@ -24,7 +25,7 @@ from vaultauthz.vault.calls import Calls
 from vaultauthz.vault.ends import Now
 from vaultauthz.vault.errors import Call, VaultError
 from vaultauthz.vault.mounts import MOUNT, Mount, Mounts
-from vaultauthz.vault.transport import Transport, url
+from vaultauthz.vault.transport import Told, Transport, nobody, url
 
 _STATIC: Final = "/static-creds/"  # where the engines give what they rotate by themselves
 
@@ -43,10 +44,13 @@ class Session:
         clock: Callable[[], float],
         memory: auth.Memory | None = None,
         tries: Tries = SHARED,
+        *,
+        told: Told = nobody,
     ) -> None:
         """``vault`` is as the stage sees it; ``memory`` of the stage's session before this.
 
-        ``tries`` bounds the logins that lock when they fail often, for all stages together.
+        ``tries`` bounds the logins that lock when they fail often, for all stages together. ``told``
+        hears of each call, on the thread that makes it.
         """
         self._vault = vault
         self._method = method
@@ -55,7 +59,7 @@ class Session:
         # By whatever way it is reached first, it is the same Vault.
         place = "\n".join((*sorted(vault.addresses), vault.namespace))
         self._lockable = Lockable(place, tries)
-        self._calls = Calls(vault, clock)
+        self._calls = Calls(vault, clock, told)
         self._mounts = Mounts()
 
     @property
@@ -75,7 +79,7 @@ class Session:
 
     def login(self) -> Grant:
         """A new token. Its payload is the token as a ``Secret``."""
-        transport = self._calls.transport(Call.LOGIN)
+        transport = self._calls.transport(Call.LOGIN, operation=Operation.LOGIN)
         sent_at = self._clock()
         return grants.token(
             auth.login(transport, self._method, self.memory, self._lockable), sent_at
@@ -83,17 +87,18 @@ class Session:
 
     def renew_token(self, token: Secret, increment: float) -> Renewal:
         """Renew the token itself by ``increment`` seconds."""
-        with self._calls.carrying(token, Call.RENEW) as transport:
+        with self._calls.carrying(token, Call.RENEW, Operation.TOKEN_RENEW) as transport:
             return grants.renewal(TokenApi(transport).renew_self(increment=f"{int(increment)}s"))
 
     def revoke_token(self, token: Secret) -> None:
         """End the token; Vault ends every lease taken with it."""
-        with self._calls.carrying(token, Call.REVOKE) as transport:
+        with self._calls.carrying(token, Call.REVOKE, Operation.TOKEN_REVOKE) as transport:
             TokenApi(transport).revoke_self()
 
     def fetch(self, token: Secret, login: Login, source: SecretSource) -> Grant:
         """Read a secret. The grant's payload is its fields."""
-        with self._calls.carrying(token, Call.READ) as transport:
+        operation = Operation.READ if isinstance(source, KvSecret) else Operation.ISSUE
+        with self._calls.carrying(token, Call.READ, operation) as transport:
             if isinstance(source, KvSecret):
                 return self._kv(transport, source)
             return self._path(transport, source, login)
@@ -115,7 +120,7 @@ class Session:
 
     def _by_key(self, transport: Transport, source: PathSecret, grant: Grant, now: Now) -> Grant:
         """A TOTP code of a Vault that says nothing beside it."""
-        key = ends.key_path(source.path)
+        key, transport.operation = ends.key_path(source.path), Operation.READ
         try:
             described = transport.get(url(key))
         except VaultError as exc:
@@ -150,7 +155,9 @@ class Session:
         known = self._mounts.kv(path)
         if known:
             return known
+        transport.operation = Operation.MOUNT_LOOKUP
         found = Mount.of_answer(transport.get(url(f"{MOUNT}/{path}")))
+        transport.operation = Operation.READ
         if found.kv_version is None:
             raise VaultError(Failure(Verdict.REFUSED, "no KV engine is mounted at this path"))
         if not found.holds(path):
@@ -160,12 +167,12 @@ class Session:
 
     def renew(self, token: Secret, lease_id: str, increment: float) -> Renewal:
         """Renew a lease by ``increment`` seconds."""
-        with self._calls.carrying(token, Call.RENEW) as transport:
+        with self._calls.carrying(token, Call.RENEW, Operation.LEASE_RENEW) as transport:
             return grants.renewal(LeaseApi(transport).renew_lease(lease_id, int(increment)))
 
     def revoke(self, token: Secret, lease_id: str) -> None:
         """End a lease now."""
-        with self._calls.carrying(token, Call.REVOKE) as transport:
+        with self._calls.carrying(token, Call.REVOKE, Operation.LEASE_REVOKE) as transport:
             LeaseApi(transport).revoke_lease(lease_id)
 
 

@@ -27,6 +27,7 @@ from hvac.adapters import RawAdapter
 
 from vaultauthz.config.values import Vault
 from vaultauthz.core import redaction
+from vaultauthz.core.events import Operation
 from vaultauthz.core.grant import NOT_VAULT, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault import errors
@@ -45,6 +46,11 @@ _ECHO = 6  # characters; shorter ones are in an identifier by chance
 _LONGEST_WAIT = 999_999.0  # seconds of a Retry-After that are believed
 
 Answer = dict[str, Any]
+Told = Callable[[Operation, int, float], None]  # of a call: its status, 0 for no answer; seconds
+
+
+def nobody(_operation: Operation, _status: int, _seconds: float) -> None:
+    """Hears of calls where nobody counts them."""
 
 
 class Nodes:
@@ -92,21 +98,28 @@ def url(path: str) -> str:
 class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
     """hvac's adapter interface over one connection to each node; for one thread.
 
-    ``call`` says what is being asked, for the meaning of a failure; ``credential`` is
-    the token that goes along. Both are set by ``calls.py`` before each exchange.
-    ``address`` is of the node that was asked last.
+    ``call`` says what is being asked, for the meaning of a failure, and ``operation`` what for, which
+    ``told`` hears of with each exchange; ``credential`` is the token that goes along. They are set by
+    ``calls.py`` before each exchange. ``address`` is of the node that was asked last.
     """
 
     # hvac's own __init__ is left out: it makes a requests session that nobody would use.
     def __init__(
-        self, vault: Vault, clock: Callable[[], float], nodes: Nodes, trust: Trust
+        self,
+        vault: Vault,
+        clock: Callable[[], float],
+        nodes: Nodes,
+        trust: Trust,
+        told: Told = nobody,
     ) -> None:
         self.namespace = vault.namespace
         self.call = Call.OTHER
+        self.operation = Operation.OTHER
         self.credential: Secret | None = None
         self.address = vault.address
         self.date: float | None = None  # of the last answer, by the server's clock
         self.status = 0  # of the same
+        self._told = told
         self._clock = clock
         self._timeout = vault.timeout
         self._nodes = nodes
@@ -182,14 +195,15 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
     def _tell(
         self, ask: Ask, began: float, secrets: list[str], outcome: Answer | VaultError
     ) -> None:
-        """At the level debug: the call without its query, and what came of it; no value of either."""
+        """Count it; at the level debug: the call without its query, and what came of it; no value of either."""
+        failed = outcome if isinstance(outcome, VaultError) else None
+        status, seconds = failed.status if failed else self.status, self._clock() - began
+        self._told(self.operation, status, seconds)
         if not log.isEnabledFor(logging.DEBUG):
             return
-        failed = outcome if isinstance(outcome, VaultError) else None
-        status = failed.status if failed else self.status
         named = "" if isinstance(outcome, VaultError) else outcome.get("request_id")
         request_id = named if isinstance(named, str) else ""
-        seconds, path = self._clock() - began, ask.target.partition("?")[0]
+        path = ask.target.partition("?")[0]
         path = redaction.HIDDEN if _holds(unquote(path), secrets) else path
         log.debug(
             "Vault: %s %s: %s in %.1f ms%s%s",

@@ -100,6 +100,7 @@ def test_leases(admin: Admin, view: FakeView) -> None:
             "revoke_error": "",
             "refused": 0,
             "refused_for": None,
+            "ttl": None,
         },
         {
             "stage": "staging",
@@ -120,6 +121,7 @@ def test_leases(admin: Admin, view: FakeView) -> None:
             "revoke_error": "",
             "refused": 0,
             "refused_for": None,
+            "ttl": None,
         },
     ]
 

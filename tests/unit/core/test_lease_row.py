@@ -1,15 +1,48 @@
-"""What is shown of a lease that its machine does not know: that its service refuses the credential."""
+"""What is shown of a lease: by its machine, and what that does not know, that its service refuses the credential."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.core.lease_life import Life, in_state, issued, renewed
+from vaultauthz.core.grant import Grant
+from vaultauthz.core.lease_messages import Issued, Tick
 from vaultauthz.core.lease_row import LeaseRow, Refusals
+from vaultauthz.core.lease_state import State
 
 ROW = LeaseRow("prod", "pay", "held", "lease-1", "c_1")
 STATUSES = st.sampled_from([0, 200, 302, 401, 403, 404, 500, 503])
+
+
+def ttl(life: Life, now: float) -> float | None:
+    """What it was last granted for, as it is shown."""
+    return LeaseRow.of("prod", life.machine, now).ttl
+
+
+def test_the_ttl_is_that_of_the_last_grant_or_renewal() -> None:
+    """The whole of it, however much is left."""
+    life = in_state(State.RENEWING)
+    assert ttl(life, 61) == 100
+    life.at(61, renewed(60, ttl=80.0))
+    assert ttl(life, 110) == 80
+
+
+def test_what_has_no_end_or_is_changed_by_vault_has_no_ttl() -> None:
+    """Nobody has to renew it, so that nothing can be late; nor has what is not there."""
+    assert ttl(in_state(State.EMPTY), 50) is None
+    endless = Life()
+    endless.at(0, Tick())
+    endless.at(1, issued(endless, "one", 0, ttl=math.inf))
+    assert ttl(endless, 2) is None
+    rotated = Life()
+    rotated.at(0, Tick())
+    rotated.at(1, Issued(Grant("password", 70.0, rotates_in=60.0), 0.0))
+    assert LeaseRow.of("prod", rotated.machine, 2).seconds_left == 68
+    assert ttl(rotated, 2) is None
 
 
 def shown(refusals: Refusals, row: LeaseRow = ROW, now: float = 100.0) -> tuple[int, float | None]:

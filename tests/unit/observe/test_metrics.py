@@ -12,11 +12,23 @@ from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
 from vaultauthz.core.decision import Allowed, Denied, Reason
-from vaultauthz.core.events import FAILED, ISSUED, LOGIN, Event
-from vaultauthz.observe.metric_table import LISTED, Kind
-from vaultauthz.observe.metrics import DoorGauges, Gauges, ListenerCertificate, Metrics
+from vaultauthz.core.events import FAILED, ISSUED, LOGIN, Event, Exchange, Operation
+from vaultauthz.core.lease_row import LeaseRow
+from vaultauthz.observe.gauges import DoorGauges, Gauges, ListenerCertificate, Reloads
+from vaultauthz.observe.metric_table import LISTED
+from vaultauthz.observe.metrics import Metrics
 
 PAIRS = [("production", "payments"), ("staging", "payments")]
+RELOADS = Reloads(1000.0, taken=2, refused=1, last_taken=False)
+ROWS = [
+    LeaseRow("production", "", "held", ttl=None),
+    LeaseRow("staging", "", "empty", failures=3, usable=False),
+    LeaseRow("production", "payments", "held", seconds_left=12.5, ttl=60.0, refused=4),
+    LeaseRow("staging", "payments", "lapsed", usable=False, failures=2, ttl=60.0),
+    LeaseRow("staging", "payments", "renewing", caller="a", shared=False, failures=1, refused=2),
+    LeaseRow("staging", "payments", "held", caller="b", shared=False, failures=1),
+    LeaseRow("staging", "payments", "held", caller="c", shared=False, refused=1),
+]
 
 
 @pytest.fixture
@@ -25,15 +37,18 @@ def metrics() -> Metrics:
     made = Metrics(PAIRS, "1.2.3")
     made.watch(
         Gauges(
-            leases=lambda: [("production", "payments", 12.5), ("staging", "payments", -math.inf)],
-            logins=lambda: [("production", math.inf)],
+            rows=lambda: ROWS,
+            known=lambda: [*PAIRS, ("staging", "quiet")],
             ready=lambda: True,
-            refused=lambda: [(*pair, one) for pair in PAIRS for one in (False, True, True)][:5],
+            reloads=RELOADS,
             audit_dropped=lambda: 3,
             audit_behind=lambda: 7,
             audit_working=lambda: False,
             own_leases=lambda: [("staging", "payments", 7)],
-            door=DoorGauges(clients_refused=lambda: {"envoy.service.auth.v3.Authorization": 4}),
+            door=DoorGauges(
+                connections=lambda: {"envoy": 6},
+                clients_refused=lambda: {"envoy.service.auth.v3.Authorization": 4},
+            ),
             certificates=lambda: [
                 ListenerCertificate("grpc", 60.5, current=True, taken=2, refused=1),
                 ListenerCertificate("admin", -3.0, current=False, taken=0, refused=5),
@@ -56,8 +71,7 @@ def test_every_listed_metric_is_there(metrics: Metrics) -> None:
     """What the table promises is in the text, with its type and help, and nothing else is."""
     text = metrics.text()
     types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
-    kinds = {Kind.INFO: "gauge"}
-    assert types == {m.shown: kinds.get(m.kind, m.kind.value) for m in LISTED}
+    assert types == {m.shown: str(m.type).replace("info", "gauge") for m in LISTED}
     for metric in LISTED:
         assert f"# HELP {metric.shown} {metric.help}\n" in text
     assert "_created" not in text
@@ -160,17 +174,75 @@ def test_reasons_are_bounded(metrics: Metrics) -> None:
 
 
 def test_gauges(metrics: Metrics) -> None:
-    """Gauges are asked for at the scrape; what is over has 0 seconds, not fewer."""
+    """Gauges are asked for at the scrape; what is not to be used has 0 seconds, what has no end is infinite."""
     found = samples(metrics)
     assert found["vaultauthz_lease_seconds_left", "production", "payments"] == 12.5
     assert found["vaultauthz_lease_seconds_left", "staging", "payments"] == 0
     assert found["vaultauthz_own_leases", "staging", "payments"] == 7
-    assert found["vaultauthz_credentials_refused", "production", "payments"] == 2
-    assert found["vaultauthz_credentials_refused", "staging", "payments"] == 1
+    assert found["vaultauthz_lease_ttl_seconds", "production", "payments"] == 60
+    assert found["vaultauthz_lease_ttl_seconds", "staging", "payments"] == 0
+    assert found["vaultauthz_lease_failed_calls", "staging", "payments"] == 2
+    assert found["vaultauthz_credentials_refused", "production", "payments"] == 1
+    assert found["vaultauthz_credentials_refused", "staging", "payments"] == 2
+    assert found["vaultauthz_credentials_refused", "staging", "quiet"] == 0
     assert found["vaultauthz_login_seconds_left", "production"] == math.inf
+    assert found["vaultauthz_login_seconds_left", "staging"] == 0
+    assert found["vaultauthz_login_ttl_seconds", "production"] == math.inf
+    assert found["vaultauthz_login_failed_calls", "staging"] == 3
+    assert found["vaultauthz_gateway_connections", "envoy"] == 6
     assert found["vaultauthz_ready",] == 1
     assert found["vaultauthz_audit_dropped_total",] == 3
     assert found["vaultauthz_build_info", platform.python_version(), "1.2.3"] == 1
+
+
+def test_a_credential_is_in_the_worst_state_that_holds(metrics: Metrics) -> None:
+    """Each is counted once, and a state that none is in is there with 0."""
+    found = {
+        key[1:]: v for key, v in samples(metrics).items() if key[0] == "vaultauthz_credentials"
+    }
+    states = ("none", "refused", "failing", "usable")
+    assert [found["production", state] for state in states] == [0, 1, 0, 0]
+    assert [found["staging", state] for state in states] == [1, 2, 1, 0]
+    assert len(found) == 8
+
+
+def test_reloads() -> None:
+    """The last one's outcome, when the configuration in use was read, and how many of each there were."""
+    reloads = Reloads(1000.0)
+    metrics = Metrics(PAIRS, "1.2.3")
+    metrics.watch(Gauges(tuple, tuple, lambda: True, reloads, lambda: 0))
+
+    def told() -> list[float]:
+        found, name = samples(metrics), "vaultauthz_config_"
+        counts = [found[f"{name}reloads_total", result] for result in ("taken", "refused")]
+        last = found[f"{name}last_reload_successful",]
+        return [last, found[f"{name}last_reload_success_timestamp_seconds",], *counts]
+
+    assert told() == [1, 1000, 0, 0]
+    reloads.refuse()
+    assert told() == [0, 1000, 0, 1]
+    reloads.took(2000.0)
+    assert told() == [1, 2000, 1, 1]
+
+
+def test_calls_to_vault(metrics: Metrics) -> None:
+    """Counted by what they asked for and the class of the answer, timed by the first; of no stage that is gone."""
+    for status, seconds in ((200, 0.02), (204, 0.3), (503, 0.02), (0, 60.0)):
+        metrics.record_call(Exchange("staging", Operation.ISSUE, status, seconds))
+    metrics.record_call(Exchange("gone", Operation.TOKEN_REVOKE, 403, 0.02))
+    found, name = samples(metrics), "vaultauthz_vault_calls_total"
+    counts = {key[1:]: value for key, value in found.items() if key[0] == name}
+    assert counts == {
+        ("issue", "staging", "2xx"): 2,
+        ("issue", "staging", "5xx"): 1,
+        ("issue", "staging", "none"): 1,
+        ("token_revoke", "", "4xx"): 1,
+    }
+    name = "vaultauthz_vault_call_duration_seconds"
+    bounds = ("0.01", "0.025", "0.5", "30.0", "+Inf")
+    buckets = [found[f"{name}_bucket", bound, "issue", "staging"] for bound in bounds]
+    assert buckets == [0, 2, 3, 3, 4]
+    assert found[f"{name}_sum", "issue", "staging"] == pytest.approx(60.34)
 
 
 def test_new_configuration(metrics: Metrics) -> None:

@@ -23,6 +23,7 @@ from vaultauthz.config.auth import (
 )
 from vaultauthz.config.auth.aws import Aws
 from vaultauthz.config.auth.gcp import Gcp
+from vaultauthz.core.events import Operation
 from vaultauthz.core.grant import Failure, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault.auth import cloud, here, wrapping
@@ -52,6 +53,7 @@ def _sent(
     transport: Transport, method: AuthMethod, request: LoginRequest, lockable: Lockable
 ) -> Answer:
     transport.call, transport.credential = Call.LOGIN, request.token
+    transport.operation = Operation.LOGIN
     lockout = request.lockout
     care = lockable.trying(transport, method.mount, lockout) if lockout else nullcontext()
     try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from vaultauthz.config.auth import Lockout
+from vaultauthz.core.events import Operation
 from vaultauthz.core.grant import Failure, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault.auth.tries import SHARED, Tries, Turn
@@ -60,6 +61,7 @@ class Lockable:
             if turn.wait > 0:
                 raise VaultError(Failure(Verdict.LOCKED, _NOT_YET, again_in=turn.wait))
             transport.call, transport.credential = Call.LOGIN_LOCKABLE, None
+            transport.operation = Operation.LOGIN
             try:
                 yield
             except VaultError as exc:

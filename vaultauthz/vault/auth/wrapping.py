@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from hvac.api.system_backend import Wrapping as Api
 
+from vaultauthz.core.events import Operation
 from vaultauthz.core.grant import NOT_VAULT, Failure, Verdict
 from vaultauthz.core.redaction import shown
 from vaultauthz.core.secret import Secret, is_token
@@ -107,6 +108,7 @@ def _taken(
 def _check_origin(transport: Transport, mount: str, token: Secret) -> None:
     """That the token was made by our AppRole mount, and is still good."""
     transport.call, transport.credential = Call.OTHER, None
+    transport.operation = Operation.UNWRAP
     # hvac has no method for it.
     other = origin(transport.post(f"/v1/{LOOKUP}", json={"token": token}), mount)
     if other is not None:
