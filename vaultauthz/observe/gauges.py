@@ -45,7 +45,7 @@ from vaultauthz.observe.metric_table import (
     MetricType,
 )
 
-_Samples = Iterable[tuple[tuple[str, ...], float]]  # label values, value
+_Samples = Iterable[tuple[tuple[str, ...], float | None]]  # label values, value; None is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,16 +155,10 @@ def _left(row: LeaseRow) -> float:
     return inf if row.seconds_left is None else max(0.0, row.seconds_left)
 
 
-def _ttl(row: LeaseRow) -> float:
-    if not row.usable:
-        return 0.0
-    return inf if row.ttl is None else row.ttl
-
-
-# Of a lease and of a login.
-_OF_ROWS: Final[tuple[tuple[MetricInfo, MetricInfo, Callable[[LeaseRow], float]], ...]] = (
+# Of a lease and of a login; None for no series.
+_OF_ROWS: Final[tuple[tuple[MetricInfo, MetricInfo, Callable[[LeaseRow], float | None]], ...]] = (
     (LEASE_SECONDS, LOGIN_SECONDS, _left),
-    (LEASE_TTL, LOGIN_TTL, _ttl),
+    (LEASE_TTL, LOGIN_TTL, lambda row: row.ttl if row.usable else None),
     (LEASE_FAILED, LOGIN_FAILED, lambda row: row.failures),
 )
 
@@ -200,7 +194,8 @@ def _family(metric: MetricInfo, samples: _Samples) -> Metric:
     make = CounterMetricFamily if metric.type is MetricType.COUNTER else GaugeMetricFamily
     family = make(metric.name, metric.help, labels=metric.labels)
     for labels, value in samples:
-        family.add_metric(labels, value)
+        if value is not None:
+            family.add_metric(labels, value)
     return family
 
 

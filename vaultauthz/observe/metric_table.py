@@ -117,8 +117,8 @@ LEASE_SECONDS: Final = MetricInfo(
 )
 LEASE_TTL: Final = MetricInfo(
     "vaultauthz_lease_ttl_seconds",
-    "Seconds for which the credential in use was last granted; 0 without one, +Inf where it has no end or "
-    "Vault changes it at times of its own.",
+    "Seconds for which the credential in use was last granted; no series without one, nor where it has no "
+    "end or Vault changes it at times of its own.",
     _PLACE,
     group=CREDENTIALS,
 )
@@ -164,7 +164,7 @@ LOGIN_SECONDS: Final = MetricInfo(
 )
 LOGIN_TTL: Final = MetricInfo(
     "vaultauthz_login_ttl_seconds",
-    "Seconds for which the login token was last granted; 0 without one, +Inf for one without an end.",
+    "Seconds for which the login token was last granted; no series without one, nor for one without an end.",
     ("stage",),
     group=VAULT,
 )

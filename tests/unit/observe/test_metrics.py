@@ -180,14 +180,14 @@ def test_gauges(metrics: Metrics) -> None:
     assert found["vaultauthz_lease_seconds_left", "staging", "payments"] == 0
     assert found["vaultauthz_own_leases", "staging", "payments"] == 7
     assert found["vaultauthz_lease_ttl_seconds", "production", "payments"] == 60
-    assert found["vaultauthz_lease_ttl_seconds", "staging", "payments"] == 0
+    assert ("vaultauthz_lease_ttl_seconds", "staging", "payments") not in found
     assert found["vaultauthz_lease_failed_calls", "staging", "payments"] == 2
     assert found["vaultauthz_credentials_refused", "production", "payments"] == 1
     assert found["vaultauthz_credentials_refused", "staging", "payments"] == 2
     assert found["vaultauthz_credentials_refused", "staging", "quiet"] == 0
     assert found["vaultauthz_login_seconds_left", "production"] == math.inf
     assert found["vaultauthz_login_seconds_left", "staging"] == 0
-    assert found["vaultauthz_login_ttl_seconds", "production"] == math.inf
+    assert ("vaultauthz_login_ttl_seconds", "production") not in found
     assert found["vaultauthz_login_failed_calls", "staging"] == 3
     assert found["vaultauthz_gateway_connections", "envoy"] == 6
     assert found["vaultauthz_ready",] == 1
