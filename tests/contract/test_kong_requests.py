@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -160,6 +161,15 @@ class TestAudit:
             'vaultauthz_upstream_answers_total{stage="production",status="4xx",upstream="strict"}'
         )
         assert wait_until(lambda: counted in metrics(folder / "admin.sock"))
+
+    def test_kongs_connections_are_counted(self, kong: Kong, folder: Path) -> None:
+        """Those that it has open to the plugin's socket."""
+        kong.request("GET", "/pay")
+        shown = metrics(folder / "admin.sock")
+        (count,) = re.findall(
+            r'^vaultauthz_gateway_connections\{door="kong"\} (\S+)$', shown, re.MULTILINE
+        )
+        assert float(count) >= 1
 
     def test_an_upstreams_401(self, kong: Kong, folder: Path) -> None:
         """It refused what it was given: that is told, and a replacement asked for."""

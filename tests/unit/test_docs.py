@@ -18,6 +18,9 @@ from vaultauthz.observe.record import REQUEST_ALLOWED, REQUEST_DENIED
 ROOT = Path(__file__).parents[2]
 DOCS = {page.name: page.read_text() for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]}
 
+# Secrets of an Envoy's own, in an example.
+_OF_ENVOY = {"vaultauthz_client", "vaultauthz_ca"}
+
 
 def test_the_rooms_are_in_the_order_of_imports() -> None:
     """docs/architecture.md has each of import-linter's layers, from the top down."""
@@ -50,7 +53,7 @@ def test_every_metric_that_is_named_is_one() -> None:
     """As a query has it, with `_total` where it is a counter's."""
     names = {metric.shown for metric in LISTED}
     for page, text in DOCS.items():
-        for name in re.findall(r"`(vaultauthz_\w+)(?:\{[^`]*)?`", text):
+        for name in set(re.findall(r"\bvaultauthz_\w+", text)) - _OF_ENVOY:
             assert name in names, f"{page}: {name}"
 
 
