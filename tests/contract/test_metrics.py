@@ -12,6 +12,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from tests.contract import faults
 from tests.contract.fake_vault import FakeVault
 from tests.contract.faults import wait_until
 from tests.contract.running import database, fake, kv
@@ -63,6 +64,21 @@ def test_the_calls_of_a_start_are_counted(asked: Asked) -> None:
     timed = samples["vaultauthz_vault_call_duration_seconds"]
     counts = {one.labels["operation"]: one.value for one in timed if one.name.endswith("_count")}
     assert counts == done
+
+
+def test_a_failure_is_counted_by_a_word(asked: Asked, vault: FakeVault) -> None:
+    """Of a lease and of its revocation; the sentence is in the log."""
+    name = "vaultauthz_vault_failures_total"
+
+    def counted(word: str) -> bool:
+        return f'{name}{{reason="{word}",stage="production"}}' in asked.scrape()
+
+    vault.deny("database/creds/pay")
+    asked.service.engine.keeper.rotate("pay")
+    assert wait_until(lambda: counted("refused"))
+    vault.fault(faults.status(503, "Vault is sealed"), "sys/leases/revoke")
+    asked.service.engine.keeper.revoke("geo")
+    assert wait_until(lambda: counted("away") or counted("retry"))
 
 
 def test_reloads_are_counted_and_the_last_is_told(asked: Asked, tmp_path: Path) -> None:

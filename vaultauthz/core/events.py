@@ -6,7 +6,7 @@ The keeper and the broker announce; they know no listener by name.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -58,6 +58,7 @@ class Event:
     reason: str = ""
     # Whose lease it is, under `per: caller` and `per: request`; or the Envoy, or the client.
     caller: str = ""
+    failure: str = field(default="", compare=False)  # of a failed call, in a word for metrics
 
 
 @dataclass(slots=True)

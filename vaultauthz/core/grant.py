@@ -150,6 +150,14 @@ class Failure:
     away: bool = False
     again_in: float = inf  # seconds, of LOCKED: when another try does no harm any more
 
+    @property
+    def word(self) -> str:
+        """One of ``FAILURE_WORDS``, which stay the same whatever the reason says."""
+        return _AWAY if self.away else self.verdict.value.replace(" ", "_")
+
+
+_AWAY: Final = "away"
+FAILURE_WORDS: Final = (_AWAY, *(verdict.value.replace(" ", "_") for verdict in Verdict))
 
 NOT_VAULT: Final = Failure(Verdict.RETRY, "the answer is not Vault's (no JSON object)")
 

@@ -254,7 +254,7 @@ class LeaseMachine(Standing):
             # However short the lease, there is time for another try before it ends.
             left = self.held.ends_at - now
             self.due = min(self.due, max(self.not_before, now + left / 2))
-        self._say(Note(events.FAILED, reason=failure.reason))
+        self._say(Note(events.FAILED, reason=failure.reason, failure=failure.word))
         self._replace_failed = self.state in (State.ISSUING, State.REPLACING)
         if self._replace_failed:
             self._issue_failed(failure, now, jitter)
@@ -331,8 +331,8 @@ class LeaseMachine(Standing):
 
     def _on_not_revoked(self, event: NotRevoked, now: float, jitter: float) -> None:
         if old := self.retired.failed(event.lease_id, event.failure, now, jitter):
-            reason = old.last_failure
-            self._say(Note(events.NOT_REVOKED, old.lease_id, old.credential_id, reason=reason))
+            reason, word = old.last_failure, event.failure.word
+            self._say(Note(events.NOT_REVOKED, old.lease_id, old.credential_id, "", reason, word))
 
     def _on_stop(self, event: Stop, now: float, jitter: float) -> None:
         revoke_at = now + event.drain

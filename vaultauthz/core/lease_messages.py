@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vaultauthz.core.grant import Failure, Grant, Renewal
@@ -216,6 +216,7 @@ class Note:
     credential_id: str = ""
     request_id: str = ""
     reason: str = ""
+    failure: str = field(default="", compare=False)  # the word of one, see grant.FAILURE_WORDS
 
 
 # --- commands of a login token's machine only -------------------------------------

@@ -284,6 +284,7 @@ class LeaseRunner(Runner):
                 note.request_id,
                 note.reason,
                 self.caller,
+                note.failure,
             )
         )
 

@@ -239,5 +239,6 @@ class LoginRunner(Runner):
                 lease_id=note.lease_id,
                 vault_request_id=note.request_id,
                 reason=note.reason,
+                failure=note.failure,
             )
         )

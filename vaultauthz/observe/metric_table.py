@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from vaultauthz.core import events
 from vaultauthz.core.decision import Reason
 from vaultauthz.core.events import Operation
+from vaultauthz.core.grant import FAILURE_WORDS
 
 
 class MetricType(StrEnum):
@@ -66,8 +67,6 @@ CALL_BUCKETS: Final = (5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 # How a credential stands, the worst first.
 STATES: Final = ("none", "refused", "failing", "usable")
 _STATUS_CLASSES: Final = 7
-# The keeper's phrases are few. Should one ever carry a number, series stay bounded.
-MOST_REASONS: Final = 32
 _BESIDES: Final = 3  # +Inf, _sum and _count of a histogram
 
 READY: Final = MetricInfo(
@@ -196,7 +195,7 @@ VAULT_FAILURES: Final = MetricInfo(
     ("stage", "reason"),
     MetricType.COUNTER,
     VAULT,
-    MOST_REASONS + 1,
+    len(FAILURE_WORDS) + 1,
 )
 
 CHECKS: Final = MetricInfo(
@@ -339,8 +338,9 @@ LABELS: Final[Mapping[str, str]] = {
     "operation": ", ".join(f"`{one}`" for one in Operation),
     "decision": "`allowed`, `denied`",
     "reason": "of a check: as in [Answers to the gateway](architecture.md#answers-to-the-gateway). Of "
-    "`vaultauthz_vault_failures_total`: a short phrase of ours, the same as in the log; after "
-    f"{MOST_REASONS} of them `other`. Else the words that the metric's line and "
+    "`vaultauthz_vault_failures_total`: `away` (Vault cannot be reached, or cannot serve), `retry` (what passes by "
+    "itself), `refused` (it does not), `locked` (not tried again by itself), `lease_gone`, `secret_gone`, "
+    "`token_dead`, `other`; the log has the sentence. Else the words that the metric's line and "
     "[envoy.md](envoy.md) name",
     "event": "as in the [audit log](configuration.md#audit)",
     "status": "the class of an HTTP status: `1xx` to `5xx`, `other`; `none` where there was no answer",

@@ -33,6 +33,7 @@ from prometheus_client.registry import Collector
 from vaultauthz.core import events
 from vaultauthz.core.decision import Decision
 from vaultauthz.core.events import Event, Exchange
+from vaultauthz.core.grant import FAILURE_WORDS
 from vaultauthz.core.routing import StageUpstream
 from vaultauthz.observe.gauges import Gauges, Scraped
 from vaultauthz.observe.metric_table import (
@@ -44,7 +45,6 @@ from vaultauthz.observe.metric_table import (
     CHECK_SECONDS,
     CHECKS,
     LEASE_EVENTS,
-    MOST_REASONS,
     REJECTIONS,
     VAULT_CALL_SECONDS,
     VAULT_CALLS,
@@ -78,7 +78,6 @@ class Metrics:
         build = Info(*BUILD[:2], registry=self._registry)
         build.info({"version": version, "python": platform.python_version()})
         ProcessCollector(registry=self._registry)
-        self._reasons: set[str] = set()
         self._tally = CheckCounts(self._labels)
         self.count = self._tally.count  # of each check, so without a call between
         self._registry.register(self._tally)
@@ -100,7 +99,8 @@ class Metrics:
         stage, upstream = self._labels(event.stage, event.upstream)
         self._lease_events.labels(stage, upstream, event.name).inc()
         if event.name in _FAILED:
-            self._failures.labels(stage, self._reason(event.reason)).inc()
+            word = event.failure if event.failure in FAILURE_WORDS else "other"
+            self._failures.labels(stage, word).inc()
 
     def record_call(self, call: Exchange) -> None:
         """Count and time a call to Vault; a CallListener."""
@@ -134,12 +134,6 @@ class Metrics:
         if (stage, upstream) in self._known:
             return stage, upstream
         return (stage if stage in self._stages else ""), ""
-
-    def _reason(self, reason: str) -> str:
-        if reason not in self._reasons and len(self._reasons) >= MOST_REASONS:
-            return "other"
-        self._reasons.add(reason)
-        return reason
 
 
 def _class(status: int) -> str:

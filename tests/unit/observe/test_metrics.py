@@ -13,9 +13,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from vaultauthz.core.decision import Allowed, Denied, Reason
 from vaultauthz.core.events import FAILED, ISSUED, LOGIN, Event, Exchange, Operation
+from vaultauthz.core.grant import FAILURE_WORDS, Failure, Verdict
 from vaultauthz.core.lease_row import LeaseRow
 from vaultauthz.observe.gauges import DoorGauges, Gauges, ListenerCertificate, Reloads
-from vaultauthz.observe.metric_table import LISTED
+from vaultauthz.observe.metric_table import LABELS, LISTED
 from vaultauthz.observe.metrics import Metrics
 
 PAIRS = [("production", "payments"), ("staging", "payments")]
@@ -136,14 +137,14 @@ def test_unknown_names_make_no_series(metrics: Metrics) -> None:
 
 
 def test_events(metrics: Metrics) -> None:
-    """Events of leases and logins are counted; a failed call also by its reason."""
+    """Events of leases and logins are counted; a failed call also by a word, however long its reason."""
     metrics.record_event(Event(ISSUED, "production", "payments"))
     metrics.record_event(Event(LOGIN, "production"))
-    metrics.record_event(Event(FAILED, "staging", "payments", reason="sealed"))
+    metrics.record_event(Event(FAILED, "staging", reason="Vault is sealed", failure="away"))
     found = samples(metrics)
     assert found["vaultauthz_lease_events_total", "lease.issued", "production", "payments"] == 1
     assert found["vaultauthz_lease_events_total", "login", "production", ""] == 1
-    assert found["vaultauthz_vault_failures_total", "sealed", "staging"] == 1
+    assert found["vaultauthz_vault_failures_total", "away", "staging"] == 1
 
 
 def test_answers_of_upstreams(metrics: Metrics) -> None:
@@ -167,10 +168,19 @@ def test_answers_of_upstreams(metrics: Metrics) -> None:
 def test_reasons_are_bounded(metrics: Metrics) -> None:
     """Should reasons ever vary without end, the series don't."""
     for number in range(1000):
-        metrics.record_event(Event(FAILED, "staging", "payments", reason=f"try {number}"))
+        made = Event(FAILED, "staging", "payments", reason=f"try {number}", failure=f"f{number}")
+        metrics.record_event(made)
     found = {k: v for k, v in samples(metrics).items() if "failures_total" in k[0]}
-    assert len(found) == 33
-    assert found["vaultauthz_vault_failures_total", "other", "staging"] == 968
+    assert found == {("vaultauthz_vault_failures_total", "other", "staging"): 1000}
+
+
+def test_a_failure_has_a_word_of_a_few() -> None:
+    """By its verdict; but Vault's own absence is told apart from what one engine says."""
+    of_verdicts = {Failure(verdict, "a sentence").word for verdict in Verdict}
+    away = Failure(Verdict.RETRY, "a sentence", away=True).word
+    assert (away, *sorted(of_verdicts)) == ("away", *sorted(set(FAILURE_WORDS) - {"away"}))
+    assert all(re.fullmatch("[a-z_]+", word) for word in FAILURE_WORDS)
+    assert all(f"`{word}`" in LABELS["reason"] for word in FAILURE_WORDS)
 
 
 def test_gauges(metrics: Metrics) -> None:
