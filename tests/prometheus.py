@@ -30,6 +30,7 @@ from tests.contract.faults import wait_until
 
 ROOT: Final = Path(__file__).parents[1]
 RULES: Final = ROOT / "deploy/prometheus/vaultauthz.rules.yaml"
+DASHBOARD: Final = ROOT / "deploy/grafana/vaultauthz.json"
 _UNPACKED: Final = Path(sys.prefix) / "prometheus"
 _LONGEST: Final = 300  # seconds for apt
 
@@ -99,6 +100,15 @@ def hurried(rules: Path, into: Path) -> Path:
             rule["expr"] = re.sub(r"\[\d+[mhd]\]", "[5s]", rule["expr"])
     into.write_text(yaml.safe_dump(document))
     return into
+
+
+def filled_in(expression: str, interval: str) -> str:
+    """A panel's expression as Grafana asks it, where everything is looked at."""
+    made = expression.replace("$__rate_interval", interval)
+    for name in ("instance", "stage", "upstream"):
+        made = made.replace(f"${name}", ".*")
+    assert "$" not in made
+    return made
 
 
 class Prometheus:

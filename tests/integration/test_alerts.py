@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from tests.contract.fake_vault import FakeVault
 from tests.contract.faults import wait_until
 from tests.contract.running import database, fake, kv
 from tests.integration.alerts_bed import STAGE, defined, watched
-from tests.prometheus import free_port
+from tests.prometheus import DASHBOARD, filled_in, free_port
 from tests.unit.envoy.als_entries import checked, entry, message
 
 pytestmark = pytest.mark.integration
@@ -37,6 +38,14 @@ FILES = (
     "VaultauthzCertificateEnded",
 )
 OTHERS = ("VaultauthzCredentialRejected", "VaultauthzReloadRefused", "VaultauthzAbsent")
+# Panels without anything to show while all is well, nobody has asked, and no listener has TLS.
+FAULTS = {"Denied, by reason", "Entries passed over", "Failures by reason", "Rejected"}
+REQUESTS = {"Answers of upstreams", "Checks", "Checks by upstream", "Leases of callers' own"}
+TLS = {
+    *("Clients that may not ask", "Current", "First certificate to end", "Replacements"),
+    "Time left of certificates",
+}
+NOTHING = {"Alerts that are on", *FAULTS, *REQUESTS, *TLS}
 
 
 @pytest.fixture
@@ -111,6 +120,23 @@ def test_certificates(vault: FakeVault, tmp_path: Path) -> None:
         server.alarms("VaultauthzCertificateEnded")
         replace(hours=24 * 30)
         server.quiet()
+
+
+def test_the_dashboard_shows_a_server_that_is_well(vault: FakeVault, tmp_path: Path) -> None:
+    """Each panel has something but those about what has not happened; no query is one that nothing answers."""
+    with watched(vault, tmp_path, ONE) as server:
+        server.quiet()
+        panels = [one for one in json.loads(DASHBOARD.read_text())["panels"] if "targets" in one]
+
+        def empty() -> set[str]:
+            return {
+                panel["title"]
+                for panel in panels
+                for one in panel["targets"]
+                if not server.prometheus.value(filled_in(one["expr"], "1m"))
+            }
+
+        assert wait_until(lambda: empty() == NOTHING), sorted(empty() ^ NOTHING)
 
 
 def test_the_configuration_has_a_mistake(vault: FakeVault, tmp_path: Path) -> None:
