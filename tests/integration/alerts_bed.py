@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from typing import Any
 import grpc
 import yaml
 
+from tests.contract.audit_bed import CHECK
 from tests.contract.fake_vault import FakeVault
 from tests.contract.faults import wait_until
 from tests.contract.running import settings
 from tests.patience import PATIENCE
 from tests.prometheus import RULES, Prometheus, free_port, hurried
+from vaultauthz._pb.ext_authz_pb2 import AttributeContext, CheckRequest
 from vaultauthz.envoy.access_logs.stream import METHOD
 
 TOKEN = "t0ken-of-an-operator"
@@ -45,11 +47,12 @@ class Watched:
         )
         assert well, (self.prometheus.firing(), self.log)
 
-    def alarms(self, *names: str) -> None:
-        """Wait until each of these alerts has been on."""
+    def alarms(self, *names: str, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Wait until each of these alerts has been on; ``meanwhile`` is done again and again."""
         seen: set[str] = set()
 
         def all_seen() -> bool:
+            meanwhile()
             seen.update(self.prometheus.firing())
             return seen.issuperset(names)
 
@@ -78,6 +81,25 @@ class Watched:
                 METHOD, request_serializer=bytes, response_deserializer=bytes
             )
             call(iter([message]), timeout=PATIENCE)
+
+    def check(self, upstream: str, caller: str) -> None:
+        """Ask about a request, as an Envoy does; whatever comes of it."""
+        peer = AttributeContext.Peer(principal=caller)
+        http = AttributeContext.HttpRequest(method=b"GET", host=b"h", path=b"/")
+        asked = CheckRequest(
+            attributes=AttributeContext(
+                source=peer,
+                request=AttributeContext.Request(http=http),
+                context_extensions={"upstream": upstream},
+            )
+        )
+        with grpc.insecure_channel(f"unix:{self.folder}/g.sock") as channel:
+            call = channel.unary_unary(
+                CHECK,
+                request_serializer=CheckRequest.SerializeToString,
+                response_deserializer=bytes,
+            )
+            call(asked, timeout=PATIENCE)
 
     @property
     def log(self) -> str:

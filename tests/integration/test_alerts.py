@@ -37,7 +37,12 @@ FILES = (
     "VaultauthzCertificateEnding",
     "VaultauthzCertificateEnded",
 )
-OTHERS = ("VaultauthzCredentialRejected", "VaultauthzReloadRefused", "VaultauthzAbsent")
+OTHERS = (
+    "VaultauthzCallersWithoutCredential",
+    "VaultauthzCredentialRejected",
+    "VaultauthzReloadRefused",
+    "VaultauthzAbsent",
+)
 # Panels without anything to show while all is well, nobody has asked, and no listener has TLS.
 FAULTS = {"Denied, by reason", "Entries passed over", "Failures by reason", "Rejected"}
 REQUESTS = {"Answers of upstreams", "Checks", "Checks by upstream", "Leases of callers' own"}
@@ -70,6 +75,18 @@ def test_vault_is_away(vault: FakeVault, tmp_path: Path) -> None:
         server.alarms(*OUTAGE)
         vault.heal()
         server.quiet()
+
+
+def test_a_caller_gets_no_lease_of_its_own(vault: FakeVault, tmp_path: Path) -> None:
+    """Nothing is leased before somebody asks, so that only its requests tell."""
+    vault.deny("database/creds/pay")
+    with watched(vault, tmp_path, {**ONE, "pay": database("pay", per="caller")}) as server:
+        server.quiet()
+        server.alarms(
+            "VaultauthzCallersWithoutCredential",
+            meanwhile=lambda: server.check("pay", "spiffe://example/caller"),
+        )
+        assert "VaultauthzNoCredential" not in server.prometheus.firing()
 
 
 def test_the_audit_log_is_not_written(vault: FakeVault, tmp_path: Path) -> None:

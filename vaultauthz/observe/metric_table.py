@@ -183,7 +183,7 @@ VAULT_CALLS: Final = MetricInfo(
 )
 VAULT_CALL_SECONDS: Final = MetricInfo(
     "vaultauthz_vault_call_duration_seconds",
-    "Seconds that they took, with a new connection where there was none.",
+    "Seconds that calls to Vault took, with a new connection where there was none.",
     ("stage", "operation"),
     MetricType.HISTOGRAM,
     VAULT,

@@ -110,7 +110,7 @@ class Metrics:
 
     def count_answer(self, stage: str, upstream: str, status: int) -> None:
         """Count an upstream's answer; ``status`` 0 for none."""
-        kind = _class(status)
+        kind = _KINDS.get(status // 100, "other") if status else "none"  # of each request: no call
         child = self._answer_children.get((stage, upstream, kind))
         if child is None:
             child = self._answers.labels(*self._labels(stage, upstream), kind)
