@@ -32,7 +32,8 @@ ROOT: Final = Path(__file__).parents[1]
 RULES: Final = ROOT / "deploy/prometheus/vaultauthz.rules.yaml"
 DASHBOARD: Final = ROOT / "deploy/grafana/vaultauthz.json"
 _UNPACKED: Final = Path(sys.prefix) / "prometheus"
-_LONGEST: Final = 300  # seconds for apt
+_APT: Final = ("apt-get", "-o", "Acquire::Retries=3")
+_LONGEST: Final = 300  # seconds for one call of it
 
 
 class Alert(NamedTuple):
@@ -65,10 +66,10 @@ def _unpacked() -> Path:
         with tempfile.TemporaryDirectory(dir=_UNPACKED.parent) as name:
             folder = Path(name)
             try:
-                _run(folder, "apt-get", "download", "prometheus")
+                _run(folder, *_APT, "download", "prometheus")
             except subprocess.CalledProcessError:  # no lists yet, or old ones
-                _run(folder, *_rights(), "apt-get", "update")
-                _run(folder, "apt-get", "download", "prometheus")
+                _run(folder, *_rights(), *_APT, "update")
+                _run(folder, *_APT, "download", "prometheus")
             (package,) = folder.glob("*.deb")
             _run(folder, "dpkg", "-x", str(package), "unpacked")
             (folder / "unpacked").rename(_UNPACKED)
