@@ -36,6 +36,13 @@ class Door(ABC):
 
     drains: ClassVar[bool] = False  # whether ``drain`` turns gateways away
 
+    def prepare(self) -> None:
+        """Do what it can before the address is ours, as another server gives it to this one.
+
+        Raises:
+            ListenError: it cannot be opened.
+        """
+
     @abstractmethod
     def start(self) -> None:
         """Open it: from now on checks are answered, though there is no credential yet.
@@ -49,6 +56,21 @@ class Door(ABC):
 
     def reloaded(self) -> None:
         """The configuration is another; its own part is so only at a restart."""
+
+    def let_go(self, seconds: float) -> None:
+        """Another server is about to take over: give up what one alone can have, in so long.
+
+        Gateways are answered as before. Then comes ``recorded``, and ``take_back`` or ``leave``.
+
+        Raises:
+            OSError: it cannot be done.
+        """
+
+    def take_back(self) -> None:
+        """The other server has not lasted: undo ``let_go``. Raises OSError: to be tried again."""
+
+    def leave(self, seconds: float) -> None:
+        """Have gateways turn to the server that has taken over, answering what still comes, for so long at most."""
 
     def drain(self) -> None:
         """Go on answering, and have gateways turn away, as by a health check; ``draining`` from now on."""

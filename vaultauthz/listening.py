@@ -13,6 +13,8 @@ import grp
 import os
 import socket
 import stat
+import struct
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +134,29 @@ class SocketName:
                 "supplementalGroups or runAsGroup), may give it the socket"
             ) from None
 
+    def adopt(self) -> None:
+        """It was another server's, whose listener we have: it is ours to remove from now on."""
+        self._published = self._found()
+
+    def keep(self) -> None:
+        """Have what it leads to under a second name, should the next server that takes it not last."""
+        self._kept.unlink(missing_ok=True)
+        self._kept.hardlink_to(self.path)
+
+    def restore(self) -> None:
+        """Have the name back, if it leads to another server; ``keep`` is undone. Raises OSError."""
+        if self.lost:
+            self._kept.replace(self.path)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Undo ``keep``."""
+        self._kept.unlink(missing_ok=True)
+
+    @property
+    def _kept(self) -> Path:
+        return self.passing.with_name(f"{self.passing.name}.kept")
+
     @property
     def lost(self) -> bool:
         """Whether it leads to another server by now, or to none."""
@@ -169,3 +194,39 @@ def group_number(text: str) -> int:
         raise LookupError(
             f"there is no group {text!r:.60}; give its name, or its number (0 to {LAST_GROUP})"
         ) from None
+
+
+# --- one TCP port, two servers -----------------------------------------------
+
+_ATTACH_CBPF: Final = getattr(socket, "SO_ATTACH_REUSEPORT_CBPF", 51)
+_INSTRUCTION: Final = struct.Struct("HBBI")  # of classic BPF: code, two jumps, a number
+_RETURN: Final = 0x06
+_LISTENS: Final = "0A"
+
+
+def steer(port: int, proc: Path = Path("/proc")) -> None:
+    """Have each new connection to a TCP port come to this process, which came last to it.
+
+    Servers that share a port (SO_REUSEPORT) get connections by a hash of their addresses, as long
+    as they listen. Those that the one before has got it may still take, and no more come to it: so none waits
+    in its backlog when it closes. It does nothing where the system knows no such thing.
+    """
+    last = max(_listening(proc / "net/tcp", port), _listening(proc / "net/tcp6", port)) - 1
+    if last < 1:
+        return
+    for entry in list(Path("/dev/fd").iterdir()):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(entry.name))) as one:
+            if one.family == socket.AF_UNIX or one.getsockname()[1] != port:
+                continue
+            if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                program = array("B", _INSTRUCTION.pack(_RETURN, 0, 0, last))
+                at, _ = program.buffer_info()
+                one.setsockopt(socket.SOL_SOCKET, _ATTACH_CBPF, struct.pack("HP", 1, at))
+
+
+def _listening(table: Path, port: int) -> int:
+    with contextlib.suppress(OSError):
+        rows = [line.split() for line in table.read_text().splitlines()[1:]]
+        ends = f":{port:04X}"
+        return sum(row[1].endswith(ends) and row[3] == _LISTENS for row in rows)
+    return 0

@@ -1,58 +1,100 @@
-"""A server's life, from its start to SIGTERM, whatever its gateway is."""
+"""A server's life, from its start, or from another server's place, to SIGTERM, or to the next one's."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import resource
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from socket import socket
+from threading import Thread
+from typing import Final, Protocol
 
 from vaultauthz.config.values import Config
+from vaultauthz.core.pace import Pace
+from vaultauthz.observe.handing_over import END
+from vaultauthz.observe.record import Entry
 from vaultauthz.observe.sink import AuditError
-from vaultauthz.service import Service
+from vaultauthz.service import FINISH_REQUESTS, Service
+from vaultauthz.systemd import Notifier
+from vaultauthz.takeover import (
+    AGAIN,
+    Incumbent,
+    Running,
+    Successor,
+    TakeOverError,
+    audit_of,
+    place_of,
+)
 from vaultauthz.terminal import EACH_TIME
 from vaultauthz.watching import Signals
 
 log = logging.getLogger(__name__)
 
 _LOOK: Final = 0.2  # seconds between looks at signals and at the file
+# For one that takes over to be as ready as the one that serves.
+_READY: Final = 60.0
+_OPEN: Final = 1.0  # for the audit log from one server to the next
+_LEAVE: Final = 5.0  # for gateways to turn to the next one
+_SERVING: Final = "serving; not every upstream has its credential yet"
 
 
 class StartError(Exception):
     """It cannot serve; the message says which key of the configuration is at fault, and why."""
 
 
+class Succeeding(Protocol):
+    """Makes a server that takes over from ``before``."""
+
+    def __call__(self, config: Config, *, before: Running) -> Service: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """How a gateway is served; ``description`` is what the log says of it.
 
-    When ``over`` says so it ends as on SIGTERM.
+    When ``over`` says so it ends as on SIGTERM. Without ``succeeding`` no server takes over from another.
     """
 
     description: str
     opened: Callable[[Config], Service]
     over: Callable[[], bool] = lambda: False
+    succeeding: Succeeding | None = None
 
 
-def run(signals: Signals, config: Config, way: Way) -> int:
+def run(signals: Signals, config: Config, way: Way, *, take_over: bool = False) -> int:
     """Serve ``config`` until SIGTERM or SIGINT; the exit status, 1 when a lease was left.
 
-    ``wanted``, made before it was read, says when to read it again.
+    ``signals``, made before it was read, says when to read it again. With ``take_over`` from the server that
+    serves at its addresses, if there is one; it ends once this one serves.
 
     Raises:
-        StartError: an address or the audit log is not to be had.
+        StartError: an address or the audit log is not to be had, or not to be taken over.
     """
     # A core file would hold every credential in clear.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    systemd = Notifier.of(os.environ)
     with signals.stoppable():
-        service = _started(way, config)
+        before = _met(config) if take_over else None
+        service = _taken_over(way, config, before, signals) if before else _started(way, config)
         log.info("serving %s", way.description)
+        systemd.ready(_SERVING, main=before is not None)
+        incumbent = _incumbent(service, config) if way.succeeding else None
         try:
-            _serve(service, signals, way.over)
-            service.drain(signals.pause)
+            _serve(service, signals, way.over, systemd)
+            if service.succeeded:
+                log.info("another server has taken over: gateways are sent there")
+                _leave(service, signals)
+            else:
+                systemd.stopping("gateways are turned away, then everything leased is revoked")
+                service.drain(signals.pause)
         finally:
+            if incumbent:
+                incumbent.stop()
             log.info("stopping: no new checks, then everything leased is revoked")
             revoked = service.stop()
     if revoked:
@@ -74,17 +116,21 @@ def _started(way: Way, config: Config) -> Service:
     return service
 
 
-def _serve(service: Service, signals: Signals, over: Callable[[], bool]) -> None:
+def _serve(service: Service, signals: Signals, over: Callable[[], bool], systemd: Notifier) -> None:
     started = was_gone = False
-    while not signals.stop and not over():
+    while not signals.stop and not over() and not service.succeeded:
+        systemd.alive()
         wanted = signals.reload(_LOOK) and not signals.stop
         if signals.gone != was_gone:
             was_gone = signals.gone
             _tell_of_file(signals.path, gone=was_gone)
         if wanted:
+            systemd.reloading()
             service.reload(signals.path)
+            systemd.ready("serving" if started else _SERVING)
         if service.engine.started and not started:
             started = True
+            systemd.status("serving")
             log.info("ready: every upstream has its credential")
 
 
@@ -97,3 +143,197 @@ def _tell_of_file(path: Path, *, gone: bool) -> None:
         )
     else:
         log.info("%s is there again", path)
+
+
+# --- giving way to the next one ----------------------------------------------
+
+
+def _incumbent(service: Service, config: Config) -> Incumbent | None:
+    place = place_of(config.listen)
+    if place is None:
+        return None
+    incumbent = Incumbent(place, ServiceDesk(service))
+    try:
+        incumbent.start()
+    except OSError as exc:
+        log.warning("%s: %s; no other server can take over from this one", place, exc)
+        return None
+    return incumbent
+
+
+class ServiceDesk:
+    """A service as a ``takeover.Desk``. Not by the thread of ``run``."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def described(self) -> Running:
+        """See ``Desk``."""
+        service = self._service
+        return Running.of(service.engine.config, started=service.started, rows=service.rows())
+
+    def let_go(self) -> list[socket]:
+        """See ``Desk``."""
+        service = self._service
+        service.door.let_go(FINISH_REQUESTS)
+        if audit_of(service.engine.config):
+            try:
+                service.audit.let_go(_OPEN)
+            except AuditError as exc:
+                raise OSError(str(exc)) from exc
+        service.door.recorded()
+        listener = service.admin.listener if service.admin else None
+        return [listener] if listener else []
+
+    def take_back(self) -> bool:
+        """See ``Desk``."""
+        audit = self._service.audit
+        try:
+            if audit.held:
+                audit.open(_OPEN)
+            self._service.door.take_back()
+        except (AuditError, OSError) as exc:
+            log.error("%s; it is tried again", exc)  # noqa: TRY400 - it is no fault of ours
+            return False
+        return True
+
+    def go(self, line: socket) -> None:
+        """See ``Desk``."""
+        line.settimeout(_OPEN)
+        if self._service.audit.held:
+            self._service.audit.send(line, _OPEN)
+        else:
+            with contextlib.suppress(OSError):
+                line.sendall(END)
+            line.close()
+        self._service.succeeded = True
+
+    def record(self, entry: Entry) -> None:
+        """See ``Desk``."""
+        self._service.audit.record_entry(entry)
+
+
+def _leave(service: Service, signals: Signals) -> None:
+    """Send gateways to the next server, and wait until what they were given is used, or for SIGTERM."""
+    if service.admin:
+        service.admin.leave()
+    service.door.leave(_LEAVE)
+    until = time.monotonic() + Pace().drain
+    while not signals.stop and time.monotonic() < until:
+        signals.reload(_LOOK)
+
+
+# --- taking over from the one before -----------------------------------------
+
+
+def _met(config: Config) -> Successor | None:
+    place = place_of(config.listen)
+    if place is None:
+        raise StartError(
+            "--take-over: servers meet at a unix socket, and neither listen.admin nor listen.grpc is "
+            "one; set listen.admin: unix:///run/vaultauthz/admin.sock"
+        )
+    try:
+        before = Successor.meet(place)
+    except TakeOverError as exc:
+        raise StartError(f"--take-over: {exc}") from exc
+    if before is None:
+        log.info("--take-over: no server serves yet; this is an ordinary start")
+    return before
+
+
+def _taken_over(way: Way, config: Config, before: Successor, signals: Signals) -> Service:
+    if way.succeeding is None:
+        raise StartError("--take-over: this gateway's servers have another way")
+    pid = before.running.pid
+    log.info("--take-over: from process %d, once this one is as ready", pid)
+    try:
+        service = way.succeeding(config, before=before.running)
+    except AuditError as exc:
+        before.close()
+        raise StartError(f"audit.file: {exc}; process {pid} goes on") from exc
+    try:
+        _get_ready(service, before, signals)
+        _take_place(service, before)
+    except (AuditError, OSError, TakeOverError) as exc:
+        _give_back(service, before)
+        raise StartError(f"--take-over: {exc}; process {pid} goes on") from exc
+    before.go()
+    if service.admin:
+        service.admin.adopt()
+    service.door.started()
+    Thread(target=_receive, args=(service, before), name="take-over-audit", daemon=True).start()
+    return service
+
+
+def _get_ready(service: Service, before: Successor, signals: Signals) -> None:
+    service.engine.start()
+    service.door.prepare()
+
+    def lacking() -> Collection[str]:
+        return before.running.lacks(service.rows(), started=service.engine.started)
+
+    await_ready(before, lacking, lambda: signals.stop, _READY)
+
+
+def await_ready(
+    before: Successor,
+    lacking: Callable[[], Collection[str]],
+    over: Callable[[], bool],
+    seconds: float,
+) -> None:
+    """Wait until nothing is lacking that the server before has, or that one has ended.
+
+    Raises:
+        TakeOverError: not in so many seconds, or ``over`` says that it is not to go on.
+    """
+    until = time.monotonic() + seconds
+    while missing := lacking():
+        if over():
+            raise TakeOverError("it was told to end before it was ready")
+        if before.lost:
+            log.warning("--take-over: process %d has ended meanwhile", before.running.pid)
+            return
+        if time.monotonic() >= until:
+            shown = ", ".join(list(missing)[:5])
+            raise TakeOverError(f"after {seconds:g} s this one still lacks {shown}")
+        time.sleep(AGAIN)
+
+
+def _take_place(service: Service, before: Successor) -> None:
+    listeners = before.place()
+    if service.audit.held:
+        service.audit.open(_OPEN)
+    service.door.start()
+    if service.admin:
+        same = service.engine.config.listen.admin == before.running.admin
+        service.admin.start(listeners.pop() if same and listeners else None)
+    for listener in listeners:  # of an address that this one has not
+        listener.close()
+
+
+def _give_back(service: Service, before: Successor) -> None:
+    """End, and have what was written down of ourselves in the log of the one that goes on."""
+    service.door.stop(0)
+    if service.admin:
+        service.admin.leave()
+    shared = before.running.audit == audit_of(service.engine.config)
+    if before.running.audit and shared:
+        if not service.audit.held:
+            service.audit.let_go(_OPEN)
+        service.audit.send(before.back(), _OPEN)
+    else:
+        before.back(end=True)
+    service.stop()
+
+
+def _receive(service: Service, before: Successor) -> None:
+    pid = before.running.pid
+    try:
+        for entry in before.entries():
+            service.audit.record_entry(entry)
+        log.info("process %d, which served before, has ended", pid)
+    except OSError:
+        log.warning("process %d, which served before, has ended before it was done", pid)
+    finally:
+        before.close()

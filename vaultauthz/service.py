@@ -33,6 +33,7 @@ from vaultauthz.observe.gauges import Gauges, ListenerCertificate, Reloads
 from vaultauthz.observe.metrics import Metrics
 from vaultauthz.observe.outage import EventLog
 from vaultauthz.server_tls import FollowedTls
+from vaultauthz.takeover import Running, audit_of
 from vaultauthz.terminal import EACH_TIME
 from vaultauthz.version import __version__
 
@@ -42,7 +43,7 @@ log = logging.getLogger(__name__)
 # end take too long is taken from the time to revoke, which is one call as a rule.
 _WHOLE: Final = 5.0  # seconds
 _FINISH_CHECKS: Final = 1.0  # for checks in flight
-_FINISH_REQUESTS: Final = 0.5  # … and for requests that just got their credential
+FINISH_REQUESTS: Final = 0.5  # … and for requests that just got their credential
 _REVOKE: Final = 3.0
 _REVOKE_AT_LEAST: Final = 1.0
 _CLOSE: Final = 0.8  # the keeper's threads, the admin page, the audit log
@@ -56,7 +57,8 @@ Reject = Callable[[str, str, str], bool]
 class Service:
     """A running server: the engine, and what listens.
 
-    ``door`` makes the gateway's. ``read`` reads the configuration again, at a reload.
+    ``door`` makes the gateway's. ``read`` reads the configuration again, at a reload. ``before`` is the
+    server that this one takes over from (``serve.Succession`` has how).
     """
 
     def __init__(
@@ -64,10 +66,15 @@ class Service:
         config: Config,
         door: Callable[[Service], Door],
         read: Callable[[Path, Mapping[str, str]], Config] = load,
+        before: Running | None = None,
     ) -> None:
         self._read = read
+        # Addresses that the server before gives to this one.
+        self.replaces = frozenset((before.grpc, before.admin) if before else ())
+        self.succeeded = False  # another server has taken over
         self.metrics = Metrics(_known(config), __version__)
-        self.audit = AuditLog(config.audit)
+        given = bool(before and before.audit and before.audit == audit_of(config))
+        self.audit = AuditLog(config.audit, takes_over=given)
         self._event_log = EventLog(boottime, _of_callers(config))
         self.engine = Engine(
             config,
@@ -145,6 +152,10 @@ class Service:
     def ready(self) -> bool:
         """Whether it has started and each upstream that is not optional has its credential now."""
         return self._view.ready().ready
+
+    def rows(self) -> list[LeaseRow]:
+        """Every login and lease, as it is shown."""
+        return self._view.leases()
 
     def announce(self, event: Event) -> None:
         """Have everybody hear of what a door has seen."""
@@ -255,10 +266,11 @@ class Service:
         What gateways go on with by themselves is left to lapse with its login token.
         """
         ends = time.monotonic() + _WHOLE
-        leave = self.door.in_use()
+        # Where another server has taken over, gateways have their credentials from that.
+        leave = () if self.succeeded else self.door.in_use()
         self.door.stop(_FINISH_CHECKS)
-        until = time.monotonic() + _FINISH_REQUESTS
-        self.door.finish(_FINISH_REQUESTS)
+        until = time.monotonic() + FINISH_REQUESTS
+        self.door.finish(FINISH_REQUESTS)
         time.sleep(max(0.0, until - time.monotonic()))
         left = ends - time.monotonic() - _CLOSE
         revoked = self.engine.close(min(_REVOKE, max(_REVOKE_AT_LEAST, left)), leave)

@@ -19,6 +19,7 @@ from vaultauthz.listening import (
     Address,
     SocketName,
     group_number,
+    steer,
 )
 
 NAMES = {group.gr_name for group in grp.getgrall()}
@@ -143,3 +144,80 @@ def test_no_address(text: str) -> None:
     """What names no place is refused."""
     with pytest.raises(ValueError, match="is neither"):
         Address.parse(text)
+
+
+def served(path: Path, tag: str = "") -> tuple[SocketName, socket.socket]:
+    """A server at ``path``, and its name."""
+    name, listener = SocketName(path, tag), socket.socket(socket.AF_UNIX)
+    name.bind(listener)
+    name.publish(0o600, listen=listener.listen)
+    return name, listener
+
+
+def test_a_name_that_is_had_back(tmp_path: Path) -> None:
+    """The next server took it and went: the one before has it again, with all that wait for it."""
+    path = tmp_path / "s"
+    before, listener = served(path)
+    before.keep()
+    other, another = served(path, "x")
+    other.release()
+    another.close()
+    assert before.lost
+    before.restore()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        listener.accept()[0].close()
+    before.release()
+    listener.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_was_never_lost(tmp_path: Path) -> None:
+    """Is kept, given back or let go of without a trace; an adopted one is removed by who has adopted it."""
+    path = tmp_path / "s"
+    before, listener = served(path)
+    for undo in (before.restore, before.let_go):
+        before.keep()
+        undo()
+        assert list(tmp_path.iterdir()) == [path]
+    heir = SocketName(path)
+    heir.release()
+    assert path.exists()
+    heir.adopt()
+    heir.release()
+    assert not path.exists()
+    listener.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_port_that_two_servers_share(host: str) -> None:
+    """New connections come to the last one, once that has said so; to the other one when it is gone."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listeners = [socket.socket(family), socket.socket(family)]
+    port = 0
+    for each in listeners:
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        each.bind((host, port))
+        each.listen(99)
+        each.settimeout(0)
+        port = each.getsockname()[1]
+    steer(port)
+    for taken in (listeners[1], listeners[0]):
+        clients = [socket.create_connection((host, port)) for _ in range(30)]
+        for client in clients:
+            taken.accept()[0].close()
+            client.close()
+        listeners[1].close()
+    listeners[0].close()
+
+
+def test_one_server_alone_is_not_steered() -> None:
+    """Neither is one that knows no such thing."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        port = listener.getsockname()[1]
+        steer(port)
+        steer(port, Path("/nowhere"))
+        with socket.create_connection(("127.0.0.1", port)):
+            listener.accept()[0].close()

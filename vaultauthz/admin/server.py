@@ -54,8 +54,10 @@ class Admin:
         """Where it listens, with the port that the system chose if it was to choose."""
         return str(self._address)
 
-    def start(self) -> None:
-        """Listen, and serve from threads of its own.
+    def start(self, given: socket.socket | None = None) -> None:
+        """Listen, and serve from threads of its own; on the socket that is ``given``, if one is.
+
+        Its name stays whoever's it is, until ``adopt``.
 
         Raises:
             ListenError: the address, token file or certificates are not usable.
@@ -63,7 +65,7 @@ class Admin:
         address = _parsed(self._listen.admin)
         routes = AdminRoutes(self._view, Guard(address, self._listen.admin_token_file))
         tls = Terminator(self._listen.admin_tls) if self._listen.admin_tls else None
-        sock, self._name = _bound(address)
+        sock, self._name = (given, None) if given else _bound(address)
         if not (address.path or address.port):
             address = Address(host=address.host, port=sock.getsockname()[1])
         self._address = address
@@ -75,6 +77,22 @@ class Admin:
         if tls:
             self.tls = tls.files
             self.tls.start()
+
+    @property
+    def listener(self) -> socket.socket | None:
+        """What listens, once it does."""
+        return self._server.socket if self._server else None
+
+    def adopt(self) -> None:
+        """The socket that was given is ours, with its name."""
+        if self._name is None and self._address.path:
+            self._name = SocketName(self._address.path)
+            self._name.adopt()
+
+    def leave(self) -> None:
+        """As ``stop``, but the address is another server's by now."""
+        self._name = None
+        self.stop()
 
     def stop(self) -> None:
         """Hang up on everybody and remove the socket file; takes less than a second."""
@@ -159,6 +177,8 @@ class AdminServer(ThreadingMixIn, Patient):
         super().__init__(("", 0), Handler, bind_and_activate=False)
         self.socket.close()  # the base class has made one that nobody asked for
         self.socket = sock
+        # While one server takes over from another both have it: who comes too late must not wait.
+        sock.setblocking(False)
         self.routes = routes
         self._tls = tls
         self._quiet, self._whole = patience

@@ -32,6 +32,12 @@ def add_serve(commands: Commands) -> None:
     )
     takes_config(serve)
     takes_log(serve)
+    serve.add_argument(
+        "--take-over",
+        action="store_true",
+        help="from the server that runs, once this one has every credential that it has; nobody "
+        "notices (without one: an ordinary start)",
+    )
     serve.set_defaults(run=_serve)
 
 
@@ -50,10 +56,10 @@ def add_demo(commands: Commands) -> None:
 def _serve(options: Options) -> int:
     """Log in to Vault, lease each upstream's credential and answer the gateway's checks."""
 
-    def run(_options: Options, config: Config, signals: Signals) -> int:
+    def run(options: Options, config: Config, signals: Signals) -> int:
         from vaultauthz.envoy import door
 
-        return door.serve(signals, config)
+        return door.serve(signals, config, take_over=options.take_over)
 
     return until_sigterm(options, run)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from vaultauthz import serve as serving
@@ -39,9 +39,11 @@ class EnvoyDoor(Door):
         path = config.audit.access_log
         access_logs = AccessLogService(history, listeners, only_401s=path is not None)
         self._follower: Follower | None = None
+        self._following: Callable[[], Follower] | None = None
         if path:
             requests = access_logs.requests.recorded_by(service.audit.queue_access)
-            self._follower = Follower(path, requests, service.audit, listeners.ignored)
+            self._following = partial(Follower, path, requests, service.audit, listeners.ignored)
+            self._follower = self._following()
         self._sds = Discovery(engine, boottime, service.announce)
         engine.keeper.watch(self._sds.changed)
         self._server = GrpcServer(
@@ -52,10 +54,15 @@ class EnvoyDoor(Door):
             deadlines=any(upstream.per != "instance" for upstream in config.upstreams.values()),
             streams=self._sds.streams | {access_stream.METHOD: collected(access_logs.stream)},
             client_refused=self._client_refused,
+            takes_over=config.listen.grpc in service.replaces,
         )
 
     def _client_refused(self, names: str, reason: str) -> None:
         self._service.announce(Event(CLIENT_REFUSED, "", caller=names, reason=reason))
+
+    def prepare(self) -> None:
+        """See ``Door``."""
+        self._server.prepare()
 
     def start(self) -> None:
         """See ``Door``."""
@@ -69,6 +76,24 @@ class EnvoyDoor(Door):
     def reloaded(self) -> None:
         """Have the connected Envoys told what is another for them."""
         self._sds.reloaded()
+
+    def let_go(self, seconds: float) -> None:
+        """Read the rest of Envoy's file, which the next one follows."""
+        self._server.let_go()
+        if self._follower:
+            self._follower.stop(seconds)
+
+    def take_back(self) -> None:
+        """Go on in Envoy's file."""
+        self._server.take_back()
+        if self._following:
+            self._follower = self._following()
+            self._follower.start()
+
+    def leave(self, seconds: float) -> None:
+        """See ``Door``."""
+        self._follower = None
+        self._server.leave(seconds)
 
     def drain(self) -> None:
         """Say NOT_SERVING to health checks."""
@@ -130,7 +155,8 @@ def _listeners(service: Service) -> Listeners:
     )
 
 
-def serve(signals: Signals, config: Config) -> int:
-    """Serve Envoy until SIGTERM; see ``serve.run``."""
-    description = f"Envoy's checks on {config.listen.grpc}"
-    return serving.run(signals, config, serving.Way(description, partial(Service, door=EnvoyDoor)))
+def serve(signals: Signals, config: Config, *, take_over: bool = False) -> int:
+    """Serve Envoy until SIGTERM; see ``serve.run``. ``take_over`` from the server that serves, if one does."""
+    opened = partial(Service, door=EnvoyDoor)
+    way = serving.Way(f"Envoy's checks on {config.listen.grpc}", opened, succeeding=opened)
+    return serving.run(signals, config, way, take_over=take_over)

@@ -36,8 +36,8 @@ WAITING: Final = 64
 _LAST: Final = 0.1  # of the grace at the end: the time to refuse those that still wait
 _READ_LIMIT: Final = 16 * MESSAGE_LIMIT
 _OPTIONS: Final = (
-    # On by default, and then a second server on the port gets half of the checks.
-    ("grpc.so_reuseport", 0),
+    # So that the next server can take over. Who does not sees that the port is free before.
+    ("grpc.so_reuseport", 1),
     # Read, to be refused by us: what grpcio refuses, nobody hears of. Only THREADS at a time
     # are read, so this costs little; what is larger still counts as a call that ended.
     ("grpc.max_receive_message_length", _READ_LIMIT),

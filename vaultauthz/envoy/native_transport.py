@@ -100,6 +100,7 @@ class NativeTransport:
             # One does more than Python can answer, and two wake each other for each call:
             # a third of what a check costs here.
             io_threads=1,
+            reuse_port=True,  # so that the next server can take over; see grpcio's
         )
         if self._streams:
             try:

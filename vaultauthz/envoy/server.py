@@ -24,6 +24,7 @@ from vaultauthz.core.decision import Decision
 from vaultauthz.core.request import Request
 from vaultauthz.envoy import ext_authz
 from vaultauthz.envoy.connected import connections_to
+from vaultauthz.envoy.leaving import send_away
 from vaultauthz.envoy.refused_calls import Announce, Clients, Unread
 from vaultauthz.envoy.rpc import (
     BACKLOG,
@@ -36,7 +37,7 @@ from vaultauthz.envoy.rpc import (
     UnaryMethod,
 )
 from vaultauthz.leases.later import Later
-from vaultauthz.listening import Address, ListenError, SocketName
+from vaultauthz.listening import Address, ListenError, SocketName, steer
 from vaultauthz.server_tls import FollowedTls, UnusableError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 # Envoy usually runs as a user of its own: it gets in by the group.
 _SOCKET_MODE: Final = 0o660
+_GRACE: Final = 1.0  # seconds for what is in flight when gateways have been sent away
 
 
 class GrpcServer:
@@ -54,7 +56,7 @@ class GrpcServer:
     ``deadlines``: read how long Envoy waits for each check, which costs a little, for those that
     must wait for Vault. ``streams``, by path, are served beside them, ``most_streams`` calls of
     them at a time. ``client_refused`` hears now and then of clients that may not ask: their names,
-    and why.
+    and why. ``takes_over``: another server has the address, and gives it to this one.
     """
 
     def __init__(
@@ -69,8 +71,10 @@ class GrpcServer:
         streams: Mapping[str, StreamMethod] = MappingProxyType({}),
         most_streams: int = MOST_STREAMS,
         client_refused: Announce = lambda _names, _reason: None,
+        takes_over: bool = False,
     ) -> None:
-        self._place = _GrpcAddress(listen.grpc)
+        self._place = _GrpcAddress(listen.grpc, served=takes_over)
+        self._bound = self._ended = False
         authz = ext_authz.Check(check, refused)
         self._health = HealthService(started)
         methods = {
@@ -103,8 +107,13 @@ class GrpcServer:
     @property
     def connections(self) -> int | None:
         """How many are open; None where the system does not tell."""
+        return connections_to(self._places)
+
+    @property
+    def _places(self) -> set[str | int]:
+        """Where connections to us lead, for ``connected_to``."""
         name = self._place.name
-        return connections_to({str(name.passing), str(name.path)} if name else {self.port})
+        return {str(name.passing), str(name.path)} if name else {self.port}
 
     @property
     def open_streams(self) -> int:
@@ -131,12 +140,31 @@ class GrpcServer:
         """Whether health checks turn gateways away, since it is about to stop."""
         return self._health.draining
 
+    def prepare(self) -> None:
+        """Do what ``start`` does before anybody can connect. Raises ListenError."""
+        if self._place.name:
+            self._bind()
+
     def start(self) -> None:
         """Listen and answer.
 
         Raises:
             ListenError: the address is in use or not to be had; says which and why.
         """
+        if not self._bound:
+            self._bind()
+        if self._place.name:
+            try:
+                self._place.name.publish(_SOCKET_MODE)
+            except OSError as exc:
+                self._transport.stop(0)
+                raise self._place.error(exc.strerror or exc) from exc
+        elif self._place.served:
+            steer(self.port)
+        if self.tls:
+            self.tls.start()
+
+    def _bind(self) -> None:
         self._place.see_that_it_is_free()
         try:
             self._transport.start()
@@ -144,14 +172,26 @@ class GrpcServer:
             raise  # says by itself what is wrong, and it is not this address
         except (OSError, RuntimeError) as exc:
             raise self._place.error(exc) from exc
+        self._bound = True
+
+    def let_go(self) -> None:
+        """Another server is about to have the address; ``take_back`` or ``leave`` comes next."""
         if self._place.name:
-            try:
-                self._place.name.publish(_SOCKET_MODE)
-            except OSError as exc:
-                self._transport.stop(0)
-                raise self._place.error(exc.strerror or exc) from exc
-        if self.tls:
-            self.tls.start()
+            self._place.name.keep()
+
+    def take_back(self) -> None:
+        """It has not lasted: the address is ours again."""
+        if self._place.name:
+            self._place.name.restore()
+
+    def leave(self, seconds: float) -> None:
+        """Another server has the address: send gateways there, and wait for so long until they have gone."""
+        if self._place.name:
+            self._place.name.let_go()
+        if self.tls is None:
+            end_streams = self._streams.end if self._streams else lambda: None
+            send_away(self._places, seconds, end_streams)
+        self._end(_GRACE)
 
     def drain(self) -> None:
         """Say NOT_SERVING to health checks and go on answering, so that gateways turn away."""
@@ -162,15 +202,21 @@ class GrpcServer:
         self.drain()
         if self.tls:
             self.tls.stop()
-        self._transport.stop(grace)
+        self._end(grace)
         if self._place.name:
             self._place.name.release()
+
+    def _end(self, grace: float) -> None:
+        if not self._ended:
+            self._ended = True
+            self._transport.stop(grace)
 
 
 class _GrpcAddress:
     """``listen.grpc``: whether it can be had, and how gRPC's libraries are told of it."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, served: bool = False) -> None:
+        self.served = served
         self._address = Address.parse(text)
         self.name = SocketName(self._address.path) if self._address.path else None
 
@@ -192,7 +238,7 @@ class _GrpcAddress:
         try:
             if self.name:
                 self._see_that_nobody_answers(self.name)
-            else:
+            elif not self.served:
                 self._try_to_bind()
         except ListenError:
             raise
@@ -208,7 +254,7 @@ class _GrpcAddress:
         match name.in_the_way():
             case listening.NO_SOCKET:
                 raise self.error("there is a file of that name, and it is not a socket")
-            case listening.SERVED:
+            case listening.SERVED if not self.served:
                 raise self.error("another server answers on it; stop it first, or listen elsewhere")
 
     def _try_to_bind(self) -> None:

@@ -18,7 +18,9 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from queue import Empty, SimpleQueue
+from socket import socket
 from threading import Event as Flag
 from threading import Lock, Thread
 from typing import Final
@@ -29,8 +31,9 @@ from vaultauthz.core.events import AUDIT_DROPPED, Access, Event
 from vaultauthz.core.request import Request
 from vaultauthz.observe import record
 from vaultauthz.observe.chain import LogEnd
+from vaultauthz.observe.handing_over import FileLines, HeldLines, Outlet, SentLines, Switch, held
 from vaultauthz.observe.outage import LOOK, Outage, QueueAge
-from vaultauthz.observe.sink import LineWriter, LogFile, OutputStream, Sink
+from vaultauthz.observe.sink import AuditError, Sink
 
 CAPACITY: Final = (
     5_000  # checks in the queue: half a second at 10 000 a second, 3 to 5 MB as a rule
@@ -54,7 +57,8 @@ class AuditLog:
     ``wall`` is the time in seconds since 1970. ``capacity`` is the number of
     checks that may wait to be written, ``retry`` how long in seconds it waits
     after a write that failed, ``sink`` where to write instead of ``settings.file``. With ``watched``
-    a thread calls ``look``; without it somebody else has to.
+    a thread calls ``look``; without it somebody else has to. With ``takes_over`` the file is another
+    process's still: what happens is kept until ``open``.
 
     Raises:
         AuditError: the file cannot be used; the message says why.
@@ -69,13 +73,18 @@ class AuditLog:
         retry: float = 0.5,
         sink: Sink | None = None,
         watched: bool = True,
+        takes_over: bool = False,
     ) -> None:
-        self._sink, end = (sink, LogEnd()) if sink else _opened(settings)
-        self._lines = LineWriter(self._sink, end, wall)
+        self._opened = partial(FileLines.opened, settings, wall)
+        self._lines: Outlet
+        if takes_over:
+            self._lines = HeldLines(str(settings.file), counted=False)
+        else:
+            self._lines = FileLines(sink, LogEnd(), wall) if sink else self._opened()
         self._wall = wall
         self._capacity = capacity
         self._retry = retry
-        self._queue: SimpleQueue[record.Entry | Callable[[], None] | None] = SimpleQueue()
+        self._queue: SimpleQueue[record.Entry | Callable[[], None] | Switch | None] = SimpleQueue()
         self._taken = 0  # out of the queue, since the start
         self._pause = SOON
         self._queue_age = QueueAge()
@@ -89,6 +98,7 @@ class AuditLog:
         self._dropping = Lock()
         self._behind = False  # there was no room, also after patience
         self._then: list[Callable[[], None]] = []  # to be told once the lines before are out
+        self._switches: list[Switch] = []
         self._writer = Thread(target=self._run, name="audit", daemon=True)
         self._writer.start()
         if watched:
@@ -98,6 +108,11 @@ class AuditLog:
     def working(self) -> bool:
         """Whether lines are written, and in time; while it is False no check is recorded."""
         return self._working
+
+    @property
+    def held(self) -> bool:
+        """Whether another process has the file, or is to have it: lines are kept."""
+        return isinstance(self._lines, HeldLines)
 
     @property
     def behind(self) -> int:
@@ -167,6 +182,43 @@ class AuditLog:
         self._behind = full
         return not full
 
+    def record_entry(self, entry: record.Entry) -> None:
+        """Hand over a line of the process before; waits for room, to hold that one up."""
+        while self._queue.qsize() >= self._capacity and not self._closing.wait(_STEP):
+            pass
+        self._queue.put(entry)
+
+    def open(self, timeout: float) -> None:
+        """Take the file, which another process has let go of, and write what was kept.
+
+        Raises:
+            AuditError: it cannot be used, or that took more than ``timeout`` seconds.
+        """
+        self._switch(lambda _: self._opened(), timeout)
+
+    def let_go(self, timeout: float) -> None:
+        """Write what was handed over and leave the file to another process; what comes is kept.
+
+        Raises:
+            AuditError: it cannot be written within ``timeout`` seconds, and is not let go of.
+        """
+        self._switch(held, timeout)
+
+    def send(self, line: socket, timeout: float) -> None:
+        """Have what was kept, and what comes, written by the process at the other end of ``line``."""
+        made = partial(SentLines, line, self._lines.name, self._opened)
+        self._switch(lambda _: made(), timeout)
+
+    def _switch(self, made: Callable[[Outlet], Outlet], timeout: float) -> None:
+        switch = Switch(made)
+        self._queue.put(switch)
+        try:
+            switch.done.result(timeout)
+        except TimeoutError:
+            if switch.done.cancel():
+                raise AuditError(f"{self._lines.name}: is not written in {timeout:g} s") from None
+            switch.done.result()
+
     def close(self, timeout: float = 2.0) -> bool:
         """Write what was handed over and stop; False when that took more than ``timeout`` s.
 
@@ -205,13 +257,34 @@ class AuditLog:
         while not self._closing.is_set() or self._queue.qsize():
             self._gather()
             complete = self._write_out() and complete
+            for switch in self._switches:
+                self._apply(switch)
+                complete = self._write_out() and complete
+            self._switches.clear()
+            if self._lines.waiting and complete:
+                continue  # they are kept until there is a file
             for call in self._then if complete else ():
                 call()
             self._then.clear()
         if complete and (last := self._unreported("")):
             self._lines.put([last])
             self._write_out()
-        self._sink.close()
+        self._end_without(self._lines.give_up())  # as only one that has no file has any left
+        self._lines.close()
+
+    def _apply(self, switch: Switch) -> None:
+        if not switch.done.set_running_or_notify_cancel():
+            return
+        before = self._lines
+        try:
+            after = switch.made(before)
+        except AuditError as exc:
+            switch.done.set_exception(exc)
+            return
+        if isinstance(before, HeldLines):
+            after.put(before.taken())
+        self._lines = after
+        switch.done.set_result(None)
 
     def _gather(self) -> None:
         entry = self._queue.get()
@@ -222,6 +295,8 @@ class AuditLog:
         while True:
             if isinstance(entry, tuple):
                 entries.append(entry)
+            elif isinstance(entry, Switch):
+                self._switches.append(entry)
             elif entry is not None:
                 self._then.append(entry)
             if len(entries) == _BATCH:
@@ -237,11 +312,14 @@ class AuditLog:
 
     def _write_out(self) -> bool:
         """Write until all of it is out; False when that had to be given up."""
-        while self._lines.waiting:
+        while self._lines.due:
             last = self._closing.is_set()  # read first: one whole try comes after close
             try:
                 self._lines.write()
             except OSError as exc:
+                if other := self._lines.instead():
+                    self._lines = other
+                    continue
                 self._change(time.monotonic(), failing=exc.strerror or type(exc).__name__)
                 if last:
                     self._end_without(self._lines.give_up())
@@ -283,11 +361,11 @@ class AuditLog:
         if begins:
             _log.error(
                 "audit log %s cannot be written (%s); checks are refused until it can",
-                self._sink.name,
+                self._lines.name,
                 why,
             )
         else:
-            _log.warning("audit log %s is written again (%s)", self._sink.name, why)
+            _log.warning("audit log %s is written again (%s)", self._lines.name, why)
 
     def _report_drops(self, why: str) -> None:
         """Say in the log itself what is missing in it."""
@@ -307,7 +385,7 @@ class AuditLog:
         """It is the end, and these cannot be written."""
         if lines:
             self._lose(lines)
-            _log.error("audit log %s: %d lines are lost at the stop", self._sink.name, lines)
+            _log.error("audit log %s: %d lines are lost at the stop", self._lines.name, lines)
 
 
 def next_pause(pause: float, lines: int) -> float:
@@ -317,10 +395,3 @@ def next_pause(pause: float, lines: int) -> float:
     writes leave the interpreter to the checks.
     """
     return GATHER if lines > (1 if pause == SOON else _FEW) else SOON
-
-
-def _opened(settings: Audit) -> tuple[Sink, LogEnd]:
-    if settings.file is None:
-        return OutputStream.standard(), LogEnd()
-    file = LogFile(settings.file)
-    return file, file.open()

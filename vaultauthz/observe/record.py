@@ -87,6 +87,16 @@ def of_event(when: float, event: Event) -> Entry:
     return when, opening + caller + _end("", "", event.reason, event.vault_request_id)
 
 
+def received(when: object, text: object) -> Entry:
+    """An entry that another process of ours has made. Raises ValueError: it is none."""
+    if type(when) is float and isinstance(text, str) and text.isascii():
+        found = json.loads(f'{{{text}"":""}}', object_pairs_hook=list)
+        names, values = zip(*found, strict=True)
+        if names == (*_FIELDS, "") and all(isinstance(value, str) for value in values):
+            return when, text
+    raise ValueError("no entry of an audit log")
+
+
 class _DescribedRequest(Protocol):
     """What a check and an access have in common."""
 

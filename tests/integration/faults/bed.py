@@ -86,7 +86,7 @@ class Bed:
             self._lay_out()
             parts.callback(self.serve.kill)
             self.start_serve()
-            envoy = self._envoy()
+            envoy = Envoy(self._gateway(), self.folder / "envoy")
             parts.callback(envoy.kill)
             envoy.start()
             self._parts = parts.pop_all()
@@ -190,9 +190,9 @@ class Bed:
             "audit": {"file": f"{folder}/audit.jsonl"},
         }
 
-    def _envoy(self) -> Envoy:
+    def _gateway(self) -> dict[str, Any]:
         """The demo's gateway, without TLS, and asking us for the upstream by host."""
-        document = yaml.safe_load(envoy_template())
+        document: dict[str, Any] = yaml.safe_load(envoy_template())
         resources = document["static_resources"]
         listener = resources["listeners"][0]
         listener["address"]["socket_address"]["port_value"] = self.port
@@ -213,7 +213,7 @@ class Bed:
                 endpoint["address"]["pipe"]["path"] = f"{self.folder}/grpc.sock"
             else:
                 endpoint["address"]["socket_address"]["port_value"] = ports[cluster["name"]]
-        return Envoy(document, self.folder / "envoy")
+        return document
 
     def _ready(self) -> bool:
         try:

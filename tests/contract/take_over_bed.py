@@ -1,0 +1,192 @@
+"""Servers that take over from each other over a fake Vault, and a gateway that never stops asking."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any, Self
+
+import grpc
+import yaml
+
+from tests.contract.fake_vault import FakeVault
+from tests.contract.running import settings
+from tests.contract.test_server import CHECK, checked
+from tests.patience import PATIENCE
+from tests.working import Working
+from vaultauthz._pb.ext_authz_pb2 import CheckResponse
+from vaultauthz.demo.client import get_unix
+from vaultauthz.demo.parts import free_port, wait_for
+from vaultauthz.observe.chain import verify
+
+# For what befalls one when it takes the place.
+_PROGRAM = """
+import os, signal, sys
+from vaultauthz import cli, serve
+from vaultauthz.observe.sink import AuditError
+take_place = serve._take_place
+
+def fail(error):
+    raise error
+
+def befallen(service, before):
+    {happens}
+
+serve._take_place = befallen
+sys.exit(cli.main())
+"""
+
+
+class Server:
+    """One process of `vaultauthz serve`."""
+
+    def __init__(self, config: Path, *options: str, log: Path, happens: str = "") -> None:
+        self._log = log
+        script = _PROGRAM.format(happens=happens)
+        program = ["-c", script] if happens else ["-m", "vaultauthz"]
+        command = [sys.executable, *program, "serve", "-c", str(config), *options]
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(command, stdout=output, stderr=output)
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        """What it has said."""
+        return self._log.read_text()
+
+    def wait_until_told(self, text: str) -> None:
+        """Until its log has this."""
+        ended = self.process.poll
+        assert wait_for(lambda: text in self.log or ended() is not None, PATIENCE), self.log
+        assert text in self.log, self.log
+
+    def ended(self, *, ask: signal.Signals | None = None) -> int:
+        """Its exit status, waited for; asked to end, if it is to be."""
+        if ask:
+            self.process.send_signal(ask)
+        return self.process.wait(PATIENCE)
+
+
+class Bed:
+    """A folder with a configuration, and the servers that were started for it."""
+
+    def __init__(self, folder: Path, vault: FakeVault, transport: str, *, tcp: bool) -> None:
+        self.folder = folder
+        self.vault = vault
+        self.grpc = f"127.0.0.1:{free_port()}" if tcp else f"unix://{folder}/grpc.sock"
+        vault.set_approle()
+        vault.set_creds("database/creds/pay")
+        self.document = settings(vault) | {
+            "listen": {
+                "grpc": self.grpc,
+                "admin": f"unix://{folder}/admin.sock",
+                "transport": transport,
+            },
+            "audit": {"file": f"{folder}/audit.jsonl"},
+            "routes": [{"host": "h", "upstream": "pay"}],
+        }
+        self.servers: list[Server] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in self.servers:
+            if server.process.poll() is None:
+                server.process.send_signal(signal.SIGCONT)
+                server.process.kill()
+                server.process.wait()
+
+    def start(self, *options: str, config: str = "vaultauthz.yaml", happens: str = "") -> Server:
+        """Start one more; ``happens`` is a statement in place of ``take_place``."""
+        path = self.folder / config
+        if not path.exists():
+            path.write_text(yaml.safe_dump(self.document))
+        log = self.folder / f"{len(self.servers)}.log"
+        self.servers.append(Server(path, *options, log=log, happens=happens))
+        return self.servers[-1]
+
+    def first(self) -> Server:
+        """The first one, with every credential."""
+        server = self.start()
+        server.wait_until_told("ready: every upstream")
+        return server
+
+    def next(self) -> Server:
+        """One that has taken over."""
+        server = self.start("--take-over")
+        server.wait_until_told("serving Envoy")
+        return server
+
+    def traffic(self) -> Asking:
+        """Constant traffic, while it is entered."""
+        return Asking(self.grpc)
+
+    def tokens(self) -> int:
+        """How many logins Vault knows of."""
+        return len(self.vault.live_tokens())
+
+    def started(self) -> bool:
+        """What the admin server answers: whether gateways may ask."""
+        return get_unix(self.folder / "admin.sock", "/readyz?started").status == 200
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The audit log, which is one whole chain."""
+        with (self.folder / "audit.jsonl").open("rb") as file:
+            lines = file.readlines()
+        assert list(verify(lines)) == []
+        return [json.loads(line) for line in lines]
+
+    def count(self, event: str) -> int:
+        """How many of these events the audit log has."""
+        return sum(line["event"] == event for line in self.lines())
+
+
+class Asking(Working):
+    """Checks from four connections, one after the other; ``answers`` counts what became of them."""
+
+    def __init__(self, address: str) -> None:
+        self.answers: Counter[str] = Counter()
+        self._address = address
+        self._lock = threading.Lock()
+        super().__init__(threading.Thread(target=self._work, daemon=True) for _ in range(4))
+
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        with self._lock:
+            return self.answers.total()
+
+    def wait_for(self, more: int = 40) -> None:
+        """Until so many more were answered."""
+        wanted = self.count + more
+        assert wait_for(lambda: self.count >= wanted, PATIENCE), self.answers
+
+    def _work(self) -> None:
+        data = checked()
+        # Not `Client`: without its retries grpcio fails a call that it was about to send when GOAWAY came.
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(self._address, options=options) as channel:
+            check = channel.unary_unary(
+                CHECK, request_serializer=bytes, response_deserializer=bytes
+            )
+            while not self._stopped.wait(0.002):
+                try:
+                    answer = CheckResponse.FromString(check(data, timeout=PATIENCE))
+                    status = answer.denied_response.status.code or 200
+                    if answer.HasField("ok_response"):
+                        status = 200
+                    told = str(status)
+                except grpc.RpcError as exc:
+                    told = f"{exc.code()} {exc.details()}"
+                with self._lock:
+                    self.answers[told] += 1

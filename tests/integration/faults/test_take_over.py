@@ -1,0 +1,112 @@
+"""The next server takes over from the one that runs: real Envoy, without a retry, under constant traffic."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.faults.bed import GEOCODER, Bed, Times
+from tests.patience import PATIENCE
+from vaultauthz.cli import main
+from vaultauthz.demo.parts import Postgres, Process, free_port, wait_for
+from vaultauthz.observe.chain import verify
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+TIMES = 10
+
+
+class TakeOverBed(Bed):
+    """A bed at a unix socket or a port, whose Envoy asks once and no second time."""
+
+    def __init__(self, folder: Path, postgres: Postgres, *, tcp: bool) -> None:
+        self._grpc = free_port() if tcp else 0
+        super().__init__(folder, postgres, Times(lease=60, check=5.0))
+        self.gone: list[Process] = []
+
+    def _config(self, role_id: str) -> dict[str, Any]:
+        document = super()._config(role_id)
+        if self._grpc:
+            document["listen"]["grpc"] = f"127.0.0.1:{self._grpc}"
+        return document
+
+    def _gateway(self) -> dict[str, Any]:
+        document = super()._gateway()
+        for found in _objects(document):
+            found.pop("retry_policy", None)
+            if self._grpc and "pipe" in found:
+                del found["pipe"]
+                found["socket_address"] = {"address": "127.0.0.1", "port_value": self._grpc}
+        return document
+
+    def take_over(self) -> None:
+        """Start the next one, and wait until the one before sends Envoy to it."""
+        self.gone.append(self.serve)
+        told = len(self.told(message="serving " + self._serving))
+        self.serve = Process([*self.serve.argv[:6], "--take-over"], self.folder / "vaultauthz.log")
+        self.serve.start()
+        self.serve.wait_until(
+            lambda: len(self.told(message="serving " + self._serving)) > told, PATIENCE
+        )
+
+    @property
+    def _serving(self) -> str:
+        where = f"127.0.0.1:{self._grpc}" if self._grpc else f"unix://{self.folder}/grpc.sock"
+        return f"Envoy's checks on {where}"
+
+
+def _objects(found: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(found, dict):
+        yield found
+        found = list(found.values())
+    if isinstance(found, list):
+        for one in found:
+            yield from _objects(one)
+
+
+@pytest.fixture(params=["unix", "tcp"])
+def bed(
+    request: pytest.FixtureRequest, tmp_path: Path, postgres: Postgres
+) -> Iterator[TakeOverBed]:
+    """Both kinds of address; ``make test-grpcio`` has the other transport."""
+    with TakeOverBed(tmp_path, postgres, tcp=request.param == "tcp") as made:
+        yield made
+        for process in (*made.gone, made.serve):
+            process.kill()
+
+
+def test_ten_times(bed: TakeOverBed) -> None:
+    """Each request is answered 200 and has its line in one chain; Vault has the last one's login and lease alone."""
+    with bed.traffic() as traffic, bed.traffic(GEOCODER) as other:
+        traffic.wait_for_200()
+        for _ in range(TIMES):
+            bed.take_over()
+            traffic.wait_for_200()
+        # Each ends by itself, half a minute after it was taken over from.
+        assert wait_for(lambda: not any(one.running for one in bed.gone), 2 * PATIENCE)
+        other.wait_for_200()
+    assert [one.returncode for one in bed.gone] == [0] * TIMES
+    assert set(traffic.statuses()) == set(other.statuses()) == {200}
+    assert len(bed.tokens()) == len(bed.leases()) == len(bed.postgres.users()) == 1
+    asked = traffic.statuses().total() + other.statuses().total()
+    assert asked > 20 * TIMES
+    bed.assert_none_dead()
+    assert bed.serve.terminate(timeout=PATIENCE) == 0
+    assert not bed.tokens()
+    assert not bed.leases()
+    bed.assert_clean_logs()
+    bed.assert_quiet()
+    _assert_whole(bed.folder / "audit.jsonl", asked)
+
+
+def _assert_whole(file: Path, asked: int) -> None:
+    with file.open("rb") as log:
+        lines = log.readlines()
+    assert list(verify(lines)) == []
+    assert main(["audit", "verify", str(file)]) == 0
+    told = [json.loads(line)["event"] for line in lines]
+    assert told.count("request.allowed") == asked
+    assert told.count("token.revoked") == TIMES + 1

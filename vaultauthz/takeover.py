@@ -1,0 +1,395 @@
+"""One server takes over from another: what they say to each other, and what each does about it.
+
+Each server that has a unix socket listens on another one beside it, for the user that runs it alone. The next
+one gets ready first: it logs in and has all that the one before has. Only then it says
+
+- ``place``: the one before writes out its audit lines, lets go of the file and gives its admin listener.
+  The next one opens the file, binds, and has the addresses.
+- ``go``: the one before has its gateways turn to the next one, and from now on sends it its audit lines; it
+  goes on with what is under way, revokes what is its own and ends.
+- ``back``, or nothing at all any more: the one before has all of it again, and goes on as if nothing
+  had been. What the next one has written down of itself goes into its audit log.
+
+Whoever dies or hangs, one of the two serves, and one writes the audit log.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import struct
+import time
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Lock, Thread
+from typing import Any, Final, Protocol, Self
+
+from vaultauthz.config.values import Config, Listen
+from vaultauthz.core.lease_row import LeaseRow
+from vaultauthz.listening import Address, SocketName
+from vaultauthz.observe.handing_over import END, sent
+from vaultauthz.observe.record import Entry
+
+log = logging.getLogger(__name__)
+
+PLACE: Final = "place"
+GO: Final = "go"
+BACK: Final = "back"
+
+_VERSION: Final = 1  # of what is said here
+ANSWER: Final = 10.0  # seconds for the other side to do what takes no call to Vault
+_READY: Final = 180.0  # … for the next one to be ready, until another one may try
+AGAIN: Final = 0.1  # seconds between two looks, or tries
+_LONGEST: Final = 1 << 24  # bytes: ten thousand upstreams are half a megabyte
+_MOST: Final = 16  # descriptors
+_MODE: Final = 0o600
+_PEER: Final = struct.Struct("3i")  # pid, uid, gid
+_TAG: Final = ".take-over"
+
+
+class TakeOverError(Exception):
+    """It cannot be done; the text says why, and that the server before goes on, if it does."""
+
+
+def place_of(listen: Listen) -> Path | None:
+    """The socket by which a server can be asked to give way; None where it has no unix socket."""
+    for text in (listen.admin, listen.grpc):
+        path = Address.parse(text).path if text else None
+        if path:
+            return path.with_name(f".{path.name}{_TAG}")
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The server before, as it says itself. ``audit`` is its file, "" where it has none."""
+
+    pid: int
+    grpc: str
+    admin: str
+    audit: str
+    started: bool
+    usable: frozenset[tuple[str, str]]  # stage and upstream, whose credential it can use now
+
+    @classmethod
+    def of(cls, config: Config, *, started: bool, rows: Iterable[LeaseRow]) -> Self:
+        """This process, as it stands."""
+        listen = config.listen
+        usable = frozenset((r.stage, r.upstream) for r in rows if _is_shared(r) and r.usable)
+        return cls(os.getpid(), listen.grpc, listen.admin, audit_of(config), started, usable)
+
+    def lacks(self, rows: Iterable[LeaseRow], *, started: bool) -> tuple[str, ...]:
+        """What this one has and the next one, with these rows, has not yet: names for people.
+
+        What the next one is not to have, as its configuration is another, is not missed.
+        """
+        theirs = [row for row in rows if _is_shared(row) and not row.usable]
+        missing = [r.upstream for r in theirs if (r.stage, r.upstream) in self.usable]
+        return tuple(missing or (["what is not optional"] if self.started and not started else []))
+
+
+def audit_of(config: Config) -> str:
+    """The audit log's file, whatever leads to it; "" for standard output."""
+    return os.path.realpath(config.audit.file) if config.audit.file else ""
+
+
+def _is_shared(row: LeaseRow) -> bool:
+    return bool(row.upstream) and row.shared
+
+
+class Desk(Protocol):
+    """What a server that runs does for the next one."""
+
+    def described(self) -> Running:
+        """How it stands."""
+
+    def let_go(self) -> list[socket.socket]:
+        """Let go of the audit log, and give what listens for operators. Raises OSError: it cannot."""
+
+    def take_back(self) -> bool:
+        """Have all of it again; False when that has to be tried again."""
+
+    def go(self, line: socket.socket) -> None:
+        """Send audit lines by ``line``, have gateways go to the next one, and end."""
+
+    def record(self, entry: Entry) -> None:
+        """Write a line of another process."""
+
+
+class Incumbent:
+    """Waits at ``place`` for the next server, from ``start`` to ``stop``."""
+
+    def __init__(self, place: Path, desk: Desk, patience: float = ANSWER) -> None:
+        self._name = SocketName(place, _TAG)
+        self._desk = desk
+        self._patience = patience
+        self._turn = Lock()
+        self._listener: socket.socket | None = None
+
+    def start(self) -> None:
+        """Listen, in the place of whoever did. Raises OSError."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._name.bind(listener)
+            self._name.publish(_MODE, listen=lambda: listener.listen(8))
+        except OSError:
+            listener.close()
+            raise
+        self._listener = listener
+        Thread(target=self._run, args=(listener,), name="take-over", daemon=True).start()
+
+    def stop(self) -> None:
+        """Listen no more; the name goes, unless it is another server's by now."""
+        if self._listener is not None:
+            self._name.release()
+            with contextlib.suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread
+            self._listener.close()
+            self._listener = None
+
+    def _run(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # it was closed
+            while True:
+                line, _ = listener.accept()
+                Thread(target=self._meet, args=(line,), name="take-over", daemon=True).start()
+
+    def _meet(self, line: socket.socket) -> None:
+        talk = Talk(line, self._patience)
+        pid, known = _peer(line)
+        try:
+            if not known:
+                log.warning("take-over: process %d is another user's; it is not answered", pid)
+            elif not self._turn.acquire(blocking=False):
+                talk.say({"busy": True})
+            else:
+                try:
+                    if self._hand_over(talk, pid):
+                        return  # the audit log has the line from now on
+                finally:
+                    self._turn.release()
+        except OSError as exc:
+            log.warning("take-over: process %d: %s", pid, exc.strerror or exc)
+        line.close()
+
+    def _hand_over(self, talk: Talk, pid: int) -> bool:
+        """Do as the next one says; whether it has the place at the end."""
+        talk.say({"take_over": _VERSION, **_as_json(self._desk.described())})
+        if talk.hear(_READY).get("ask") == BACK:
+            self._record(talk)
+            return False
+        try:
+            listeners = self._desk.let_go()
+        except OSError as exc:
+            self._take_back()
+            log.error("take-over: refused: %s", exc)  # noqa: TRY400 - it is no fault of ours
+            talk.say({"refused": str(exc)})
+            if talk.hear().get("ask") == BACK:
+                self._record(talk)
+            return False
+        log.info("take-over: process %d is ready; it gets the audit log and the addresses", pid)
+        ask = self._next_says(talk, pid, listeners)
+        if ask == GO:
+            self._desk.go(talk.line)
+            return True
+        self._take_back()
+        log.error(
+            "take-over: process %d did not take over; this one, %d, goes on", pid, os.getpid()
+        )
+        if ask == BACK:
+            self._record(talk)
+        return False
+
+    def _next_says(self, talk: Talk, pid: int, listeners: list[socket.socket]) -> object:
+        """What it says when it has the place; None where it ends or hangs, and then it is ended."""
+        try:
+            talk.say({"left": True}, listeners)
+            return talk.hear().get("ask")
+        except TimeoutError:
+            # It may have the name that gateways connect to, and answers nobody.
+            log.error("take-over: process %d does not go on: it is killed", pid)  # noqa: TRY400
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        except OSError:
+            pass
+        return None
+
+    def _take_back(self) -> None:
+        while not self._desk.take_back():
+            time.sleep(AGAIN)
+
+    def _record(self, talk: Talk) -> None:
+        for entry in sent(talk.line, talk.rest):
+            self._desk.record(entry)
+
+
+class Successor:
+    """The next server's side, from ``meet`` to ``go`` or ``back``."""
+
+    def __init__(self, talk: Talk, running: Running, patience: float) -> None:
+        self._talk = talk
+        self._patience = patience
+        self.running = running
+
+    @classmethod
+    def meet(cls, place: Path, patience: float = ANSWER) -> Self | None:
+        """Ask who serves; None for nobody.
+
+        Raises:
+            TakeOverError: it does not answer, is another user's, or another take-over is under way.
+        """
+        line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        line.settimeout(patience)
+        try:
+            line.connect(str(place))
+        except (FileNotFoundError, ConnectionRefusedError):
+            line.close()
+            return None
+        except OSError as exc:
+            line.close()
+            raise TakeOverError(f"{place}: {exc.strerror or exc}") from exc
+        try:
+            return cls(talk := Talk(line, patience), _running(line, talk), patience)
+        except TakeOverError:
+            line.close()
+            raise
+
+    @property
+    def lost(self) -> bool:
+        """Whether the server before has ended."""
+        poll = select.poll()
+        poll.register(self._talk.line, select.POLLIN)
+        with contextlib.suppress(OSError):
+            return bool(poll.poll(0)) and not self._talk.line.recv(1, socket.MSG_PEEK)
+        return True
+
+    def place(self) -> list[socket.socket]:
+        """Have the audit log's file and the addresses left to us; the listener for operators, if there is one.
+
+        Raises:
+            TakeOverError: it keeps them.
+        """
+        try:
+            self._talk.say({"ask": PLACE})
+            answer = self._talk.hear(self._patience)
+        except OSError as exc:
+            if isinstance(exc, ConnectionError):  # it has ended, and with it all that it had
+                return []
+            pid = self.running.pid
+            raise TakeOverError(f"process {pid}, which serves, does not answer any more") from exc
+        if why := answer.get("refused"):
+            raise TakeOverError(f"process {self.running.pid} keeps its place: {why}")
+        return self._talk.sockets
+
+    def go(self) -> None:
+        """Let it end; ``entries`` come from now on."""
+        with contextlib.suppress(OSError):  # it has ended by itself
+            self._talk.say({"ask": GO})
+
+    def back(self, *, end: bool = False) -> socket.socket:
+        """Let it have everything back; where our own audit lines are to go then, unless this is the ``end``."""
+        with contextlib.suppress(OSError):
+            self._talk.say({"ask": BACK})
+            if end:
+                self._talk.line.sendall(END)
+        return self._talk.line
+
+    def entries(self) -> Iterator[Entry]:
+        """Its audit lines until it has ended. Raises OSError: it ended in the middle."""
+        self._talk.line.settimeout(None)
+        yield from sent(self._talk.line, self._talk.rest)
+
+    def close(self) -> None:
+        """Say no more."""
+        self._talk.line.close()
+
+
+def _running(line: socket.socket, talk: Talk) -> Running:
+    pid, known = _peer(line)
+    if not known:
+        raise TakeOverError(
+            f"process {pid}, which serves, is another user's; start this one as that"
+        )
+    try:
+        told = talk.hear()
+    except TimeoutError:
+        raise TakeOverError(
+            f"process {pid}, which serves, does not answer; it was left as it is. If it hangs, end it "
+            f"(kill -KILL {pid}) and start this one anew"
+        ) from None
+    except OSError as exc:
+        raise TakeOverError(f"process {pid}, which serves: {exc.strerror or exc}") from exc
+    if told.get("busy"):
+        raise TakeOverError(f"another take-over from process {pid} is under way; wait for its end")
+    if told.get("take_over") != _VERSION:
+        raise TakeOverError(f"process {pid} speaks another version; stop it, then start this one")
+    try:
+        usable = frozenset((str(stage), str(upstream)) for stage, upstream in told["usable"])
+        grpc, admin, audit = (str(told[key]) for key in ("grpc", "admin", "audit"))
+        return Running(int(told["pid"]), grpc, admin, audit, told["started"] is True, usable)
+    except (KeyError, TypeError, ValueError) as exc:
+        raise TakeOverError(f"process {pid} does not speak as vaultauthz does") from exc
+
+
+def _as_json(running: Running) -> dict[str, Any]:
+    return asdict(running) | {"usable": sorted(running.usable)}
+
+
+def _peer(line: socket.socket) -> tuple[int, bool]:
+    """The process at the other end, and whether it may do what we do. A listener's is who made it."""
+    size = _PEER.size
+    pid, uid, _ = _PEER.unpack(line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return pid, uid in (0, os.geteuid()) or os.geteuid() == 0
+
+
+class Talk:
+    """A line on which each side says one JSON object at a time, with descriptors beside it."""
+
+    def __init__(self, line: socket.socket, patience: float) -> None:
+        line.settimeout(patience)
+        self.line = line
+        self.sockets: list[socket.socket] = []
+        self.rest = b""  # read already, of what comes next
+        self._patience = patience
+
+    def say(self, what: dict[str, Any], sockets: Collection[socket.socket] = ()) -> None:
+        """Send it. Raises OSError."""
+        data = json.dumps(what).encode() + b"\n"
+        fds = array.array("i", [one.fileno() for one in sockets])
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)] if fds else []
+        if rest := data[self.line.sendmsg([data], rights) :]:
+            self.line.sendall(rest)
+
+    def hear(self, seconds: float | None = None) -> dict[str, Any]:
+        """What the other side says within so many seconds.
+
+        Raises:
+            OSError: it has ended, says nothing, or nothing that can be read.
+        """
+        self.line.settimeout(self._patience if seconds is None else seconds)
+        try:
+            while b"\n" not in self.rest:
+                data = self._received()
+                if not data or len(self.rest) > _LONGEST:
+                    raise ConnectionError("it has ended")
+                self.rest += data
+        finally:
+            self.line.settimeout(self._patience)
+        text, _, self.rest = self.rest.partition(b"\n")
+        with contextlib.suppress(ValueError):
+            if isinstance(told := json.loads(text), dict):
+                return told
+        raise ConnectionError("it says what is no JSON object")
+
+    def _received(self) -> bytes:
+        data, fds, _, _ = socket.recv_fds(self.line, 65_536, _MOST)
+        for fd in fds:
+            os.set_inheritable(fd, False)
+            self.sockets.append(socket.socket(fileno=fd))
+        return data
