@@ -139,3 +139,17 @@ def test_no_log_of_ours(tmp_path: Path, data: bytes) -> None:
     """It is an error, not a report of nothing."""
     with pytest.raises(LogError, match="no line of a vaultauthz audit log"):
         count_usage(Log([file(tmp_path / "a", data)], by_chain), "upstream", Selection())
+
+
+def test_two_instances_at_once(tmp_path: Path) -> None:
+    """Each has a log of its own, at the same time: their files are counted together, in any order."""
+    one = file(tmp_path / "one", written(*(used(second, "c1") for second in (1, 3, 5))))
+    two = file(tmp_path / "two", written(*(used(second, "c2") for second in (2, 4))))
+    for files in ([one, two], [two, one]):
+        out, text = told()
+        assert audit.report(SelectedLines(files, Selection()), "credential", out) == 0
+        rows = [line.split()[:2] for line in text.getvalue().splitlines()[1:3]]
+        assert rows == [["c1", "3"], ["c2", "2"]]
+        out, text = told()
+        assert audit.verify(files, "", out) == 0
+        assert "Each of the 2 chains holds" in text.getvalue()
