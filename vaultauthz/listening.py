@@ -214,14 +214,24 @@ def steer(port: int, proc: Path = Path("/proc")) -> None:
     last = max(_listening(proc / "net/tcp", port), _listening(proc / "net/tcp6", port)) - 1
     if last < 1:
         return
-    for entry in list(Path("/dev/fd").iterdir()):
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(entry.name))) as one:
-            if one.family == socket.AF_UNIX or one.getsockname()[1] != port:
-                continue
-            if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                program = array("B", _INSTRUCTION.pack(_RETURN, 0, 0, last))
-                at, _ = program.buffer_info()
-                one.setsockopt(socket.SOL_SOCKET, _ATTACH_CBPF, struct.pack("HP", 1, at))
+    for file in [int(entry.name) for entry in Path("/dev/fd").iterdir()]:
+        with contextlib.suppress(OSError):  # closed meanwhile
+            if stat.S_ISSOCK(os.fstat(file).st_mode):  # of anything else the copy would stay open
+                with socket.socket(fileno=os.dup(file)) as one:
+                    if _listens(one, port):
+                        _attach(one, last)
+
+
+def _listens(one: socket.socket, port: int) -> bool:
+    if one.family == socket.AF_UNIX or not one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return False
+    return bool(one.getsockname()[1] == port)
+
+
+def _attach(one: socket.socket, answer: int) -> None:
+    program = array("B", _INSTRUCTION.pack(_RETURN, 0, 0, answer))
+    at, _ = program.buffer_info()
+    one.setsockopt(socket.SOL_SOCKET, _ATTACH_CBPF, struct.pack("HP", 1, at))
 
 
 def _listening(table: Path, port: int) -> int:

@@ -191,7 +191,11 @@ def test_a_name_that_was_never_lost(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_a_port_that_two_servers_share(host: str) -> None:
-    """New connections come to the last one, once that has said so; to the other one when it is gone."""
+    """New connections come to the last one, once that has said so; to the other one when it is gone.
+
+    No file is left open by it: a copy of the audit log's would keep its lock.
+    """
+    before = len(list(Path("/dev/fd").iterdir()))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listeners = [socket.socket(family), socket.socket(family)]
     port = 0
@@ -209,6 +213,7 @@ def test_a_port_that_two_servers_share(host: str) -> None:
             client.close()
         listeners[1].close()
     listeners[0].close()
+    assert len(list(Path("/dev/fd").iterdir())) == before
 
 
 def test_one_server_alone_is_not_steered() -> None:
