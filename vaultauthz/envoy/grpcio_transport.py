@@ -33,7 +33,8 @@ THREADS: Final = 4
 # Threads besides, in which checks wait that Vault must be asked for: grpcio's synchronous
 # server has no other way to answer later. One more is refused, so that THREADS stay free.
 WAITING: Final = 64
-_LAST: Final = 0.1  # of the grace at the end: the time to refuse those that still wait
+_LAST: Final = 0.1  # of the grace at the end: the time to refuse those that still wait …
+_LAST_AT_LEAST: Final = 1.0  # … in seconds, beyond a short grace: a busy machine needs it
 _READ_LIMIT: Final = 16 * MESSAGE_LIMIT
 _OPTIONS: Final = (
     # So that the next server can take over. Who does not sees that the port is free before.
@@ -108,11 +109,12 @@ class GrpcioTransport:
         if self._server is not None:
             if self._streams:
                 self._streams.end()
-            ended = self._server.stop(grace)
-            if not ended.wait(grace * (1 - _LAST)):
+            wait, last = grace * (1 - _LAST), max(grace * _LAST, _LAST_AT_LEAST)
+            ended = self._server.stop(wait + last)
+            if not ended.wait(wait):
                 self._desk.give_up()
             # grpcio ends what is late by itself; the extra second is for its own threads.
-            ended.wait(grace * _LAST + 1.0)
+            ended.wait(last + 1.0)
             if self._streams:
                 self._streams.close()
         self._desk.shutdown(wait=False)
