@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import resource
+import subprocess
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from socket import socket
 from threading import Thread
 from typing import Final, Protocol
 
 from vaultauthz.config.values import Config
 from vaultauthz.core.pace import Pace
-from vaultauthz.observe.handing_over import END
-from vaultauthz.observe.record import Entry
 from vaultauthz.observe.sink import AuditError
-from vaultauthz.service import FINISH_REQUESTS, Service
-from vaultauthz.systemd import Notifier
+from vaultauthz.service import OPEN, Service, ServiceDesk
+from vaultauthz.systemd import Notifier, for_another
 from vaultauthz.takeover import (
     AGAIN,
     Incumbent,
@@ -38,8 +35,8 @@ log = logging.getLogger(__name__)
 _LOOK: Final = 0.2  # seconds between looks at signals and at the file
 # For one that takes over to be as ready as the one that serves.
 _READY: Final = 60.0
-_OPEN: Final = 1.0  # for the audit log from one server to the next
 _LEAVE: Final = 5.0  # for gateways to turn to the next one
+_MOVED: Final = 30.0  # … and to be told where that is, when it listens elsewhere
 _SERVING: Final = "serving; not every upstream has its credential yet"
 
 
@@ -57,20 +54,22 @@ class Succeeding(Protocol):
 class Way:
     """How a gateway is served; ``description`` is what the log says of it.
 
-    When ``over`` says so it ends as on SIGTERM. Without ``succeeding`` no server takes over from another.
+    When ``over`` says so it ends as on SIGTERM. Without ``succeeding`` no server takes over from another;
+    ``again`` is the command that starts one to take over from this one.
     """
 
     description: str
     opened: Callable[[Config], Service]
     over: Callable[[], bool] = lambda: False
     succeeding: Succeeding | None = None
+    again: Sequence[str] = ()
 
 
-def run(signals: Signals, config: Config, way: Way, *, take_over: bool = False) -> int:
+def run(signals: Signals, config: Config, way: Way, before: Path | None = None) -> int:
     """Serve ``config`` until SIGTERM or SIGINT; the exit status, 1 when a lease was left.
 
-    ``signals``, made before it was read, says when to read it again. With ``take_over`` from the server that
-    serves at its addresses, if there is one; it ends once this one serves.
+    ``signals``, made before it was read, says when to read it again. ``before`` is the place where the server
+    is asked that this one takes over from, if there is one; it ends once this one serves.
 
     Raises:
         StartError: an address or the audit log is not to be had, or not to be taken over.
@@ -79,15 +78,15 @@ def run(signals: Signals, config: Config, way: Way, *, take_over: bool = False) 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     systemd = Notifier.of(os.environ)
     with signals.stoppable():
-        before = _met(config) if take_over else None
-        service = _taken_over(way, config, before, signals) if before else _started(way, config)
+        found = _met(before) if before else None
+        service = _taken_over(way, config, found, signals) if found else _started(way, config)
         log.info("serving %s", way.description)
-        systemd.ready(_SERVING, main=before is not None)
+        systemd.ready(_SERVING, main=found is not None)
         incumbent = _incumbent(service, config) if way.succeeding else None
+        following = Following(way.again if incumbent else (), place_of(config.listen), systemd)
         try:
-            _serve(service, signals, way.over, systemd)
+            _serve(service, signals, way.over, systemd, following)
             if service.succeeded:
-                log.info("another server has taken over: gateways are sent there")
                 _leave(service, signals)
             else:
                 systemd.stopping("gateways are turned away, then everything leased is revoked")
@@ -116,7 +115,13 @@ def _started(way: Way, config: Config) -> Service:
     return service
 
 
-def _serve(service: Service, signals: Signals, over: Callable[[], bool], systemd: Notifier) -> None:
+def _serve(
+    service: Service,
+    signals: Signals,
+    over: Callable[[], bool],
+    systemd: Notifier,
+    following: Following,
+) -> None:
     started = was_gone = False
     while not signals.stop and not over() and not service.succeeded:
         systemd.alive()
@@ -128,6 +133,11 @@ def _serve(service: Service, signals: Signals, over: Callable[[], bool], systemd
             systemd.reloading()
             service.reload(signals.path)
             systemd.ready("serving" if started else _SERVING)
+            following.reloaded(service.at_restart)
+        if signals.next:
+            signals.next = False
+            following.start("SIGUSR2")
+        following.look()
         if service.engine.started and not started:
             started = True
             systemd.status("serving")
@@ -148,6 +158,44 @@ def _tell_of_file(path: Path, *, gone: bool) -> None:
 # --- giving way to the next one ----------------------------------------------
 
 
+class Following:
+    """Starts the next server by ``command``, to take over from this one at ``place``."""
+
+    def __init__(self, command: Sequence[str], place: Path | None, systemd: Notifier) -> None:
+        self._command = command
+        self._place = place
+        self._followed = bool(systemd)  # who looks after this process follows it to the next one
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def reloaded(self, at_restart: Collection[str]) -> None:
+        """What has changed that only a start takes over is taken over by another process."""
+        if at_restart and self._followed and self._command:
+            self.start(f"the change of {' and '.join(at_restart)}")
+
+    def start(self, why: str) -> None:
+        """Start it, unless that cannot go well."""
+        if self._process is not None:
+            return
+        if not self._command:
+            log.error("%s: no other server can take over from this one", why)
+        elif os.getpid() == 1:
+            log.error(
+                "%s: this is a container's first process, and ends with it: restart that", why
+            )
+        else:
+            log.info("%s: another server is started, to take over from this one", why)
+            command = [*self._command, "--take-over", "--take-over-at", str(self._place)]
+            self._process = subprocess.Popen(  # noqa: S603 - ourselves
+                command, env=for_another(os.environ), start_new_session=True
+            )
+
+    def look(self) -> None:
+        """Tell of one that has ended."""
+        if self._process is not None and (status := self._process.poll()) is not None:
+            self._process = None
+            log.error("the other server has not taken over: it ended with status %d", status)
+
+
 def _incumbent(service: Service, config: Config) -> Incumbent | None:
     place = place_of(config.listen)
     if place is None:
@@ -161,64 +209,24 @@ def _incumbent(service: Service, config: Config) -> Incumbent | None:
     return incumbent
 
 
-class ServiceDesk:
-    """A service as a ``takeover.Desk``. Not by the thread of ``run``."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    def described(self) -> Running:
-        """See ``Desk``."""
-        service = self._service
-        return Running.of(service.engine.config, started=service.started, rows=service.rows())
-
-    def let_go(self) -> list[socket]:
-        """See ``Desk``."""
-        service = self._service
-        service.door.let_go(FINISH_REQUESTS)
-        if audit_of(service.engine.config):
-            try:
-                service.audit.let_go(_OPEN)
-            except AuditError as exc:
-                raise OSError(str(exc)) from exc
-        service.door.recorded()
-        listener = service.admin.listener if service.admin else None
-        return [listener] if listener else []
-
-    def take_back(self) -> bool:
-        """See ``Desk``."""
-        audit = self._service.audit
-        try:
-            if audit.held:
-                audit.open(_OPEN)
-            self._service.door.take_back()
-        except (AuditError, OSError) as exc:
-            log.error("%s; it is tried again", exc)  # noqa: TRY400 - it is no fault of ours
-            return False
-        return True
-
-    def go(self, line: socket) -> None:
-        """See ``Desk``."""
-        line.settimeout(_OPEN)
-        if self._service.audit.held:
-            self._service.audit.send(line, _OPEN)
-        else:
-            with contextlib.suppress(OSError):
-                line.sendall(END)
-            line.close()
-        self._service.succeeded = True
-
-    def record(self, entry: Entry) -> None:
-        """See ``Desk``."""
-        self._service.audit.record_entry(entry)
-
-
 def _leave(service: Service, signals: Signals) -> None:
     """Send gateways to the next server, and wait until what they were given is used, or for SIGTERM."""
     if service.admin:
         service.admin.leave()
+    if service.succeeded != service.engine.config.listen.grpc:
+        log.info(
+            "the next one listens elsewhere, at %s: gateways may go there for %g s",
+            service.succeeded,
+            _MOVED,
+        )
+        _wait(signals, _MOVED)
+    log.info("another server has taken over: gateways are sent there")
     service.door.leave(_LEAVE)
-    until = time.monotonic() + Pace().drain
+    _wait(signals, Pace().drain)
+
+
+def _wait(signals: Signals, seconds: float) -> None:
+    until = time.monotonic() + seconds
     while not signals.stop and time.monotonic() < until:
         signals.reload(_LOOK)
 
@@ -226,13 +234,18 @@ def _leave(service: Service, signals: Signals) -> None:
 # --- taking over from the one before -----------------------------------------
 
 
-def _met(config: Config) -> Successor | None:
+def meeting_place(config: Config) -> Path:
+    """Where a server with this configuration is asked. Raises StartError: there is none."""
     place = place_of(config.listen)
     if place is None:
         raise StartError(
             "--take-over: servers meet at a unix socket, and neither listen.admin nor listen.grpc is "
             "one; set listen.admin: unix:///run/vaultauthz/admin.sock"
         )
+    return place
+
+
+def _met(place: Path) -> Successor | None:
     try:
         before = Successor.meet(place)
     except TakeOverError as exc:
@@ -258,7 +271,7 @@ def _taken_over(way: Way, config: Config, before: Successor, signals: Signals) -
     except (AuditError, OSError, TakeOverError) as exc:
         _give_back(service, before)
         raise StartError(f"--take-over: {exc}; process {pid} goes on") from exc
-    before.go()
+    before.go(config.listen.grpc)
     if service.admin:
         service.admin.adopt()
     service.door.started()
@@ -303,7 +316,7 @@ def await_ready(
 def _take_place(service: Service, before: Successor) -> None:
     listeners = before.place()
     if service.audit.held:
-        service.audit.open(_OPEN)
+        service.audit.open(OPEN)
     service.door.start()
     if service.admin:
         same = service.engine.config.listen.admin == before.running.admin
@@ -320,8 +333,8 @@ def _give_back(service: Service, before: Successor) -> None:
     shared = before.running.audit == audit_of(service.engine.config)
     if before.running.audit and shared:
         if not service.audit.held:
-            service.audit.let_go(_OPEN)
-        service.audit.send(before.back(), _OPEN)
+            service.audit.let_go(OPEN)
+        service.audit.send(before.back(), OPEN)
     else:
         before.back(end=True)
     service.stop()

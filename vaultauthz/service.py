@@ -6,12 +6,14 @@ once in 30 seconds. This keeps a flood of 401s away from the keeper's lock, whic
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from socket import socket
 from typing import Final
 
 from vaultauthz.admin import Admin
@@ -30,8 +32,11 @@ from vaultauthz.leases.clock import boottime
 from vaultauthz.leases.later import Later
 from vaultauthz.observe.audit_log import AuditLog
 from vaultauthz.observe.gauges import Gauges, ListenerCertificate, Reloads
+from vaultauthz.observe.handing_over import END
 from vaultauthz.observe.metrics import Metrics
 from vaultauthz.observe.outage import EventLog
+from vaultauthz.observe.record import Entry
+from vaultauthz.observe.sink import AuditError
 from vaultauthz.server_tls import FollowedTls
 from vaultauthz.takeover import Running, audit_of
 from vaultauthz.terminal import EACH_TIME
@@ -43,10 +48,11 @@ log = logging.getLogger(__name__)
 # end take too long is taken from the time to revoke, which is one call as a rule.
 _WHOLE: Final = 5.0  # seconds
 _FINISH_CHECKS: Final = 1.0  # for checks in flight
-FINISH_REQUESTS: Final = 0.5  # … and for requests that just got their credential
+_FINISH_REQUESTS: Final = 0.5  # … and for requests that just got their credential
 _REVOKE: Final = 3.0
 _REVOKE_AT_LEAST: Final = 1.0
 _CLOSE: Final = 0.8  # the keeper's threads, the admin page, the audit log
+OPEN: Final = 1.0  # for the audit log from one server to the next
 _GAP: Final = 1.0  # seconds between two tellings of one credential
 _MOST: Final = 1024  # credentials whose last telling is remembered
 
@@ -58,7 +64,7 @@ class Service:
     """A running server: the engine, and what listens.
 
     ``door`` makes the gateway's. ``read`` reads the configuration again, at a reload. ``before`` is the
-    server that this one takes over from (``serve.Succession`` has how).
+    server that this one takes over from (``serve`` has how).
     """
 
     def __init__(
@@ -71,7 +77,7 @@ class Service:
         self._read = read
         # Addresses that the server before gives to this one.
         self.replaces = frozenset((before.grpc, before.admin) if before else ())
-        self.succeeded = False  # another server has taken over
+        self.succeeded = ""  # another server has taken over, and listens there
         self.metrics = Metrics(_known(config), __version__)
         given = bool(before and before.audit and before.audit == audit_of(config))
         self.audit = AuditLog(config.audit, takes_over=given)
@@ -269,8 +275,8 @@ class Service:
         # Where another server has taken over, gateways have their credentials from that.
         leave = () if self.succeeded else self.door.in_use()
         self.door.stop(_FINISH_CHECKS)
-        until = time.monotonic() + FINISH_REQUESTS
-        self.door.finish(FINISH_REQUESTS)
+        until = time.monotonic() + _FINISH_REQUESTS
+        self.door.finish(_FINISH_REQUESTS)
         time.sleep(max(0.0, until - time.monotonic()))
         left = ends - time.monotonic() - _CLOSE
         revoked = self.engine.close(min(_REVOKE, max(_REVOKE_AT_LEAST, left)), leave)
@@ -279,6 +285,58 @@ class Service:
         self.audit.close(timeout=max(_CLOSE / 2, ends - time.monotonic()))
         self.door.recorded()
         return revoked
+
+
+class ServiceDesk:
+    """A service as a ``takeover.Desk``. Not by the thread of ``run``."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def described(self) -> Running:
+        """See ``Desk``."""
+        service = self._service
+        return Running.of(service.engine.config, started=service.started, rows=service.rows())
+
+    def let_go(self) -> list[socket]:
+        """See ``Desk``."""
+        service = self._service
+        service.door.let_go(_FINISH_REQUESTS)
+        if audit_of(service.engine.config):
+            try:
+                service.audit.let_go(OPEN)
+            except AuditError as exc:
+                raise OSError(str(exc)) from exc
+        service.door.recorded()
+        listener = service.admin.listener if service.admin else None
+        return [listener] if listener else []
+
+    def take_back(self) -> bool:
+        """See ``Desk``."""
+        audit = self._service.audit
+        try:
+            if audit.held:
+                audit.open(OPEN)
+            self._service.door.take_back()
+        except (AuditError, OSError) as exc:
+            log.error("%s; it is tried again", exc)  # noqa: TRY400 - it is no fault of ours
+            return False
+        return True
+
+    def go(self, line: socket, grpc: str) -> None:
+        """See ``Desk``."""
+        line.settimeout(OPEN)
+        if self._service.audit.held:
+            self._service.audit.send(line, OPEN)
+        else:
+            with contextlib.suppress(OSError):
+                line.sendall(END)
+            line.close()
+        self._service.succeeded = grpc
+
+    def record(self, entry: Entry) -> None:
+        """See ``Desk``."""
+        self._service.audit.record_entry(entry)
 
 
 def _known(config: Config) -> list[StageUpstream]:

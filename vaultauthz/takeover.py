@@ -116,8 +116,8 @@ class Desk(Protocol):
     def take_back(self) -> bool:
         """Have all of it again; False when that has to be tried again."""
 
-    def go(self, line: socket.socket) -> None:
-        """Send audit lines by ``line``, have gateways go to the next one, and end."""
+    def go(self, line: socket.socket, grpc: str) -> None:
+        """Send audit lines by ``line``, have gateways go to the next one, at ``grpc``, and end."""
 
     def record(self, entry: Entry) -> None:
         """Write a line of another process."""
@@ -194,9 +194,10 @@ class Incumbent:
                 self._record(talk)
             return False
         log.info("take-over: process %d is ready; it gets the audit log and the addresses", pid)
-        ask = self._next_says(talk, pid, listeners)
+        told = self._next_says(talk, pid, listeners)
+        ask = told.get("ask")
         if ask == GO:
-            self._desk.go(talk.line)
+            self._desk.go(talk.line, str(told.get("grpc")))
             return True
         self._take_back()
         log.error(
@@ -206,11 +207,11 @@ class Incumbent:
             self._record(talk)
         return False
 
-    def _next_says(self, talk: Talk, pid: int, listeners: list[socket.socket]) -> object:
-        """What it says when it has the place; None where it ends or hangs, and then it is ended."""
+    def _next_says(self, talk: Talk, pid: int, listeners: list[socket.socket]) -> dict[str, Any]:
+        """What it says when it has the place; nothing where it ends or hangs, and then it is ended."""
         try:
             talk.say({"left": True}, listeners)
-            return talk.hear().get("ask")
+            return talk.hear()
         except TimeoutError:
             # It may have the name that gateways connect to, and answers nobody.
             log.error("take-over: process %d does not go on: it is killed", pid)  # noqa: TRY400
@@ -218,7 +219,7 @@ class Incumbent:
                 os.kill(pid, signal.SIGKILL)
         except OSError:
             pass
-        return None
+        return {}
 
     def _take_back(self) -> None:
         while not self._desk.take_back():
@@ -287,10 +288,10 @@ class Successor:
             raise TakeOverError(f"process {self.running.pid} keeps its place: {why}")
         return self._talk.sockets
 
-    def go(self) -> None:
-        """Let it end; ``entries`` come from now on."""
+    def go(self, grpc: str) -> None:
+        """Let it end, as gateways are served at ``grpc``; ``entries`` come from now on."""
         with contextlib.suppress(OSError):  # it has ended by itself
-            self._talk.say({"ask": GO})
+            self._talk.say({"ask": GO, "grpc": grpc})
 
     def back(self, *, end: bool = False) -> socket.socket:
         """Let it have everything back; where our own audit lines are to go then, unless this is the ``end``."""

@@ -65,6 +65,8 @@ class Watch:
 class Signals:
     """SIGHUP and a change of the file at ``path`` want it read again, SIGTERM and SIGINT a stop.
 
+    SIGUSR2 wants another process to take over.
+
     Made first of all, in the main thread: SIGHUP would end a process that has no handler
     yet, and one that comes while the file is read for the first time has it read again.
     """
@@ -72,11 +74,13 @@ class Signals:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.stop = False
+        self.next = False  # SIGUSR2 has asked for another server to take over
         self._watch = Watch(path)
         # Its put() never waits. Event.set() would, and forever: for a lock that the very code
         # has which the signal interrupts.
         self._heard: SimpleQueue[int] = SimpleQueue()
-        signal.signal(signal.SIGHUP, self._hear)
+        for number in (signal.SIGHUP, signal.SIGUSR2):
+            signal.signal(number, self._hear)
 
     def _hear(self, number: int, _frame: object) -> None:
         self._heard.put(number)
@@ -129,5 +133,6 @@ class Signals:
             # However often it was asked for: once is enough. What comes meanwhile is the next look's.
             for _ in range(self._heard.qsize()):
                 heard.add(self._heard.get_nowait())
+        self.next = self.next or signal.SIGUSR2 in heard
         changed = self._watch.changed()
         return changed or signal.SIGHUP in heard

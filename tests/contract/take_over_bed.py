@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -45,13 +48,16 @@ sys.exit(cli.main())
 class Server:
     """One process of `vaultauthz serve`."""
 
-    def __init__(self, config: Path, *options: str, log: Path, happens: str = "") -> None:
+    def __init__(
+        self, config: Path, *options: str, log: Path, happens: str = "", notify: str = ""
+    ) -> None:
         self._log = log
         script = _PROGRAM.format(happens=happens)
         program = ["-c", script] if happens else ["-m", "vaultauthz"]
         command = [sys.executable, *program, "serve", "-c", str(config), *options]
         with log.open("ab") as output:
-            self.process = subprocess.Popen(command, stdout=output, stderr=output)
+            env = os.environ | ({"NOTIFY_SOCKET": notify} if notify else {})
+            self.process = subprocess.Popen(command, stdout=output, stderr=output, env=env)
 
     @property
     def pid(self) -> int:
@@ -76,6 +82,41 @@ class Server:
         return self.process.wait(PATIENCE)
 
 
+class Systemd:
+    """Listens as systemd does, once ``listen`` is called; ``told`` is each datagram."""
+
+    def __init__(self) -> None:
+        self.place = ""
+        self._line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._told: list[str] = []
+
+    def listen(self, folder: Path) -> None:
+        """From now on servers are told where."""
+        self.place = str(folder / "notify")
+        self._line.bind(self.place)
+        self._line.setblocking(False)
+
+    def told(self) -> list[str]:
+        """What it was told until now."""
+        with contextlib.suppress(BlockingIOError, OSError):
+            while self.place:
+                self._told.append(self._line.recv(4096).decode())
+        return self._told
+
+    def mains(self) -> list[int]:
+        """The processes that have called themselves the main one."""
+        lines = [line for datagram in self.told() for line in datagram.splitlines()]
+        return [int(line[8:]) for line in lines if line.startswith("MAINPID=")]
+
+    def wait_for(self, text: str) -> None:
+        """Until a datagram has this."""
+        assert wait_for(lambda: any(text in one for one in self.told()), PATIENCE), self.told()
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._line.close()
+
+
 class Bed:
     """A folder with a configuration, and the servers that were started for it."""
 
@@ -95,11 +136,17 @@ class Bed:
             "routes": [{"host": "h", "upstream": "pay"}],
         }
         self.servers: list[Server] = []
+        self.systemd = Systemd()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for pid in self.systemd.mains():  # those that the servers have started
+            with contextlib.suppress(OSError):
+                if str(self.folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(pid, signal.SIGKILL)
+        self.systemd.close()
         for server in self.servers:
             if server.process.poll() is None:
                 server.process.send_signal(signal.SIGCONT)
@@ -112,8 +159,9 @@ class Bed:
         if not path.exists():
             path.write_text(yaml.safe_dump(self.document))
         log = self.folder / f"{len(self.servers)}.log"
-        self.servers.append(Server(path, *options, log=log, happens=happens))
-        return self.servers[-1]
+        server = Server(path, *options, log=log, happens=happens, notify=self.systemd.place)
+        self.servers.append(server)
+        return server
 
     def first(self) -> Server:
         """The first one, with every credential."""
@@ -127,9 +175,14 @@ class Bed:
         server.wait_until_told("serving Envoy")
         return server
 
-    def traffic(self) -> Asking:
-        """Constant traffic, while it is entered."""
-        return Asking(self.grpc)
+    def rewrite(self, **listen: str) -> None:
+        """Change ``listen`` in the file."""
+        self.document["listen"] |= listen
+        (self.folder / "vaultauthz.yaml").write_text(yaml.safe_dump(self.document))
+
+    def traffic(self, address: str = "") -> Asking:
+        """Constant traffic, while it is entered; to another address, if one is given."""
+        return Asking(address or self.grpc)
 
     def tokens(self) -> int:
         """How many logins Vault knows of."""

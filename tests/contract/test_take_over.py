@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from tests.contract.fake_vault import FakeVault
 from tests.contract.faults import held
 from tests.contract.take_over_bed import Bed, Server
 from tests.contract.test_server import KINDS
+from tests.patience import PATIENCE
+from vaultauthz.demo.parts import wait_for
 
-MakeBed = Callable[[str], Bed]
 SERVES, LEAVES = "serving Envoy", "gateways are sent there"
 
 
@@ -226,3 +228,69 @@ def test_two_ports_are_no_place_to_meet(plain: Bed) -> None:
     (plain.folder / "ports.yaml").write_text(yaml.safe_dump(plain.document | {"listen": listen}))
     server = plain.start("--take-over", config="ports.yaml")
     assert "set listen.admin: unix:///" in refused(server)
+
+
+def test_sigusr2_starts_the_next_one(plain: Bed) -> None:
+    """An upgrade of what runs, by itself: systemd is told whom to follow, and the one before ends."""
+    plain.systemd.listen(plain.folder)
+    before = plain.first()
+    with plain.traffic() as traffic:
+        traffic.wait_for()
+        before.process.send_signal(signal.SIGUSR2)
+        plain.systemd.wait_for("MAINPID=")
+        before.wait_until_told(LEAVES)
+        assert before.ended(ask=signal.SIGTERM) == 0
+        traffic.wait_for()
+    assert traffic.answers.keys() == {"200"}
+    assert plain.tokens() == 1
+    told = plain.systemd.told()
+    assert told[0] == "READY=1\nSTATUS=serving; not every upstream has its credential yet"
+    assert next(one for one in told if "MAINPID" in one).startswith("READY=1\n")
+    (main,) = plain.systemd.mains()
+    assert main != before.pid
+    os.kill(main, signal.SIGTERM)
+    plain.systemd.wait_for("STOPPING=1")
+
+
+def test_a_change_of_listen_by_sighup(plain: Bed) -> None:
+    """Under systemd another process takes over; the one before answers for half a minute where it was."""
+    plain.systemd.listen(plain.folder)
+    before = plain.first()
+    other = f"unix://{plain.folder}/other.sock"
+    with plain.traffic() as traffic:
+        traffic.wait_for()
+        plain.rewrite(grpc=other)
+        before.process.send_signal(signal.SIGHUP)
+        plain.systemd.wait_for("MAINPID=")
+        before.wait_until_told(f"the next one listens elsewhere, at {other}")
+        traffic.wait_for()
+    with plain.traffic(other) as moved:
+        moved.wait_for()
+        assert before.ended(ask=signal.SIGTERM) == 0
+        moved.wait_for()
+    assert traffic.answers.keys() == moved.answers.keys() == {"200"}
+    assert any("RELOADING=1" in one for one in plain.systemd.told())
+    assert not (plain.folder / "grpc.sock").exists()
+    total = (traffic.answers + moved.answers)["200"]
+    assert wait_for(lambda: plain.count("request.allowed") == total, PATIENCE)
+
+
+def test_a_change_of_listen_that_cannot_be(plain: Bed) -> None:
+    """The one that serves says so and goes on, and another try may be better."""
+    plain.systemd.listen(plain.folder)
+    before = plain.first()
+    plain.rewrite(grpc="unix:///nowhere/at/all.sock")
+    before.process.send_signal(signal.SIGHUP)
+    before.wait_until_told("the other server has not taken over: it ended with status 2")
+    plain.rewrite(grpc=plain.grpc)
+    goes_on(plain)
+
+
+def test_without_systemd_a_change_of_listen_waits(plain: Bed) -> None:
+    """Whoever looks after the process would not follow it: the log says that it takes a restart."""
+    before = plain.first()
+    plain.rewrite(grpc=f"unix://{plain.folder}/other.sock")
+    before.process.send_signal(signal.SIGHUP)
+    before.wait_until_told("the change of listen takes effect at a restart")
+    plain.rewrite(grpc=plain.grpc)
+    goes_on(plain)

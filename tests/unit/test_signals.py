@@ -14,7 +14,7 @@ import pytest
 
 from vaultauthz.watching import Signals
 
-NUMBERS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+NUMBERS = (signal.SIGHUP, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
 
 
 @pytest.fixture
@@ -35,6 +35,16 @@ def test_a_reload_once(signals: Signals) -> None:
         signal.raise_signal(signal.SIGHUP)
     assert signals.reload(0.0)
     assert not signals.reload(0.0)
+
+
+def test_another_process(signals: Signals) -> None:
+    """SIGUSR2 wants nothing read again, and is remembered until somebody has seen to it."""
+    signal.raise_signal(signal.SIGUSR2)
+    assert not signals.reload(0.0)
+    assert signals.next
+    signal.raise_signal(signal.SIGHUP)
+    assert signals.reload(0.0)
+    assert signals.next
 
 
 def test_a_change(signals: Signals) -> None:

@@ -108,9 +108,9 @@ class FakeDesk:
         self.back.set()
         return True
 
-    def go(self, line: socket.socket) -> None:
+    def go(self, line: socket.socket, grpc: str) -> None:
         """Send a line."""
-        self.did.append("go")
+        self.did.append(f"go to {grpc}")
         lines = SentLines(line, "audit", lambda: pytest.fail("it has it"))
         lines.put([LINE])
         lines.write()
@@ -156,10 +156,10 @@ def test_from_one_to_the_next(place: Path, desk: FakeDesk) -> None:
     (listener,) = successor.place()
     assert os.path.sameopenfile(listener.fileno(), desk.listener.fileno())
     listener.close()
-    successor.go()
+    successor.go("unix:///g")
     assert list(successor.entries()) == [LINE]
     assert desk.gone.wait(5)
-    assert desk.did == ["let go", "go"]
+    assert desk.did == ["let go", "go to unix:///g"]
     successor.close()
 
 

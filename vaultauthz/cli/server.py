@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from argparse import BooleanOptionalAction
@@ -38,6 +39,8 @@ def add_serve(commands: Commands) -> None:
         help="from the server that runs, once this one has every credential that it has; nobody "
         "notices (without one: an ordinary start)",
     )
+    # How a server that runs calls the next one: its own listen may be another by now.
+    serve.add_argument("--take-over-at", type=Path, help=argparse.SUPPRESS)
     serve.set_defaults(run=_serve)
 
 
@@ -58,10 +61,18 @@ def _serve(options: Options) -> int:
 
     def run(options: Options, config: Config, signals: Signals) -> int:
         from vaultauthz.envoy import door
+        from vaultauthz.serve import meeting_place
 
-        return door.serve(signals, config, take_over=options.take_over)
+        before = options.take_over_at or (meeting_place(config) if options.take_over else None)
+        return door.serve(signals, config, _again(options), before)
 
     return until_sigterm(options, run)
+
+
+def _again(options: Options) -> list[str]:
+    """The command that starts another server as this one was started."""
+    words = ["--log-level", options.log_level, "--log-format", options.log_format]
+    return [sys.executable, "-m", "vaultauthz", "serve", "-c", str(options.config), *words]
 
 
 def until_sigterm(options: Options, run: Callable[[Options, Config, Signals], int]) -> int:

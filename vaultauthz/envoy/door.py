@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 from vaultauthz import serve as serving
 from vaultauthz.config.values import Config
@@ -155,8 +156,11 @@ def _listeners(service: Service) -> Listeners:
     )
 
 
-def serve(signals: Signals, config: Config, *, take_over: bool = False) -> int:
-    """Serve Envoy until SIGTERM; see ``serve.run``. ``take_over`` from the server that serves, if one does."""
+def serve(
+    signals: Signals, config: Config, again: Sequence[str] = (), before: Path | None = None
+) -> int:
+    """Serve Envoy until SIGTERM; see ``serve.run`` and ``serve.Way``."""
     opened = partial(Service, door=EnvoyDoor)
-    way = serving.Way(f"Envoy's checks on {config.listen.grpc}", opened, succeeding=opened)
-    return serving.run(signals, config, way, take_over=take_over)
+    description = f"Envoy's checks on {config.listen.grpc}"
+    way = serving.Way(description, opened, succeeding=opened, again=again)
+    return serving.run(signals, config, way, before)
