@@ -20,6 +20,7 @@ from vaultauthz.server_tls import FollowedTls, UnusableError
 
 CONNECTIONS: Final = 128  # at once; each has a thread
 _ENDING: Final = 32  # threads besides, of connections that were hung up on and are not over yet
+_TAG: Final = "a"  # of its passing name: the door's socket may be in the same folder
 QUIET: Final = 5.0  # seconds without a byte
 WHOLE: Final = 10.0  # seconds for one request, from waiting for it to its answer
 SOCKET_MODE: Final = 0o600  # whoever may open it may rotate and revoke
@@ -86,7 +87,7 @@ class Admin:
     def adopt(self) -> None:
         """The socket that was given is ours, with its name."""
         if self._name is None and self._address.path:
-            self._name = SocketName(self._address.path)
+            self._name = SocketName(self._address.path, _TAG)
             self._name.adopt()
 
     def leave(self) -> None:
@@ -131,7 +132,7 @@ def _parsed(text: str) -> Address:
 
 def _bound(address: Address) -> tuple[socket.socket, SocketName | None]:
     """A socket that does not listen yet, and its name, which leads to it."""
-    name = SocketName(address.path) if address.path else None
+    name = SocketName(address.path, _TAG) if address.path else None
     if name:
         _see_that_it_is_free(name)
     sock = socket.socket(address.family, socket.SOCK_STREAM)
