@@ -27,6 +27,7 @@ LAST_GROUP: Final = 2**32 - 2
 # What may be under a socket's name already.
 SERVED: Final = "served"
 NO_SOCKET: Final = "no socket"
+_PEER: Final = struct.Struct("3i")  # process, user, group
 _PROBE: Final = 1.0  # seconds for a server to take a connection
 
 
@@ -138,6 +139,24 @@ class SocketName:
         """It was another server's, whose listener we have: it is ours to remove from now on."""
         self._published = self._found()
 
+    def borrow(self) -> None:
+        """Another process, as systemd, has a socket there that we listen in place of: it has the name back at the end.
+
+        Whoever releases the name sees to it, also a server that has taken over meanwhile.
+        """
+        if self.in_the_way() == SERVED:
+            self._lent.unlink(missing_ok=True)
+            self._lent.hardlink_to(self.path)
+
+    @property
+    def borrowed(self) -> bool:
+        """Whether there is such a socket."""
+        return os.path.lexists(self._lent)
+
+    @property
+    def _lent(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.lent")
+
     def keep(self) -> None:
         """Have what it leads to under a second name, should the next server that takes it not last."""
         self._kept.unlink(missing_ok=True)
@@ -163,8 +182,12 @@ class SocketName:
         return self._published != self._found()
 
     def release(self) -> None:
-        """Remove it, unless it was never ours, or is another server's by now."""
-        if self._published is not None and not self.lost:
+        """Remove it, unless it was never ours, or is another server's by now; a borrowed one is given back."""
+        if self._published is None or self.lost:
+            return
+        if self.borrowed:
+            self._lent.replace(self.path)
+        else:
             self.path.unlink(missing_ok=True)
 
     def _found(self) -> tuple[int, int] | None:
@@ -194,6 +217,16 @@ def group_number(text: str) -> int:
         raise LookupError(
             f"there is no group {text!r:.60}; give its name, or its number (0 to {LAST_GROUP})"
         ) from None
+
+
+def peer_of(line: socket.socket) -> tuple[int, bool]:
+    """The process at the other end of a unix socket's connection, and whether it may do what we do.
+
+    To a client it is the one that listens. Raises OSError.
+    """
+    found = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+    pid, uid, _ = _PEER.unpack(found)
+    return pid, uid in (0, os.geteuid()) or os.geteuid() == 0
 
 
 # --- one TCP port, two servers -----------------------------------------------

@@ -86,6 +86,8 @@ def run(signals: Signals, config: Config, way: Way, before: Path | None = None) 
         following = Following(way.again if incumbent else (), place_of(config.listen), systemd)
         try:
             _serve(service, signals, way.over, systemd, following)
+            if incumbent:
+                incumbent.settle()
             if service.succeeded:
                 _leave(service, signals)
             else:
@@ -272,7 +274,7 @@ def _taken_over(way: Way, config: Config, before: Successor, signals: Signals) -
         _give_back(service, before)
         raise StartError(f"--take-over: {exc}; process {pid} goes on") from exc
     before.go(config.listen.grpc)
-    if service.admin:
+    if service.admin and not service.given:
         service.admin.adopt()
     service.door.started()
     Thread(target=_receive, args=(service, before), name="take-over-audit", daemon=True).start()
@@ -320,7 +322,10 @@ def _take_place(service: Service, before: Successor) -> None:
     service.door.start()
     if service.admin:
         same = service.engine.config.listen.admin == before.running.admin
-        service.admin.start(listeners.pop() if same and listeners else None)
+        listener = listeners.pop() if same and listeners else None
+        service.admin.start(listener)
+        if listener and before.running.given:
+            service.given["admin"] = listener
     for listener in listeners:  # of an address that this one has not
         listener.close()
 

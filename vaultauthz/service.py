@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from socket import socket
+from types import MappingProxyType
 from typing import Final
 
-from vaultauthz.admin import Admin
+from vaultauthz.admin import Admin, see_that_it_fits
 from vaultauthz.admin.view import KeptView
 from vaultauthz.config import ConfigError, load
 from vaultauthz.config.values import Config
@@ -64,7 +65,8 @@ class Service:
     """A running server: the engine, and what listens.
 
     ``door`` makes the gateway's. ``read`` reads the configuration again, at a reload. ``before`` is the
-    server that this one takes over from (``serve`` has how).
+    server that this one takes over from (``serve`` has how). ``given``: listening sockets of systemd's, by the
+    key of ``listen``.
     """
 
     def __init__(
@@ -73,14 +75,16 @@ class Service:
         door: Callable[[Service], Door],
         read: Callable[[Path, Mapping[str, str]], Config] = load,
         before: Running | None = None,
+        given: Mapping[str, socket] = MappingProxyType({}),
     ) -> None:
         self._read = read
         # Addresses that the server before gives to this one.
         self.replaces = frozenset((before.grpc, before.admin) if before else ())
+        self.given = dict(given)
         self.succeeded = ""  # another server has taken over, and listens there
         self.metrics = Metrics(_known(config), __version__)
-        given = bool(before and before.audit and before.audit == audit_of(config))
-        self.audit = AuditLog(config.audit, takes_over=given)
+        shared = bool(before and before.audit and before.audit == audit_of(config))
+        self.audit = AuditLog(config.audit, takes_over=shared)
         self._event_log = EventLog(boottime, _of_callers(config))
         self.engine = Engine(
             config,
@@ -220,7 +224,9 @@ class Service:
         self.door.start()
         try:
             if self.admin:
-                self.admin.start()
+                if given := self.given.get("admin"):
+                    see_that_it_fits(given, self.engine.config.listen)
+                self.admin.start(given)
         except BaseException:
             self.door.stop(0)
             raise
@@ -296,7 +302,12 @@ class ServiceDesk:
     def described(self) -> Running:
         """See ``Desk``."""
         service = self._service
-        return Running.of(service.engine.config, started=service.started, rows=service.rows())
+        return Running.of(
+            service.engine.config,
+            started=service.started,
+            rows=service.rows(),
+            given="admin" in service.given,
+        )
 
     def let_go(self) -> list[socket]:
         """See ``Desk``."""

@@ -1,16 +1,14 @@
-"""One server takes over from another: what they say to each other, and what each does about it.
+"""One server takes over from another: what they say to each other.
 
-Each server that has a unix socket listens on another one beside it, for the user that runs it alone. The next
-one gets ready first: it logs in and has all that the one before has. Only then it says
+Each that has a unix socket listens on another one beside it, for the user that runs it alone. The next one
+gets ready first, with all that the one before has. Only then it says
 
 - ``place``: the one before writes out its audit lines, lets go of the file and gives its admin listener.
   The next one opens the file, binds, and has the addresses.
 - ``go``: the one before has its gateways turn to the next one, and from now on sends it its audit lines; it
   goes on with what is under way, revokes what is its own and ends.
-- ``back``, or nothing at all any more: the one before has all of it again, and goes on as if nothing
-  had been. What the next one has written down of itself goes into its audit log.
-
-Whoever dies or hangs, one of the two serves, and one writes the audit log.
+- ``back``, or nothing any more: the one before has all of it again. What the next one has written down of
+  itself goes into its audit log.
 """
 
 from __future__ import annotations
@@ -23,7 +21,6 @@ import os
 import select
 import signal
 import socket
-import struct
 import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -33,24 +30,20 @@ from typing import Any, Final, Protocol, Self
 
 from vaultauthz.config.values import Config, Listen
 from vaultauthz.core.lease_row import LeaseRow
-from vaultauthz.listening import Address, SocketName
+from vaultauthz.listening import Address, SocketName, peer_of
 from vaultauthz.observe.handing_over import END, sent
 from vaultauthz.observe.record import Entry
 
 log = logging.getLogger(__name__)
 
-PLACE: Final = "place"
-GO: Final = "go"
-BACK: Final = "back"
+PLACE, GO, BACK = "place", "go", "back"
 
 _VERSION: Final = 1  # of what is said here
 ANSWER: Final = 10.0  # seconds for the other side to do what takes no call to Vault
 _READY: Final = 180.0  # … for the next one to be ready, until another one may try
 AGAIN: Final = 0.1  # seconds between two looks, or tries
 _LONGEST: Final = 1 << 24  # bytes: ten thousand upstreams are half a megabyte
-_MOST: Final = 16  # descriptors
-_MODE: Final = 0o600
-_PEER: Final = struct.Struct("3i")  # pid, uid, gid
+_MOST, _MODE = 16, 0o600  # descriptors at once; of the socket
 _TAG: Final = ".take-over"
 
 
@@ -69,7 +62,10 @@ def place_of(listen: Listen) -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The server before, as it says itself. ``audit`` is its file, "" where it has none."""
+    """The server before, as it says itself. ``audit`` is its file, "" where it has none.
+
+    ``given``: its admin socket is systemd's, whose name nobody else removes.
+    """
 
     pid: int
     grpc: str
@@ -77,13 +73,17 @@ class Running:
     audit: str
     started: bool
     usable: frozenset[tuple[str, str]]  # stage and upstream, whose credential it can use now
+    given: bool = False
 
     @classmethod
-    def of(cls, config: Config, *, started: bool, rows: Iterable[LeaseRow]) -> Self:
+    def of(
+        cls, config: Config, *, started: bool, rows: Iterable[LeaseRow], given: bool = False
+    ) -> Self:
         """This process, as it stands."""
         listen = config.listen
         usable = frozenset((r.stage, r.upstream) for r in rows if _is_shared(r) and r.usable)
-        return cls(os.getpid(), listen.grpc, listen.admin, audit_of(config), started, usable)
+        place = listen.grpc, listen.admin, audit_of(config)
+        return cls(os.getpid(), *place, started, usable, given)
 
     def lacks(self, rows: Iterable[LeaseRow], *, started: bool) -> tuple[str, ...]:
         """What this one has and the next one, with these rows, has not yet: names for people.
@@ -108,7 +108,7 @@ class Desk(Protocol):
     """What a server that runs does for the next one."""
 
     def described(self) -> Running:
-        """How it stands."""
+        """See ``Running``."""
 
     def let_go(self) -> list[socket.socket]:
         """Let go of the audit log, and give what listens for operators. Raises OSError: it cannot."""
@@ -130,7 +130,7 @@ class Incumbent:
         self._name = SocketName(place, _TAG)
         self._desk = desk
         self._patience = patience
-        self._turn = Lock()
+        self._turn, self._giving = Lock(), Lock()
         self._listener: socket.socket | None = None
 
     def start(self) -> None:
@@ -144,6 +144,11 @@ class Incumbent:
             raise
         self._listener = listener
         Thread(target=self._run, args=(listener,), name="take-over", daemon=True).start()
+
+    def settle(self) -> None:
+        """Wait until it is known who has the place, if that is being handed over."""
+        if self._giving.acquire(timeout=3 * self._patience):
+            self._giving.release()
 
     def stop(self) -> None:
         """Listen no more; the name goes, unless it is another server's by now."""
@@ -162,7 +167,7 @@ class Incumbent:
 
     def _meet(self, line: socket.socket) -> None:
         talk = Talk(line, self._patience)
-        pid, known = _peer(line)
+        pid, known = peer_of(line)
         try:
             if not known:
                 log.warning("take-over: process %d is another user's; it is not answered", pid)
@@ -180,10 +185,16 @@ class Incumbent:
 
     def _hand_over(self, talk: Talk, pid: int) -> bool:
         """Do as the next one says; whether it has the place at the end."""
-        talk.say({"take_over": _VERSION, **_as_json(self._desk.described())})
+        running = self._desk.described()
+        told = asdict(running) | {"take_over": _VERSION, "usable": sorted(running.usable)}
+        talk.say(told)
         if talk.hear(_READY).get("ask") == BACK:
             self._record(talk)
             return False
+        with self._giving:
+            return self._give(talk, pid)
+
+    def _give(self, talk: Talk, pid: int) -> bool:
         try:
             listeners = self._desk.let_go()
         except OSError as exc:
@@ -312,7 +323,7 @@ class Successor:
 
 
 def _running(line: socket.socket, talk: Talk) -> Running:
-    pid, known = _peer(line)
+    pid, known = peer_of(line)
     if not known:
         raise TakeOverError(
             f"process {pid}, which serves, is another user's; start this one as that"
@@ -333,20 +344,10 @@ def _running(line: socket.socket, talk: Talk) -> Running:
     try:
         usable = frozenset((str(stage), str(upstream)) for stage, upstream in told["usable"])
         grpc, admin, audit = (str(told[key]) for key in ("grpc", "admin", "audit"))
-        return Running(int(told["pid"]), grpc, admin, audit, told["started"] is True, usable)
+        started, given = told["started"] is True, told["given"] is True
+        return Running(int(told["pid"]), grpc, admin, audit, started, usable, given)
     except (KeyError, TypeError, ValueError) as exc:
         raise TakeOverError(f"process {pid} does not speak as vaultauthz does") from exc
-
-
-def _as_json(running: Running) -> dict[str, Any]:
-    return asdict(running) | {"usable": sorted(running.usable)}
-
-
-def _peer(line: socket.socket) -> tuple[int, bool]:
-    """The process at the other end, and whether it may do what we do. A listener's is who made it."""
-    size = _PEER.size
-    pid, uid, _ = _PEER.unpack(line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-    return pid, uid in (0, os.geteuid()) or os.geteuid() == 0
 
 
 class Talk:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -44,20 +45,40 @@ serve._take_place = befallen
 sys.exit(cli.main())
 """
 
+# As systemd starts a process that it has opened sockets for.
+_PASSES = """
+import fcntl, os, sys
+at = sys.argv.index("--")
+given = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 99) for fd in sys.argv[2:at]]
+for number, fd in enumerate(given, 3):
+    os.dup2(fd, number)
+    os.close(fd)
+os.environ |= {
+    "LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(given)), "LISTEN_FDNAMES": sys.argv[1]
+}
+os.execv(sys.argv[at + 1], sys.argv[at + 1:])
+"""
+
 
 class Server:
     """One process of `vaultauthz serve`."""
 
     def __init__(
-        self, config: Path, *options: str, log: Path, happens: str = "", notify: str = ""
+        self, config: Path, *options: str, log: Path, systemd: Systemd, happens: str = ""
     ) -> None:
         self._log = log
         script = _PROGRAM.format(happens=happens)
         program = ["-c", script] if happens else ["-m", "vaultauthz"]
         command = [sys.executable, *program, "serve", "-c", str(config), *options]
+        fds = [each.fileno() for each in systemd.sockets.values()]
+        if fds:
+            names = ":".join(systemd.sockets)
+            command = [sys.executable, "-c", _PASSES, names, *map(str, fds), "--", *command]
+        env = os.environ | ({"NOTIFY_SOCKET": systemd.place} if systemd.place else {})
         with log.open("ab") as output:
-            env = os.environ | ({"NOTIFY_SOCKET": notify} if notify else {})
-            self.process = subprocess.Popen(command, stdout=output, stderr=output, env=env)
+            self.process = subprocess.Popen(
+                command, stdout=output, stderr=output, env=env, pass_fds=fds
+            )
 
     @property
     def pid(self) -> int:
@@ -87,6 +108,7 @@ class Systemd:
 
     def __init__(self) -> None:
         self.place = ""
+        self.sockets: dict[str, socket.socket] = {}
         self._line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._told: list[str] = []
 
@@ -95,6 +117,19 @@ class Systemd:
         self.place = str(folder / "notify")
         self._line.bind(self.place)
         self._line.setblocking(False)
+
+    def open(self, **places: Path) -> None:
+        """Listen at these unix sockets, by ``FileDescriptorName``; servers are given them."""
+        for name, place in places.items():
+            self.sockets[name] = socket.socket(socket.AF_UNIX)
+            self.sockets[name].bind(str(place))
+            self.sockets[name].listen(64)
+
+    def waits(self) -> bool:
+        """Whether a gateway has connected, and nobody has taken it in."""
+        poll = select.poll()
+        poll.register(self.sockets["grpc"], select.POLLIN)
+        return bool(poll.poll(0))
 
     def told(self) -> list[str]:
         """What it was told until now."""
@@ -114,7 +149,8 @@ class Systemd:
 
     def close(self) -> None:
         """Listen no more."""
-        self._line.close()
+        for one in (self._line, *self.sockets.values()):
+            one.close()
 
 
 class Bed:
@@ -159,7 +195,7 @@ class Bed:
         if not path.exists():
             path.write_text(yaml.safe_dump(self.document))
         log = self.folder / f"{len(self.servers)}.log"
-        server = Server(path, *options, log=log, happens=happens, notify=self.systemd.place)
+        server = Server(path, *options, log=log, happens=happens, systemd=self.systemd)
         self.servers.append(server)
         return server
 

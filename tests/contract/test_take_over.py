@@ -294,3 +294,42 @@ def test_without_systemd_a_change_of_listen_waits(plain: Bed) -> None:
     before.wait_until_told("the change of listen takes effect at a restart")
     plain.rewrite(grpc=plain.grpc)
     goes_on(plain)
+
+
+def test_sockets_of_systemd(plain: Bed) -> None:
+    """Who asks before there is a server is answered by it, also between two; over a take-over each name is kept."""
+    folder = plain.folder
+    plain.systemd.open(grpc=folder / "grpc.sock", admin=folder / "admin.sock")
+    with plain.traffic() as traffic:
+        for _ in range(2):
+            server = plain.start()
+            server.wait_until_told("ready: every upstream")
+            traffic.wait_for()
+            assert plain.started()
+            before, server = server, plain.next()
+            assert before.ended(ask=signal.SIGTERM) == 0
+            traffic.wait_for()
+            assert server.ended(ask=signal.SIGTERM) == 0
+            assert sorted(each.name for each in folder.glob("*.sock")) == [
+                "admin.sock",
+                "grpc.sock",
+            ]
+        assert wait_for(plain.systemd.waits, PATIENCE)
+        plain.start().wait_until_told("ready: every upstream")
+        traffic.wait_for()
+    # While there was no credential that was denied; nothing was cut, and nobody refused a connection.
+    assert traffic.answers.keys() <= {"200", "503"}, traffic.answers
+    assert {".grpc.sock.lent"} < {each.name for each in folder.glob(".*")}
+    assert not list(folder.glob(".*.kept"))
+
+
+def test_a_socket_of_systemd_elsewhere(plain: Bed) -> None:
+    """It says what does not fit: nobody would come there."""
+    plain.systemd.open(grpc=plain.folder / "other.sock")
+    assert "listen.grpc be the same unix socket" in refused(plain.start())
+
+
+def test_an_admin_socket_of_systemd_elsewhere(plain: Bed) -> None:
+    """So is that of operators."""
+    plain.systemd.open(admin=plain.folder / "other.sock")
+    assert "under the name admin" in refused(plain.start())

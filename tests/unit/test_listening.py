@@ -189,6 +189,40 @@ def test_a_name_that_was_never_lost(tmp_path: Path) -> None:
     listener.close()
 
 
+def test_a_borrowed_name(tmp_path: Path) -> None:
+    """Who had it has it again when the last of those that took it over from each other releases it."""
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as systemds:
+        systemds.bind(str(path))
+        systemds.listen(8)
+        one = SocketName(path)
+        one.borrow()
+        first = socket.socket(socket.AF_UNIX)
+        one.bind(first)
+        one.publish(0o600, listen=first.listen)
+        other, second = served(path, "x")
+        one.release()
+        assert not other.lost
+        assert other.borrowed
+        other.release()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+        systemds.accept()[0].close()
+        assert list(tmp_path.iterdir()) == [path]
+        first.close()
+        second.close()
+
+
+def test_nobody_to_borrow_from(tmp_path: Path) -> None:
+    """A name that leads to nobody is not given back to anybody."""
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    name = SocketName(path)
+    name.borrow()
+    assert not name.borrowed
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_a_port_that_two_servers_share(host: str) -> None:
     """New connections come to the last one, once that has said so; to the other one when it is gone.

@@ -163,6 +163,30 @@ def test_from_one_to_the_next(place: Path, desk: FakeDesk) -> None:
     successor.close()
 
 
+def test_a_stop_meanwhile(tmp_path: Path, desk: FakeDesk) -> None:
+    """It waits until it is known who has the place; while the next one gets ready, for nothing."""
+    incumbent = Incumbent(tmp_path / "s", desk, patience=5.0)
+    incumbent.start()
+    successor = met(tmp_path / "s")
+    incumbent.settle()
+    successor.place().pop().close()
+    settled = Event()
+
+    def settle() -> None:
+        incumbent.settle()
+        settled.set()
+
+    thread = Thread(target=settle)
+    thread.start()
+    assert not settled.wait(0.05)
+    successor.go("unix:///g")
+    assert settled.wait(5)
+    assert desk.did == ["let go", "go to unix:///g"]
+    thread.join()
+    successor.close()
+    incumbent.stop()
+
+
 def test_it_is_given_back(place: Path, desk: FakeDesk) -> None:
     """Until it works; then what the next one has written down of itself is recorded."""
     successor = met(place)
@@ -280,7 +304,7 @@ def test_another_user_is_not_answered(
     place: Path, desk: FakeDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever it may open: neither side trusts it."""
-    monkeypatch.setattr("vaultauthz.takeover._peer", lambda line: (7, False))
+    monkeypatch.setattr("vaultauthz.takeover.peer_of", lambda line: (7, False))
     with pytest.raises(TakeOverError, match="another user's"):
         Successor.meet(place, 5.0)
     with socket.socket(socket.AF_UNIX) as line:

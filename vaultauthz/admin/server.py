@@ -109,6 +109,18 @@ class Admin:
         self._server = self._thread = None
 
 
+def see_that_it_fits(given: socket.socket, listen: Listen) -> None:
+    """See that a socket of systemd's listens at ``listen.admin``. Raises ListenError."""
+    address = _parsed(listen.admin)
+    found = given.getsockname()
+    same = found == str(address.path) if address.path else found[:2] == (address.host, address.port)
+    if not same:
+        raise ListenError(
+            f"listen.admin: systemd has opened {found} under the name admin; let ListenStream= and "
+            f"listen.admin, {address}, be the same"
+        )
+
+
 def rehearse(listen: Listen) -> None:
     """See whether one could start at ``listen.admin`` now; nothing is left of it.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,7 +25,10 @@ from vaultauthz.leases.clock import boottime
 from vaultauthz.observe.gauges import DoorGauges
 from vaultauthz.server_tls import FollowedTls
 from vaultauthz.service import Service
+from vaultauthz.systemd import passed
 from vaultauthz.watching import Signals
+
+log = logging.getLogger(__name__)
 
 
 class EnvoyDoor(Door):
@@ -56,6 +61,7 @@ class EnvoyDoor(Door):
             streams=self._sds.streams | {access_stream.METHOD: collected(access_logs.stream)},
             client_refused=self._client_refused,
             takes_over=config.listen.grpc in service.replaces,
+            given=service.given.get("grpc"),
         )
 
     def _client_refused(self, names: str, reason: str) -> None:
@@ -160,7 +166,13 @@ def serve(
     signals: Signals, config: Config, again: Sequence[str] = (), before: Path | None = None
 ) -> int:
     """Serve Envoy until SIGTERM; see ``serve.run`` and ``serve.Way``."""
-    opened = partial(Service, door=EnvoyDoor)
+    given = passed(os.environ)
+    for name in given.keys() - {"grpc", "admin"}:
+        log.warning(
+            "systemd has opened a socket named %r: FileDescriptorName= is grpc or admin", name
+        )
+    opened = partial(Service, door=EnvoyDoor, given=given)
+    succeeding = partial(Service, door=EnvoyDoor)
     description = f"Envoy's checks on {config.listen.grpc}"
-    way = serving.Way(description, opened, succeeding=opened, again=again)
+    way = serving.Way(description, opened, succeeding=succeeding, again=again)
     return serving.run(signals, config, way, before)

@@ -23,6 +23,7 @@ from vaultauthz.config.values import Listen
 from vaultauthz.core.decision import Decision
 from vaultauthz.core.request import Request
 from vaultauthz.envoy import ext_authz
+from vaultauthz.envoy.activation import WaitingGateways
 from vaultauthz.envoy.connected import connections_to
 from vaultauthz.envoy.leaving import send_away
 from vaultauthz.envoy.refused_calls import Announce, Clients, Unread
@@ -56,7 +57,8 @@ class GrpcServer:
     ``deadlines``: read how long Envoy waits for each check, which costs a little, for those that
     must wait for Vault. ``streams``, by path, are served beside them, ``most_streams`` calls of
     them at a time. ``client_refused`` hears now and then of clients that may not ask: their names,
-    and why. ``takes_over``: another server has the address, and gives it to this one.
+    and why. ``takes_over``: another server has the address, and gives it to this one. ``given``: systemd
+    listens there, on a unix socket.
     """
 
     def __init__(
@@ -72,8 +74,10 @@ class GrpcServer:
         most_streams: int = MOST_STREAMS,
         client_refused: Announce = lambda _names, _reason: None,
         takes_over: bool = False,
+        given: socket.socket | None = None,
     ) -> None:
-        self._place = _GrpcAddress(listen.grpc, served=takes_over)
+        self._place = _GrpcAddress(listen.grpc, served=takes_over or given is not None)
+        self._waiting = self._place.waiting(given) if given else None
         self._bound = self._ended = False
         authz = ext_authz.Check(check, refused)
         self._health = HealthService(started)
@@ -155,12 +159,16 @@ class GrpcServer:
             self._bind()
         if self._place.name:
             try:
+                if self._waiting:
+                    self._place.name.borrow()
                 self._place.name.publish(_SOCKET_MODE)
             except OSError as exc:
                 self._transport.stop(0)
                 raise self._place.error(exc.strerror or exc) from exc
         elif self._place.served:
             steer(self.port)
+        if self._waiting:
+            self._waiting.start()
         if self.tls:
             self.tls.start()
 
@@ -189,9 +197,11 @@ class GrpcServer:
         if self._place.name:
             self._place.name.let_go()
         if self.tls is None:
-            end_streams = self._streams.end if self._streams else lambda: None
-            send_away(self._places, seconds, end_streams)
+            self._send_away(seconds)
         self._end(_GRACE)
+
+    def _send_away(self, seconds: float) -> None:
+        send_away(self._places, seconds, self._streams.end if self._streams else lambda: None)
 
     def drain(self) -> None:
         """Say NOT_SERVING to health checks and go on answering, so that gateways turn away."""
@@ -202,6 +212,11 @@ class GrpcServer:
         self.drain()
         if self.tls:
             self.tls.stop()
+        if self._waiting:
+            self._waiting.stop()
+        if self._place.name and self._place.name.borrowed:
+            self._place.name.release()  # first: who comes now waits in the socket that was there
+            self._send_away(grace)
         self._end(grace)
         if self._place.name:
             self._place.name.release()
@@ -228,6 +243,15 @@ class _GrpcAddress:
         then. They get the passing one, which is gone by that time.
         """
         return f"unix:{self.name.passing}" if self.name else str(self._address)
+
+    def waiting(self, given: socket.socket) -> WaitingGateways:
+        """Those that wait at the socket that systemd has opened. Raises ListenError: it is none for us."""
+        if self.name is None or given.getsockname() != str(self.name.path):
+            raise self.error(
+                f"systemd has opened {given.getsockname()} under the name grpc; let ListenStream= and "
+                "listen.grpc be the same unix socket. A port needs no socket unit: --take-over shares it"
+            )
+        return WaitingGateways(given, self.name.path)
 
     def error(self, why: object) -> ListenError:
         """An error about this address."""
