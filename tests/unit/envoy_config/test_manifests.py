@@ -20,7 +20,7 @@ FOLDER = ROOT / "docs" / "envoy-gateway"
 GATEWAY = FOLDER / "vaultauthz.yaml"
 ISTIO = ROOT / "docs" / "istio" / "vaultauthz.yaml"
 MESH = ROOT / "docs" / "istio" / "mesh.yaml"
-FILES = [*sorted(FOLDER.glob("*.yaml")), ISTIO]
+FILES = [*sorted(file for file in FOLDER.glob("*.yaml") if file.stem != "kustomization"), ISTIO]
 VERSIONS = {
     "AuthorizationPolicy": "security.istio.io/v1",
     "BackendTLSPolicy": "gateway.networking.k8s.io/v1",
