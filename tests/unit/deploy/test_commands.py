@@ -19,7 +19,7 @@ def commands(text: str) -> list[str]:
     blocks = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
     lines = re.sub(r"\\\n\s*", "", blocks).splitlines()
     prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
-    spans = [span for span in re.findall(r"`([^`\n]+)`", prose) if span.count(" ") > 1]
+    spans = [span for span in re.findall(r"`([^`\n]+)`", prose) if re.search(r" [^a-z]", span)]
     found = [re.search(r"(?:^|/bin/|-- )(vaultauthz [a-z].*)", line) for line in lines + spans]
     return [re.split(r" \| |\s+#", match[1])[0] for match in found if match]
 
