@@ -112,6 +112,10 @@ class TestService:
         assert only(SERVICE, "ProtectSystem") == "strict"
         assert "ReadWritePaths" not in settings(SERVICE)
 
+    def test_the_process_metrics_stay(self) -> None:
+        """Without /proc/stat, which ProcSubset=pid hides, there would be none (prometheus-client's collector)."""
+        assert settings(SERVICE).get("ProcSubset", ["all"]) == ["all"]
+
     def test_it_has_time_to_end(self, machine: Path) -> None:
         """For the drain, the revocations, and some room."""
         text = (FOLDER / "vaultauthz.yaml").read_text()
