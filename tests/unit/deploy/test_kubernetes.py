@@ -437,6 +437,29 @@ class TestNames:
         assert one(objects, "AuthorizationPolicy")["spec"]["provider"]["name"] == provider["name"]
 
 
+class TestAlerts:
+    def test_the_rules_become_an_object(self) -> None:
+        """What docs/deploy.md has the shell make of deploy/prometheus, which Prometheus takes as it stands."""
+        page = (ROOT / "docs" / "deploy.md").read_text()
+        (command,) = re.findall(
+            r"^(\{ printf .*?\}) \| kubectl apply", page, re.DOTALL | re.MULTILINE
+        )
+        made = subprocess.run(
+            ["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        found = yaml.safe_load(made.stdout)
+        rules = ROOT / "deploy" / "prometheus" / "vaultauthz.rules.yaml"
+        assert (found["kind"], found["metadata"]["namespace"]) == ("PrometheusRule", "gateway")
+        assert found["spec"] == yaml.safe_load(rules.read_text())
+        assert found["spec"]["groups"]
+
+    def test_the_dashboard_is_there(self) -> None:
+        """The file that the ConfigMap is made from."""
+        page = (ROOT / "docs" / "deploy.md").read_text()
+        (name,) = re.findall(r"--from-file=(deploy/grafana/\S+)", page)
+        assert json.loads((ROOT / name).read_text())["panels"]
+
+
 class TestEnvoy:
     def test_its_configuration_is_the_printed_one(self, capsys: pytest.CaptureFixture[str]) -> None:
         """To the byte, but for the address, which is the pod's: `vaultauthz envoy -c vaultauthz.yaml` there."""
