@@ -23,7 +23,8 @@ from vaultauthz.config import load
 ROOT: Final = Path(__file__).parents[3]
 FOLDER: Final = ROOT / "deploy" / "systemd"
 SERVICE: Final = FOLDER / "vaultauthz.service"
-UNITS: Final = [SERVICE]
+SOCKETS: Final = sorted(FOLDER.glob("*.socket"))
+UNITS: Final = [SERVICE, *SOCKETS]
 EXPOSURE: Final = 2.0
 PROGRAM: Final = "/opt/vaultauthz/bin/vaultauthz"
 
@@ -126,6 +127,30 @@ class TestService:
         assert only(SERVICE, "Type") == "notify"
         assert only(SERVICE, "NotifyAccess") == "all"
         assert 10 <= int(only(SERVICE, "WatchdogSec")) <= 60
+
+
+class TestSockets:
+    @pytest.mark.parametrize("unit", SOCKETS, ids=lambda unit: unit.name)
+    def test_it_is_a_key_of_listen(self, unit: Path) -> None:
+        """By its name, at the address that stands there, for the service."""
+        listen = (FOLDER / "vaultauthz.yaml").read_text().partition("\nlisten:\n")[2]
+        key = only(unit, "FileDescriptorName")
+        assert f"  {key}: unix://{only(unit, 'ListenStream')}\n" in listen
+        assert settings(unit).get("Service", [f"{unit.stem}.service"]) == [SERVICE.name]
+
+    def test_they_outlive_the_service(self) -> None:
+        """Its folder stays when it stops, and with it the names that systemd listens under."""
+        assert only(SERVICE, "RuntimeDirectoryPreserve") == "yes"
+        folder = f"/run/{only(SERVICE, 'RuntimeDirectory')}"
+        assert {str(Path(only(unit, "ListenStream")).parent) for unit in SOCKETS} == {folder}
+        assert (
+            f"d     {folder} " in (FOLDER / "tmpfiles.conf").read_text()
+        )  # before the service's first start
+
+    def test_each_has_one(self) -> None:
+        """One for the gateway, whose group gets in, and one for operators."""
+        modes = {only(u, "FileDescriptorName"): only(u, "SocketMode") for u in SOCKETS}
+        assert modes == {"grpc": "0660", "admin": "0600"}
 
 
 class TestSystemd:
