@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import signal
 from collections.abc import Iterator
 from datetime import datetime
@@ -157,6 +158,10 @@ def test_what_was_handed_out_is_on_record(envoy: SdsEnvoy, served: Served) -> No
     assert "geo-1" not in envoy.config_dump()
     shown = metrics(served.admin_socket)
     assert '{event="sds.delivered",stage="production",upstream="brief"}' in shown
+    (connections,) = re.findall(
+        r"^vaultauthz_gateway_connections\{.*\} (\S+)$", shown, re.MULTILINE
+    )
+    assert float(connections) >= 2  # one for each Envoy at the least
     streams = [line for line in shown.splitlines() if line.startswith("vaultauthz_streams ")]
     # One for each Envoy with ads, one for each of its secrets otherwise.
     assert streams == [f"vaultauthz_streams {2 * 1 + 2 * 7}.0"]
