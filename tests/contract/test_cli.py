@@ -56,13 +56,6 @@ REFUSED = {
     "bad duration": ("refresh: 5m", "refresh: 5 min", 15, "upstreams.geo.secret.refresh", "5 min"),
     "http:// elsewhere": ("127.0.0.1:1", "vault.test:8200", 2, "vault.address", "clear text"),
     "same routes": (ROUTE, ROUTE + ROUTE, 20, "routes[1]", "line 19"),
-    "secret_id not there": (
-        "role_id: gateway, secret_id_file: secret_id}\n  test",
-        "role_id: gateway, secret_id_file: nowhere}\n  test",
-        5,
-        "stages.prod.auth.secret_id_file",
-        "cannot be read",
-    ),
 }
 COMMANDS = [
     (),
@@ -277,6 +270,25 @@ class TestConfigCheck:
         assert first.startswith("warning: c.yaml:5: stages.prod.auth.secret_id_file: everybody")
         assert second.startswith("warning: c.yaml:7: stages.test.auth.secret_id_file: everybody")
         assert SECRET not in done.err
+
+    def test_a_secret_that_is_not_here(self, shell: Shell) -> None:
+        """It is told of, and no finding, as a build's machine has none; who logs in refuses it."""
+        shell.configure("secret_id_file: secret_id}\n  test", "secret_id_file: nowhere}\n  test")
+        done = shell.check()
+        assert (done.status, done.out) == (0, "c.yaml: good: 2 stages, 2 upstreams, 1 route\n")
+        place = "c.yaml:5: stages.prod.auth.secret_id_file: "
+        (told,) = done.err.splitlines()
+        assert told.startswith(f"warning: {place}{shell.folder}/nowhere cannot be read: no such")
+        assert told.endswith("; the gateway will need it")
+        for command in ("serve", "doctor"):
+            assert shell.run(command, "-c", "c.yaml").refuses().startswith(place)
+
+    def test_a_secret_that_is_here_and_wrong(self, shell: Shell) -> None:
+        """That is a finding: nobody would fill an empty file."""
+        (shell.folder / "secret_id").write_text("")
+        done = shell.check()
+        assert done.status == 1
+        assert done.err.count("is empty; write the secret into it") == 2
 
     @pytest.mark.parametrize(
         ("old", "new"),

@@ -49,6 +49,10 @@ def private(value: Value) -> Path:
     return found
 
 
+class _AbsentError(Refused):
+    """What is named is not on this machine, or not for this user to see."""
+
+
 @contextmanager
 def _elsewhere(value: Value) -> Iterator[None]:
     """What is wrong with a file is only a warning where it is another machine's to have."""
@@ -61,7 +65,8 @@ def _elsewhere(value: Value) -> Iterator[None]:
 def _refuse_here(value: Value, refusal: Refused) -> None:
     if not value.report.elsewhere:
         raise refusal
-    value.warn(f"{refusal.text}; the gateway will need it")
+    text = f"{refusal.text}; the gateway will need it"
+    value.warn(text, absent=isinstance(refusal, _AbsentError))
 
 
 def awaited(value: Value) -> Path:
@@ -79,7 +84,7 @@ def _awaited(value: Value) -> Path:
     with _elsewhere(value):
         mode = _mode(value, found)
         if mode is None:
-            value.warn(f"{found} is not there yet; no login before it is")
+            value.warn(f"{found} is not there yet; no login before it is", absent=True)
         elif stat.S_ISDIR(mode):
             raise value.wrong(f"{found} is a folder; name the file in it")
         else:
@@ -104,7 +109,7 @@ def program(value: Value) -> Path:
     found = shutil.which(named)
     if found is None:  # not repeated: a whole command line may stand there, with a secret
         text = "is no program that can be run here; write its path, and chmod +x it"
-        _refuse_here(value, value.wrong(text))
+        _refuse_here(value, _absent(value, text))
         return Path(named)
     program = Path(found).absolute()
     for place in (program, *(_before(word, program) if "/" not in word else ())):
@@ -178,7 +183,11 @@ def _check_form(value: Value, found: Path, data: bytes) -> None:
 
 def _unreadable(value: Value, found: Path, exc: OSError) -> Refused:
     why = (exc.strerror or "it does not open").lower()
-    return value.wrong(f"{found} cannot be read: {why}; check the path and its rights")
+    return _absent(value, f"{found} cannot be read: {why}; check the path and its rights")
+
+
+def _absent(value: Value, text: str) -> _AbsentError:
+    return _AbsentError(value.line, value.key, text)
 
 
 def _warn_if_exposed(value: Value, found: Path, *, secret: bool = False) -> bool:

@@ -205,6 +205,7 @@ def _read(root: Value, environ: Mapping[str, str]) -> Config:
         audit=CONFIG.get(table, "audit", _read_audit),
         unmatched=CONFIG.get(table, "unmatched"),
         warnings=root.report.warnings,
+        absent=root.report.absent,
         unfit_for_kong=root.report.unfit,
     )
 

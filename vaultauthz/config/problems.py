@@ -45,6 +45,7 @@ class Report:
         # Dicts for their order: a part that is read twice tells its problem once.
         self._problems: dict[tuple[int, str], None] = {}
         self._warnings: dict[tuple[int, str], None] = {}
+        self._absent: dict[tuple[int, str], None] = {}
         self._unfit: dict[tuple[int, str], None] = {}
 
     def problem(self, line: int, key: str, text: str) -> None:
@@ -62,9 +63,15 @@ class Report:
         """Note a problem that ended the reading of a value."""
         self.problem(refusal.line, refusal.key, refusal.text)
 
-    def warning(self, line: int, key: str, text: str) -> None:
-        """Note something that works, and that the user should know of."""
-        self._warnings[line, self._line(line, key, text)] = None
+    def warning(self, line: int, key: str, text: str, *, absent: bool = False) -> None:
+        """Note something that works, and that the user should know of.
+
+        ``absent``: it is about a file that this machine or this user does not have.
+        """
+        found = line, self._line(line, key, text)
+        self._warnings[found] = None
+        if absent:
+            self._absent[found] = None
 
     def unfit_for_kong(self, line: int, key: str, text: str) -> None:
         """Note something that a server of Kong's must not be started with."""
@@ -83,6 +90,11 @@ class Report:
     def warnings(self) -> tuple[str, ...]:
         """The warnings, each a line like those of the problems."""
         return _in_order(self._warnings)
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Those of the warnings that are about absent files."""
+        return _in_order(self._absent)
 
     @property
     def unfit(self) -> tuple[str, ...]:

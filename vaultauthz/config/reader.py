@@ -61,9 +61,9 @@ class Value:
         """The exception that says what is wrong here; for ``raise``."""
         return Refused(self.line, self.key, text)
 
-    def warn(self, text: str) -> None:
-        """Note a warning here."""
-        self.report.warning(self.line, self.key, text)
+    def warn(self, text: str, *, absent: bool = False) -> None:
+        """Note a warning here; ``absent``: of a file that is not here."""
+        self.report.warning(self.line, self.key, text, absent=absent)
 
     def text(self) -> str:
         """Text of one line, not empty; numbers are taken as they are written."""

@@ -159,6 +159,7 @@ class Config:
     audit: Audit = field(default_factory=Audit)
     unmatched: str = "deny"  # deny | pass
     warnings: tuple[str, ...] = ()  # what `config check` and `serve` say, each a line
+    absent: tuple[str, ...] = ()  # those of the warnings that are about files which are not here
     unfit_for_kong: tuple[str, ...] = ()  # why no server of Kong's may run with it, each a line
 
     def vault_of(self, stage: str) -> Vault:

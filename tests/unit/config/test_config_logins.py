@@ -292,7 +292,8 @@ def test_what_is_elsewhere_need_not_be_here(folder: Folder) -> None:
         (folder.path / name).unlink()
     assert folder.problems(EVERY)
     here = parse(EVERY, "c.yaml", folder.path, {}, elsewhere=True)
-    assert replace(here, warnings=()) == replace(there, warnings=())
+    assert replace(here, warnings=(), absent=()) == replace(there, warnings=(), absent=())
+    assert set(here.warnings) - set(here.absent) == set(there.warnings) - set(there.absent)
     told = "\n".join(here.warnings)
     for key in ("tls.client_cert", "tls.client_key", "role_id_file", "password_file"):
         assert re.search(rf"\.{key}: .*; the gateway will need it", told), key
