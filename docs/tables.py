@@ -20,6 +20,7 @@ from typing import Any, Final
 from vaultauthz.config.auth import AuthMethod
 from vaultauthz.config.auth.methods import METHODS
 from vaultauthz.config.callers import RULE
+from vaultauthz.config.gateway import GATEWAY
 from vaultauthz.config.inject import FORMS
 from vaultauthz.config.keys import NOTHING, Key, Section
 from vaultauthz.config.listen import LISTEN
@@ -42,6 +43,7 @@ TABLES: Final[Mapping[str, Section[Any]]] = {
     "routes": ROUTE,
     "listen": LISTEN,
     "audit": AUDIT,
+    "gateway": GATEWAY,
 }
 _CODE: Final = re.compile(r"\$?[\w]+[._][\w.]+|\$[A-Z]+")  # a variable, or another key
 # These may stand in a page: of a form with a name and a value the example says all.

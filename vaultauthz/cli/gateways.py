@@ -153,6 +153,12 @@ def _add_kong_config(actions: Commands) -> None:
         "vaultauthz as a sidecar (implies --outside)",
     )
     config.add_argument(
+        "--part",
+        choices=("conf", "yml"),
+        default="",
+        help="print only this one of the two files (default: both, one below the other)",
+    )
+    config.add_argument(
         "--socket",
         metavar="PATH",
         type=Path,
@@ -244,6 +250,8 @@ def _kong_config(options: Options) -> int:
             "its socket; without it our own server is meant"
         )
     group = options.group or (_GROUP if options.format == "helm" else "")
+    if options.format == "helm" and options.part:
+        return _refused("--part is for conf and env; values of a chart are one file")
     if options.format == "helm" and not group.isdecimal():
         return _refused(f"--group {group}: Kubernetes has numbers only; give the group's")
     socket = (options.socket or (_OUTSIDE if outside else _SOCKET)).absolute()
@@ -254,6 +262,7 @@ def _kong_config(options: Options) -> int:
         dump=(options.dump_file or socket.with_name("vault-authz.json")).absolute(),
         group=group,
         form=options.format,
+        part=options.part,
     )
     return run(config, options.config, setup, sys.stdout, sys.stderr)
 

@@ -18,6 +18,7 @@ _PORT = re.compile(r"[0-9]{1,5}\Z")
 _LAST_PORT = 65535
 _VAULT_FORMS = "use https://HOST:PORT"
 _LISTEN_FORMS = "use HOST:PORT or unix:///PATH"
+_SERVICE_FORMS = "write https://HOST:PORT"
 
 
 def is_loopback(host: str) -> bool:
@@ -66,6 +67,60 @@ def vault(value: Value, *, insecure: bool) -> str:
     if url.scheme == "http" and not is_loopback(host):
         _check_clear_text(value, text, insecure=insecure)
     return f"{url.scheme}://{url.netloc}"
+
+
+def service(value: Value, text: str) -> str:
+    """``http(s)://host[:port]`` of a service, without a slash at the end.
+
+    What is refused is not shown: a token may stand in its path or query.
+    """
+    url = web(value, text, f"{_SERVICE_FORMS}, and leave the credential to inject")
+    if url.path not in ("", "/") or url.query or url.fragment:
+        raise value.wrong(
+            f"goes on after the host; {_SERVICE_FORMS}: the request has the path, and routes say "
+            "which"
+        )
+    if url.scheme == "http" and not is_loopback(url.hostname or ""):
+        value.warn("sends the credential in clear text; use https://")
+    return f"{url.scheme}://{url.netloc.lower()}"
+
+
+def web(value: Value, text: str, forms: str) -> SplitResult:
+    """An ``http(s)://`` URL, with a valid host and port and no user in it; ``forms`` is the way out."""
+    text = text.strip()
+    if "@" in text:
+        raise value.wrong(f"holds a user name or password; {forms}")
+    if not text.lower().startswith(("https://", "http://")):
+        raise value.wrong(f"does not begin with https:// or http://; {forms}")
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise value.wrong(f"has no valid port; use 1 to {_LAST_PORT}")
+    host = url.netloc.removesuffix(f":{port}") if port is not None else url.netloc
+    if not valid_host(host):
+        raise value.wrong(f"has no valid host; {forms}, IPv6 in [ ]")
+    return url
+
+
+def gateway(value: Value) -> str:
+    """``ip:port``, where a gateway listens."""
+    text = value.text().strip()
+    host, _, port = text.rpartition(":")
+    if not _PORT.match(port) or not 0 < int(port) <= _LAST_PORT:
+        raise value.wrong(f"{quoted(text)} has no valid port; use IP:PORT, as in 0.0.0.0:8443")
+    try:
+        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        address = None
+    if address is None or (address.version == 6) != host.startswith("["):
+        raise value.wrong(
+            f"{quoted(text)} has no valid host; use one of its machine's IP addresses, 0.0.0.0 or "
+            "[::] for all"
+        )
+    return text
 
 
 def _split(value: Value, text: str) -> SplitResult:

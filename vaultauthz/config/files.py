@@ -53,6 +53,19 @@ class _AbsentError(Refused):
     """What is named is not on this machine, or not for this user to see."""
 
 
+def of_gateway(value: Value) -> Path:
+    """The path of a file that the gateway reads, not we.
+
+    It is looked at where nothing is served. Who serves is another user, who need not see it.
+    """
+    return readable(value) if value.report.elsewhere else path(value)
+
+
+def private_of_gateway(value: Value) -> Path:
+    """The same of a private key."""
+    return private(value) if value.report.elsewhere else path(value)
+
+
 @contextmanager
 def _elsewhere(value: Value) -> Iterator[None]:
     """What is wrong with a file is only a warning where it is another machine's to have."""

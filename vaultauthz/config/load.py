@@ -13,6 +13,7 @@ from typing import Final
 
 from vaultauthz.config import document, files
 from vaultauthz.config.files import exposure
+from vaultauthz.config.gateway import GATEWAY
 from vaultauthz.config.keys import Key, Schema, Section
 from vaultauthz.config.kinds import choice, file, many, named
 from vaultauthz.config.listen import LISTEN, read_listen
@@ -22,7 +23,7 @@ from vaultauthz.config.routes import ROUTE, Routable, read_routes
 from vaultauthz.config.secret_source import Lifetimes
 from vaultauthz.config.stages import STAGE, Declared, read_stages
 from vaultauthz.config.upstreams import UPSTREAM, read_upstreams
-from vaultauthz.config.values import Audit, Config, Upstream, Vault
+from vaultauthz.config.values import Audit, Config, GatewaySide, Upstream, Vault
 from vaultauthz.config.vault import HIDDEN, VAULT, read_vault
 
 _LOOKED_AT: Final = 100  # keys
@@ -63,6 +64,7 @@ CONFIG: Final = Section(
     ),
     Key("listen", LISTEN.reader(apart=True).by(read_listen)),
     Key("audit", AUDIT.reader(apart=True)),
+    Key("gateway", GATEWAY.reader(apart=True), GATEWAY.text),
     Key("unmatched", choice("deny", "pass"), "What a request gets that no upstream claims."),
 )
 
@@ -203,6 +205,7 @@ def _read(root: Value, environ: Mapping[str, str]) -> Config:
         ),
         listen=CONFIG.get(table, "listen"),
         audit=CONFIG.get(table, "audit", _read_audit),
+        gateway=CONFIG.get(table, "gateway", partial(_read_gateway, upstreams=upstreams)),
         unmatched=CONFIG.get(table, "unmatched"),
         warnings=root.report.warnings,
         absent=root.report.absent,
@@ -227,6 +230,17 @@ def _lifetimes(table: Table, stages: Mapping[str, Declared]) -> Mapping[str, Lif
 def _routable(table: Table, upstreams: Mapping[str, Upstream]) -> Routable:
     names = _names(table, "upstreams")
     return {n: upstreams[n].stages if n in upstreams else () for n in names} or None
+
+
+def _read_gateway(value: Value, *, upstreams: Mapping[str, Upstream]) -> GatewaySide:
+    """A warning for rules that it gives nobody what to fit them by."""
+    gateway = GATEWAY.read(value)
+    rules = [rule for upstream in upstreams.values() for rule in upstream.callers.rules]
+    if any(rule.principal for rule in rules) and not (gateway.tls and gateway.tls.client_ca):
+        value.warn("no caller has a principal, which rules ask for; add tls.client_ca (for Envoy)")
+    if any(rule.claims for rule in rules) and gateway.jwt is None:
+        value.warn("no caller has claims, which rules ask for; add jwt (for Envoy)")
+    return gateway
 
 
 def _read_audit(value: Value) -> Audit:

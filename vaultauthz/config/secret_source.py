@@ -63,10 +63,15 @@ def _params(value: Value, *, stages: Collection[str]) -> dict[str, dict[str, str
     }
 
 
-def _paths(value: Value, *, stages: Collection[str]) -> dict[str, str]:
-    kinds.vault_path(value)
+def by_stage(value: Value, stages: Collection[str]) -> dict[str, str]:
+    """The text for each of ``stages``, its name in place of ``{stage}``."""
     template = _template(value)
     return {stage: _filled(template, stage) for stage in stages}
+
+
+def _paths(value: Value, *, stages: Collection[str]) -> dict[str, str]:
+    kinds.vault_path(value)
+    return by_stage(value, stages)
 
 
 def _trimmed_paths(value: Value, *, stages: Collection[str]) -> dict[str, str]:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Final
 
 from vaultauthz.config import kinds, kong_logs
 from vaultauthz.config.callers import CALLERS, HINT, RULES
+from vaultauthz.config.gateway import TO_READER, read_to
 from vaultauthz.config.inject import INJECTION, read_inject, read_strip
 from vaultauthz.config.keys import Key, Reader, Section
 from vaultauthz.config.kinds import FLAG, TEXT, choice, duration, many, whole
 from vaultauthz.config.reader import Table, Value, quoted
 from vaultauthz.config.sds_slots import never_answered
 from vaultauthz.config.secret_source import SECRET, Lifetimes, read_secret
-from vaultauthz.config.values import Upstream
+from vaultauthz.config.values import Destination, Upstream
 from vaultauthz.core.callers import Callers
+from vaultauthz.core.injection import Injection
 
 _MISPLACED: Final = dict.fromkeys(("increment", "ttl"), "belongs in secret, or in a stage")
 # Which value of `per` a key is for.
@@ -48,6 +50,13 @@ UPSTREAM: Final = Section(
     Upstream,
     "A service behind the gateway and the credential it wants.",
     Key("secret", SECRET.reader(apart=True), stand_in=MappingProxyType({})),
+    Key(
+        "to",
+        TO_READER,
+        "Where the service is, for the gateway's printed configuration.",
+        "`https://HOST:PORT`, or a mapping of the keys below it. Its certificate is verified.",
+        otherwise="a placeholder is printed",
+    ),
     Key(
         "inject",
         many(INJECTION, read_inject, least=1),
@@ -130,9 +139,25 @@ def _read_upstream(name: str, value: Value, *, stages: Mapping[str, Lifetimes]) 
         "callers": Callers(UPSTREAM.get(table, "callers"), UPSTREAM.get(table, "deny")),
         "per": per,
     }
+    if "to" in table:
+        known["to"] = UPSTREAM.get(table, "to", partial(read_to, stages=own))
+        _refuse_misfits(table, known["to"].values(), inject)
     upstream = UPSTREAM.build(table, known, strip=partial(read_strip, inject=inject))
     _warn_of_sds(table, upstream)
     return upstream
+
+
+def _refuse_misfits(
+    table: Table, services: Iterable[Destination], inject: Iterable[Injection]
+) -> None:
+    """What the service is told of itself and what it is to be shown have to fit."""
+    for one in services:
+        if not one.has_tls and any(injection.is_certificate for injection in inject):
+            raise table.entries["to"].wrong("inject has a certificate, which wants https://")
+        if one.preserve_host and any(i.signature and i.signature.host for i in inject):
+            raise table.entries["to"].wrong(
+                "preserve_host would send another host than the one that inject signs; remove one of them"
+            )
 
 
 def _warn_of_sds(table: Table, upstream: Upstream) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
 
 from vaultauthz.config.auth import AuthMethod
 from vaultauthz.core.callers import Callers
@@ -91,6 +92,50 @@ SecretSource = PathSecret | KvSecret
 
 
 @dataclass(frozen=True, slots=True)
+class Destination:
+    """Where the gateway finds a service: ``address`` is ``http(s)://host[:port]``.
+
+    All of this is for the gateway's printed configuration; we never connect there.
+    """
+
+    address: str
+    ca_cert: Path | None = None  # None: the public authorities of the gateway's system
+    server_name: str = ""  # in its certificate, where it is not the host
+    preserve_host: bool = False  # the client's host goes on, in place of the service's own
+    health: str = ""  # a path that is answered 200 while it is well; "": nobody looks
+
+    @property
+    def _url(self) -> SplitResult:
+        return urlsplit(self.address)
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether it is spoken to inside TLS."""
+        return self._url.scheme == "https"
+
+    @property
+    def host(self) -> str:
+        """A name, or an IP address without brackets."""
+        return self._url.hostname or ""
+
+    @property
+    def port(self) -> int:
+        """The one that is written, else the scheme's."""
+        return self._url.port or (443 if self.has_tls else 80)
+
+    @property
+    def authority(self) -> str:
+        """As the service is asked for: with a port where it is not the scheme's."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.has_tls else 80) else f"{host}:{self.port}"
+
+    @property
+    def certified_name(self) -> str:
+        """What its certificate has to name."""
+        return self.server_name or self.host
+
+
+@dataclass(frozen=True, slots=True)
 class Upstream:
     """A service behind the gateway and the credential it wants."""
 
@@ -106,6 +151,7 @@ class Upstream:
     idle: float = 600.0  # per caller: seconds without use after which a lease is given back
     hold: float = 30.0  # per request: seconds until its lease is revoked
     callers_enforced_by: str = "vaultauthz"  # | envoy: then SDS hands it out despite `callers`
+    to: Mapping[str, Destination] = field(default_factory=dict)  # by stage; {}: the gateway knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +182,37 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
+class CallerTokens:
+    """Who issues the callers' tokens, for the gateway to verify them; ``jwks`` is a URL."""
+
+    issuer: str
+    jwks: str
+    audiences: tuple[str, ...] = ()
+    ca_cert: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WayToUs:
+    """How the gateway reaches ``listen.grpc``; ``address`` is ``host:port``, "" for the same."""
+
+    address: str = ""
+    ca_cert: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySide:
+    """What the gateway's printed configuration has to know besides; its files are the gateway's."""
+
+    address: str  # ip:port
+    tls: ServerTls | None = None
+    node: str = "gateway-1"
+    jwt: CallerTokens | None = None
+    vaultauthz: WayToUs = WayToUs()
+
+
+@dataclass(frozen=True, slots=True)
 class Audit:
     """``file`` is None for standard output.
 
@@ -157,6 +234,7 @@ class Config:
     routes: tuple[Route, ...] = ()
     listen: Listen = field(default_factory=Listen)
     audit: Audit = field(default_factory=Audit)
+    gateway: GatewaySide | None = None
     unmatched: str = "deny"  # deny | pass
     warnings: tuple[str, ...] = ()  # what `config check` and `serve` say, each a line
     absent: tuple[str, ...] = ()  # those of the warnings that are about files which are not here

@@ -7,13 +7,14 @@ puts them together.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from vaultauthz.config.sds_slots import TLS, kept_back, slots
 from vaultauthz.config.values import Config
-from vaultauthz.envoy_config import bootstrap, sds
+from vaultauthz.envoy_config import bootstrap, clusters, sds
 from vaultauthz.envoy_config.plan import Plan
 
 
@@ -28,9 +29,13 @@ class EnvoyOptions:
 def run(config: Config, file: Path, options: EnvoyOptions, out: TextIO, err: TextIO) -> int:
     """Print; the exit status: 1 when an upstream will not get its credential by what is printed."""
     plan = Plan.of(config)
+    reached = _reached(plan, err)
+    status = 1 if len(reached.targets) < len(plan.targets) else 0
+    plan = reached
+    err.writelines(f"vaultauthz: marked REPLACE: {key} says it\n" for key in _unsaid(plan))
     if options.mode == "ext_authz":
         out.write(bootstrap.ext_authz(file.name, plan, snippet=options.snippet))
-        return _without_certificate(plan, err)
+        return _without_certificate(plan, err) or status
     reasons = {upstream.name: sds.obstacle(upstream) for upstream in plan.upstreams}
     found = {name: obstacle for name, obstacle in reasons.items() if obstacle}
     err.writelines(
@@ -44,7 +49,38 @@ def run(config: Config, file: Path, options: EnvoyOptions, out: TextIO, err: Tex
         err.write("vaultauthz: no upstream is left for SDS; use --mode ext_authz\n")
         return 1
     out.write(bootstrap.secrets(file.name, kept, left_out, snippet=options.snippet))
-    return 1 if left_out else 0
+    return 1 if left_out else status
+
+
+def _reached(plan: Plan, err: TextIO) -> Plan:
+    """Without what no route leads to, where the gateway is to be finished: no host is made up for it."""
+    if plan.config.gateway is None:
+        return plan
+    lost = plan.unreached
+    err.writelines(
+        f"vaultauthz: {target.upstream.name} is left out in stage {target.stage}: no route leads to it; "
+        "add one to routes\n"
+        for target in lost
+    )
+    return plan.only(target for target in plan.targets if target not in lost)
+
+
+def _unsaid(plan: Plan) -> Iterator[str]:
+    """The keys that would say what is still marked REPLACE, where there is a section `gateway`."""
+    config, side = plan.config, plan.config.gateway
+    if side is None:
+        return
+    for name in dict.fromkeys(t.upstream.name for t in plan.targets if t.to is None):
+        yield f"upstreams.{name}.to"
+    if plan.reads_claims and side.jwt is None:
+        yield "gateway.jwt"
+    if clusters.unknown_address(config):
+        yield "gateway.vaultauthz.address"
+    tls = config.listen.grpc_tls
+    if tls and side.vaultauthz.ca_cert is None:
+        yield "gateway.vaultauthz.ca_cert"
+    if tls and tls.client_ca and side.vaultauthz.client_cert is None:
+        yield "gateway.vaultauthz.client_cert"
 
 
 def _without_certificate(plan: Plan, err: TextIO) -> int:

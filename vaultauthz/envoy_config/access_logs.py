@@ -9,12 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from vaultauthz.config.values import GatewaySide
 from vaultauthz.envoy.access_logs import fields
 from vaultauthz.envoy_config.plan import Plan
 from vaultauthz.envoy_config.rbac import JWT_FILTER, PAYLOAD
 from vaultauthz.envoy_config.templates import fill, join, scalar
 
-NODE: Final = ("gateway", "gateway-1")  # cluster and id, as the printed `node` has them
+
+def node(plan: Plan) -> tuple[str, str]:
+    """Cluster and id of the printed `node`."""
+    return "gateway", (plan.config.gateway or GatewaySide("")).node
+
 
 _GRPC: Final = """
 $why
@@ -65,7 +70,7 @@ _FILE: Final = """
     log_format:
       omit_empty_values: true
       json_format:
-        # REPLACE: this Envoy's CLUSTER/ID, as in `node`.
+        $whose
         node: $node
         $finished
         # For requests that a filter refused before a cluster was chosen.
@@ -75,6 +80,8 @@ _FILE: Final = """
         $caller
         $sub
 """
+
+_WHOSE: Final = "# REPLACE: this Envoy's CLUSTER/ID, as in `node`."
 
 # The keys of a request that reached a cluster, in the order in which they are printed.
 _FINISHED: Final = (
@@ -120,7 +127,8 @@ def _file(plan: Plan, path: Path, *, certified: bool) -> str:
     return fill(
         _FILE,
         path=scalar(str(path)),
-        node=scalar("/".join(NODE)),
+        whose="# This Envoy's CLUSTER/ID." if plan.config.gateway else _WHOSE,
+        node=scalar("/".join(node(plan))),
         finished=_keys(*_FINISHED),
         refused=_keys(fields.ROUTE_UPSTREAM, fields.ROUTE_STAGE),
         checked=_keys(fields.CHECKED),

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Final
 
-from vaultauthz.envoy_config import access_logs, check, clusters, gateway, sds
+from vaultauthz.envoy_config import access_logs, check, clusters, gateway, sds, services
 from vaultauthz.envoy_config.plan import Plan, Target
-from vaultauthz.envoy_config.templates import comment, fill, join, without_repeats
+from vaultauthz.envoy_config.templates import comment, fill, join, scalar, without_repeats
 
 _BOOTSTRAP: Final = """
 $head
@@ -35,9 +35,17 @@ static_resources:
 """  # noqa: E501 - a type's name
 
 _NODE: Final = """
+$which
+node: {id: $id, cluster: $cluster}
+"""
+
+_OWN_ID: Final = """
 # SDS wants both. REPLACE the id: a different one for each Envoy, as vaultauthz keeps account by it of which
 # Envoy has which credential.
-node: {id: $id, cluster: $cluster}
+"""
+_ITS_ID: Final = """
+# SDS wants both. vaultauthz keeps account by the id of which Envoy has which credential: `gateway.node` of
+# its configuration, a different one for each Envoy.
 """
 
 _RUNTIME: Final = """
@@ -99,6 +107,10 @@ http_filters:
   $filters
 """
 
+_TO_REPLACE: Final = (
+    "# What is yours to change is marked REPLACE. `envoy --mode validate -c FILE` checks it."
+)
+_FINISHED: Final = "# Nothing in it is to be filled in by hand: print it again after each change."
 _WHY_OURS: Final = "# vaultauthz: the `listen.grpc` of its configuration."
 _WHY_LOGS: Final = "# vaultauthz again, over a connection of its own: a log that has to wait must not hold up the rest."
 
@@ -106,14 +118,20 @@ _WHY_LOGS: Final = "# vaultauthz again, over a connection of its own: a log that
 def ext_authz(config_name: str, plan: Plan, *, snippet: bool) -> str:
     """What ``--mode ext_authz`` prints."""
     filters = join(
-        gateway.jwt_filter() if plan.reads_claims else "",
+        gateway.jwt_filter(plan) if plan.reads_claims else "",
         check.http_filter(plan),
         fill(gateway.ROUTER) if not snippet else "",
     )
     rejections_log = fill(check.REJECTIONS_LOG)
     certified = [target for target in plan.targets if sds.certificate(target)]
-    parts = _clusters(plan, health=True, upstreams=certified if snippet else plan.targets)
-    node = _node() if certified else ""
+    known = [target for target in plan.targets if target.to or sds.certificate(target)]
+    parts = _clusters(
+        plan,
+        health=True,
+        upstreams=known if snippet else plan.targets,
+        protocol=services.protocols,
+    )
+    node = _node(plan) if certified else ""
     if snippet:
         return without_repeats(
             fill(
@@ -151,14 +169,14 @@ def secrets(config_name: str, plan: Plan, left_out: Mapping[str, str], *, snippe
         metadata=sds.metadata,
         protocol=sds.protocol,
     )
-    tokens = gateway.jwt_filter() if plan.reads_claims else ""
+    tokens = gateway.jwt_filter(plan) if plan.reads_claims else ""
     logs = access_logs.access_logs(plan, snippet=snippet)
     if snippet:
         return without_repeats(
             fill(
                 _SDS_SNIPPET,
                 head=head,
-                node=_node(),
+                node=_node(plan),
                 local_replies=sds.local_replies(),
                 access_logs=logs,
                 identity=fill(_IDENTITY, filters=tokens) if tokens else "",
@@ -175,23 +193,27 @@ def secrets(config_name: str, plan: Plan, left_out: Mapping[str, str], *, snippe
         unknown=fill(sds.UNKNOWN),
         local_replies=sds.local_replies(),
     )
-    return _bootstrap(plan, manager, parts, head, _node())
+    return _bootstrap(plan, manager, parts, head, _node(plan))
 
 
 def _bootstrap(plan: Plan, manager: str, clusters_text: str, head: str, node: str = "") -> str:
+    listener = gateway.listener(plan, manager)
+    unfinished = "REPLACE" in join(listener, clusters_text, node)
+    todo = _TO_REPLACE if unfinished else _FINISHED
     return without_repeats(
         fill(
             _BOOTSTRAP,
-            head=join(head, node, _runtime(manager + clusters_text), between="\n\n"),
-            listener=gateway.listener(plan, manager),
+            head=join(f"{head}\n{todo}", node, _runtime(manager + clusters_text), between="\n\n"),
+            listener=listener,
             clusters=clusters_text,
         )
     )
 
 
-def _node() -> str:
-    cluster, own_id = access_logs.NODE
-    return fill(_NODE, id=own_id, cluster=cluster)
+def _node(plan: Plan) -> str:
+    cluster, own_id = access_logs.node(plan)
+    which = fill(_ITS_ID if plan.config.gateway else _OWN_ID)
+    return fill(_NODE, which=which, id=scalar(own_id), cluster=cluster)
 
 
 def _runtime(text: str) -> str:
@@ -211,13 +233,13 @@ def _clusters(
     metadata: Callable[[Target], str] = _nothing,
     protocol: Callable[[Target], str] = _nothing,
 ) -> str:
-    listen = plan.config.listen
+    config = plan.config
     return join(
-        clusters.vaultauthz_cluster(listen, "vaultauthz", _WHY_OURS, health=health),
-        clusters.vaultauthz_cluster(listen, "vaultauthz_logs", _WHY_LOGS, health=False),
-        gateway.jwt_cluster() if plan.reads_claims else "",
+        clusters.vaultauthz_cluster(config, "vaultauthz", _WHY_OURS, health=health),
+        clusters.vaultauthz_cluster(config, "vaultauthz_logs", _WHY_LOGS, health=False),
+        gateway.jwt_cluster(plan) if plan.reads_claims else "",
         *(
-            clusters.upstream_cluster(
+            services.upstream_cluster(
                 target,
                 metadata=metadata(target),
                 protocol=protocol(target),
@@ -232,21 +254,19 @@ def _clusters(
 def _route_example(plan: Plan, target: Target) -> str:
     return fill(
         "- match: {prefix: /}\n  route: {cluster: $cluster}\n  $named",
-        cluster=f"REPLACE-{target.cluster.replace('/', '-')}",
+        cluster=scalar(target.cluster)
+        if target.to
+        else f"REPLACE-{target.cluster.replace('/', '-')}",
         named=check.per_route(plan, target),
     )
 
 
 def _head(config_name: str, mode: str, *, snippet: bool = False) -> str:
     options = f"--mode {mode}" + (" --snippet" if snippet else "")
-    lines = [
+    lines = (
         f"# Printed by `vaultauthz envoy -c {config_name} {options}`.",
         "# No credential stands here, and none appears in Envoy's /config_dump.",
-    ]
-    if not snippet:
-        lines.append(
-            "# What is yours to change is marked REPLACE. `envoy --mode validate -c FILE` checks it."
-        )
+    )
     return "\n".join(lines)
 
 

@@ -178,7 +178,7 @@ def http_filter(plan: Plan) -> str:
         _FILTER,
         timeout=fill(timeout),
         each=each,
-        elsewhere="" if clusters.on_socket(plan.config.listen) else fill(_ELSEWHERE),
+        elsewhere="" if clusters.on_socket(plan.config) else fill(_ELSEWHERE),
         validate=fill(_NO_VALIDATE if plan.sets_query else _VALIDATE),
         headers=scalar(_header_regex(plan)),
         headers_sent=_headers_sent(plan),
@@ -191,7 +191,7 @@ def _timeouts(plan: Plan) -> tuple[str, str]:
     """For a check, and for each time that it is asked: less only where somebody else may answer at once."""
     if plan.asks_vault:
         return _SLOW, "2s"
-    return (_QUICK, "0.5s") if clusters.on_socket(plan.config.listen) else (_QUICK_AFAR, "0.4s")
+    return (_QUICK, "0.5s") if clusters.on_socket(plan.config) else (_QUICK_AFAR, "0.4s")
 
 
 def _headers_sent(plan: Plan) -> str:

@@ -1,13 +1,12 @@
-"""The clusters: vaultauthz itself, and a placeholder for each upstream."""
+"""The clusters of vaultauthz itself."""
 
 from __future__ import annotations
 
 import ipaddress
 from typing import Final
 
-from vaultauthz.config.values import Listen, ServerTls
-from vaultauthz.envoy_config.gateway import example_address
-from vaultauthz.envoy_config.plan import Target
+from vaultauthz.config.values import Config, GatewaySide, ServerTls, WayToUs
+from vaultauthz.envoy_config.services import is_ip
 from vaultauthz.envoy_config.templates import comment, fill, flow, scalar
 
 _UNIX: Final = "unix://"
@@ -85,60 +84,35 @@ transport_socket:
       alpn_protocols: [h2]
       $own
       validation_context:
-        # REPLACE: the authority that signed vaultauthz's certificate (listen.grpc_tls.cert).
-        trusted_ca: {filename: /etc/envoy/vaultauthz/ca.pem}
+        $authority
+        trusted_ca: {filename: $ca}
         # … and nobody else's certificate of that authority.
         match_typed_subject_alt_names: [{san_type: $san, matcher: {exact: $host}}]
 """
 
 _CLIENT_CERTIFICATE: Final = """
 $whose
-# Envoy reads these files, and ca.pem, when it starts and never again. For files that are
+# Envoy reads these files, and trusted_ca, when it starts and never again. For files that are
 # replaced while it runs see "Certificates of Envoy's that are replaced" in docs/envoy.md.
 tls_certificates:
-  - certificate_chain: {filename: /etc/envoy/vaultauthz/client.pem}
-    private_key: {filename: /etc/envoy/vaultauthz/client.key}
+  - certificate_chain: {filename: $cert}
+    private_key: {filename: $key}
 """
 
 _WHOEVER: Final = """
 # REPLACE: a client certificate that listen.grpc_tls.client_ca signed: whoever has one is given
 # credentials, unless client_names says who may have them.
 """
+_AUTHORITY: Final = (
+    "# REPLACE: the authority that signed vaultauthz's certificate (listen.grpc_tls.cert)."
+)
+_FOLDER: Final = "/etc/envoy/vaultauthz"
 _NAMED: Final = "REPLACE: a client certificate that listen.grpc_tls.client_ca signed, with one of client_names in it: "
 
-_UPSTREAM: Final = """
-# REPLACE: the address of $name, three times.
-- name: $cluster
-  type: LOGICAL_DNS
-  # By default Envoy would take an IPv6 address alone where the name has one.
-  dns_lookup_family: V4_PREFERRED
-  connect_timeout: 5s
-  $metadata
-  $protocol
-  load_assignment:
-    cluster_name: $cluster
-    endpoints:
-      - lb_endpoints:
-          - endpoint: {address: {socket_address: {address: $host, port_value: $port}}}
-  # A credential should cross a network only inside TLS, and only to whom it is for. (On loopback
-  # both can go.)
-  transport_socket:
-    name: envoy.transport_sockets.tls
-    typed_config:
-      "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
-      $sni
-      common_tls_context:
-        $certificate
-        validation_context:
-          # Where Debian, Alpine and Envoy's own image keep the public authorities.
-          trusted_ca: {filename: /etc/ssl/certs/ca-certificates.crt}
-          match_typed_subject_alt_names: [{san_type: $san, matcher: {exact: $host}}]
-"""
 
-
-def vaultauthz_cluster(listen: Listen, name: str, why: str, *, health: bool) -> str:
+def vaultauthz_cluster(config: Config, name: str, why: str, *, health: bool) -> str:
     """A cluster of that name for vaultauthz; where there may be replicas, ``health`` is looked at anyway."""
-    endpoint = _GrpcEndpoint(listen.grpc)
+    endpoint = _GrpcEndpoint(grpc_address(config))
     return fill(
         _OURS,
         name=name,
@@ -152,13 +126,30 @@ def vaultauthz_cluster(listen: Listen, name: str, why: str, *, health: bool) -> 
         health="" if endpoint.is_socket and not health else fill(_HEALTH),
         replicas="" if endpoint.is_socket else fill(_REPLICAS),
         address=endpoint.address,
-        tls=_tls(listen, endpoint) if listen.grpc_tls else "",
+        tls=_tls(config.listen.grpc_tls, way_to_us(config), endpoint)
+        if config.listen.grpc_tls
+        else "",
     )
 
 
-def on_socket(listen: Listen) -> bool:
+def way_to_us(config: Config) -> WayToUs:
+    """What `gateway` says of how Envoy reaches vaultauthz."""
+    return (config.gateway or GatewaySide("")).vaultauthz
+
+
+def grpc_address(config: Config) -> str:
+    """Where Envoy finds vaultauthz: ``unix:///path`` or ``host:port``."""
+    return way_to_us(config).address or config.listen.grpc
+
+
+def on_socket(config: Config) -> bool:
     """Whether Envoy reaches vaultauthz on a unix socket, of which there is one."""
-    return _GrpcEndpoint(listen.grpc).is_socket
+    return _GrpcEndpoint(grpc_address(config)).is_socket
+
+
+def unknown_address(config: Config) -> bool:
+    """Whether nobody has said where vaultauthz is: it listens on each address of its machine."""
+    return _GrpcEndpoint(grpc_address(config)).is_wildcard
 
 
 class _GrpcEndpoint:
@@ -169,7 +160,7 @@ class _GrpcEndpoint:
         host, _, port = grpc.rpartition(":")
         self.is_wildcard = host in _WILDCARDS
         self.host = _PLACEHOLDER if self.is_wildcard else host.strip("[]")
-        self.is_ip = _is_ip(self.host)
+        self.is_ip = is_ip(self.host)
         self.is_local = self.is_socket or self.host == "localhost" or _is_loopback(self.host)
         self.type = "STATIC" if self.is_socket or self.is_ip else "STRICT_DNS"
         if self.is_socket:
@@ -188,24 +179,23 @@ class _GrpcEndpoint:
         return ""
 
 
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 def _is_loopback(host: str) -> bool:
-    return _is_ip(host) and ipaddress.ip_address(host).is_loopback
+    return is_ip(host) and ipaddress.ip_address(host).is_loopback
 
 
-def _tls(listen: Listen, endpoint: _GrpcEndpoint) -> str:
-    tls = listen.grpc_tls
+def _tls(tls: ServerTls, way: WayToUs, endpoint: _GrpcEndpoint) -> str:
+    own = fill(
+        _CLIENT_CERTIFICATE,
+        whose="" if way.client_cert else _whose(tls),
+        cert=scalar(str(way.client_cert or f"{_FOLDER}/client.pem")),
+        key=scalar(str(way.client_key or f"{_FOLDER}/client.key")),
+    )
     return fill(
         _TLS,
         sni="" if endpoint.is_ip else f"sni: {scalar(endpoint.host)}",
-        own=fill(_CLIENT_CERTIFICATE, whose=_whose(tls)) if tls and tls.client_ca else "",
+        own=own if tls.client_ca else "",
+        authority="" if way.ca_cert else _AUTHORITY,
+        ca=scalar(str(way.ca_cert or f"{_FOLDER}/ca.pem")),
         san="IP_ADDRESS" if endpoint.is_ip else "DNS",
         host=scalar(endpoint.host),
     )
@@ -215,22 +205,3 @@ def _whose(tls: ServerTls) -> str:
     if not tls.client_names:
         return fill(_WHOEVER)
     return comment(f"{_NAMED}{', '.join(tls.client_names)}.")
-
-
-def upstream_cluster(
-    target: Target, *, metadata: str = "", protocol: str = "", certificate: str = ""
-) -> str:
-    """A placeholder for the service behind ``target``."""
-    host, port = example_address(target)
-    return fill(
-        _UPSTREAM,
-        name=f"{target.upstream.name} in stage {target.stage}",
-        cluster=scalar(target.cluster),
-        metadata=metadata,
-        protocol=protocol,
-        certificate=certificate,
-        sni="" if _is_ip(host) else f"sni: {scalar(host)}",
-        san="IP_ADDRESS" if _is_ip(host) else "DNS",
-        host=scalar(host),
-        port=str(port),
-    )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
+from vaultauthz.config.values import CallerTokens, ServerTls
 from vaultauthz.envoy_config.plan import PathRoute, Plan, Target, VirtualHost
 from vaultauthz.envoy_config.rbac import PAYLOAD
-from vaultauthz.envoy_config.templates import fill, join, scalar
+from vaultauthz.envoy_config.services import PUBLIC_AUTHORITIES, is_ip, rewritten_host
+from vaultauthz.envoy_config.templates import fill, flow, join, scalar
 
 ROUTER: Final = """
 - name: envoy.filters.http.router
@@ -17,8 +21,8 @@ ROUTER: Final = """
 
 _LISTENER: Final = """
 - name: gateway
-  # REPLACE: where clients come in; 0.0.0.0 for all of the machine's addresses.
-  address: {socket_address: {address: 127.0.0.1, port_value: 10000}}
+  $where
+  address: {socket_address: {address: $host, port_value: $port}}
   per_connection_buffer_limit_bytes: 32768
   filter_chains:
     - filters:
@@ -28,24 +32,42 @@ _LISTENER: Final = """
       $tls
 """
 
+_WHERE: Final = "# REPLACE: where clients come in; 0.0.0.0 for all of the machine's addresses."
 _TLS: Final = """
-# The rules ask who the caller is (`principal`): its client certificate says so.
+$why
 transport_socket:
   name: envoy.transport_sockets.tls
   typed_config:
     "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
-    # Optional: a caller without one has no principal, and is let through only where no principal is
-    # asked for. One that the authority below has not signed ends the handshake.
-    require_client_certificate: false
+    $optional
     common_tls_context:
       alpn_protocols: [h2, http/1.1]
-      # REPLACE: the gateway's certificate, and the authority of the clients' certificates.
+      $replace
       tls_certificates:
-        - certificate_chain: {filename: /etc/envoy/tls/gateway.pem}
-          private_key: {filename: /etc/envoy/tls/gateway.key}
-      validation_context:
-        trusted_ca: {filename: /etc/envoy/tls/clients-ca.pem}
+        - certificate_chain: {filename: $cert}
+          private_key: {filename: $key}
+      $authority
 """
+_FOR_PRINCIPALS: Final = (
+    "# The rules ask who the caller is (`principal`): its client certificate says so."
+)
+_OPTIONAL: Final = """
+# Optional: a caller without one has no principal, and is let through only where no principal is
+# asked for. One that the authority below has not signed ends the handshake.
+require_client_certificate: false
+"""
+_THEIRS: Final = (
+    "# REPLACE: the gateway's certificate, and the authority of the clients' certificates."
+)
+_AUTHORITY: Final = """
+validation_context:
+  trusted_ca: {filename: $ca}
+"""
+_EXAMPLE_TLS: Final = ServerTls(
+    Path("/etc/envoy/tls/gateway.pem"),
+    Path("/etc/envoy/tls/gateway.key"),
+    Path("/etc/envoy/tls/clients-ca.pem"),
+)
 
 _MANAGER: Final = """
 "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
@@ -133,9 +155,33 @@ RouteParts = Callable[[Target], str]
 
 
 def listener(plan: Plan, manager: str) -> str:
-    """The listener, with TLS where a rule needs the caller's certificate."""
-    tls = fill(_TLS) if plan.reads_principals else ""
-    return fill(_LISTENER, manager=manager, tls=tls)
+    """The listener, with TLS where `gateway` has it, or a rule needs the caller's certificate."""
+    side = plan.config.gateway
+    host, _, port = (side.address if side else "127.0.0.1:10000").rpartition(":")
+    return fill(
+        _LISTENER,
+        manager=manager,
+        where="" if side else _WHERE,
+        host=f'"{host[1:-1]}"' if host.startswith("[") else host,
+        port=port,
+        tls=_listener_tls(plan),
+    )
+
+
+def _listener_tls(plan: Plan) -> str:
+    side = plan.config.gateway
+    tls = side.tls if side else _EXAMPLE_TLS if plan.reads_principals else None
+    if tls is None:
+        return ""
+    return fill(
+        _TLS,
+        why=_FOR_PRINCIPALS if plan.reads_principals and tls.client_ca else "",
+        optional=fill(_OPTIONAL) if tls.client_ca else "",
+        replace="" if side else _THEIRS,
+        cert=scalar(str(tls.cert)),
+        key=scalar(str(tls.key)),
+        authority=fill(_AUTHORITY, ca=scalar(str(tls.client_ca))) if tls.client_ca else "",
+    )
 
 
 def manager(
@@ -209,34 +255,7 @@ $rewrite
 
 
 def _route(target: Target) -> str:
-    return fill(_ROUTE, cluster=scalar(target.cluster), rewrite=_rewrite(target))
-
-
-def _rewrite(target: Target) -> str:
-    signature = target.signature
-    if signature and not signature.host:
-        return (
-            "# The host that the client asked for is signed, so it goes on as it is. Where the service\n"
-            "# wants another: `host` of sigv4 or hmac in the configuration, and host_rewrite_literal here."
-        )
-    if signature:
-        return f"# The host that is signed.\nhost_rewrite_literal: {scalar(signature.host)}"
-    return (
-        "# REPLACE: the service's own name; leave it out where it knows the host that clients ask for.\n"
-        f"host_rewrite_literal: {example_address(target)[0]}"
-    )
-
-
-def example_address(target: Target) -> tuple[str, int]:
-    """The service's host and port: those that its signature names, else made up."""
-    signature = target.signature
-    if signature and signature.host:
-        host, colon, port = signature.host.rpartition(":")
-        if colon and port.isdigit() and not host.endswith(":"):
-            return host.strip("[]"), int(port)
-        return signature.host.strip("[]"), 443
-    label = target.upstream.name.lower().replace("_", "-").replace(".", "-").strip("-")
-    return f"{label}.upstream.example", 443
+    return fill(_ROUTE, cluster=scalar(target.cluster), rewrite=rewritten_host(target))
 
 
 _JWT_FILTER: Final = """
@@ -246,11 +265,11 @@ _JWT_FILTER: Final = """
     "@type": type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication
     providers:
       identity_provider:
-        # REPLACE: who issues tokens, whom they must be for, and where the issuer's keys are.
-        issuer: https://login.example/
-        audiences: [gateway.example]
+        $replace
+        issuer: $issuer
+        $audiences
         remote_jwks:
-          http_uri: {uri: "https://login.example/keys", cluster: identity_provider, timeout: 2s}
+          http_uri: {uri: $jwks, cluster: identity_provider, timeout: 2s}
           cache_duration: 300s
         # Where the claims are found afterwards. Another provider beside this one: the same name.
         payload_in_metadata: $payload
@@ -264,35 +283,77 @@ _JWT_FILTER: Final = """
           requires_any:
             requirements: [{provider_name: identity_provider}, {allow_missing: {}}]
 """
+_ISSUER: Final = (
+    "# REPLACE: who issues tokens, whom they must be for, and where the issuer's keys are."
+)
 
 _JWT_CLUSTER: Final = """
-# REPLACE: where the keys of the tokens' issuer are fetched, three times.
+$why
 - name: identity_provider
-  type: LOGICAL_DNS
-  dns_lookup_family: V4_PREFERRED
+  type: $type
+  $family
   connect_timeout: 2s
   load_assignment:
     cluster_name: identity_provider
     endpoints:
       - lb_endpoints:
-          - endpoint: {address: {socket_address: {address: login.example, port_value: 443}}}
-  transport_socket:
-    name: envoy.transport_sockets.tls
-    typed_config:
-      "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
-      sni: login.example
-      common_tls_context:
-        validation_context:
-          trusted_ca: {filename: /etc/ssl/certs/ca-certificates.crt}
-          match_typed_subject_alt_names: [{san_type: DNS, matcher: {exact: login.example}}]
+          - endpoint: {address: {socket_address: {address: $host, port_value: $port}}}
+  $tls
 """
+_KEYS: Final = "# REPLACE: where the keys of the tokens' issuer are fetched, three times."
+_JWT_TLS: Final = """
+transport_socket:
+  name: envoy.transport_sockets.tls
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+    $sni
+    common_tls_context:
+      validation_context:
+        trusted_ca: {filename: $ca}
+        match_typed_subject_alt_names: [{san_type: $san, matcher: {exact: $host}}]
+"""
+_EXAMPLE_ISSUER: Final = CallerTokens(
+    "https://login.example/", "https://login.example/keys", ("gateway.example",)
+)
 
 
-def jwt_filter() -> str:
+def _tokens(plan: Plan) -> tuple[CallerTokens, bool]:
+    """Who issues the callers' tokens; whether somebody has said so."""
+    side = plan.config.gateway
+    return (side.jwt, True) if side and side.jwt else (_EXAMPLE_ISSUER, False)
+
+
+def jwt_filter(plan: Plan) -> str:
     """The jwt_authn filter: it verifies tokens, where a rule asks for claims."""
-    return fill(_JWT_FILTER, payload=PAYLOAD)
+    tokens, known = _tokens(plan)
+    return fill(
+        _JWT_FILTER,
+        replace="" if known else _ISSUER,
+        issuer=scalar(tokens.issuer),
+        audiences=f"audiences: {flow(tokens.audiences)}" if tokens.audiences else "",
+        jwks=scalar(tokens.jwks),
+        payload=PAYLOAD,
+    )
 
 
-def jwt_cluster() -> str:
+def jwt_cluster(plan: Plan) -> str:
     """Where it fetches the issuer's keys."""
-    return fill(_JWT_CLUSTER)
+    tokens, known = _tokens(plan)
+    url = urlsplit(tokens.jwks)
+    host, has_tls = url.hostname or "", url.scheme == "https"
+    tls = fill(
+        _JWT_TLS,
+        sni="" if is_ip(host) else f"sni: {scalar(host)}",
+        ca=scalar(str(tokens.ca_cert or PUBLIC_AUTHORITIES)),
+        san="IP_ADDRESS" if is_ip(host) else "DNS",
+        host=scalar(host),
+    )
+    return fill(
+        _JWT_CLUSTER,
+        why="# The keys of the tokens' issuer." if known else _KEYS,
+        type="STATIC" if is_ip(host) else "LOGICAL_DNS",
+        family="" if is_ip(host) else "dns_lookup_family: V4_PREFERRED",
+        host=scalar(host),
+        port=str(url.port or (443 if has_tls else 80)),
+        tls=tls if has_tls else "",
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from vaultauthz.config.values import Config, Upstream
+from vaultauthz.config.values import Config, Destination, Upstream
 from vaultauthz.core.injection import Signature, header_names, needs_body, unwanted
 from vaultauthz.core.readings import long_names
 from vaultauthz.core.routing import Route, StageUpstream
@@ -21,6 +21,11 @@ class Target:
     upstream: Upstream
     stage: str
     cluster: str
+
+    @property
+    def to(self) -> Destination | None:
+        """Where the service is; None where the configuration does not say."""
+        return self.upstream.to.get(self.stage)
 
     @property
     def signature(self) -> Signature | None:
@@ -67,6 +72,12 @@ class Plan:
             for stage in upstream.stages
         )
         return cls(config, tuple(targets))
+
+    @property
+    def unreached(self) -> tuple[Target, ...]:
+        """Those that no route leads to."""
+        reached = {(route.stage, route.upstream) for route in self.config.routes}
+        return tuple(t for t in self.targets if (t.stage, t.upstream.name) not in reached)
 
     def only(self, targets: Iterable[Target]) -> Plan:
         """The same for these targets alone."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 from vaultauthz.config.sds_slots import TLS, Obstacle, kept_back, secret_name, slots, unfit
 from vaultauthz.config.values import Upstream
 from vaultauthz.core.readings import folded_header
+from vaultauthz.envoy_config import services
 from vaultauthz.envoy_config.expressions import either
 from vaultauthz.envoy_config.plan import Target, cleared
 from vaultauthz.envoy_config.rbac import Filters, Policies, UnsayableError, filters
@@ -19,22 +20,17 @@ from vaultauthz.envoy_config.templates import block, comment, fill, flow, join, 
 
 _DEPTH: Final = 22  # columns in front of a policy
 
-_PROTOCOL: Final = """
-typed_extension_protocol_options:
-  envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
-    "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
-    # HTTP/1.1; for HTTP/2 http2_protocol_options: {}.
-    explicit_http_config: {http_protocol_options: {}}
-    # In the cluster, so that they hold for each request that gets the credential, whatever route it came by.
-    # A path is compared as the service gets it, after a prefix_rewrite of the route.
-    http_filters:
-      $deny
-      $allow
-      $removal
-      $injectors
-      - name: envoy.filters.http.upstream_codec
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec
+_FILTERS: Final = """
+# In the cluster, so that they hold for each request that gets the credential, whatever route it came by.
+# A path is compared as the service gets it, after a prefix_rewrite of the route.
+http_filters:
+  $deny
+  $allow
+  $removal
+  $injectors
+  - name: envoy.filters.http.upstream_codec
+    typed_config:
+      "@type": type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec
 """
 
 _RBAC: Final = """
@@ -160,13 +156,14 @@ def protocol(target: Target) -> str:
     """The cluster's filters: who may, what goes, what comes in its place."""
     made = filters(target.upstream.callers)
     removed = _removed(target.upstream)
-    return fill(
-        _PROTOCOL,
+    own = fill(
+        _FILTERS,
         deny=_deny(made) if made.deny else "",
         allow=_allow(made) if made.allow is not None else "",
         removal=fill(_REMOVAL, removed=flow(removed)) if removed else "",
         injectors=_injectors(target),
     )
+    return services.protocols(target, own)
 
 
 def _removed(upstream: Upstream) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,12 +10,13 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from vaultauthz.config import Config, ConfigError, load
-from vaultauthz.config.values import Upstream
 from vaultauthz.kong import registration
-from vaultauthz.kong_config import helm
+from vaultauthz.kong_config import declarative, helm
 
 # Kong's usual prefix, and that of its Helm chart.
 _PREFIXES: Final = (Path("/usr/local/kong"), Path("/kong_prefix"))
+# Where Debian, and so Kong's image, keeps them.
+_PUBLIC_AUTHORITIES: Final = "/etc/ssl/certs/ca-certificates.crt"
 # Longer than a request may wait for us: for the server before (kong.door.HANDOVER), then for Vault.
 READ_TIMEOUT: Final = 25  # seconds
 FROZEN: Final = (
@@ -36,6 +36,7 @@ class SetupOptions:
     dump: Path = Path()  # outside: the file that query_cmd prints
     group: str = ""  # outside: who may connect besides the server's user
     form: str = "conf"  # | env | helm
+    part: str = ""  # | conf | yml: one of the two files alone
 
 
 def run(config: Config, path: Path, options: SetupOptions, out: TextIO, err: TextIO) -> int:
@@ -46,6 +47,7 @@ def run(config: Config, path: Path, options: SetupOptions, out: TextIO, err: Tex
         *_about_audit(config, options),
         *_about_place(options),
         *_about_upstreams(config),
+        *declarative.problems(config),
     ]
     err.writelines(f"warning: {warning}\n" for warning in warnings)
     out.write("\n".join([*_printed(config, path, options), ""]))
@@ -53,14 +55,17 @@ def run(config: Config, path: Path, options: SetupOptions, out: TextIO, err: Tex
 
 
 def _printed(config: Config, path: Path, options: SetupOptions) -> list[str]:
-    lines, routes = _conf(path, options), _routes(config, options)
+    lines = [*_conf(path, options), *_gateway(config, options)]
+    routes = declarative.lines(config, stock=options.stock)
+    unfinished = any("REPLACE" in line for line in routes)
     if options.form == "helm":
         sidecar = helm.Sidecar(options.socket, options.dump, options.group, path.parent)
-        return [*helm.values(config, sidecar, _by_name(lines)), *helm.routes(routes)]
-    title = "# --- kong.yml: REPLACE url and paths ---"
-    if options.form == "env":
-        return [*_as_environment(lines), "", title, *routes]
-    return [*_as_conf(lines), "", title, *routes]
+        printed = helm.routes(routes, finished=not unfinished)
+        return [*helm.values(config, sidecar, _by_name(lines)), *printed]
+    conf = _as_environment(lines) if options.form == "env" else _as_conf(lines)
+    title = f"# --- kong.yml{': REPLACE url and paths' if unfinished else ''} ---"
+    parts = {"conf": conf, "yml": [title, *routes]}
+    return parts.get(options.part) or [*conf, "", title, *routes]
 
 
 # --- kong.conf ---------------------------------------------------------------
@@ -85,6 +90,22 @@ def _conf(path: Path, options: SetupOptions) -> list[str]:
         f"{name}_start_cmd = {serve} --child",
         *FROZEN,
     ]
+
+
+def _gateway(config: Config, options: SetupOptions) -> list[str]:
+    """Where clients come in, and whom Kong trusts. Of the first Kong's chart has its own words."""
+    lines = []
+    side = config.gateway
+    if side and options.form != "helm":
+        lines.append(f"proxy_listen = {side.address}{' http2 ssl' if side.tls else ''}")
+        if side.tls:
+            lines += [f"ssl_cert = {side.tls.cert}", f"ssl_cert_key = {side.tls.key}"]
+    if declarative.public_authorities(config):
+        lines += [
+            "# Whom services' certificates are trusted by where they have no ca_cert of their own.",
+            f"nginx_proxy_proxy_ssl_trusted_certificate = {_PUBLIC_AUTHORITIES}",
+        ]
+    return lines
 
 
 def _outside(name: str, serve: str, options: SetupOptions) -> list[str]:
@@ -122,44 +143,6 @@ def _stock(name: str, path: Path, options: SetupOptions) -> list[str]:
         f"{name}_start_cmd = {shlex.join([*environment, *load_it, *serve])}",
         *FROZEN,
     ]
-
-
-# --- kong.yml ----------------------------------------------------------------
-
-
-def _routes(config: Config, options: SetupOptions) -> list[str]:
-    lines = ['_format_version: "3.0"', "services:"]
-    for upstream in config.upstreams.values():
-        for stage in upstream.stages:
-            lines += _service(upstream, stage, options)
-    return lines
-
-
-def _service(upstream: Upstream, stage: str, options: SetupOptions) -> list[str]:
-    # Quoted, as YAML would take some names for numbers or booleans.
-    name = upstream.name if len(upstream.stages) == 1 else f"{upstream.name}-{stage}"
-    config = f"{{upstream: {json.dumps(upstream.name)}, stage: {json.dumps(stage)}}}"
-    plugins = [f"- name: {registration.NAME}", f"  config: {config}"]
-    if options.stock:
-        plugins = [
-            *_function("pre-function", registration.guard_before()),
-            *plugins,
-            *_function("post-function", registration.guard_after(upstream.name, stage)),
-        ]
-    return [
-        f"  - name: {json.dumps(name)}",
-        "    url: https://REPLACE",
-        "    routes:",
-        f"      - name: {json.dumps(name)}",
-        f'        paths: ["/{name}"]  # REPLACE',
-        "        plugins:",
-        *(f"          {line}" for line in plugins),
-    ]
-
-
-def _function(name: str, code: str) -> list[str]:
-    lines = [f"      {line}" for line in code.splitlines()]
-    return [f"- name: {name}", "  config:", "    access:", "    - |", *lines]
 
 
 # --- what does not go with Kong ----------------------------------------------

@@ -60,10 +60,11 @@ def values(config: Config, sidecar: Sidecar, settings: Mapping[str, str]) -> lis
     ]
 
 
-def routes(lines: Iterable[str]) -> list[str]:
+def routes(lines: Iterable[str], *, finished: bool) -> list[str]:
     """Kong's configuration, for a chart without ingress controller."""
+    replace = "" if finished else "REPLACE url and paths. "
     return [
-        "# REPLACE url and paths. With the ingress controller (the chart's default) instead, for each upstream:",
+        f"# {replace}With the ingress controller (the chart's default) instead, for each upstream:",
         "#   apiVersion: configuration.konghq.com/v1",
         "#   kind: KongPlugin",
         "#   metadata: {name: NAME}     # and konghq.com/plugins: NAME on its HTTPRoute, Ingress or Service",

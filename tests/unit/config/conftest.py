@@ -64,10 +64,18 @@ upstreams:
     secret: {path: "database/creds/{stage}", ttl: 4h, increment: 30m}
     inject: [{bearer: "{password}"}]
     callers: any
+    to: "https://pay-{stage}.test"
   cert:
     secret: {pki: pki/issue/a, params: {common_name: a}, ttl: 24h}
     inject: [{cookie: {name: a, value: "{certificate}"}}]
     callers: any
+    to: {address: "https://[::1]:8443", ca_cert: ca.pem, server_name: c.test, health: /up, preserve_host: true}
+gateway:
+  address: 0.0.0.0:8443
+  tls: {cert: cert.pem, key: key.pem, client_ca: ca.pem}
+  node: gateway-2
+  jwt: {issuer: "https://login.test", jwks: "https://login.test/keys", audiences: [a], ca_cert: ca.pem}
+  vaultauthz: {address: "authz.test:9000", ca_cert: ca.pem, client_cert: cert.pem, client_key: key.pem}
 """
 
 

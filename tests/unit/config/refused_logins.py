@@ -9,7 +9,7 @@ from .conftest import SECRET
 
 KNOWN = (
     "callers, callers_enforced_by, deny, hold, idle, inject, "
-    "kong_query_in_logs, kong_username_in_logs, max_callers, optional, per, secret, stages, strip"
+    "kong_query_in_logs, kong_username_in_logs, max_callers, optional, per, secret, stages, strip, to"
 )
 
 SHAPE = [
@@ -30,7 +30,7 @@ SHAPE = [
         (
             (
                 "20: proxies: unknown key; did you mean routes? "
-                "Known here: audit, listen, routes, stages, unmatched, upstreams, vault"
+                "Known here: audit, gateway, listen, routes, stages, unmatched, upstreams, vault"
             ),
         ),
     ),

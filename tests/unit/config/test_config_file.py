@@ -231,7 +231,7 @@ def test_of_somebody_elses_file_nothing_is_shown(folder: Folder, text: str) -> N
     """It may be read by a root that was talked into it, for somebody who may not."""
     (problem,) = folder.problems(text)
     assert problem == (
-        "c.yaml:1: none of its keys is one of a configuration's (audit, listen, routes, stages, "
+        "c.yaml:1: none of its keys is one of a configuration's (audit, gateway, listen, routes, stages, "
         "unmatched, upstreams, vault); is this the right file?"
     )
 

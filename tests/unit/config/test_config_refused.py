@@ -10,12 +10,14 @@ import pytest
 from .conftest import SECRET, VALID, Folder, edited
 from .refused_auth import AUTH, STAGES
 from .refused_doors import LISTENING, ROUTES
+from .refused_gateway import GATEWAYS, SERVICES
 from .refused_logins import DURATIONS, SHAPE, VAULT
 from .refused_methods import METHODS
 from .refused_upstreams import CALLERS, INJECT, SECRETS, UPSTREAMS
 
 LOGINS = [*VAULT, *STAGES, *METHODS]
 REFUSED = [*SHAPE, *LOGINS, *SECRETS, *INJECT, *CALLERS, *UPSTREAMS, *ROUTES, *LISTENING]
+REFUSED += [*SERVICES, *GATEWAYS]
 
 
 @pytest.mark.parametrize(("old", "new", "wanted"), REFUSED)

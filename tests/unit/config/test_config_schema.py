@@ -22,6 +22,7 @@ from vaultauthz.config.reader import Table, Value
 from .conftest import EVERY, VALID, Folder, edited
 from .refused_auth import AUTH, STAGES
 from .refused_doors import LISTENING, ROUTES
+from .refused_gateway import GATEWAYS, SERVICES
 from .refused_logins import DURATIONS, SHAPE, VAULT
 from .refused_methods import METHODS
 from .refused_upstreams import CALLERS, INJECT, SECRETS, UPSTREAMS
@@ -30,7 +31,7 @@ from .test_config_logins import LOGINS
 
 SCHEMA = schema()
 REFUSED = [*SHAPE, *VAULT, *STAGES, *METHODS, *SECRETS, *INJECT, *CALLERS, *UPSTREAMS]
-REFUSED += [*ROUTES, *LISTENING]
+REFUSED += [*ROUTES, *LISTENING, *SERVICES, *GATEWAYS]
 
 # What only the readers can know: files, bounds of durations, names that have to be there,
 # characters that a place does not take, and two keys that stand far from each other.
@@ -47,6 +48,7 @@ BEYOND_A_SCHEMA = (
     "has no TLS", "in ASCII", "is no region", "no service account", "is for type", "e-mail",
     "has no place in a path", "cert has no certificate", "there twice", "merge keys",
     "with a blank", "line break or control", "no plain whole number", "may be a word", "the file that we write",
+    "is for https://", "wants https://", "would send another host", "is no HOST:PORT",
 )  # fmt: skip
 
 jsonschema: Any = pytest.importorskip("jsonschema")
@@ -105,9 +107,11 @@ upstreams:
     callers: [{claims: {a: b}}]
     deny: [{group: a}]
     inject: [FORMS]
+    to: {}
 routes: [{host: a}]
 listen: {grpc_tls: {}, admin_tls: {}}
 audit: {}
+gateway: {tls: {}, jwt: {}, vaultauthz: {}}
 """
 
 
