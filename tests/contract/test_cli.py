@@ -59,6 +59,7 @@ REFUSED = {
 }
 COMMANDS = [
     (),
+    ("init",),
     ("serve",),
     ("demo",),
     ("config",),
@@ -161,7 +162,9 @@ class TestUsage:
     def test_help_names_every_command(self, shell: Shell) -> None:
         """The first page lists them."""
         listed = re.findall(r"^    (\w+) +\w", shell.run("--help").out, re.MULTILINE)
-        wanted = "serve demo config doctor policy explain envoy kong leases rotate revoke audit"
+        wanted = (
+            "init serve demo config doctor policy explain envoy kong leases rotate revoke audit"
+        )
         assert listed == wanted.split()
 
     def test_version(self, shell: Shell) -> None:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.integration.policy_bed import printed
+from tests.integration.printed_bed import printed as envoy_printed
 from tests.patience import PATIENCE
 from vaultauthz.config import load, parse
 from vaultauthz.core.request import Request
@@ -68,15 +69,17 @@ def _logins(postgres: Postgres) -> list[str]:
     return [user for user in postgres.users() if "-payments-" in user]
 
 
-def test_the_filter_is_one_that_envoy_takes(tmp_path: Path) -> None:
-    """The README's filter and cluster, put into a bootstrap, pass Envoy's validation."""
-    snippet = yaml.safe_load(_block("yaml", "http_filters:"))
-    bootstrap: dict[str, Any] = yaml.safe_load((_ROOT / "envoy" / "ext_authz.yaml").read_text())
-    listener = bootstrap["static_resources"]["listeners"][0]
-    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
-    manager["http_filters"][0] = snippet["http_filters"][0]
-    bootstrap["static_resources"]["clusters"][0] = snippet["clusters"][0]
-    _validate(bootstrap, tmp_path)
+@pytest.mark.parametrize("mode", ["ext_authz", "sds"])
+def test_what_is_printed_for_it_is_what_envoy_takes(tmp_path: Path, mode: str) -> None:
+    """The README's configuration leaves nothing to replace, and Envoy takes it (certificates are the user's)."""
+    text = _block("yaml", "stages:")
+    if mode == "sds":  # which wants to be told that Envoy asks who the caller is
+        text = text.replace("    callers: [", "    callers_enforced_by: envoy\n    callers: [")
+    (tmp_path / "vaultauthz.yaml").write_text(text)
+    status, out, err = envoy_printed(tmp_path / "vaultauthz.yaml", "--mode", mode)
+    assert status == 0, err
+    assert "REPLACE" not in out
+    _validate(yaml.safe_load(_with_certificates(out, tmp_path)), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["ext_authz.yaml", "demo.yaml"])

@@ -14,6 +14,7 @@ from vaultauthz import __version__
 from vaultauthz.cli.auditing import add_audit
 from vaultauthz.cli.configuration import add_config, add_doctor, add_explain, add_policy
 from vaultauthz.cli.gateways import add_envoy, add_kong
+from vaultauthz.cli.init import add_init
 from vaultauthz.cli.server import add_demo, add_running, add_serve
 from vaultauthz.config import ConfigError
 
@@ -43,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"vaultauthz {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add in (
+        add_init,
         add_serve,
         add_demo,
         add_config,

@@ -192,6 +192,7 @@ class AuthMethod(ABC):
     __slots__ = ()
 
     name: ClassVar[str]
+    first: ClassVar[str]  # its keys in a configuration that `vaultauthz init` writes, as YAML
     keys: ClassVar[Section[Any]]
     library: ClassVar[str] = ""  # that ``Surroundings.signed`` needs, as pip takes it
     refusals: ClassVar[tuple[Refusal, ...]] = ()  # by Vault's words, the first that fits counts

@@ -42,6 +42,7 @@ class AppRole(AuthMethod):
     """
 
     name: ClassVar[str] = "approle"
+    first: ClassVar[str] = "role_id_file: role_id, secret_id_file: secret_id"
     bound_at_login: ClassVar[bool] = False
 
     role_id: str = ""

@@ -41,6 +41,7 @@ class Aws(RoleMethod):
     """
 
     name: ClassVar[str] = "aws"
+    first: ClassVar[str] = "role: gateway"
     library: ClassVar[str] = "botocore>=1.35"
     settings: ClassVar[str] = "config/client"
 

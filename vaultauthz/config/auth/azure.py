@@ -51,6 +51,7 @@ class Azure(RoleMethod):
     """A managed identity; ``client_id`` names a user-assigned one."""
 
     name: ClassVar[str] = "azure"
+    first: ClassVar[str] = "role: gateway"
 
     role: str
     resource: str = "https://management.azure.com/"

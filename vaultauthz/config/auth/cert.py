@@ -38,6 +38,7 @@ class Cert(RoleMethod):
     """
 
     name: ClassVar[str] = "cert"
+    first: ClassVar[str] = "role: gateway, client_cert: gateway.crt, client_key: gateway.key"
     roles: ClassVar[str] = "certs"
 
     client_cert: Path

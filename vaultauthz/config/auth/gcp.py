@@ -51,6 +51,7 @@ class Gcp(RoleMethod):
     """
 
     name: ClassVar[str] = "gcp"
+    first: ClassVar[str] = "role: gateway"
     library: ClassVar[str] = "google-auth[requests]>=2.38"
 
     role: str

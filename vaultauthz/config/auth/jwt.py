@@ -42,6 +42,7 @@ class Jwt(RoleMethod):
     """A JWT from a file, or what a command prints; one of the two is set."""
 
     name: ClassVar[str] = "jwt"
+    first: ClassVar[str] = "role: gateway, token_file: gateway.jwt"
 
     role: str
     token_file: Path | None = None

@@ -37,6 +37,7 @@ class Kubernetes(RoleMethod):
     """The pod's service account token."""
 
     name: ClassVar[str] = "kubernetes"
+    first: ClassVar[str] = "role: gateway"
     denies: ClassVar[bool] = True
 
     role: str

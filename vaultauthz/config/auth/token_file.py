@@ -45,6 +45,7 @@ class TokenFile(AuthMethod):
     """A token that something else keeps fresh, such as Vault Agent's sink."""
 
     name: ClassVar[str] = "token_file"
+    first: ClassVar[str] = "path: token"
     mount: ClassVar[str] = ""
     owns_token: ClassVar[bool] = False
 

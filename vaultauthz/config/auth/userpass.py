@@ -28,6 +28,7 @@ class UserPass(AuthMethod):
     """A user of Vault's own, its password in a file."""
 
     name: ClassVar[str] = "userpass"
+    first: ClassVar[str] = "username: gateway, password_file: password"
     roles: ClassVar[str] = "users"
     keeper: ClassVar[str] = "Vault"  # of the passwords
 
