@@ -80,6 +80,8 @@ COMMANDS = [
     ("audit", "verify"),
     ("audit", "report"),
     ("audit", "join"),
+    ("help",),
+    ("completion",),
 ]
 
 
@@ -162,9 +164,7 @@ class TestUsage:
     def test_help_names_every_command(self, shell: Shell) -> None:
         """The first page lists them."""
         listed = re.findall(r"^    (\w+) +\w", shell.run("--help").out, re.MULTILINE)
-        wanted = (
-            "init serve demo config doctor policy explain envoy kong leases rotate revoke audit"
-        )
+        wanted = "init serve demo config doctor policy explain envoy kong leases rotate revoke audit help completion"
         assert listed == wanted.split()
 
     def test_version(self, shell: Shell) -> None:

@@ -183,7 +183,7 @@ class Value:
 def _like_a_key(value: Value, name: str, known: Sequence[str]) -> bool:
     if value.node.kind == "nothing":  # as what follows a comma has it, and few mistyped keys
         return name in known
-    return _WORD.match(name) is not None or bool(_closest(name, known))
+    return _WORD.match(name) is not None or bool(closest(name, known))
 
 
 def _unnamed(value: Value, line: int, known: Sequence[str]) -> Refused:
@@ -191,14 +191,15 @@ def _unnamed(value: Value, line: int, known: Sequence[str]) -> Refused:
     return Refused(line, value.key, text)
 
 
-def _closest(name: str, known: Collection[str]) -> list[str]:
+def closest(name: str, known: Collection[str]) -> list[str]:
+    """The one of ``known`` that may have been meant, as a list; [] where none is near."""
     return difflib.get_close_matches(name.lower()[:_LONGEST_SHOWN], known, n=1)
 
 
 def _unknown(value: Value, name: str, known: Sequence[str], refused: Mapping[str, str]) -> Refused:
     if name in refused:
         return value.wrong(refused[name])
-    close = _closest(name, known)
+    close = closest(name, known)
     hint = f"did you mean {close[0]}? Known here" if close else "known here"
     return value.wrong(f"unknown key; {hint}: {', '.join(known)}")
 
