@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vaultauthz.config import load
+from vaultauthz.config import load, parse
 
 from .conftest import VALID, Folder, edited
 
@@ -263,3 +263,48 @@ def test_a_configuration_that_everybody_may_write(folder: Folder) -> None:
     )
     file.chmod(0o644)
     assert load(file, {}).warnings == ()
+
+
+OF_THE_GATEWAY = """
+gateway:
+  address: 0.0.0.0:8443
+  tls: {cert: none.pem, key: none.key, client_ca: none.ca}
+  vaultauthz: {ca_cert: none.ca, client_cert: none.pem, client_key: none.key}
+"""
+
+
+def test_files_of_the_gateways_are_not_ours(folder: Folder) -> None:
+    """Who serves does not look at them; who checks and prints tells of each that is not here."""
+    text = VALID + OF_THE_GATEWAY
+    text = text.replace(
+        "    callers: any", "    callers: any\n    to: {address: https://a, ca_cert: none.ca}"
+    )
+    served = folder.parse(text)
+    assert served.warnings == ()
+    checked = parse(text, "c.yaml", folder.path, {}, elsewhere=True)
+    assert checked.warnings == checked.absent
+    keys = [line.split(": ")[1] for line in checked.absent]
+    assert sorted(keys) == sorted(
+        [
+            "upstreams.pay.to.ca_cert",
+            *(f"gateway.tls.{key}" for key in ("cert", "client_ca", "key")),
+            *(f"gateway.vaultauthz.{key}" for key in ("ca_cert", "client_cert", "client_key")),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("http://a.test", 1),
+        ("https://a.test", 0),
+        ("http://127.0.0.1:80", 0),
+        ("'http://[::1]'", 0),
+    ],
+)
+def test_a_service_in_clear_text(folder: Folder, address: str, told: int) -> None:
+    """A credential that crosses a network without TLS is told of."""
+    text = VALID.replace("    callers: any", f"    callers: any\n    to: {address}")
+    found = folder.warnings(text)
+    assert len(found) == told
+    assert all("upstreams.pay.to: sends the credential in clear text" in line for line in found)

@@ -133,6 +133,7 @@ def of_kong(document: dict[str, Any], host: str, path: str) -> tuple[str, str] |
                 (plugin,) = route["plugins"]
                 where = plugin["config"]["upstream"], plugin["config"]["stage"]
                 fits.append((("hosts" in route, route["regex_priority"]), where))
+    assert len({rank for rank, _ in fits}) == len(fits), "nothing says which goes first"
     return max(fits)[1] if fits else None
 
 
