@@ -286,6 +286,19 @@ class TestConfigCheck:
         for command in ("serve", "doctor"):
             assert shell.run(command, "-c", "c.yaml").refuses().startswith(place)
 
+    def test_a_rule_that_envoy_cannot_enforce(self, shell: Shell) -> None:
+        """Where Envoy is to: SDS would leave the upstream out. Where vaultauthz asks, it is as good as any."""
+        rule = "callers: [{path_prefix: /a;b}]"
+        shell.configure("callers: any", rule)
+        assert shell.check() == Done(0, "c.yaml: good: 2 stages, 2 upstreams, 1 route\n", "")
+        shell.configure("callers: any", f"{rule}\n    callers_enforced_by: envoy")
+        done = shell.check()
+        assert done.status == 1
+        assert done.err.startswith(
+            "warning: not for SDS: upstreams.pay.callers: the upstream has a rule"
+        )
+        assert "callers[0]: its path_prefix holds a" in done.err
+
     def test_a_secret_that_is_here_and_wrong(self, shell: Shell) -> None:
         """That is a finding: nobody would fill an empty file."""
         (shell.folder / "secret_id").write_text("")

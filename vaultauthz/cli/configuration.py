@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from vaultauthz.cli.arguments import Commands, Options, load_config, output, takes_config
@@ -124,11 +125,27 @@ def _check(options: Options) -> int:
     unfit = config.unfit_for_kong if _names_kongs(config) else ()
     for line in unfit:
         print(f"warning: not for Kong: {line}", file=sys.stderr)
+    unsaid = tuple(_not_for_sds(config))
+    for line in unsaid:
+        print(f"warning: not for SDS: {line}", file=sys.stderr)
     print(
         f"{options.config}: good: {_count(len(config.stages), 'stage')}, "
         f"{_count(len(config.upstreams), 'upstream')}, {_count(len(config.routes), 'route')}"
     )
-    return 1 if len(config.warnings) > len(config.absent) or unfit else 0
+    return 1 if len(config.warnings) > len(config.absent) or unfit or unsaid else 0
+
+
+def _not_for_sds(config: Config) -> Iterator[str]:
+    """Rules that Envoy is to enforce, and cannot as we do; other obstacles have been told with their line."""
+    from vaultauthz.config.sds_slots import kept_back, unfit
+    from vaultauthz.envoy_config import sds
+
+    for upstream in config.upstreams.values():
+        told = kept_back(upstream) or unfit(upstream.inject)
+        if upstream.callers_enforced_by == "envoy" and not told:
+            found = sds.obstacle(upstream)
+            if found:
+                yield f"upstreams.{upstream.name}.{found.key}: the upstream {found.why}"
 
 
 def _names_kongs(config: Config) -> bool:
