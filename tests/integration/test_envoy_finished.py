@@ -143,7 +143,17 @@ def service(name: str, port: int, pair: Pair | None, alpn: list[str], body: str)
             },
         }
     address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-    return {"name": name, "address": address, "filter_chains": [chain]}
+    kind = "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"
+    inspector = {  # which sees the name that is asked for
+        "name": "envoy.filters.listener.tls_inspector",
+        "typed_config": {"@type": kind},
+    }
+    return {
+        "name": name,
+        "address": address,
+        "listener_filters": [inspector],
+        "filter_chains": [chain],
+    }
 
 
 @pytest.fixture(scope="module")
