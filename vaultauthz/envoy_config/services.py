@@ -90,11 +90,6 @@ health_checks:
     unhealthy_threshold: 2
     healthy_threshold: 1
     http_health_check: {path: $path, host: $host}
-    $alpn
-"""
-_ALPN: Final = """
-# It asks by HTTP/1.1, whatever requests go by.
-tls_options: {alpn_protocols: [http/1.1]}
 """
 
 _PROTOCOLS: Final = """
@@ -165,12 +160,7 @@ def _discovery(to: Destination) -> str:
 
 
 def _health(to: Destination) -> str:
-    return fill(
-        _HEALTH,
-        path=scalar(to.health),
-        host=scalar(to.authority),
-        alpn=fill(_ALPN) if to.has_tls else "",
-    )
+    return fill(_HEALTH, path=scalar(to.health), host=scalar(to.authority))
 
 
 def _tls(to: Destination, certificate: str) -> str:

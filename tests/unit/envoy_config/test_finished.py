@@ -137,14 +137,11 @@ class TestTheService:
         assert "auto_config" not in options
 
     def test_is_asked_whether_it_is_well(self) -> None:
-        """By its own name, by HTTP/1.1; and what is not well gets no request."""
+        """By its own name; and what is not well gets no request."""
         made = service("{address: 'https://a.test:8443', health: '/up?deep=1'}")
         (check,) = made["health_checks"]
         assert check["http_health_check"] == {"path": "/up?deep=1", "host": "a.test:8443"}
-        assert check["tls_options"] == {"alpn_protocols": ["http/1.1"]}
         assert made["common_lb_config"] == {"healthy_panic_threshold": {"value": 0}}
-        (clear,) = service("{address: 'http://127.0.0.1', health: /up}")["health_checks"]
-        assert "tls_options" not in clear
 
     def test_shows_no_certificate_but_where_it_is_injected(self) -> None:
         """The one from Vault, which comes by SDS, beside the authorities of `to`."""
