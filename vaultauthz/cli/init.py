@@ -107,9 +107,9 @@ _FIRST = (
 
 
 def _methods() -> str:
-    from vaultauthz.config.auth.methods import METHODS
+    from vaultauthz.config.first import LOGINS
 
-    return f"How does vaultauthz log in: {', '.join(METHODS)}?"
+    return f"How does vaultauthz log in: {', '.join(LOGINS)}?"
 
 
 def _asked(

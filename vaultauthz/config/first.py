@@ -15,6 +15,7 @@ from vaultauthz.config.secret_source import FORMS
 from vaultauthz.config.values import Config
 
 STAGE: Final = "production"
+LOGINS: Final = tuple(METHODS)
 _PLAIN: Final = re.compile(r"[A-Za-z/][A-Za-z0-9/._-]*(?:://[A-Za-z0-9._-]+(?::[0-9]+)?)?\Z")
 _WORDS: Final = frozenset(("false", "n", "no", "null", "off", "on", "true", "y", "yes"))
 _LOGIN: Final = '{basic: {username: "{username}", password: "{password}"}}'
