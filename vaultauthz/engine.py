@@ -12,6 +12,7 @@ from vaultauthz.broker import Binding, BindingTable, Broker, Former
 from vaultauthz.config.changes import Changes, compare
 from vaultauthz.config.values import Config, Upstream
 from vaultauthz.core import events
+from vaultauthz.core.certificate import EndingCertificate
 from vaultauthz.core.credential import Credential, Slot
 from vaultauthz.core.decision import Decision
 from vaultauthz.core.events import (
@@ -69,7 +70,7 @@ class Engine:
     def _session(self, config: Config, stage: str, before: Session | None = None) -> Session:
         memory = before.memory if before else None
         auth, told = config.stages[stage].auth, partial(self._called, stage)
-        return Session(config.vault_of(stage), auth, boottime, memory, told=told)
+        return Session(config.vault_of(stage), auth, boottime, memory, told=told, stage=stage)
 
     def _called(self, stage: str, operation: Operation, status: int, seconds: float) -> None:
         for listener in self._call_listeners:
@@ -202,6 +203,12 @@ class Engine:
             source = self._sources.get((stage, upstream))
             found = self._config.upstreams.get(upstream)
         return (found, source) if found and isinstance(source, Slot) else None
+
+    def client_certificates(self) -> dict[str, EndingCertificate]:
+        """What each stage shows Vault, of those that show something."""
+        with self.keeper.lock:  # a reload changes the stages
+            shown = {s: self.keeper.session(s).client_certificate for s in self._config.stages}
+        return {stage: found for stage, found in shown.items() if found}
 
     def knows(self, stage: str, upstream: str) -> bool:
         """Whether the configuration has this upstream in this stage."""

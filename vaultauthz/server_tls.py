@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from vaultauthz.config.values import ServerTls
+from vaultauthz.core.certificate import date
 from vaultauthz.core.file_text import BOM
 from vaultauthz.core.redaction import where
 from vaultauthz.vault.certificates import Validity, key_kind, validities
@@ -118,6 +119,11 @@ class FollowedTls:
         self._tell_end()
 
     @property
+    def file(self) -> Path:
+        """Where the certificate is."""
+        return self._files.cert
+
+    @property
     def ended(self) -> bool:
         """Whether nobody new can connect any more: what is shown is over."""
         return self.seconds_left <= 0
@@ -211,7 +217,7 @@ class FollowedTls:
                 "%s: %s is valid from %s on, and until then nobody can connect; is the clock right?",
                 self._name,
                 self._files.cert,
-                _date(begins),
+                date(begins),
             )
 
     def _tell_end(self) -> None:
@@ -220,7 +226,7 @@ class FollowedTls:
             log.error(
                 "%s: the certificate in use has ended (%s), and nobody new can connect; replace %s",
                 self._name,
-                _date(self.identity.validity.ends),
+                date(self.identity.validity.ends),
                 self._files.cert,
             )
 
@@ -332,13 +338,9 @@ def _words(exc: OSError) -> str:
 
 def _see_that_it_is_valid(files: ServerTls, found: Identity, now: float) -> None:
     if found.validity.ends <= now:
-        raise UnusableError(f"{files.cert} has ended ({_date(found.validity.ends)})")
+        raise UnusableError(f"{files.cert} has ended ({date(found.validity.ends)})")
     if found.validity.begins > now:
-        raise UnusableError(f"{files.cert} is valid from {_date(found.validity.begins)} on")
+        raise UnusableError(f"{files.cert} is valid from {date(found.validity.begins)} on")
     authorities = validities(found.client_ca or b"")
     if authorities and all(one.ends <= now for one in authorities):
         raise UnusableError(f"{files.client_ca}: every authority in it has ended")
-
-
-def _date(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

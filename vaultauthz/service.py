@@ -19,8 +19,10 @@ from typing import Final
 
 from vaultauthz.admin import Admin, see_that_it_fits
 from vaultauthz.admin.view import KeptView
+from vaultauthz.certificates import in_use
 from vaultauthz.config import ConfigError, load
 from vaultauthz.config.values import Config
+from vaultauthz.core.certificate import EndingCertificate
 from vaultauthz.core.decision import Decision, Denied
 from vaultauthz.core.events import Event
 from vaultauthz.core.lease_row import LeaseRow, Refusals
@@ -32,7 +34,7 @@ from vaultauthz.engine import Engine
 from vaultauthz.leases.clock import boottime
 from vaultauthz.leases.later import Later
 from vaultauthz.observe.audit_log import AuditLog
-from vaultauthz.observe.gauges import Gauges, ListenerCertificate, Reloads
+from vaultauthz.observe.gauges import Gauges, Reloads
 from vaultauthz.observe.handing_over import END
 from vaultauthz.observe.metrics import Metrics
 from vaultauthz.observe.outage import EventLog
@@ -109,6 +111,7 @@ class Service:
             lambda: self.audit.working,
             self._besides,
             shown=self._shown,
+            certificates=self._certificates,
         )
         self.metrics.watch(self._gauges())
         self.admin = Admin(config.listen, view) if config.listen.admin else None
@@ -133,11 +136,9 @@ class Service:
         admin = self.admin.tls if self.admin else None
         return {**self.door.tls, **({"admin": admin} if admin else {})}
 
-    def _certificates(self) -> list[ListenerCertificate]:
-        return [
-            ListenerCertificate(name, tls.seconds_left, not tls.trouble, tls.taken, tls.refused)
-            for name, tls in self._tls.items()
-        ]
+    def _certificates(self) -> list[EndingCertificate]:
+        issued = [(r.stage, r.upstream, r.not_after) for r in self.engine.keeper.rows()]
+        return in_use(self._tls, self.engine.client_certificates(), issued)
 
     def _besides(self) -> dict[str, str]:
         """What readiness tells besides.

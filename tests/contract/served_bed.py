@@ -41,11 +41,15 @@ class Asked:
 
     def scrape(self) -> str:
         """What a Prometheus gets."""
+        return self.get("/metrics")
+
+    def get(self, path: str) -> str:
+        """What the admin server answers."""
         connection = http.client.HTTPConnection("localhost")
         with contextlib.closing(connection), socket.socket(socket.AF_UNIX) as sock:
             sock.connect(str(self.folder / "a.sock"))
             connection.sock = sock
-            connection.request("GET", "/metrics")
+            connection.request("GET", path)
             return connection.getresponse().read().decode()
 
     def serving(self) -> bool:
@@ -81,11 +85,14 @@ class Asked:
 
 
 @contextlib.contextmanager
-def served(vault: FakeVault, folder: Path, upstreams: dict[str, Any]) -> Iterator[Asked]:
-    """Serves these upstreams."""
+def served(
+    vault: FakeVault, folder: Path, upstreams: dict[str, Any], **tls: str
+) -> Iterator[Asked]:
+    """Serves these upstreams; ``tls`` is the configuration's, towards Vault."""
     listen = {"grpc": f"unix://{folder}/g.sock", "admin": f"unix://{folder}/a.sock"}
     audit = {"file": f"{folder}/audit.jsonl"}
     document = settings(vault, **upstreams) | {"listen": listen, "audit": audit}
+    document["vault"] |= {"tls": tls} if tls else {}
     service = Service(parse(yaml.safe_dump(document), "c.yaml", folder, {}), EnvoyDoor)
     service.start()
     try:

@@ -26,6 +26,7 @@ from vaultauthz.admin import LeaseRow
 from vaultauthz.admin.command import span, table
 from vaultauthz.cli import main
 from vaultauthz.config.values import Listen, ServerTls
+from vaultauthz.core.certificate import EndingCertificate
 
 ID = "60303ae22b998861"
 LOGIN = LeaseRow("production", "", "held", "accessor-1", "", 3482.2, 2350.0)
@@ -166,6 +167,48 @@ def test_leases_as_json(run: Run, config: Path, view: FakeView) -> None:
     assert [row["upstream"] for row in rows] == ["", "geocoder", "payments", "reports"]
     assert (rows[2]["lease_id"], rows[2]["seconds_left"]) == ("database/creds/pay/x", 2530.4)
     assert (rows[3]["optional"], rows[3]["last_error"]) == (True, "permission denied by Vault")
+
+
+FAR = 4_102_444_800.0  # 2100
+CERTIFICATES = [
+    EndingCertificate("grpc", FAR, file="/tls.crt", trouble="/tls.key is not the key of /tls.crt"),
+    EndingCertificate("vault", 1_600_000_000.0, "production", file="/c.pem"),
+    EndingCertificate("upstream", FAR, "production", "mesh"),
+]
+
+
+def test_certificates(run: Run, config: Path, view: FakeView) -> None:
+    """Below the leases, which decide of the status; with --certificates alone, and then they do."""
+    view.ending = CERTIFICATES[2:]
+    done = run("leases", "-c", config)
+    assert (done.status, done.err) == (0, "")
+    assert re.search(
+        r"\nCERTIFICATE +LEFT +ENDS +FILE\nmesh in production +\d+d\d\dh +2100-01-01T", done.out
+    )
+    assert done.out.endswith("\n\nall 3 have their credential\n")
+    assert run("leases", "-c", config, "--certificates").status == 0
+    view.ending = CERTIFICATES
+    done = run("leases", "-c", config, "--certificates")
+    assert (done.status, done.err) == (1, "")
+    lines = done.out.splitlines()
+    assert re.fullmatch(
+        r"client certificate for Vault in production +ENDED +2020-09-13T\S+ +/c.pem", lines[2]
+    )
+    assert lines[-1] == "! listen.grpc_tls: not taken: /tls.key is not the key of /tls.crt"
+
+
+def test_certificates_as_json(run: Run, config: Path, view: FakeView) -> None:
+    """Each with its end as a moment, and in seconds from now."""
+    view.ending = [*CERTIFICATES, EndingCertificate("admin")]
+    done = run("leases", "-c", config, "--certificates", "--json")
+    found = json.loads(done.out)
+    assert (done.status, [one["use"] for one in found]) == (
+        1,
+        ["grpc", "vault", "upstream", "admin"],
+    )
+    assert (found[1]["not_after"], found[1]["seconds_left"] < 0) == (1_600_000_000, True)
+    assert (found[3]["not_after"], found[3]["seconds_left"]) == (None, None)
+    assert (found[2]["name"], found[2]["upstream"]) == ("mesh in production", "mesh")
 
 
 @pytest.mark.parametrize(

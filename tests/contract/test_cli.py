@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.certificates import Authority
 from tests.patience import PATIENCE
 from tests.unit.audit.logs import used, written
 from vaultauthz import __version__
@@ -422,6 +423,27 @@ class TestServe:
         assert "vaultauthz: listen.grpc: 127.0.0.1:0" in done.err
         assert "Traceback" not in done.err
         assert SECRET not in done.err
+
+
+class TestCertificates:
+    def test_what_ends_soon(self, shell: Shell) -> None:
+        """`config check` warns of what ends in under 7 days, and of what has ended; status 1."""
+        authority = Authority(shell.folder, hours=9_000)
+        far, near = authority.issue("far", hours=8 * 24), authority.issue("near", hours=6 * 24)
+        over = authority.issue("over", hours=-0.5)
+        found = {}
+        for pair in (far, near, over):
+            pair.key.chmod(0o600)
+            tls = f"{{cert: {pair.cert}, key: {pair.key}, client_ca: {authority.ca}, client_names: [g]}}"
+            shell.configure("unix://FOLDER/grpc.sock", f"127.0.0.1:0\n  grpc_tls: {tls}")
+            done = shell.check()
+            found[pair.cert.stem] = (done.status, done.err)
+            assert ": good: " in done.out
+        assert found["far"] == (0, "")
+        assert found["near"][0] == found["over"][0] == 1
+        assert f"warning: listen.grpc_tls: {near.cert} ends in 6.0 days (" in found["near"][1]
+        assert f"warning: listen.grpc_tls: {over.cert} has ended (" in found["over"][1]
+        assert "nobody new can connect" in found["over"][1]
 
 
 class TestElsewhere:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 import socket
 import ssl
 import threading
@@ -11,15 +13,16 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from tests.contract.certificates import Authority, server_context, stricter
+from tests.contract.certificates import Authority, Pair, server_context, stricter
 from tests.contract.fake_vault import FakeVault
 from tests.patience import PATIENCE
 from vaultauthz.config.auth.approle import AppRole
 from vaultauthz.config.values import PathSecret, Tls, Vault
+from vaultauthz.core.certificate import date
 from vaultauthz.core.grant import Grant, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.leases.clock import boottime
-from vaultauthz.vault import certificates
+from vaultauthz.vault import trust
 from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.session import Session
 
@@ -142,7 +145,7 @@ def test_a_python_that_knows_no_store_finds_the_systems(
     """One that was built elsewhere looks where nothing is; the usual places are looked at."""
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "nothing"))
-    monkeypatch.setattr(certificates, "_SYSTEM", (str(tmp_path / "no.pem"), str(authority.ca)))
+    monkeypatch.setattr(trust, "_SYSTEM", (str(tmp_path / "no.pem"), str(authority.ca)))
     with FakeVault(tls=server_context(authority.issue("127.0.0.1"))) as vault:
         vault.set_approle()
         session(Vault(vault.address)).login()
@@ -158,7 +161,7 @@ def test_certificates_are_loaded_once_for_all_threads(
         made.append(make(*args, **kwargs))
         return made[-1]
 
-    monkeypatch.setattr("vaultauthz.vault.certificates.ssl.create_default_context", counted)
+    monkeypatch.setattr("vaultauthz.vault.trust.ssl.create_default_context", counted)
     with FakeVault(tls=server_context(authority.issue("127.0.0.1"))) as vault:
         vault.set_approle()
         ours = session(Vault(vault.address, tls=Tls(authority.ca)))
@@ -206,6 +209,42 @@ def test_a_replaced_client_certificate_is_shown_at_once(
         put(good.key, key)
         ours.login()
         assert len(vault.heard) == 3
+
+
+def test_a_replaced_client_certificate_is_told_of(
+    authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line when it is; one when another's key stays beside it, and what was loaded stays in use."""
+    caplog.set_level(logging.INFO, "vaultauthz")
+    cert, key, times = tmp_path / "c.pem", tmp_path / "k.pem", [0.0]
+
+    def put(pair: Pair) -> None:
+        shutil.copyfile(pair.cert, cert)
+        shutil.copyfile(pair.key, key)
+
+    put(authority.issue("first"))
+    found = trust.Trust(Tls(authority.ca, cert, key), "prod", lambda: times[-1])
+    assert found.client  # before the first call, what is in the file
+    before, first = found.client.not_after, found.context()
+    put(authority.issue("second", hours=2))
+    second = found.context()
+    assert second is not first
+    assert (found.client.taken, found.client.not_after > before) == (1, True)
+    shutil.copyfile(authority.issue("third").key, key)
+    for now in (0.0, 1.9, 2.1, 9.0):
+        times.append(now)
+        assert found.context() is second
+    mismatch = f"{key} is not the key of {cert}"
+    assert (found.client.refused, found.client.trouble) == (1, mismatch)
+    name = "client certificate for Vault, stage prod"
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        f"{name}: replaced; new connections to Vault show {cert}, which ends {date(found.client.not_after)}",
+        f"{name}: not taken, what was loaded stays in use: {mismatch}",
+    ]
+    put(authority.issue("fourth"))
+    found.context()
+    assert (found.client.taken, found.client.trouble) == (2, "")
 
 
 def test_a_replaced_authority_is_trusted_at_once(authority: Authority, tmp_path: Path) -> None:

@@ -198,6 +198,17 @@ class AdminClient:
             return found
         raise self._unexpected(status)
 
+    def certificates(self) -> list[dict[str, Any]]:
+        """Every certificate that the server uses, with its end.
+
+        Raises:
+            ClientError: there is no such answer.
+        """
+        status, found = self._asked("GET", "/certificates")
+        if status == 200 and isinstance(found, list) and all(isinstance(r, dict) for r in found):
+            return found
+        raise self._unexpected(status)
+
     def readiness(self) -> dict[str, Any]:
         """What the server answers to ``/readyz``, be it ready or not.
 

@@ -9,6 +9,7 @@ from textwrap import wrap
 from typing import Any, Final, NamedTuple
 
 from vaultauthz.admin.client import AdminClient, UnknownUpstreamError
+from vaultauthz.core.certificate import date
 from vaultauthz.terminal import Output, columns
 
 Row = dict[str, Any]
@@ -54,10 +55,25 @@ def leases(client: AdminClient, out: Output) -> int:
             *table(rows, out.width),
             "",
             *_troubles(rows),
+            *_certificates(client.certificates(), out.width),
             *_summary(rows, lacking),
             *_unready(readiness),
         )
     return 1 if lacking or any(map(_refused, rows)) or not readiness["ready"] else 0
+
+
+def certificates(client: AdminClient, out: Output) -> int:
+    """Show every certificate in use; status 1 when one has ended, or its file's next one is not taken.
+
+    Raises:
+        ClientError: the server cannot be asked.
+    """
+    found = client.certificates()
+    if out.as_json:
+        out.json(found)
+    else:
+        out.lines(*(_certificates(found, out.width) or ["no certificate is in use", ""])[:-1])
+    return 1 if any(one["trouble"] or _ended(one) for one in found) else 0
 
 
 def ask(
@@ -255,6 +271,30 @@ def _troubles(rows: Sequence[Row]) -> list[str]:
             since = f"for {span(row['refused_for'])} it has answered 401 to this credential{times}"
             lines.append(f"! {_name(row)} in {row['stage']}: {since}")
     return [*lines, ""] if lines else []
+
+
+def _certificates(found: Sequence[Row], width: int | None) -> list[str]:
+    """Their table, and a line for each whose file holds what is not taken; [] where there are none."""
+    cells = [
+        [one["name"], _left(one), _moment(one["not_after"]), one["file"] or "-"] for one in found
+    ]
+    if not cells:
+        return []
+    lines = columns([["CERTIFICATE", "LEFT", "ENDS", "FILE"], *cells], width, least=2)
+    not_taken = [f"! {one['name']}: not taken: {one['trouble']}" for one in found if one["trouble"]]
+    return [*lines, *not_taken, ""]
+
+
+def _left(certificate: Row) -> str:
+    return "ENDED" if _ended(certificate) else span(certificate["seconds_left"]) or "no end"
+
+
+def _ended(certificate: Row) -> bool:
+    return certificate["seconds_left"] is not None and certificate["seconds_left"] <= 0
+
+
+def _moment(not_after: float | None) -> str:
+    return "-" if not_after is None else date(not_after)
 
 
 def _unready(readiness: Row) -> list[str]:

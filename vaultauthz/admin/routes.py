@@ -14,6 +14,7 @@ import json
 import logging
 import math
 import re
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -24,7 +25,7 @@ from threading import BoundedSemaphore
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote
 
-from vaultauthz.admin.view import AdminView, LeaseRow
+from vaultauthz.admin.view import AdminView, EndingCertificate, LeaseRow
 from vaultauthz.core.file_text import BOM
 from vaultauthz.core.routing import bare_host
 from vaultauthz.listening import Address, ListenError
@@ -154,6 +155,7 @@ class AdminRoutes:
         }
         self._guarded: dict[str, Callable[[AdminCall], Answer]] = {
             "/leases": self._leases,
+            "/certificates": lambda _: as_json(200, self._certificates()),
             "/metrics": lambda _: Answer(200, self._view.metrics().encode(), METRICS),
         }
 
@@ -223,6 +225,10 @@ class AdminRoutes:
         found = self._view.leases()
         return as_json(200, [_row(row) for row in found if not wanted or row.upstream in wanted])
 
+    def _certificates(self) -> list[dict[str, object]]:
+        now = time.time()
+        return [_certificate(one, now) for one in self._view.certificates()]
+
     def _readyz(self, call: AdminCall) -> Answer:
         if call.query not in ("", _STARTED):
             return as_json(
@@ -253,6 +259,16 @@ def _row(row: LeaseRow) -> dict[str, object]:
     return shown | {
         key: seconds(shown[key]) for key in ("seconds_left", "renew_in", "refused_for", "ttl")
     }
+
+
+def _certificate(one: EndingCertificate, now: float) -> dict[str, object]:
+    """Times in seconds since 1970, and left; None for one that does not say when it ends."""
+    left = one.seconds_left(now)
+    whole = {
+        key: seconds(value)
+        for key, value in (("not_after", one.not_after), ("not_before", one.not_before))
+    }
+    return {"name": one.name, **asdict(one), **whole, "seconds_left": seconds(left)}
 
 
 def _unauthorized() -> Answer:

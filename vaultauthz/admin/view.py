@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from vaultauthz.core.certificate import EndingCertificate
 from vaultauthz.core.lease_row import LeaseRow
 
-__all__ = ["AdminView", "LeaseRow", "Readiness", "WaitingUpstream"]
+__all__ = ["AdminView", "EndingCertificate", "LeaseRow", "Readiness", "WaitingUpstream"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,10 @@ class AdminView(Protocol):
         """Every lease, in any order."""
         ...
 
+    def certificates(self) -> list[EndingCertificate]:
+        """Every certificate in use that ends, by use, stage and upstream."""
+        ...
+
     def metrics(self) -> str:
         """The metrics in Prometheus's text format 0.0.4."""
         ...
@@ -85,7 +90,7 @@ class KeptView:
 
     ``started`` and ``recorded``: whether gateways may ask, and checks can be written down. ``metrics``
     is the text of a scrape. ``besides``: what else there is to say, by a key. ``shown``: the rows with
-    what others know of them.
+    what others know of them. ``certificates``: those in use that end.
     """
 
     def __init__(
@@ -97,6 +102,7 @@ class KeptView:
         besides: Callable[[], Mapping[str, str]],
         *,
         shown: Callable[[list[LeaseRow]], list[LeaseRow]] = lambda rows: rows,
+        certificates: Callable[[], list[EndingCertificate]] = list,
     ) -> None:
         self._keeper = keeper
         self.metrics = metrics
@@ -104,6 +110,7 @@ class KeptView:
         self._recorded = recorded
         self._besides = besides
         self._shown = shown
+        self.certificates = certificates
         self.rotate = keeper.rotate
         self.revoke = keeper.revoke
 

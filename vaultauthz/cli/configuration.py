@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,7 +117,7 @@ def add_policy(commands: Commands) -> None:
 def _check(options: Options) -> int:
     """Say what is wrong with the configuration, line by line, or what it holds.
 
-    Status 1 with warnings. Login and TLS files that are not on this machine, or not this user's to
+    Status 1 with warnings, as of a certificate that ends in under 7 days. Login and TLS files that are not on this machine, or not this user's to
     read, are told of, and no reason for it: `doctor` and `serve` want them.
     """
     config = load_config(options, elsewhere=True)
@@ -128,11 +129,16 @@ def _check(options: Options) -> int:
     unsaid = tuple(_not_for_sds(config))
     for line in unsaid:
         print(f"warning: not for SDS: {line}", file=sys.stderr)
+    from vaultauthz.certificates import configured, ending
+
+    ends = list(ending(configured(config), time.time()))
+    for line in ends:
+        print(f"warning: {line}", file=sys.stderr)
     print(
         f"{options.config}: good: {_count(len(config.stages), 'stage')}, "
         f"{_count(len(config.upstreams), 'upstream')}, {_count(len(config.routes), 'route')}"
     )
-    return 1 if len(config.warnings) > len(config.absent) or unfit or unsaid else 0
+    return 1 if len(config.warnings) > len(config.absent) or unfit or unsaid or ends else 0
 
 
 def _not_for_sds(config: Config) -> Iterator[str]:

@@ -115,6 +115,11 @@ def _add_leases(commands: Commands) -> None:
         help="show every login and lease of a running vaultauthz",
         description=_leases.__doc__,
     )
+    leases.add_argument(
+        "--certificates",
+        action="store_true",
+        help="the certificates in use instead, with their ends; status 1 when one has ended or is not taken",
+    )
     _takes_door(leases)
     leases.set_defaults(run=_leases)
 
@@ -160,7 +165,7 @@ def _leases(options: Options) -> int:
     """Show every login and lease of a running vaultauthz; status 1 when one has none, or a refused credential."""
     from vaultauthz.admin import command
 
-    return _with_client(options, command.leases)
+    return _with_client(options, command.certificates if options.certificates else command.leases)
 
 
 def _rotate(options: Options) -> int:

@@ -53,7 +53,8 @@ class Grant:
 
     ``ends_in``: seconds until the credential ends by what it says of itself, which no
     renewal and no other reading moves; ``field_ends`` the same of single fields, of
-    which only those count that are used (see ``using``).
+    which only those count that are used (see ``using``). ``not_after``: when the certificate
+    that is used ends, in seconds since 1970; ``certificates`` the same of single fields.
     """
 
     payload: Any
@@ -69,6 +70,8 @@ class Grant:
     uses: int = 0
     ends_in: float = inf
     field_ends: Mapping[str, float] = field(default_factory=lambda: _NOTHING)
+    not_after: float = inf
+    certificates: Mapping[str, float] = field(default_factory=lambda: _NOTHING)
 
     def __repr__(self) -> str:
         return f"<Grant {self.credential_id or self.lease_id or 'static'}>"
@@ -86,8 +89,16 @@ class Grant:
 
     def using(self, fields: Iterable[str]) -> Grant:
         """This, of which ``fields`` go on requests: it ends with the first of them."""
-        ends = [self.field_ends[name] for name in fields if name in self.field_ends]
-        return replace(self, ends_in=min((self.ends_in, *ends)), field_ends=_NOTHING)
+        used = tuple(fields)
+        ends = [self.field_ends[name] for name in used if name in self.field_ends]
+        not_after = [self.certificates[name] for name in used if name in self.certificates]
+        return replace(
+            self,
+            ends_in=min((self.ends_in, *ends)),
+            field_ends=_NOTHING,
+            not_after=min((self.not_after, *not_after)),
+            certificates=_NOTHING,
+        )
 
     def fitting(self, fields: Iterable[str]) -> Grant:
         """As ``using``, for an upstream that is to be given it.

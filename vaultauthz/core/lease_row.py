@@ -47,6 +47,7 @@ class LeaseRow:
     refused_for: float | None = None  # seconds since the first of these
     # What it was last granted for; None: without an end, or Vault changes it at times of its own.
     ttl: float | None = None
+    not_after: float | None = None  # when the certificate in it ends, in seconds since 1970
 
     @classmethod
     def of(cls, stage: str, machine: LeaseMachine, now: float) -> Self:

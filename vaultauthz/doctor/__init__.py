@@ -16,7 +16,9 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final, Self, TextIO, TypeVar
 
-from vaultauthz.config.values import Config, Listen, Vault
+from vaultauthz.certificates import configured
+from vaultauthz.config.values import Config, Vault
+from vaultauthz.core.certificate import ADMIN, GRPC
 from vaultauthz.doctor.evidence import Evidence, ExaminedStage, Shown, VaultNode, VaultServer
 from vaultauthz.doctor.limits import Locks, Turns
 from vaultauthz.doctor.reach import node
@@ -76,7 +78,7 @@ def examine(config: Config, asked: DoctorOptions, say: Callable[[str], None]) ->
         fetched=asked.fetch,
         interrupted=stop.is_set(),
         unfinished=tuple(name for name, future in stages.items() if not future.done()),
-        shown=shown(config.listen, time.time()),
+        shown=shown(config, time.time()),
     )
 
 
@@ -104,15 +106,14 @@ def _nodes(futures: Sequence[Future[VaultNode]]) -> tuple[VaultNode, ...]:
     return tuple(future.result() for future in futures)
 
 
-def shown(listen: Listen, now: float) -> tuple[Shown, ...]:
-    """The certificates that clients of ours are shown, as they are in their files ``now``."""
-    grpc, admin = "listen.grpc_tls", "listen.admin_tls"
+def shown(config: Config, now: float) -> tuple[Shown, ...]:
+    """The certificates that we show, to our clients and to Vault, as they are in their files ``now``."""
+    listeners = {GRPC: config.listen.grpc_tls, ADMIN: config.listen.admin_tls}
     found = []
-    for key, files in ((grpc, listen.grpc_tls), (admin, listen.admin_tls)):
-        if files:
-            trouble, good = examined(files, now, by_grpc=key == grpc)
-            left = (good.ends - now) / max(good.ends - good.begins, 1.0) if not trouble else 0.0
-            found.append(Shown(key, files.cert, trouble, left, good.ends - now))
+    for one in configured(config):
+        files = listeners.get(one.use)
+        trouble = examined(files, now, by_grpc=one.use == GRPC)[0] if files else one.trouble
+        found.append(Shown(replace(one, trouble=trouble), one.seconds_left(now)))
     return tuple(found)
 
 

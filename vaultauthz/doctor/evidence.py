@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 from typing import Final
 
 from vaultauthz.config.auth import AuthMethod, LoginFile
 from vaultauthz.config.auth.methods import METHODS
 from vaultauthz.config.values import SecretSource, Vault
+from vaultauthz.core.certificate import SOON, EndingCertificate
 from vaultauthz.core.grant import Verdict
 from vaultauthz.policy import Need
 from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.mounts import Mount
 from vaultauthz.vault.probe import NodeHealth, TokenLookup
 
+_LITTLE: Final = 0.1  # of a certificate's life
 ROOT: Final = "root"  # a capability, and the policy that brings it
 DEFAULT: Final = "default"  # the policy that every token has, unless its role says no
 _PHRASES: Final = frozenset(
@@ -245,16 +246,20 @@ class ExaminedStage:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What clients of ours are shown at ``key``; ``trouble`` says why it would not be taken.
+    """A certificate in a file that we show; its ``trouble`` says why it would not be taken.
 
-    ``left`` is the part of its life that is left, from 1 to 0, ``ends_in`` in seconds.
+    ``ends_in``: seconds until it ends.
     """
 
-    key: str
-    path: Path
-    trouble: str = ""
-    left: float = 1.0
-    ends_in: float = inf
+    certificate: EndingCertificate
+    ends_in: float
+
+    @property
+    def near(self) -> bool:
+        """Whether its end is: what renews one that lives long, or short, does so well before."""
+        one = self.certificate
+        life = one.not_after - one.not_before
+        return self.ends_in < (SOON if life > SOON else life * _LITTLE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from urllib.request import proxy_bypass
 from vaultauthz.config.addresses import UNIX
 from vaultauthz.config.values import Vault
 from vaultauthz.doctor.evidence import Handshake, Trouble, VaultNode
-from vaultauthz.vault.certificates import Trust
 from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.probe import Probe
+from vaultauthz.vault.trust import Trust
 
 _PORTS = {"http": 80, "https": 443}
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from math import inf
 from typing import Any, Final
 
+from vaultauthz.core.certificate import date
 from vaultauthz.core.routing import StageUpstream
 from vaultauthz.doctor.evidence import (
     Evidence,
@@ -16,6 +17,7 @@ from vaultauthz.doctor.evidence import (
     Fetched,
     PathRights,
     Place,
+    Shown,
     VaultNode,
 )
 from vaultauthz.doctor.finding import ERROR, WARNING, Finding, some, span
@@ -87,6 +89,9 @@ def _tables(facts: Evidence, wanting: _Wanting, width: int | None) -> Iterator[l
     yield columns([["VAULT", "STATE", "VERSION", "CLOCK", "TLS"], *nodes.values()], width, least=2)
     logins = [_login_cells(stage) for stage in facts.stages]
     yield columns([["STAGE", "LOGIN", "POLICY", "TOKEN", "METHOD"], *logins], width, least=2)
+    if facts.shown:
+        shown = [_shown_cells(one) for one in facts.shown]
+        yield columns([["CERTIFICATE", "LEFT", "ENDS", "FILE"], *shown], width, least=2)
     rows = [
         (stage.name, place.upstream, _credential_cells(stage, place, fetched=facts.fetched))
         for stage in facts.stages
@@ -179,6 +184,12 @@ def _token_cell(stage: ExaminedStage) -> str:
     return f"{span(life)} {'renewable' if stage.token.renewable else kind}"
 
 
+def _shown_cells(shown: Shown) -> list[str]:
+    one = shown.certificate
+    left = "?" if one.trouble else span(shown.ends_in) if shown.ends_in > 0 else "ENDED"
+    return [one.name, left, date(one.not_after) if one.not_after < inf else "-", one.file]
+
+
 def _credential_cells(stage: ExaminedStage, place: Place, *, fetched: bool) -> list[str]:
     access = next((a for a in stage.accesses if a.need.path == place.path), None)
     allowed = _UNKNOWN if access is None else "NO" if access.missing else "yes"
@@ -217,6 +228,20 @@ def as_json(facts: Evidence, findings: Iterable[Finding]) -> dict[str, Any]:
         "findings": found,
         "vault": [_node(node, s.stages) for s in facts.servers for node in s.nodes],
         "stages": [_stage(stage) for stage in facts.stages],
+        "certificates": [_certificate(shown) for shown in facts.shown],
+    }
+
+
+def _certificate(shown: Shown) -> dict[str, Any]:
+    one = shown.certificate
+    return {
+        "name": one.name,
+        "use": one.use,
+        "stage": one.stage,
+        "file": one.file,
+        "not_after": _number(one.not_after),
+        "ends_in": _number(shown.ends_in),
+        "trouble": one.trouble,
     }
 
 

@@ -113,6 +113,7 @@ class LeaseRunner(Runner):
         self.counted = 0  # of its leases, by the scope
         # The name of what was last published, its end, and when the last request may set out.
         self._last = ("", -math.inf, -math.inf)
+        self._not_after = math.inf  # of the certificate in use, in seconds since 1970
         self.label = f"upstream {upstream.name}, stage {stage.name}"
 
     @property
@@ -133,6 +134,7 @@ class LeaseRunner(Runner):
             shared=self.scope is None,
             usable=self.slot.usable(now),
             wanted=self.machine.wanted or bool(self.scope and self.scope.postpones(self)),
+            not_after=self._not_after if self._not_after < math.inf else None,
         )
 
     def token_for(self, call: Call) -> StageToken | None:
@@ -241,7 +243,7 @@ class LeaseRunner(Runner):
 
     def _publish(self, command: Publish) -> None:
         grant, ends_at = command.grant, command.ends_at
-        self._held = self._asked
+        self._held, self._not_after = self._asked, grant.not_after
         if grant.enforced:
             ends_at = self._last_use(grant, ends_at)
         self.slot.credential = Credential(
@@ -269,7 +271,7 @@ class LeaseRunner(Runner):
         return last
 
     def _withdraw(self) -> None:
-        self.slot.credential = None
+        self.slot.credential, self._not_after = None, math.inf
         if not self.scope:
             self.driver.changed(self)
 

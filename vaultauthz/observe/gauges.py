@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import inf
@@ -12,6 +13,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from vaultauthz.core.certificate import ADMIN, GRPC, EndingCertificate
 from vaultauthz.core.lease_row import LeaseRow
 from vaultauthz.core.routing import StageUpstream
 from vaultauthz.observe.metric_table import (
@@ -19,6 +21,8 @@ from vaultauthz.observe.metric_table import (
     AUDIT_BEHIND,
     AUDIT_DROPPED,
     AUDIT_WORKING,
+    CERTIFICATE_END,
+    CERTIFICATE_LEFT,
     CHECKS_UNREAD,
     CLIENTS_REFUSED,
     CONNECTIONS,
@@ -46,17 +50,6 @@ from vaultauthz.observe.metric_table import (
 )
 
 _Samples = Iterable[tuple[tuple[str, ...], float | None]]  # label values, value; None is none
-
-
-@dataclass(frozen=True, slots=True)
-class ListenerCertificate:
-    """What a listener shows who it is with; ``seconds_left`` may be infinite."""
-
-    listener: str
-    seconds_left: float
-    current: bool
-    taken: int
-    refused: int
 
 
 @dataclass(slots=True)
@@ -100,7 +93,7 @@ class Gauges:
     audit_dropped: Callable[[], int]
     audit_behind: Callable[[], int] = lambda: 0
     audit_working: Callable[[], bool] = lambda: True
-    certificates: Callable[[], Iterable[ListenerCertificate]] = tuple
+    certificates: Callable[[], Iterable[EndingCertificate]] = tuple
     own_leases: Callable[[], Iterable[tuple[str, str, float]]] = tuple  # stage, upstream, how many
     door: DoorGauges = DoorGauges()
 
@@ -128,7 +121,7 @@ class Scraped(Collector):
         yield _counted(CHECKS_UNREAD, door.checks_unread())
         yield _one(ACCESS_LOG_BEHIND, door.access_log_behind())
         yield _counted(CLIENTS_REFUSED, door.clients_refused())
-        yield from _of_certificates(list(gauges.certificates()))
+        yield from _of_certificates(list(gauges.certificates()), time.time())
 
 
 def _of_rows(rows: list[LeaseRow], known: list[StageUpstream]) -> Iterator[Metric]:
@@ -177,14 +170,18 @@ def _of_reloads(reloads: Reloads) -> Iterator[Metric]:
     yield _counted(RELOADS, {"taken": reloads.taken, "refused": reloads.refused})
 
 
-def _of_certificates(certificates: list[ListenerCertificate]) -> Iterator[Metric]:
-    yield _family(
-        TLS_SECONDS, (((one.listener,), max(one.seconds_left, 0.0)) for one in certificates)
-    )
-    yield _family(TLS_CURRENT, (((one.listener,), one.current) for one in certificates))
+def _of_certificates(certificates: list[EndingCertificate], now: float) -> Iterator[Metric]:
+    left = [max(one.seconds_left(now), 0.0) for one in certificates]
+    places = [(one.use, one.stage, one.upstream) for one in certificates]
+    yield _family(CERTIFICATE_LEFT, zip(places, left, strict=True))
+    ends = (one.not_after for one in certificates)
+    yield _family(CERTIFICATE_END, zip(places, ends, strict=True))
+    listeners = [one for one in certificates if one.use in (GRPC, ADMIN)]
+    yield _family(TLS_SECONDS, (((one.use,), max(one.seconds_left(now), 0.0)) for one in listeners))
+    yield _family(TLS_CURRENT, (((one.use,), not one.trouble) for one in listeners))
     results = (
-        ((one.listener, result), count)
-        for one in certificates
+        ((one.use, result), count)
+        for one in listeners
         for result, count in (("taken", one.taken), ("refused", one.refused))
     )
     yield _family(TLS_REPLACED, results)

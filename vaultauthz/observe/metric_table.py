@@ -260,6 +260,20 @@ ACCESS_IGNORED: Final = MetricInfo(
     7,
 )
 
+CERTIFICATE_LEFT: Final = MetricInfo(
+    "vaultauthz_certificate_seconds_left",
+    "Seconds until a certificate in use ends; 0 once it has. Of an upstream's callers' own (per) the first to end.",
+    ("use", *_PLACE),
+    group=CERTIFICATES,
+    times=2,
+)
+CERTIFICATE_END: Final = MetricInfo(
+    "vaultauthz_certificate_expiration_timestamp_seconds",
+    "When a certificate in use ends (notAfter), since unix epoch in seconds.",
+    ("use", *_PLACE),
+    group=CERTIFICATES,
+    times=2,
+)
 TLS_SECONDS: Final = MetricInfo(
     "vaultauthz_tls_seconds_left",
     "Seconds until the certificate that new connections are shown ends; 0 once it has.",
@@ -344,6 +358,8 @@ LABELS: Final[Mapping[str, str]] = {
     "[envoy.md](envoy.md) name",
     "event": "as in the [audit log](configuration.md#audit)",
     "status": "the class of an HTTP status: `1xx` to `5xx`, `other`; `none` where there was no answer",
+    "use": "what for: `grpc` and `admin` (a listener shows it), `vault` (we show it to Vault), `upstream` "
+    "(Envoy shows it to an upstream, by SDS)",
     "listener": "`grpc` (`listen.grpc_tls`), `admin` (`listen.admin_tls`)",
     "result": "`taken`, `refused`",
     "service": "a gRPC service: Envoy's for checks, secrets (SDS), all discovery (ADS) or access logs (ALS)",

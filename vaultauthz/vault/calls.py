@@ -13,9 +13,9 @@ from vaultauthz.config.values import Vault
 from vaultauthz.core.events import Operation
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault import errors
-from vaultauthz.vault.certificates import Trust
 from vaultauthz.vault.errors import Call, Denial, NodeFate, VaultError
 from vaultauthz.vault.transport import Nodes, Told, Transport, nobody
+from vaultauthz.vault.trust import Trust
 
 # Every state answers 200, so that the state can be read instead of guessed from a status.
 STATE_IN_THE_BODY: Final = {
@@ -44,12 +44,14 @@ def check_answers(transport: Transport) -> None:
 class Calls:
     """Gives out transports; what one thread learns of the nodes, all of them use. ``told`` hears of each call."""
 
-    def __init__(self, vault: Vault, clock: Callable[[], float], told: Told = nobody) -> None:
+    def __init__(
+        self, vault: Vault, clock: Callable[[], float], told: Told = nobody, stage: str = ""
+    ) -> None:
         self._vault = vault
         self._clock = clock
         self._told = told
         self._nodes = Nodes(vault.addresses)
-        self._trust = Trust(vault.tls)
+        self.trust = Trust(vault.tls, stage)
         self._local = threading.local()
 
     def transport(
@@ -58,7 +60,7 @@ class Calls:
         """This thread's transport, reset to ``call`` and ``operation``; ``token`` goes along."""
         transport: Transport | None = getattr(self._local, "transport", None)
         if transport is None:
-            transport = Transport(self._vault, self._clock, self._nodes, self._trust, self._told)
+            transport = Transport(self._vault, self._clock, self._nodes, self.trust, self._told)
             self._local.transport = transport
         transport.call, transport.credential = call, token
         transport.operation = operation

@@ -162,6 +162,12 @@ def of_tokens(fields: Mapping[str, Secret], now: float) -> dict[str, float]:
     return {name: at - now for name, at in found.items() if at < inf}
 
 
+def of_certificates(fields: Mapping[str, Secret]) -> dict[str, float]:
+    """When the certificate in each field ends, in seconds since 1970; fields without one are left out."""
+    found = {name: not_after(secret.reveal()) for name, secret in fields.items()}
+    return {name: at for name, at in found.items() if at is not None}
+
+
 def moment(value: object) -> float | None:
     """A time in RFC 3339, in seconds since 1970; None where it is none."""
     return _moment(value) if isinstance(value, str) and not _is_unset(value) else None

@@ -91,6 +91,7 @@ def path_secret(answer: Answer, login: Login, now: Now, *, static: bool = False)
         fields,
         request_id=_text(answer, "request_id"),
         field_ends=ends.of_tokens(fields, now.late),
+        certificates=ends.of_certificates(fields),
     )
     if _text(answer, "lease_id"):
         return _leased(answer, said, login, now)
@@ -158,6 +159,7 @@ def kv(answer: Answer, source: KvSecret, version: int | None, now: Now) -> Grant
         # What Vault has given it has not deleted yet, whatever the clocks say.
         ends_in=min(ends.of_kv(data or {}, now), max(1.0, deleted_at - now.vault)),
         field_ends=ends.of_tokens(fields, now.late),
+        certificates=ends.of_certificates(fields),
     )
 
 

@@ -14,6 +14,7 @@ from hvac.api.system_backend import Lease as LeaseApi
 
 from vaultauthz.config.auth import AuthMethod
 from vaultauthz.config.values import KvSecret, PathSecret, SecretSource, Vault
+from vaultauthz.core.certificate import EndingCertificate
 from vaultauthz.core.credential import Login
 from vaultauthz.core.events import Operation
 from vaultauthz.core.grant import NOT_VAULT, Failure, Grant, Renewal, Verdict
@@ -46,11 +47,12 @@ class Session:
         tries: Tries = SHARED,
         *,
         told: Told = nobody,
+        stage: str = "",
     ) -> None:
         """``vault`` is as the stage sees it; ``memory`` of the stage's session before this.
 
         ``tries`` bounds the logins that lock when they fail often, for all stages together. ``told``
-        hears of each call, on the thread that makes it.
+        hears of each call, on the thread that makes it. ``stage`` names it in the log.
         """
         self._vault = vault
         self._method = method
@@ -59,13 +61,18 @@ class Session:
         # By whatever way it is reached first, it is the same Vault.
         place = "\n".join((*sorted(vault.addresses), vault.namespace))
         self._lockable = Lockable(place, tries)
-        self._calls = Calls(vault, clock, told)
+        self._calls = Calls(vault, clock, told, stage)
         self._mounts = Mounts()
 
     @property
     def owns_token(self) -> bool:
         """Whether the token is ours to renew and revoke, or another program's."""
         return self._method.owns_token
+
+    @property
+    def client_certificate(self) -> EndingCertificate | None:
+        """What our connections show Vault; None where they show nothing."""
+        return self._calls.trust.client
 
     @property
     def watched(self) -> tuple[Path, ...]:

@@ -31,8 +31,8 @@ from vaultauthz.core.events import Operation
 from vaultauthz.core.grant import NOT_VAULT, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault import errors
-from vaultauthz.vault.certificates import Trust
 from vaultauthz.vault.errors import Call, NodeFate, VaultError
+from vaultauthz.vault.trust import Trust
 from vaultauthz.vault.wire import LIMIT, Ask, Deadline, Line, Reply
 
 log = logging.getLogger(__name__)

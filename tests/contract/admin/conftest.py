@@ -18,6 +18,7 @@ import pytest
 from tests.patience import PATIENCE
 from vaultauthz.admin import Admin, AdminView, LeaseRow, Readiness
 from vaultauthz.config.values import Listen
+from vaultauthz.core.certificate import EndingCertificate
 
 TOKEN = "open-sesame"
 MARKED = {"X-Vaultauthz": "1"}
@@ -33,6 +34,7 @@ class FakeView:
         self.rows = [LeaseRow("production", "pay ments", "active", "database/1", "c_1", 90.04, 60)]
         self.asked: list[tuple[str, str, str | None]] = []
         self.error: Exception | None = None
+        self.ending: list[EndingCertificate] = []
 
     def ready(self) -> Readiness:
         """What it was set to."""
@@ -43,6 +45,10 @@ class FakeView:
         if self.error:
             raise self.error
         return self.rows
+
+    def certificates(self) -> list[EndingCertificate]:
+        """What it was set to."""
+        return self.ending
 
     def metrics(self) -> str:
         """One gauge."""

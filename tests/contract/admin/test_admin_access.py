@@ -21,7 +21,12 @@ from vaultauthz.listening import ListenError
 def test_token(guarded: Admin, view: FakeView) -> None:
     """Leases, metrics and actions want the token."""
     post = "/upstreams/pay%20ments/rotate"
-    for target, method in (("/leases", "GET"), ("/metrics", "HEAD"), (post, "POST")):
+    for target, method in (
+        ("/leases", "GET"),
+        ("/certificates", "GET"),
+        ("/metrics", "HEAD"),
+        (post, "POST"),
+    ):
         for wrong in ({}, {"Authorization": "Bearer no"}, {"Authorization": f"Basic {TOKEN}"}):
             reply = ask(guarded, target, method, MARKED | wrong)
             assert reply.status == 401

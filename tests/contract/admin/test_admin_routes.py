@@ -19,6 +19,7 @@ from tests.contract.admin.conftest import (
 )
 from tests.patience import PATIENCE
 from vaultauthz.admin import Admin, LeaseRow, Readiness, WaitingUpstream
+from vaultauthz.core.certificate import EndingCertificate
 
 
 def test_alive_and_ready(admin: Admin) -> None:
@@ -75,6 +76,25 @@ def test_what_is_told_besides(admin: Admin, view: FakeView) -> None:
     assert (reply.status, reply.json) == (200, told)
 
 
+def test_certificates(admin: Admin, view: FakeView) -> None:
+    """A JSON list, too; an end that there is not is null."""
+    view.ending = [EndingCertificate("grpc", file="/tls.crt", trouble="being written", refused=2)]
+    (one,) = ask(admin, "/certificates").json
+    assert one == {
+        "name": "listen.grpc_tls",
+        "use": "grpc",
+        "not_after": None,
+        "stage": "",
+        "upstream": "",
+        "file": "/tls.crt",
+        "trouble": "being written",
+        "taken": 0,
+        "refused": 2,
+        "not_before": None,
+        "seconds_left": None,
+    }
+
+
 def test_leases(admin: Admin, view: FakeView) -> None:
     """Leases are a JSON list; a time that never comes is null."""
     view.rows.append(LeaseRow("staging", "geo", "failed", "", "", math.inf, None, 2, "no field x"))
@@ -101,6 +121,7 @@ def test_leases(admin: Admin, view: FakeView) -> None:
             "refused": 0,
             "refused_for": None,
             "ttl": None,
+            "not_after": None,
         },
         {
             "stage": "staging",
@@ -122,6 +143,7 @@ def test_leases(admin: Admin, view: FakeView) -> None:
             "refused": 0,
             "refused_for": None,
             "ttl": None,
+            "not_after": None,
         },
     ]
 

@@ -11,14 +11,16 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
+from vaultauthz.core.certificate import EndingCertificate
 from vaultauthz.core.decision import Allowed, Denied, Reason
 from vaultauthz.core.events import FAILED, ISSUED, LOGIN, Event, Exchange, Operation
 from vaultauthz.core.grant import FAILURE_WORDS, Failure, Verdict
 from vaultauthz.core.lease_row import LeaseRow
-from vaultauthz.observe.gauges import DoorGauges, Gauges, ListenerCertificate, Reloads
+from vaultauthz.observe.gauges import DoorGauges, Gauges, Reloads
 from vaultauthz.observe.metric_table import LABELS, LISTED
 from vaultauthz.observe.metrics import Metrics
 
+FAR = 1e12  # seconds since 1970
 PAIRS = [("production", "payments"), ("staging", "payments")]
 RELOADS = Reloads(1000.0, taken=2, refused=1, last_taken=False)
 ROWS = [
@@ -51,8 +53,10 @@ def metrics() -> Metrics:
                 clients_refused=lambda: {"envoy.service.auth.v3.Authorization": 4},
             ),
             certificates=lambda: [
-                ListenerCertificate("grpc", 60.5, current=True, taken=2, refused=1),
-                ListenerCertificate("admin", -3.0, current=False, taken=0, refused=5),
+                EndingCertificate("grpc", FAR, taken=2, refused=1),
+                EndingCertificate("admin", 1.0, trouble="it is being written", refused=5),
+                EndingCertificate("vault", math.inf, "production"),
+                EndingCertificate("upstream", FAR, "production", "payments"),
             ],
         )
     )
@@ -81,8 +85,21 @@ def test_every_listed_metric_is_there(metrics: Metrics) -> None:
 def test_certificates_and_clients(metrics: Metrics) -> None:
     """One that has ended has nothing left; what is refused is told apart from what was taken."""
     found = samples(metrics)
-    assert found["vaultauthz_tls_seconds_left", "grpc"] == 60.5
+    assert 0 < found["vaultauthz_tls_seconds_left", "grpc"] < FAR
     assert found["vaultauthz_tls_seconds_left", "admin"] == 0
+    assert ("vaultauthz_tls_seconds_left", "vault") not in found
+    left, end = (
+        "vaultauthz_certificate_seconds_left",
+        "vaultauthz_certificate_expiration_timestamp_seconds",
+    )
+    # The labels in the order of their names: stage, upstream, use.
+    assert found[end, "production", "payments", "upstream"] == FAR
+    assert (
+        found[left, "production", "payments", "upstream"]
+        == found["vaultauthz_tls_seconds_left", "grpc"]
+    )
+    assert (found[left, "", "", "admin"], found[end, "", "", "admin"]) == (0, 1)
+    assert found[left, "production", "", "vault"] == math.inf
     current = [found["vaultauthz_tls_current", name] for name in ("grpc", "admin")]
     assert current == [1, 0]
     assert found["vaultauthz_tls_replacements_total", "grpc", "taken"] == 2

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from shlex import quote
 
+from vaultauthz.certificates import ENDED
+from vaultauthz.core.certificate import VAULT, date
 from vaultauthz.doctor.evidence import Evidence, ExaminedStage, SecretFile
 from vaultauthz.doctor.finding import Finding, error, span, warning
 from vaultauthz.doctor.rules.server import clear_text
 
 _READ_OR_WRITTEN_BY_ALL = 0o006
 _WRITTEN_BY_GROUP = 0o020
-_LITTLE = 0.1  # of a certificate's life: what renews it does so well before
 
 
 def absent(stage: ExaminedStage) -> Iterator[Finding]:
@@ -47,19 +48,30 @@ def _is_open(file: SecretFile) -> bool:
 
 
 def not_shown(facts: Evidence) -> Iterator[Finding]:
-    """A certificate of ours that is not taken, or that is about to end."""
+    """A certificate of ours that is not taken, has ended, or is about to."""
     for shown in facts.shown:
-        if shown.trouble:
+        one = shown.certificate
+        look = f"openssl x509 -noout -subject -dates -in {quote(one.file)}"
+        if one.trouble:
             yield error(
-                f"{shown.key}: {shown.trouble}",
-                "a server that runs goes on with the one before; one that starts cannot be reached",
+                f"{one.name}: {one.trouble}",
+                "a server that runs goes on with the one before; one that starts cannot be reached"
+                if one.use != VAULT
+                else "a server that runs goes on with the one before; one that starts cannot log in",
                 "have it replaced; this shows what is there",
-                f"openssl x509 -noout -subject -dates -in {quote(str(shown.path))}",
+                look,
             )
-        elif shown.left < _LITTLE:
+        elif shown.ends_in <= 0:
+            yield error(
+                f"{one.name}: {one.file} has ended ({date(one.not_after)})",
+                ENDED[one.use],
+                "have it replaced; this shows what is there",
+                look,
+            )
+        elif shown.near:
             yield warning(
-                f"{shown.key}: {shown.path} ends in {span(shown.ends_in)}",
-                "from then on nobody new can connect",
+                f"{one.name}: {one.file} ends in {span(shown.ends_in)} ({date(one.not_after)})",
+                f"from then on {ENDED[one.use]}",
                 "see that what renews it runs; a running server takes the next one by itself",
             )
 
