@@ -16,6 +16,7 @@ from vaultauthz.core.certificate import EndingCertificate
 from vaultauthz.core.credential import Credential, Slot
 from vaultauthz.core.decision import Decision
 from vaultauthz.core.events import (
+    AskedBy,
     CallListener,
     CheckRecorder,
     Event,
@@ -218,6 +219,23 @@ class Engine:
         """Who might use the credential in use, where a reload has asked for another."""
         binding = self.broker.table.bindings.get((upstream, stage))
         return binding.former if binding else None
+
+    def ask(
+        self, wish: str, upstream: str, stage: str | None, operator: AskedBy
+    ) -> tuple[str, ...]:
+        """Have it done for an operator, whose line comes before those of what comes of it.
+
+        ``wish`` is ``ROTATE_ASKED`` or ``REVOKE_ASKED``, and what is announced. ``stage`` is None for all.
+        Returns the stages where that was asked.
+        """
+        keeper = self.keeper
+        with keeper.lock:  # a reload may take the upstream away
+            for name in self._config.stages:
+                if stage in (None, name) and self.knows(name, upstream):
+                    who, why = operator.who, operator.reason
+                    keeper.announce(Event(wish, name, upstream, caller=who, reason=why))
+            act = keeper.rotate if wish == events.ROTATE_ASKED else keeper.revoke
+            return act(upstream, stage)
 
     def rejected(self, upstream: str, stage: str, credential: Credential) -> None:
         """The upstream answered 401 to this credential: it may want a rotation."""

@@ -110,6 +110,7 @@ class Service:
             lambda: self.started,
             lambda: self.audit.working,
             self._besides,
+            ask=self.engine.ask,
             shown=self._shown,
             certificates=self._certificates,
         )

@@ -304,6 +304,18 @@ def test_asked_as_json(run: Run, config: Path) -> None:
 
 
 @pytest.mark.parametrize("action", ["rotate", "revoke"])
+def test_a_reason_goes_along(run: Run, config: Path, view: FakeView, action: str) -> None:
+    """In any script; one line of at most 200 characters, or it is wrong usage."""
+    done = run(action, "pay ments", "--reason", "Schlüssel im Chat, INC-7", "-c", config)
+    assert (done.status, view.operators[0].reason) == (0, "Schlüssel im Chat, INC-7")
+    assert re.fullmatch(r"uid \d+( \(\S+\))?", view.operators[0].who)
+    for text in ("two\nlines", "\x1b[2J", "x" * 201):
+        with pytest.raises(SystemExit, match="2"):
+            run(action, "pay ments", "--reason", text, "-c", config)
+    assert len(view.asked) == 1
+
+
+@pytest.mark.parametrize("action", ["rotate", "revoke"])
 def test_an_unknown_upstream(run: Run, config: Path, view: FakeView, action: str) -> None:
     """A finding, with the names that there are; nothing was asked for."""
     done = run(action, "../payments?", "-c", config)
@@ -373,7 +385,8 @@ def test_tls_as_the_configuration_says(
 
         def lines(cert: Path, key: Path) -> str:
             client = f', client_ca: "{ca}"' if ca else ""
-            return f'admin: "{admin.address}", admin_tls: {{cert: "{cert}", key: "{key}"{client}}}'
+            tls = f'admin_tls: {{cert: "{cert}", key: "{key}"{client}}}'
+            return f'admin: "{admin.address}", admin_insecure: true, {tls}'
 
         assert run("leases", "-c", write_config(folder, lines(ours.cert, ours.key))).status == 0
         wrong = run("leases", "-c", write_config(folder, lines(other.cert, other.key))).trouble
@@ -458,7 +471,9 @@ def test_no_admin_address(run: Run, folder: Path) -> None:
 
 def test_a_port_that_the_system_chose(run: Run, folder: Path) -> None:
     """It stands in no file; --admin is named."""
-    told = run("leases", "-c", write_config(folder, 'admin: "127.0.0.1:0"')).trouble
+    told = run(
+        "leases", "-c", write_config(folder, 'admin: "127.0.0.1:0", admin_insecure: true')
+    ).trouble
     assert "give --admin HOST:PORT" in told
 
 

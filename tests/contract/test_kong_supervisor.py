@@ -208,6 +208,7 @@ class TestReload:
             first = server_pid(tmp_path)
             document = yaml.safe_load(path.read_text())
             if section == "listen":
+                document["listen"]["admin_insecure"] = True
                 document["listen"]["admin"] = f"127.0.0.1:{taken.getsockname()[1]}"
             else:
                 (tmp_path / "notes").write_text("somebody else's\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -58,6 +59,40 @@ def tell(asked: Asked, capsys: pytest.CaptureFixture[str]) -> Tell:
         return status, answer["outcomes"][0]
 
     return told
+
+
+@pytest.mark.parametrize(
+    ("action", "then"), [("rotate", "lease.rotated"), ("revoke", "lease.revoked")]
+)
+def test_who_asked_and_why_is_in_the_audit_log(
+    asked: Asked,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    action: str,
+    then: str,
+) -> None:
+    """Before what comes of it; and a line of the log."""
+    caplog.set_level(logging.INFO, "vaultauthz")
+    place = f"unix://{asked.folder}/a.sock"
+    assert main([action, "pay", "--wait", "--reason", "INC-7: in a chat", "--admin", place]) == 0
+
+    def lines() -> list[dict[str, Any]]:
+        text = (asked.folder / "audit.jsonl").read_text()
+        return [json.loads(line) for line in text.splitlines()]
+
+    assert wait_until(lambda: any(line["event"] == then for line in lines()))
+    names = [line["event"] for line in lines()]
+    asked_at = names.index(f"operator.{action}")
+    assert asked_at < names.index(then)
+    line = lines()[asked_at]
+    assert (line["stage"], line["upstream"]) == ("production", "pay")
+    assert line["caller"].startswith(f"uid {os.getuid()}")
+    assert line["reason"] == "INC-7: in a chat"
+    said = f"upstream pay, stage production: {line['caller']} asked for {action}: INC-7: in a chat"
+    assert said in [record.getMessage() for record in caplog.records]
+    # What is not there, nobody has asked for.
+    assert main([action, "nowhere", "--admin", place]) == 1
+    assert [one["event"] for one in lines()].count(f"operator.{action}") == 1
 
 
 def test_a_rotation_is_told_when_it_is_done(asked: Asked, vault: FakeVault, tell: Tell) -> None:

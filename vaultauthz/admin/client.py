@@ -220,8 +220,12 @@ class AdminClient:
             return found
         raise self._unexpected(status)
 
-    def ask(self, action: str, upstream: str, stage: str | None) -> dict[str, Any]:
+    def ask(
+        self, action: str, upstream: str, stage: str | None, reason: str = ""
+    ) -> dict[str, Any]:
         """``rotate`` or ``revoke`` an upstream's credential, in every stage when None is named.
+
+        ``reason`` goes into the server's audit log.
 
         Raises:
             UnknownUpstreamError: there is none such.
@@ -229,20 +233,22 @@ class AdminClient:
         """
         query = f"?{urlencode({'stage': stage})}" if stage is not None else ""
         target = f"/upstreams/{quote(upstream, safe='')}/{action}{query}"
-        status, answer = self._asked("POST", target)
+        status, answer = self._asked(
+            "POST", target, json.dumps({"reason": reason}) if reason else None
+        )
         if status == 202 and isinstance(answer, dict):
             return answer
         if status == 404 and answer == {"error": "unknown_upstream"}:
             raise UnknownUpstreamError
         raise self._unexpected(status)
 
-    def _asked(self, method: str, target: str) -> tuple[int, Any]:
+    def _asked(self, method: str, target: str, body: str | None = None) -> tuple[int, Any]:
         headers = {MARK: "1"}
         if self._access.token:
             headers["Authorization"] = f"Bearer {self._access.token.reveal()}"
         try:
             with contextlib.closing(_Connection(self._access)) as connection:
-                connection.request(method, target, headers=headers)
+                connection.request(method, target, body, headers)
                 response = connection.getresponse()
                 return response.status, json.loads(response.read())
         except OSError as exc:

@@ -84,17 +84,18 @@ def ask(
     out: Output,
     *,
     wait: bool | None = False,
+    reason: str = "",
 ) -> int:
     """Have a credential replaced (``rotate``) or ended (``revoke``); status 1 if unknown.
 
     ``wait``: until that is done at Vault, for ``PATIENCE`` seconds at most; status 1 when it is not
-    done by then. None: on a terminal.
+    done by then. None: on a terminal. ``reason``: why, for the audit log.
 
     Raises:
         ClientError: the server cannot be asked.
     """
     try:
-        answer = client.ask(action, upstream, stage)
+        answer = client.ask(action, upstream, stage, reason)
     except UnknownUpstreamError:
         if out.as_json:
             out.json({"error": "unknown_upstream", "upstream": upstream, "stage": stage})

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
+import struct
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -19,6 +22,7 @@ from socketserver import TCPServer
 from threading import Lock
 from typing import Any, Final
 
+from vaultauthz.admin.access import Peer
 from vaultauthz.admin.routes import MARK, AdminCall, AdminRoutes, Answer, error
 
 
@@ -117,7 +121,10 @@ class Seats:
 
 
 _MAX_LINE: Final = 8192
-_MAX_BODY: Final = 4096  # nothing here reads a body; a small one is skipped
+_LONGEST_NAME: Final = 200  # characters of a client certificate's
+_MAX_BODY: Final = (
+    4096  # a reason fits, with room for its escapes; where none is read, it is skipped
+)
 
 
 class Patient(TCPServer):
@@ -170,7 +177,9 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing: what was asked is in the audit log where it matters."""
 
     def _answer(self) -> Answer:
-        refusal = self._malformed() or self._skip_body()
+        refusal, body = self._malformed(), b""
+        if refusal is None:
+            refusal, body = self._read_body()
         if refusal:
             self.close_connection = True
             return refusal
@@ -184,6 +193,8 @@ class Handler(BaseHTTPRequestHandler):
                 host=self.headers.get("Host", ""),
                 authorization=self.headers.get("Authorization", ""),
                 mark=self.headers.get(MARK, ""),
+                body=body,
+                peer=_peer(self.connection, self.client_address),
             )
         )
 
@@ -199,18 +210,18 @@ class Handler(BaseHTTPRequestHandler):
             return error(400, "bad_request")
         return None
 
-    def _skip_body(self) -> Answer | None:
+    def _read_body(self) -> tuple[Answer | None, bytes]:
+        """The refusal of it, or what it is."""
         lengths = self.headers.get_all("Content-Length", ())
         if "Transfer-Encoding" in self.headers:
-            return error(411, "length_required")
+            return error(411, "length_required"), b""
         if not lengths:
-            return None
+            return None, b""
         if len(lengths) > 1 or not (lengths[0].isascii() and lengths[0].isdigit()):
-            return error(400, "bad_request")
+            return error(400, "bad_request"), b""
         if len(lengths[0]) > len(str(_MAX_BODY)) or int(lengths[0]) > _MAX_BODY:
-            return error(413, "too_large")
-        self.rfile.read(int(lengths[0]))
-        return None
+            return error(413, "too_large"), b""
+        return None, self.rfile.read(int(lengths[0]))
 
     def _send(self, answer: Answer) -> None:
         head = [
@@ -231,3 +242,26 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write("\r\n".join(head).encode("latin-1") + b"\r\n\r\n")
         if self.command != "HEAD":
             self.wfile.write(answer.body)
+
+
+_CREDENTIALS: Final = struct.Struct("iII")  # struct ucred: pid, uid, gid
+
+
+def _peer(connection: socket.socket, address: Any) -> Peer:
+    """By the kernel's word, the handshake's, or the connection's."""
+    if connection.family == socket.AF_UNIX:
+        found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        return Peer(uid=_CREDENTIALS.unpack(found)[1])
+    shown = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None
+    return Peer(address=str(address[0]), certificate=_name(shown or {}))
+
+
+def _name(certificate: Mapping[str, Any]) -> str:
+    """The first URI of it, else the first DNS name, else its common name; "" where it has none."""
+    names = certificate.get("subjectAltName", ())
+    subject = [pair for part in certificate.get("subject", ()) for pair in part]
+    for kind, found in (("URI", names), ("DNS", names), ("commonName", subject)):
+        for what, name in found:
+            if what == kind:
+                return str(name)[:_LONGEST_NAME]
+    return ""

@@ -9,7 +9,6 @@ rebinding), the Host header still carries that name.
 from __future__ import annotations
 
 import base64
-import hmac
 import json
 import logging
 import math
@@ -20,16 +19,14 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
-from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote
 
+from vaultauthz.admin.access import NOBODY, Guard, Peer, reason_of
 from vaultauthz.admin.view import AdminView, EndingCertificate, LeaseRow
-from vaultauthz.core.file_text import BOM
-from vaultauthz.core.routing import bare_host
-from vaultauthz.listening import Address, ListenError
-from vaultauthz.watching import Stamp, stamp
+from vaultauthz.core import redaction
+from vaultauthz.core.events import AskedBy
 
 MARK: Final = "X-Vaultauthz"
 _AT_ONCE: Final = 8  # long answers being made; of ten thousand upstreams each takes a while
@@ -38,69 +35,12 @@ _STARTED: Final = "started"  # the query by which probes ask
 JSON: Final = "application/json"
 METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 
+_Act = Callable[[str, str | None, AskedBy], tuple[str, ...]]
+
 # What a browser is told of everything but the page: nothing in it is to be run.
 BARE_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
 
 _log = logging.getLogger(__name__)
-
-
-class BearerTokenFile:
-    """A bearer token in a file, read again when the file changes.
-
-    Raises:
-        ListenError: at the start the file cannot be read or is empty.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._stamp, self._token = self._read()
-        except OSError as exc:
-            raise ListenError(f"listen.admin_token_file: {path}: {exc.strerror}") from exc
-        if not self._token:
-            raise ListenError(f"listen.admin_token_file: {path} is empty")
-
-    def matches(self, authorization: str) -> bool:
-        """Whether this ``Authorization`` header carries the token."""
-        scheme, _, given = authorization.strip().partition(" ")
-        self._follow()
-        token = self._token
-        # An empty file lets nobody in: the empty token would match itself.
-        same = hmac.compare_digest(given.strip().encode("latin-1", "replace"), token)
-        return scheme.lower() == "bearer" and bool(token) and same
-
-    def _follow(self) -> None:
-        try:
-            if stamp(self._path) != self._stamp:
-                self._stamp, self._token = self._read()
-        except OSError as exc:
-            # A file that is gone was perhaps removed to lock everybody out.
-            self._stamp, self._token = Stamp(0, 0, 0, 0), b""
-            _log.warning("%s: %s; the admin server lets nobody in", self._path, exc.strerror)
-
-    def _read(self) -> tuple[Stamp, bytes]:
-        return stamp(self._path), self._path.read_bytes().removeprefix(BOM).strip()
-
-
-class Guard:
-    """The rules for one address."""
-
-    def __init__(self, address: Address, token_file: Path | None) -> None:
-        if address.path is None and not address.loopback and token_file is None:
-            raise ListenError(f"listen.admin: {address} is not loopback and needs admin_token_file")
-        self._token = BearerTokenFile(token_file) if token_file else None
-        self._hosts = None
-        if address.loopback:
-            # Whatever the port: a forwarded one (ssh -L, kubectl) has another number.
-            self._hosts = {"localhost", "127.0.0.1", "[::1]", bare_host(str(address))}
-
-    def knows_host(self, host: str) -> bool:
-        """Whether a request with this ``Host`` was meant for us."""
-        return self._hosts is None or bare_host(host) in self._hosts
-
-    def admits(self, authorization: str) -> bool:
-        """Whether the request may see and do what needs the token."""
-        return self._token is None or self._token.matches(authorization)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +79,8 @@ class AdminCall:
     host: str = ""
     authorization: str = ""
     mark: str = ""  # of X-Vaultauthz
+    body: bytes = b""
+    peer: Peer = NOBODY
 
 
 class AdminRoutes:
@@ -192,7 +134,7 @@ class AdminRoutes:
         finally:
             self._turns.release()
 
-    def _action(self, path: str) -> tuple[Callable[[str, str | None], tuple[str, ...]], str] | None:
+    def _action(self, path: str) -> tuple[_Act, str] | None:
         parts = path.split("/")
         if len(parts) != _UPSTREAM_PATH_PARTS or parts[1] != "upstreams":
             return None
@@ -200,20 +142,27 @@ class AdminRoutes:
         action = actions.get(parts[3])
         return (action, unquote(parts[2])) if action else None
 
-    def _post(
-        self, call: AdminCall, action: Callable[[str, str | None], tuple[str, ...]], upstream: str
-    ) -> Answer:
+    def _post(self, call: AdminCall, action: _Act, upstream: str) -> Answer:
         if call.method != "POST":
             return error(405, "method_not_allowed", ("Allow", "POST"))
         if not self._guard.admits(call.authorization):
             return _unauthorized()
         if not call.mark:
             return as_json(403, {"error": "mark_missing", "hint": f"send the header {MARK}: 1"})
+        return self._act(call, action, upstream)
+
+    def _act(self, call: AdminCall, action: _Act, upstream: str) -> Answer:
         try:
             stage = _stage(call.query)
         except ValueError:
             return error(400, "bad_query")
-        stages = action(upstream, stage)
+        try:
+            reason = redaction.written(reason_of(call.body))
+        except ValueError:
+            hint = f'send {{"reason": "…"}}, {AskedBy.longest} printable characters at most'
+            return as_json(400, {"error": "bad_body", "hint": hint})
+        who = call.peer.name(token=self._guard.by_token)
+        stages = action(upstream, stage, AskedBy(who, reason))
         if not stages:
             return error(404, "unknown_upstream")
         name = call.path.rpartition("/")[2]

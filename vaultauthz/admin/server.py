@@ -11,8 +11,9 @@ from socketserver import ThreadingMixIn
 from threading import BoundedSemaphore, Thread
 from typing import Any, Final
 
+from vaultauthz.admin.access import Guard
 from vaultauthz.admin.connections import Handler, Patient, Seats
-from vaultauthz.admin.routes import AdminRoutes, Guard
+from vaultauthz.admin.routes import AdminRoutes
 from vaultauthz.admin.view import AdminView
 from vaultauthz.config.values import Listen, ServerTls
 from vaultauthz.listening import NO_SOCKET, SERVED, Address, ListenError, SocketName

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from vaultauthz.core.certificate import EndingCertificate
+from vaultauthz.core.events import REVOKE_ASKED, ROTATE_ASKED, AskedBy
 from vaultauthz.core.lease_row import LeaseRow
 
-__all__ = ["AdminView", "EndingCertificate", "LeaseRow", "Readiness", "WaitingUpstream"]
+__all__ = ["AdminView", "AskedBy", "EndingCertificate", "LeaseRow", "Readiness", "WaitingUpstream"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +59,14 @@ class AdminView(Protocol):
         """The metrics in Prometheus's text format 0.0.4."""
         ...
 
-    def rotate(self, upstream: str, stage: str | None) -> tuple[str, ...]:
+    def rotate(self, upstream: str, stage: str | None, operator: AskedBy) -> tuple[str, ...]:
         """Ask for a replacement; the stages in which it was asked, () when there is none such.
 
         ``stage`` is None for all of the upstream's stages.
         """
         ...
 
-    def revoke(self, upstream: str, stage: str | None) -> tuple[str, ...]:
+    def revoke(self, upstream: str, stage: str | None, operator: AskedBy) -> tuple[str, ...]:
         """Ask that the lease be revoked; answers as ``rotate`` does."""
         ...
 
@@ -78,11 +80,9 @@ class KeptLeases(Protocol):
     def rows(self) -> list[LeaseRow]:
         """Every login (its upstream is "") and every lease."""
 
-    def rotate(self, upstream: str, stage: str | None) -> tuple[str, ...]:
-        """Ask for a replacement; the stages in which it was asked."""
 
-    def revoke(self, upstream: str, stage: str | None) -> tuple[str, ...]:
-        """End the credential now and get another; the stages in which it was asked."""
+# A wish (``ROTATE_ASKED`` or ``REVOKE_ASKED``), upstream, stage and who asks; the stages in which it was asked.
+Ask = Callable[[str, str, str | None, AskedBy], tuple[str, ...]]
 
 
 class KeptView:
@@ -90,7 +90,8 @@ class KeptView:
 
     ``started`` and ``recorded``: whether gateways may ask, and checks can be written down. ``metrics``
     is the text of a scrape. ``besides``: what else there is to say, by a key. ``shown``: the rows with
-    what others know of them. ``certificates``: those in use that end.
+    what others know of them. ``certificates``: those in use that end. ``ask``: carries out what operators
+    want.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class KeptView:
         recorded: Callable[[], bool],
         besides: Callable[[], Mapping[str, str]],
         *,
+        ask: Ask,
         shown: Callable[[list[LeaseRow]], list[LeaseRow]] = lambda rows: rows,
         certificates: Callable[[], list[EndingCertificate]] = list,
     ) -> None:
@@ -111,8 +113,8 @@ class KeptView:
         self._besides = besides
         self._shown = shown
         self.certificates = certificates
-        self.rotate = keeper.rotate
-        self.revoke = keeper.revoke
+        self.rotate = partial(ask, ROTATE_ASKED)
+        self.revoke = partial(ask, REVOKE_ASKED)
 
     def ready(self) -> Readiness:
         """Whether it is, with every upstream that has no credential now."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from argparse import BooleanOptionalAction
+from argparse import ArgumentTypeError, BooleanOptionalAction
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from vaultauthz.cli.arguments import (
     takes_log,
 )
 from vaultauthz.config import Config, load
+from vaultauthz.core.events import AskedBy
 from vaultauthz.terminal import Output, log_to
 from vaultauthz.watching import Signals
 
@@ -138,8 +139,21 @@ def _add_ask(
         action=BooleanOptionalAction,
         help="until it is done at Vault, 15 s at most, and status 1 if it is not (default: on a terminal)",
     )
+    parser.add_argument(
+        "--reason",
+        metavar="TEXT",
+        type=_reason,
+        default="",
+        help="why, for the server's audit log and its own: a line, and no secret",
+    )
     _takes_door(parser)
     parser.set_defaults(run=run)
+
+
+def _reason(text: str) -> str:
+    if len(text) > AskedBy.longest or not text.isprintable():
+        raise ArgumentTypeError(f"it is to be one line of at most {AskedBy.longest} characters")
+    return text
 
 
 def _takes_door(parser: Parser) -> None:
@@ -184,7 +198,13 @@ def _ask(options: Options, action: str) -> int:
     return _with_client(
         options,
         lambda client, out: command.ask(
-            client, action, options.upstream, options.stage, out, wait=options.wait
+            client,
+            action,
+            options.upstream,
+            options.stage,
+            out,
+            wait=options.wait,
+            reason=options.reason,
         ),
     )
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from vaultauthz.config import addresses, files
 from vaultauthz.config.keys import Key, Reader, Section, needs
-from vaultauthz.config.kinds import PRIVATE, READABLE, TEXT, choice, duration, many
+from vaultauthz.config.kinds import FLAG, PRIVATE, READABLE, TEXT, choice, duration, many
 from vaultauthz.config.reader import Table, Value, quoted
 from vaultauthz.config.values import Listen, ServerTls
 
@@ -85,11 +85,17 @@ LISTEN: Final = Section(
         "admin",
         _ADDRESS,
         "For operators: unix:///PATH or HOST:PORT.",
-        "Off loopback it wants `admin_tls` and `admin_token_file`. See below.",
+        "A port wants `admin_token_file`, off loopback `admin_tls`, too. See below.",
         otherwise="none",
     ),
     Key("admin_tls", ADMIN_TLS.reader()),
     Key("admin_token_file", PRIVATE, "Holds what operators have to present."),
+    Key(
+        "admin_insecure",
+        FLAG,
+        "Let whoever reaches a port on loopback rotate and revoke.",
+        "Every user of the machine does, in a pod every container.",
+    ),
     Key(
         "transport",
         _TRANSPORT,
@@ -121,6 +127,7 @@ def read_listen(value: Value) -> Listen:
     if listen.admin == listen.grpc and not listen.admin.endswith(":0"):
         raise table.entries.get("admin", value).wrong("is the address of grpc; use another")
     _refuse_if_open_to_all(table, listen)
+    _refuse_if_admin_is_open_here(table, listen)
     _warn_if_open_here(table, listen)
     _warn_if_unnamed(table, listen)
     return listen
@@ -160,18 +167,26 @@ def _refuse_if_open_to_all(table: Table, listen: Listen) -> None:
         )
 
 
+# A port on loopback has no owner and no mode: it is every local user's.
+_HERE: Final = "every user of this machine (in a pod: every container)"
+
+
+def _refuse_if_admin_is_open_here(table: Table, listen: Listen) -> None:
+    """Neither a socket's mode, nor a token, nor a client certificate keeps anybody out."""
+    tls = listen.admin_tls
+    kept = listen.admin_token_file or (tls and tls.client_ca) or listen.admin_insecure
+    if listen.admin and not listen.admin.startswith(addresses.UNIX) and not kept:
+        raise table.entries["admin"].wrong(
+            f"{_HERE} could rotate and revoke here; add admin_token_file, or use a unix socket "
+            "(admin_insecure: true lets them)"
+        )
+
+
 def _warn_if_open_here(table: Table, listen: Listen) -> None:
-    """A port on loopback has no owner and no mode: it is every local user's."""
-    who = "every user of this machine (in a pod: every container)"
     tls = listen.grpc_tls
     if not listen.grpc.startswith(addresses.UNIX) and (tls is None or tls.client_ca is None):
         table.entries["grpc"].warn(
-            f"{who} is given credentials here; use a unix socket, or grpc_tls with client_ca"
-        )
-    open_admin = listen.admin and listen.admin_token_file is None
-    if open_admin and not listen.admin.startswith(addresses.UNIX):
-        table.entries["admin"].warn(
-            f"{who} can rotate and revoke here; use a unix socket, or add admin_token_file"
+            f"{_HERE} is given credentials here; use a unix socket, or grpc_tls with client_ca"
         )
 
 

@@ -177,6 +177,7 @@ class Listen:
     admin: str = ""
     admin_tls: ServerTls | None = None
     admin_token_file: Path | None = None
+    admin_insecure: bool = False  # a port on loopback without a token is wanted
     transport: str = "auto"  # auto | native | grpcio
     drain: float = 0.0  # seconds between SIGTERM and the stop, in which gateways turn away
 

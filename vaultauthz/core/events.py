@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from vaultauthz.core.decision import Decision
 from vaultauthz.core.request import Request
@@ -39,13 +39,27 @@ AUDIT_TORN: Final = "audit.torn"  # an unfinished line of ours stands before thi
 CLIENT_REFUSED: Final = "client.refused"  # `caller`, who may not ask at all; once a minute at most
 TOKEN_LEFT: Final = "token.left"  # at the end, to lapse: Envoys go on with what hangs on it
 
+# Somebody (`caller`) asked for it, over the admin address; `reason` is what they said.
+ROTATE_ASKED: Final = "operator.rotate"
+REVOKE_ASKED: Final = "operator.revoke"
+
+
+@dataclass(frozen=True, slots=True)
+class AskedBy:
+    """Who asks for something to be done, as far as can be told, and why: ``reason`` is "" where that is not said."""
+
+    longest: ClassVar[int] = 200  # characters of a reason
+
+    who: str
+    reason: str = ""
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened to a login or a lease. Holds no secret.
 
     ``lease_id`` of a login's event is the token's accessor. ``reason`` is a
-    short phrase of ours, never Vault's own text. ``vault_request_id`` joins the
+    short phrase of ours, or the operator's, never Vault's own text. ``vault_request_id`` joins the
     event with the entry of Vault's audit log, "" where Vault gave none.
     """
 
@@ -56,7 +70,7 @@ class Event:
     credential_id: str = ""
     vault_request_id: str = ""
     reason: str = ""
-    # Whose lease it is, under `per: caller` and `per: request`; or the Envoy, or the client.
+    # Whose lease it is, under `per: caller` and `per: request`; or the Envoy, the client, the operator.
     caller: str = ""
     failure: str = field(default="", compare=False)  # of a failed call, in a word for metrics
 

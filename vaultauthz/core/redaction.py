@@ -89,6 +89,11 @@ def shown(text: str, secrets: Iterable[str] = ()) -> str:
     return re.sub(r"[^\x20-\x7e]", "?", kept)[:LONGEST].strip()
 
 
+def written(text: str) -> str:
+    """A person's own sentence, in any script, without what looks like a credential."""
+    return _RANDOM.sub(_hide_random, _without_shapes(text))
+
+
 def names(given: Iterable[str]) -> str:
     """Names that others chose, such as a secret's fields, in one line; not all of very many."""
     each = sorted(given)

@@ -167,6 +167,8 @@ class Story:
 
     def line(self, event: Event, now: float) -> LogLine | None:
         """The line for it; None for what others tell, and for what is an outage's already."""
+        if event.name in _ASKED:
+            return _line(logging.INFO, _asked(event), event)
         rule = self._rules.get(event.name)
         if rule is None:
             return None
@@ -272,6 +274,14 @@ class EventLog:
             line = self._story.line(event, self._clock())
         if line:
             log.log(line.level, "%s", line.text, extra={"fields": line.fields})
+
+
+_ASKED: Final = {events.ROTATE_ASKED: "rotate", events.REVOKE_ASKED: "revoke"}
+
+
+def _asked(event: Event) -> str:
+    why = f": {event.reason}" if event.reason else ""
+    return f"{_label(event)}: {event.caller} asked for {_ASKED[event.name]}{why}"
 
 
 def _label(event: Event) -> str:

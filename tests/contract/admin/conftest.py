@@ -19,6 +19,7 @@ from tests.patience import PATIENCE
 from vaultauthz.admin import Admin, AdminView, LeaseRow, Readiness
 from vaultauthz.config.values import Listen
 from vaultauthz.core.certificate import EndingCertificate
+from vaultauthz.core.events import AskedBy
 
 TOKEN = "open-sesame"
 MARKED = {"X-Vaultauthz": "1"}
@@ -33,6 +34,7 @@ class FakeView:
         self.readiness = Readiness(started=True, ready=True)
         self.rows = [LeaseRow("production", "pay ments", "active", "database/1", "c_1", 90.04, 60)]
         self.asked: list[tuple[str, str, str | None]] = []
+        self.operators: list[AskedBy] = []  # of these
         self.error: Exception | None = None
         self.ending: list[EndingCertificate] = []
 
@@ -54,19 +56,22 @@ class FakeView:
         """One gauge."""
         return "# TYPE up gauge\nup 1\n"
 
-    def rotate(self, upstream: str, stage: str | None) -> tuple[str, ...]:
+    def rotate(self, upstream: str, stage: str | None, operator: AskedBy) -> tuple[str, ...]:
         """Remember what was asked."""
-        return self._asked("rotate", upstream, stage)
+        return self._asked("rotate", upstream, stage, operator)
 
-    def revoke(self, upstream: str, stage: str | None) -> tuple[str, ...]:
+    def revoke(self, upstream: str, stage: str | None, operator: AskedBy) -> tuple[str, ...]:
         """Remember what was asked."""
-        return self._asked("revoke", upstream, stage)
+        return self._asked("revoke", upstream, stage, operator)
 
-    def _asked(self, what: str, upstream: str, stage: str | None) -> tuple[str, ...]:
+    def _asked(
+        self, what: str, upstream: str, stage: str | None, operator: AskedBy
+    ) -> tuple[str, ...]:
         stages = ("production", "staging")
         if upstream != "pay ments" or stage not in (None, *stages):
             return ()
         self.asked.append((what, upstream, stage))
+        self.operators.append(operator)
         return (stage,) if stage else stages
 
 

@@ -49,6 +49,7 @@ def test_leases_are_told_apart(
             lambda: running.engine.ready,
             lambda: True,
             dict,
+            ask=running.engine.ask,
         )
         with serving(Listen(admin=f"unix://{tmp_path}/a.sock"), view) as admin:
             assert main(["leases", "--admin", admin.address]) == 0

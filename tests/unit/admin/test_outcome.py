@@ -75,7 +75,7 @@ class Server:
     def __init__(self) -> None:
         self.looks = 0
 
-    def ask(self, _action: str, _upstream: str, _stage: str | None) -> dict[str, Any]:
+    def ask(self, _action: str, _upstream: str, _stage: str | None, _reason: str) -> dict[str, Any]:
         """It takes the wish."""
         return {"stages": ["prod"]}
 

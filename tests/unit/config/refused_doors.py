@@ -100,7 +100,18 @@ ROUTES = [
 TLS = "{cert: cert.pem, key: key.pem}"
 OPEN = "can be reached from other machines; add"
 CLOSE = "or listen on 127.0.0.1 or a unix socket"
+LOOPBACK = "every user of this machine (in a pod: every container) could rotate and revoke here"
+TOKEN = "add admin_token_file, or use a unix socket (admin_insecure: true lets them)"
+ADMIN_HERE = (f"24: listen.admin: {LOOPBACK}; {TOKEN}",)
 LISTENING = [
+    (LISTEN, f"{LISTEN}\n  admin: 127.0.0.1:2", ADMIN_HERE),
+    (LISTEN, f"{LISTEN}\n  admin: localhost:2\n  admin_insecure: false", ADMIN_HERE),
+    (LISTEN, f"{LISTEN}\n  admin: '[::1]:2'\n  admin_tls: {TLS}", ADMIN_HERE),
+    (
+        LISTEN,
+        "  admin: 0.0.0.0:9001\n  admin_insecure: true",
+        (f"23: listen.admin: 0.0.0.0:9001 {OPEN} admin_tls and admin_token_file, {CLOSE}",),
+    ),
     (LISTEN, "  grpc: 0.0.0.0:9000", (f"23: listen.grpc: 0.0.0.0:9000 {OPEN} grpc_tls, {CLOSE}",)),
     (
         LISTEN,

@@ -49,6 +49,7 @@ BEYOND_A_SCHEMA = (
     "has no place in a path", "cert has no certificate", "there twice", "merge keys",
     "with a blank", "line break or control", "no plain whole number", "may be a word", "the file that we write",
     "is for https://", "wants https://", "would send another host", "is no HOST:PORT",
+    "could rotate and revoke",
 )  # fmt: skip
 
 jsonschema: Any = pytest.importorskip("jsonschema")

@@ -92,6 +92,16 @@ def test_an_outage_that_the_credential_outlasts(told: Told) -> None:
     assert len(told.loud()) == 2  # that it is renewed as always is told at the level debug
 
 
+def test_what_an_operator_asks_for(told: Told) -> None:
+    """Who, what and why, if that is said; it changes nothing of what is told besides."""
+    told.hear(0.0, events.REVOKE_ASKED, caller="uid 0 (root)", reason="in a chat")
+    told.hear(1.0, events.ROTATE_ASKED, caller="token from 127.0.0.1")
+    assert told.loud() == [
+        (logging.INFO, "upstream db, stage demo: uid 0 (root) asked for revoke: in a chat"),
+        (logging.INFO, "upstream db, stage demo: token from 127.0.0.1 asked for rotate"),
+    ]
+
+
 def test_a_static_secret_that_is_read_again(told: Told) -> None:
     """It has no lease, and it may be the same that it was."""
     told.hear(0.0, events.ISSUED, credential_id="c-1")
