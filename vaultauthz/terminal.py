@@ -8,12 +8,13 @@ import textwrap
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
 from types import MappingProxyType
 from typing import Any, Final, TextIO
+
+from vaultauthz.log_queue import LogQueue, direct
 
 _GAP: Final = "  "
 _WRAPPED: Final[dict[str, Any]] = {"subsequent_indent": "    ", "break_on_hyphens": False}
@@ -177,41 +178,39 @@ class Repeats:
         return untold
 
 
-class LogHandler(logging.StreamHandler[TextIO]):
-    """Writes the log to ``stream``, in one of ``LOG_FORMATS``.
+class LogWriter:
+    """Writes lines of the log to ``stream``, in one of ``LOG_FORMATS``; for one thread.
 
     Of a warning, or an error, that comes again with the same words one is told a minute, with how
     many there were (``repeated``).
     """
 
     def __init__(self, stream: TextIO, form: str) -> None:
-        super().__init__(stream)
-        self.setFormatter(LOG_FORMATS[form]())
+        self._stream = stream
+        self._formatter = LOG_FORMATS[form]()
         self._repeats = Repeats()
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write it, unless it was just written; called under the handler's lock."""
+    def write(self, record: logging.LogRecord) -> None:
+        """Write it, unless it was just written."""
         now = time.monotonic()
-        try:
-            line = (record.name, record.levelno, record.getMessage())
-        except Exception:  # noqa: BLE001 - a line that cannot be made is no trouble of who writes it
-            self.handleError(record)
-            return
+        line = (record.name, record.levelno, record.getMessage())
         each_time = record.levelno < logging.WARNING or getattr(record, "each_time", False)
         kept = 0 if each_time else self._repeats.due(line, now)
         if kept is not None:
-            super().emit(_again(line, kept, 0.0, getattr(record, "fields", {})) if kept else record)
+            self._put(_again(line, kept, 0.0, getattr(record, "fields", {})) if kept else record)
         self._tell_over(now)
 
     def close(self) -> None:
         """Tell what was kept back."""
-        with self.lock or nullcontext():
-            self._tell_over(inf)
-        super().close()
+        self._tell_over(inf)
 
     def _tell_over(self, now: float) -> None:
         for line, kept, last_at in self._repeats.over(now):
-            super().emit(_again(line, kept, time.monotonic() - last_at))
+            self._put(_again(line, kept, time.monotonic() - last_at))
+
+    def _put(self, record: logging.LogRecord) -> None:
+        self._stream.write(f"{self._formatter.format(record)}\n")
+        self._stream.flush()
 
 
 def _again(
@@ -228,11 +227,12 @@ def _again(
 def log_to(stream: TextIO, form: str, level: str) -> None:
     """Have this process log to ``stream``; ``form`` is ``auto`` or one of ``LOG_FORMATS``.
 
+    Nobody who logs waits for whoever reads it.
     Only our own lines may be of the level ``debug``: those of libraries show what they send.
     """
     numbers = logging.getLevelNamesMapping()
     root, ours = logging.getLogger(), logging.getLogger("vaultauthz")
-    root.handlers[:] = [LogHandler(stream, log_format(form, stream))]
+    root.handlers[:] = [LogQueue(LogWriter(direct(stream), log_format(form, stream)))]
     root.setLevel(max(numbers[level.upper()], logging.INFO))
     ours.setLevel(numbers[level.upper()])
     logging.getLogger("urllib3").setLevel(logging.WARNING)

@@ -99,7 +99,7 @@ class Done:
         assert (self.status, self.out) == (2, "")
         assert "Traceback" not in self.err
         assert SECRET not in self.err
-        said = r'(warning: |"level": "warning", .*"message": ")'
+        said = r"(warning: | WARNING )"
         port = re.compile(rf"{said}c\.yaml:\d+: listen\.grpc: every user of this machine")
         (line,) = [each for each in self.err.splitlines() if not port.search(each)]
         return line
@@ -138,8 +138,8 @@ class Shell:
         return self.run("config", "check", "-c", "c.yaml")
 
     def serve(self) -> Done:
-        """`serve` of it, which must not get as far as serving."""
-        return self.run("serve", "-c", "c.yaml")
+        """`serve` of it, as on a terminal, which must not get as far as serving."""
+        return self.run("serve", "-c", "c.yaml", "--log-format", "text")
 
 
 @pytest.fixture
@@ -444,6 +444,34 @@ class TestCertificates:
         assert f"warning: listen.grpc_tls: {near.cert} ends in 6.0 days (" in found["near"][1]
         assert f"warning: listen.grpc_tls: {over.cert} has ended (" in found["over"][1]
         assert "nobody new can connect" in found["over"][1]
+
+
+class TestServeInJson:
+    """Whoever takes in the log as JSON, as a container's, sees why nothing was started."""
+
+    def not_started(self, shell: Shell, *more: str) -> str:
+        """The message of its last line; all are objects."""
+        done = shell.run("serve", "-c", "c.yaml", *more)
+        assert (done.status, done.out) == (2, "")
+        line = [json.loads(each) for each in done.err.splitlines()][-1]
+        assert (line["level"], line["logger"]) == ("error", "vaultauthz.cli.server")
+        return str(line["message"])
+
+    @pytest.mark.parametrize("more", [(), ("--log-format", "json")])
+    def test_a_bad_configuration(self, shell: Shell, more: tuple[str, ...]) -> None:
+        """All that is wrong with it in one line; a level keeps it in."""
+        shell.configure("    callers: any\n", "")
+        assert re.fullmatch(
+            r"not started: c\.yaml:9: upstreams\.pay\.callers: is missing.*",
+            self.not_started(shell, *more, "--log-level", "error"),
+        )
+
+    def test_what_cannot_be_had(self, shell: Shell) -> None:
+        """The key and why."""
+        shell.configure("file: audit.jsonl", "file: nowhere/audit.jsonl")
+        told = self.not_started(shell)
+        assert told.startswith(("not started: audit.file: ", "not started: c.yaml:"))
+        assert "nowhere" in told
 
 
 class TestElsewhere:

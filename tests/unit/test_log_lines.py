@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from vaultauthz.terminal import (
     EACH_TIME,
     JsonLines,
-    LogHandler,
+    LogWriter,
     Repeats,
     TextLines,
     log_format,
@@ -45,6 +45,8 @@ def root() -> Iterator[logging.Logger]:
     root, ours = logging.getLogger(), logging.getLogger("vaultauthz")
     before, levels = list(root.handlers), (root.level, ours.level)
     yield root
+    for handler in root.handlers:
+        handler.close()
     root.handlers[:] = before
     root.setLevel(levels[0])
     ours.setLevel(levels[1])
@@ -150,11 +152,11 @@ def test_every_line_is_told_or_counted(lines: list[tuple[str, float]]) -> None:
 def test_a_warning_again_is_counted() -> None:
     """The same words are written once; at the end the log says how often they came besides."""
     out = io.StringIO()
-    handler = LogHandler(out, "json")
+    writer = LogWriter(out, "json")
     for _ in range(3):
-        handler.handle(record("Vault %s", "is away", level=logging.WARNING))
-    handler.handle(record("another", level=logging.WARNING))
-    handler.close()
+        writer.write(record("Vault %s", "is away", level=logging.WARNING))
+    writer.write(record("another", level=logging.WARNING))
+    writer.close()
     first, other, end = map(json.loads, out.getvalue().splitlines())
     assert (first["message"], other["message"]) == ("Vault is away", "another")
     assert end["message"] == "Vault is away (and 2 more times since it was told, the last 0 s ago)"
@@ -165,10 +167,10 @@ def test_a_warning_again_is_counted() -> None:
 def test_an_answer_is_written_each_time(more: dict[str, Any]) -> None:
     """What is no trouble, or is said to who asked, is told as often as it is said."""
     out = io.StringIO()
-    handler = LogHandler(out, "text")
+    writer = LogWriter(out, "text")
     for _ in range(3):
-        handler.handle(record("reloaded", **more))
-    handler.close()
+        writer.write(record("reloaded", **more))
+    writer.close()
     assert out.getvalue().count("reloaded") == 3
 
 
@@ -183,6 +185,7 @@ def test_no_library_shows_what_it_sends(root: logging.Logger) -> None:
     logging.getLogger("library.auth").debug("theirs")
     logging.getLogger("library.auth").info("something")
     logging.getLogger("urllib3").info("a connection")
+    root.handlers[0].flush()
     assert [line.split(" ", 3)[3] for line in out.getvalue().splitlines()] == ["ours", "something"]
 
 
@@ -195,6 +198,7 @@ def test_a_line_that_cannot_be_made(
     log = logging.getLogger("vaultauthz.test")
     log.warning("%d", "no number")
     log.warning("the next")
+    root.handlers[0].flush()
     assert [json.loads(line)["message"] for line in out.getvalue().splitlines()] == ["the next"]
     assert "Logging error" in capsys.readouterr().err
 
@@ -206,4 +210,5 @@ def test_the_level(root: logging.Logger) -> None:
     for name in ("vaultauthz", "another"):
         logging.getLogger(name).warning("a warning")
         logging.getLogger(name).error("an error of %s", name)
+    root.handlers[0].flush()
     assert out.getvalue().count("\n") == 2

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from argparse import ArgumentTypeError, BooleanOptionalAction
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +20,16 @@ from vaultauthz.cli.arguments import (
     takes_config,
     takes_log,
 )
-from vaultauthz.config import Config, load
+from vaultauthz.config import Config, ConfigError, load
 from vaultauthz.core.events import AskedBy
-from vaultauthz.terminal import Output, log_to
+from vaultauthz.terminal import EACH_TIME, Output, log_format, log_to
 from vaultauthz.watching import Signals
 
 if TYPE_CHECKING:
     from vaultauthz.admin.client import AdminClient
+
+
+log = logging.getLogger(__name__)
 
 
 def add_serve(commands: Commands) -> None:
@@ -84,8 +88,20 @@ def until_sigterm(options: Options, run: Callable[[Options, Config, Signals], in
     try:
         return run(options, load_config(options), signals)
     except StartError as exc:
-        print(f"vaultauthz: {exc}", file=sys.stderr)
+        return _not_started(options, (str(exc),), f"vaultauthz: {exc}")
+    except ConfigError as exc:
+        return _not_started(options, exc.problems, str(exc))
+
+
+def _not_started(options: Options, why: Sequence[str], text: str) -> int:
+    """Say why: for people as other commands do, and where the log is JSON as a line of it."""
+    if log_format(options.log_format, sys.stderr) == "json":
+        log.error("not started: %s", "; ".join(why), extra=EACH_TIME)
         return 2
+    for handler in logging.getLogger().handlers:
+        handler.flush()  # what was told before comes before
+    print(text, file=sys.stderr)
+    return 2
 
 
 def _demo(options: Options) -> int:
