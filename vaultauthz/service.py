@@ -127,6 +127,7 @@ class Service:
             audit_behind=lambda: self.audit.behind,
             audit_working=lambda: self.audit.working,
             certificates=self._certificates,
+            admin_refused=lambda: self.admin.refused if self.admin else {},
             own_leases=self.engine.keeper.tallies,
             door=self.door.gauges,
         )

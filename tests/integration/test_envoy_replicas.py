@@ -148,6 +148,33 @@ def told_of_files(served: Served) -> None:
     assert 'vaultauthz_tls_current{listener="grpc"} 1.0' in told
 
 
+def test_a_key_that_does_not_fit_is_not_taken(
+    tmp_path: Path, login: Login, authority: Certificates, issuer: Issuer
+) -> None:
+    """By a link that is moved, while Envoy connects anew: the pair before stays in use, and it is told once."""
+    bed = ReplicasBed(tmp_path, login, UPSTREAMS, authority, issuer, per_connection=20)
+    wrong = "listen.grpc_tls: not taken, the certificate before stays in use: "
+    with replicas(bed):
+        for replica in bed.replicas:
+            before = replica.renew()
+            replica.wait_shown(before)
+            cert, key = authority.issue("127.0.0.1"), authority.issue("elsewhere.test").key
+            replica.put(Pair(cert.cert, key), authority.ca)
+            served = replica.served
+            served.wait(lambda s=served: wrong in s.stderr, "it says nothing")  # type: ignore[misc]
+            bed.go_on(40)
+            assert replica.shown() == before
+            assert served.stderr.count(wrong) == 1
+            told = metrics(served.admin_socket)
+            assert 'vaultauthz_tls_current{listener="grpc"} 0.0' in told
+            assert 'vaultauthz_tls_replacements_total{listener="grpc",result="refused"} 1.0' in told
+            replica.wait_shown(replica.renew())
+            assert 'vaultauthz_tls_current{listener="grpc"} 1.0' in metrics(served.admin_socket)
+        bed.go_on(20)
+        assert bed.stats()["upstream_cx_total"] > 10
+        assert bed.traffic.statuses() == {200: len(bed.traffic.asked())}
+
+
 def test_a_certificate_that_has_ended_is_replaced(
     tmp_path: Path, login: Login, authority: Certificates, issuer: Issuer
 ) -> None:

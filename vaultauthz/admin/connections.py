@@ -41,6 +41,7 @@ class Seats:
         self._most = most
         self._lock = Lock()
         self._taken: dict[socket.socket, _Seat] = {}
+        self.slow = 0  # so many were hung up on, since the start
 
     def take(self, connection: socket.socket, address: str, now: float, whole: float) -> bool:
         """A seat for a connection from ``address`` ("" for a unix socket's).
@@ -59,7 +60,7 @@ class Seats:
             return False
         crowd = Counter(seat.address for _, seat in slow)
         first = min(slow, key=lambda each: (-crowd[each[1].address], each[1].since))
-        self._hang_up(first[0])
+        self._hang_up_on_slow(first[0])
         return True
 
     def wrapped(self, connection: socket.socket, tls: socket.socket) -> None:
@@ -109,7 +110,11 @@ class Seats:
         """Hang up on those whose time is over: by default, on everybody."""
         with self._lock:
             for connection in [c for c, seat in self._taken.items() if seat.ends_at <= now]:
-                self._hang_up(connection)
+                (self._hang_up_on_slow if now < inf else self._hang_up)(connection)
+
+    def _hang_up_on_slow(self, connection: socket.socket) -> None:
+        self.slow += 1
+        self._hang_up(connection)
 
     def _hang_up(self, connection: socket.socket) -> None:
         del self._taken[connection]
@@ -142,6 +147,10 @@ class Patient(TCPServer):
 
     def send(self, connection: socket.socket) -> None:
         """A connection is sent its answer."""
+        raise NotImplementedError
+
+    def refuse(self, word: str) -> None:
+        """A request was refused, for this reason."""
         raise NotImplementedError
 
 
@@ -238,6 +247,8 @@ class Handler(BaseHTTPRequestHandler):
             f"Connection: {'close' if self.close_connection else 'keep-alive'}",
             *(f"{name}: {value}" for name, value in answer.headers),
         ]
+        if answer.refused:
+            self.server.refuse(answer.refused)
         self.server.send(self.connection)
         self.wfile.write("\r\n".join(head).encode("latin-1") + b"\r\n\r\n")
         if self.command != "HEAD":

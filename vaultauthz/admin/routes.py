@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
 from hashlib import sha256
+from http import HTTPStatus
 from importlib.resources import files
 from threading import BoundedSemaphore
 from typing import Any, Final
@@ -45,18 +46,28 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``headers`` come beside those that every answer has; ``policy`` is the CSP."""
+    """``headers`` come beside those that every answer has; ``policy`` is the CSP.
+
+    ``refused``: why it is a refusal, a word of ours; "" where it is none.
+    """
 
     status: int
     body: bytes
     content_type: str = JSON
     headers: tuple[tuple[str, str], ...] = ()
     policy: str = BARE_POLICY
+    refused: str = ""
 
 
 def as_json(status: int, value: Any, *headers: tuple[str, str]) -> Answer:
     """``value`` as JSON, non-ASCII escaped."""
-    return Answer(status, json.dumps(value, allow_nan=False).encode() + b"\n", headers=headers)
+    body = json.dumps(value, allow_nan=False).encode() + b"\n"
+    refused = (
+        value.get("error", "")
+        if isinstance(value, dict) and status >= HTTPStatus.BAD_REQUEST
+        else ""
+    )
+    return Answer(status, body, headers=headers, refused=refused)
 
 
 def error(status: int, reason: str, *headers: tuple[str, str]) -> Answer:

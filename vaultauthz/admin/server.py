@@ -7,8 +7,9 @@ import logging
 import socket
 import ssl
 import time
+from collections import Counter
 from socketserver import ThreadingMixIn
-from threading import BoundedSemaphore, Thread
+from threading import BoundedSemaphore, Lock, Thread
 from typing import Any, Final
 
 from vaultauthz.admin.access import Guard
@@ -55,6 +56,11 @@ class Admin:
     def address(self) -> str:
         """Where it listens, with the port that the system chose if it was to choose."""
         return str(self._address)
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """What it has refused since the start, by reason."""
+        return self._server.refused if self._server else {}
 
     def start(self, given: socket.socket | None = None) -> None:
         """Listen, and serve from threads of its own; on the socket that is ``given``, if one is.
@@ -197,6 +203,7 @@ class AdminServer(ThreadingMixIn, Patient):
         self._tls = tls
         self._quiet, self._whole = patience
         self._seats = Seats(CONNECTIONS)
+        self._refused, self._counting = Counter[str](), Lock()
         self._spare = BoundedSemaphore(CONNECTIONS + _ENDING)
         self.server_activate()
 
@@ -208,6 +215,16 @@ class AdminServer(ThreadingMixIn, Patient):
 
     def send(self, connection: socket.socket) -> None:
         self._seats.send(connection, time.monotonic())
+
+    def refuse(self, word: str) -> None:
+        with self._counting:
+            self._refused[word] += 1
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """How many requests were refused, by reason; and connections that were slow, or one too many."""
+        with self._counting:
+            return {"slow": self._seats.slow, **self._refused}
 
     def service_actions(self) -> None:
         """Hang up on clients that take too long; runs every ``_POLL`` seconds."""
@@ -225,6 +242,7 @@ class AdminServer(ThreadingMixIn, Patient):
                     self._end(request)
                 return
             self._spare.release()
+        self.refuse("busy")
         with contextlib.suppress(OSError):
             request.settimeout(0)
             if self._tls is None:

@@ -18,6 +18,7 @@ from vaultauthz.core.lease_row import LeaseRow
 from vaultauthz.core.routing import StageUpstream
 from vaultauthz.observe.metric_table import (
     ACCESS_LOG_BEHIND,
+    ADMIN_REFUSED,
     AUDIT_BEHIND,
     AUDIT_DROPPED,
     AUDIT_WORKING,
@@ -95,6 +96,7 @@ class Gauges:
     audit_working: Callable[[], bool] = lambda: True
     certificates: Callable[[], Iterable[EndingCertificate]] = tuple
     own_leases: Callable[[], Iterable[tuple[str, str, float]]] = tuple  # stage, upstream, how many
+    admin_refused: Callable[[], Mapping[str, int]] = dict  # by reason
     door: DoorGauges = DoorGauges()
 
 
@@ -115,6 +117,7 @@ class Scraped(Collector):
         yield _one(AUDIT_DROPPED, gauges.audit_dropped())
         yield _one(AUDIT_BEHIND, gauges.audit_behind())
         yield _one(AUDIT_WORKING, gauges.audit_working())
+        yield _counted(ADMIN_REFUSED, gauges.admin_refused())
         yield _counted(CONNECTIONS, door.connections())
         yield _one(STREAMS, door.streams())
         yield _one(STREAMS_REFUSED, door.streams_refused())

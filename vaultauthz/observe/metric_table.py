@@ -323,6 +323,15 @@ CLIENTS_REFUSED: Final = MetricInfo(
     4,
 )
 
+ADMIN_REFUSED: Final = MetricInfo(
+    "vaultauthz_admin_refused",
+    "Requests to the admin address that were refused, by its answer's `error`; slow: connections hung up on.",
+    ("reason",),
+    MetricType.COUNTER,
+    GATEWAYS,
+    40,
+)
+
 # Those of prometheus_client's own collector, on Linux.
 _PROCESS: Final = (
     ("process_virtual_memory_bytes", "Virtual memory size in bytes."),
