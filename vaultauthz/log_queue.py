@@ -56,6 +56,8 @@ class LogQueue(logging.Handler):
         self._changed = threading.Condition()
         self._waiting: deque[logging.LogRecord] = deque()
         self._writing = False
+        self._written = 0
+        self._waited_for = -1  # so many had been written when a wait for the next was in vain
         self._dropped, self._since = 0, 0.0  # since the last line that was taken; since when
         self._thread: threading.Thread | None = None
         self._over = False
@@ -96,6 +98,7 @@ class LogQueue(logging.Handler):
     def _run(self) -> None:
         while True:
             with self._changed:
+                self._written += self._writing
                 self._writing = False
                 if not self._waiting and self._dropped:
                     self._waiting.append(self._gap())
@@ -114,7 +117,9 @@ class LogQueue(logging.Handler):
     def flush(self) -> None:
         """Wait until everything is written; not for ever, as whoever reads may be gone."""
         with self._changed:
-            self._changed.wait_for(lambda: not (self._waiting or self._writing), self._patience)
+            patience = 0.0 if self._waited_for == self._written else self._patience
+            if not self._changed.wait_for(lambda: not (self._waiting or self._writing), patience):
+                self._waited_for = self._written  # at an end this is asked for twice
 
     def close(self) -> None:
         """Write what there is, and take no more."""

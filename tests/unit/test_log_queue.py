@@ -119,6 +119,7 @@ def test_an_end_waits_for_no_reader_for_ever() -> None:
     """What is written is; the rest goes with the process, and nothing is taken any more."""
     slow = Slow()
     queue = LogQueue(slow, patience=0.01)
+    queue.flush()
     put(queue, "0")
     put(queue, "1")
     assert slow.writing.wait(PATIENCE)
