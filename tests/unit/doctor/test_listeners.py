@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from pathlib import Path
 
@@ -9,9 +10,12 @@ import pytest
 
 from tests.contract.certificates import Authority
 from vaultauthz.config.values import Config, Listen, ServerTls, Vault
+from vaultauthz.core.certificate import EndingCertificate
 from vaultauthz.doctor import shown
 from vaultauthz.doctor.evidence import Evidence, Shown
 from vaultauthz.doctor.rules import judge
+from vaultauthz.doctor.show import as_json, as_text
+from vaultauthz.terminal import Output
 
 HOUR = 3600.0
 
@@ -65,3 +69,54 @@ def test_one_that_would_not_be_taken(listen: Listen) -> None:
     assert severity == "error"
     assert what.startswith("listen.grpc_tls: ")
     assert "is not the key of" in what
+
+
+DAY = 24 * HOUR
+NOW = 1_800_000_000.0
+
+
+def client(left: float, life: float = 90 * DAY) -> Shown:
+    """What we show Vault, with so much of its life left."""
+    one = EndingCertificate(
+        "vault", NOW + left, "prod", file="/c.pem", not_before=NOW + left - life
+    )
+    return Shown(one, left)
+
+
+@pytest.mark.parametrize(
+    ("left", "life", "said"),
+    [
+        (8 * DAY, 90 * DAY, []),
+        (6 * DAY, 90 * DAY, [("warning", "ends in 6d (2027-01-21T08:00:00Z)")]),
+        (6 * DAY, 7 * DAY, []),  # as long as what renews it has time
+        (0.6 * DAY, 7 * DAY, [("warning", "ends in 14h24m (2027-01-15T22:24:00Z)")]),
+        (-1.0, 7 * DAY, [("error", "has ended (2027-01-15T07:59:59Z)")]),
+    ],
+)
+def test_what_vault_is_shown(left: float, life: float, said: list[tuple[str, str]]) -> None:
+    """A week before its end, or in the last tenth of a shorter life."""
+    name = "client certificate for Vault in prod: /c.pem"
+    assert told(client(left, life)) == [(severity, f"{name} {text}") for severity, text in said]
+
+
+def test_they_are_shown(listen: Listen) -> None:
+    """In a table of their own, and in the JSON."""
+    found = (*shown(listening(listen), NOW), client(6 * DAY), client(-1.0))
+    facts, out = Evidence((), (), shown=found), io.StringIO()
+    as_text(facts, (), Output(out))
+    lines = [line.split("  ") for line in out.getvalue().splitlines()]
+    heads = next(line for line in lines if line[0] == "CERTIFICATE")
+    rows = [[cell.strip() for cell in line if cell] for line in lines[lines.index(heads) + 1 :]]
+    assert rows[2] == [
+        "client certificate for Vault in prod",
+        "6d",
+        "2027-01-21T08:00:00Z",
+        "/c.pem",
+    ]
+    assert rows[3][1] == "ENDED"
+    told_to_programs = as_json(facts, ())["certificates"]
+    assert [one["use"] for one in told_to_programs] == ["grpc", "admin", "vault", "vault"]
+    assert (told_to_programs[2]["not_after"], told_to_programs[2]["ends_in"]) == (
+        NOW + 6 * DAY,
+        6 * DAY,
+    )
