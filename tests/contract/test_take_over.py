@@ -224,7 +224,7 @@ def test_two_at_once(plain: Bed) -> None:
 
 def test_two_ports_are_no_place_to_meet(plain: Bed) -> None:
     """Without a unix socket it says which key to add."""
-    listen = {"grpc": "127.0.0.1:0", "admin": "127.0.0.1:0"}
+    listen = {"grpc": "127.0.0.1:0", "admin": "127.0.0.1:0", "admin_insecure": True}
     (plain.folder / "ports.yaml").write_text(yaml.safe_dump(plain.document | {"listen": listen}))
     server = plain.start("--take-over", config="ports.yaml")
     assert "set listen.admin: unix:///" in refused(server)
