@@ -377,7 +377,7 @@ class TestConfiguration:
     def installed(self, objects: list[Document], machine: Path) -> tuple[Path, Config]:
         """The configuration as the container sees it, under another root, and what is made of it."""
         authority = Authority(machine)
-        pair = authority.issue("vaultauthz.gateway.svc")
+        pair = authority.issue("vaultauthz.gateway.svc", hours=90 * 24)
         contents = {"ca.crt": authority.ca, "tls.crt": pair.cert, "tls.key": pair.key}
         text = one(objects, "ConfigMap", "vaultauthz")["data"]["vaultauthz.yaml"]
         for place in provided(objects):
