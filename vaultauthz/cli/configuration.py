@@ -117,8 +117,9 @@ def add_policy(commands: Commands) -> None:
 def _check(options: Options) -> int:
     """Say what is wrong with the configuration, line by line, or what it holds.
 
-    Status 1 with warnings, as of a certificate that ends in under 7 days. Login and TLS files that are not on this machine, or not this user's to
-    read, are told of, and no reason for it: `doctor` and `serve` want them.
+    Status 1 with warnings, as of a certificate that ends in under 7 days. Login and TLS files that
+    are not on this machine, or not this user's to read, are told of, and no reason for it: `doctor`
+    and `serve` want them.
     """
     config = load_config(options, elsewhere=True)
     if options.kong:
