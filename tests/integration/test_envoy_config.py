@@ -469,6 +469,7 @@ KEYED = 'inject: [{header: {name: X-Api-Key, value: "{k}"}}, {bearer: "{k}"}]'
 ANY = f"{{{SECRET}, {KEYED}, callers: any}}"
 RULED = f"{{{SECRET}, {KEYED}, {CLAIMS}, deny: [{{path_prefix: /{'long/' * 30}}}], callers_enforced_by: envoy}}"
 MANY = ", ".join(f"X-Long-Header-{number}" for number in range(99))
+CA = "/etc/envoy/vaultauthz/ca.pem"
 SHAPES = {
     "plain": f"upstreams: {{a: {{{SECRET}, {KEYED}, callers: any, stages: [staging]}}}}",
     "names": f"upstreams: {{on: {ANY}, vaultauthz: {ANY}, 123: {ANY}, Aa: {ANY}, aA: {ANY}, a.b_c: {ANY}}}",
@@ -479,6 +480,24 @@ SHAPES = {
     "  - {host: a.test, path_prefix: /v1, upstream: a, stage: staging}\n"
     "  - {host: '[::1]', path_prefix: /v1/, upstream: a, stage: staging}\n"
     "  - {path_prefix: '/a b', upstream: a, stage: production}\nunmatched: pass",
+    "services": "upstreams:\n"
+    + "".join(
+        f"  s{number}: {{{SECRET}, {how}, callers: any, stages: [staging], to: {to}}}\n"
+        for number, (how, to) in enumerate(
+            (
+                (KEYED, "https://one.test"),
+                (KEYED, "'https://[::1]:8443'"),
+                (KEYED, "http://127.0.0.1:8080"),
+                (KEYED, "{address: 'http://two.test', health: '/up?a=\"b', preserve_host: true}"),
+                (KEYED, f"{{address: 'https://10.0.0.1', server_name: a.test, ca_cert: {CA}}}"),
+                ("inject: [{tls: {}}]", f"{{address: 'https://a.test', ca_cert: {CA}, health: /}}"),
+            )
+        )
+    )
+    + "routes:\n"
+    + "".join(f"  - {{host: s{n}.test, upstream: s{n}}}\n" for n in range(6))
+    + "gateway: {address: '[::]:8443', node: edge-2, tls: {cert: /etc/envoy/tls/gateway.pem,"
+    " key: /etc/envoy/tls/gateway.key, client_ca: /etc/envoy/tls/clients-ca.pem}}\n",
 }
 EVERYTHING = f"""upstreams:
   a: {{{SECRET}, {KEYED}, callers: any}}
@@ -506,6 +525,7 @@ class TestEnvoyTakesIt:
         config.write_text(HEAD + SHAPES[shape])
         status, whole, _ = printed(config, "--mode", mode)
         assert status == 0
+        assert ("REPLACE" in whole) == ("gateway:" not in SHAPES[shape])
         self.check(tmp_path, authority, whole)
         snippet = yaml.safe_load(printed(config, "--mode", mode, "--snippet")[1])
         self.check(tmp_path, authority, yaml.safe_dump(_around(snippet, yaml.safe_load(whole))))
