@@ -24,6 +24,7 @@ from vaultauthz.core.events import (
     Listener,
     Operation,
 )
+from vaultauthz.core.lease_row import StageFacts
 from vaultauthz.core.pace import Pace
 from vaultauthz.core.request import Request
 from vaultauthz.core.routing import Routes, StageUpstream
@@ -210,6 +211,20 @@ class Engine:
         with self.keeper.lock:  # a reload changes the stages
             shown = {s: self.keeper.session(s).client_certificate for s in self._config.stages}
         return {stage: found for stage, found in shown.items() if found}
+
+    def stages(self) -> list[StageFacts]:
+        """Each stage as it is configured, and what is known of its Vault; asks nobody."""
+        with self.keeper.lock:  # a reload changes both
+            return [
+                StageFacts(
+                    name,
+                    stage.auth.name,
+                    stage.auth.mount,
+                    self._config.vault_of(name).namespace,
+                    self.keeper.session(name).nodes,
+                )
+                for name, stage in self._config.stages.items()
+            ]
 
     def knows(self, stage: str, upstream: str) -> bool:
         """Whether the configuration has this upstream in this stage."""

@@ -60,6 +60,7 @@ class Token:
             "lease_duration": int(left),
             "renewable": self.renewable,
             "token_type": "service" if self.accessor else "batch",
+            "policies": ["gateway"],
         }
 
     def as_data(self) -> dict[str, Any]:

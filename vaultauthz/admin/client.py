@@ -14,9 +14,9 @@ from urllib.parse import quote, urlencode
 
 from vaultauthz.admin.routes import MARK
 from vaultauthz.config.values import Listen, ServerTls
+from vaultauthz.core.certificate import as_others_do
 from vaultauthz.core.file_text import BOM, NoTextError, check_form
 from vaultauthz.core.secret import Secret
-from vaultauthz.core.verification import as_others_do
 from vaultauthz.listening import Address
 
 _HTTPS: Final = "https://"

@@ -1,7 +1,11 @@
-"""A certificate that is in use and ends: whose it is, and when. Nothing of it is secret."""
+"""A certificate that is in use and ends: whose it is, and when; and how strictly others' are looked at.
+
+Nothing of it is secret.
+"""
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
@@ -55,3 +59,20 @@ def date(when: float) -> str:
     if not 0 <= when < _YEAR_10000:
         return "at no time" if when > 0 else "before 1970"
     return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def as_others_do(context: ssl.SSLContext, *, strict: bool = False) -> ssl.SSLContext:
+    """The same verification under every version of Python, which from 3.13 on asks for more.
+
+    Certificates are then refused for the form of an extension (RFC 5280, 4.2: an authority
+    without ``keyUsage``, a leaf without ``authorityKeyIdentifier``), as home-made ones often
+    have it; Go, which `bao` and `vault` are written in, curl and Python before 3.13 take them.
+    ``strict`` asks for it under each version. What is configured as an authority is trusted
+    as it is, also where it is an intermediate one, as Go and curl do and Python from 3.13 on.
+    """
+    if strict:
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+    else:
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context

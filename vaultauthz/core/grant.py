@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from math import inf
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from vaultauthz.core.credential import NO_LOGIN, Login
 from vaultauthz.core.template import InjectionError
@@ -72,6 +72,7 @@ class Grant:
     field_ends: Mapping[str, float] = field(default_factory=lambda: _NOTHING)
     not_after: float = inf
     certificates: Mapping[str, float] = field(default_factory=lambda: _NOTHING)
+    policies: tuple[str, ...] = ()  # of a login token
 
     def __repr__(self) -> str:
         return f"<Grant {self.credential_id or self.lease_id or 'static'}>"
@@ -143,6 +144,15 @@ class Verdict(Enum):
     LEASE_GONE = "lease gone"  # the lease does not exist any more
     SECRET_GONE = "secret gone"  # nothing is stored at the path (any more)
     TOKEN_DEAD = "token dead"  # the login token does not exist any more
+
+
+class NodeState(NamedTuple):
+    """An address of Vault's; ``works`` is None until a call has gone there. ``since`` is in seconds."""
+
+    address: str
+    works: bool | None = None
+    since: float | None = None  # when it began not to
+    reason: str = ""  # why it does not; a phrase of ours
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,19 @@
 """One login or lease as it is shown, from the machine that runs it to the page, the table and the JSON.
 
 That its service refuses a credential no machine knows: ``Refusals`` says it of those that are shown.
+``troubles`` says what fails of one, ``grouped`` what fails alike of many.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
+from operator import attrgetter
 from typing import Final, NamedTuple, Self
 
+from vaultauthz.core.grant import NodeState
+from vaultauthz.core.history import Past, Tone
 from vaultauthz.core.lease import LeaseMachine
 
 _MOST: Final = 1024  # refused credentials that are remembered
@@ -48,6 +52,8 @@ class LeaseRow:
     # What it was last granted for; None: without an end, or Vault changes it at times of its own.
     ttl: float | None = None
     not_after: float | None = None  # when the certificate in it ends, in seconds since 1970
+    held_for: float | None = None  # seconds since this credential came into use; None without one
+    policies: tuple[str, ...] = ()  # a login's, as Vault told them
 
     @classmethod
     def of(cls, stage: str, machine: LeaseMachine, now: float) -> Self:
@@ -72,7 +78,19 @@ class LeaseRow:
             revoking=len(overdue) + (machine.limbo is not None),
             ttl=ttl if ttl < inf else None,
             revoke_error=next((old.last_failure for old in overdue if old.last_failure), ""),
+            held_for=now - held.since if held else None,
+            policies=held.grant.policies if held else (),
         )
+
+
+class StageFacts(NamedTuple):
+    """A stage as it is configured, and what is known of its Vault."""
+
+    stage: str
+    method: str
+    mount: str = ""  # of the auth method, below auth/
+    namespace: str = ""
+    nodes: tuple[NodeState, ...] = ()
 
 
 class RefusedSince(NamedTuple):
@@ -119,3 +137,78 @@ class Refusals:
         if found is None:
             return row
         return replace(row, refused=found.times, refused_for=max(0.0, now - found.since))
+
+
+# --- what fails, in plain words and since when -----------------------------------
+
+BADNESS: Final = {tone: place for place, tone in enumerate(Tone)}
+_URGENT: Final = 60.0  # seconds of life in which what is not renewed is about to fail
+_ON_ITS_WAY: Final = "it is on its way"
+_REFUSED: Final = "the service does not take the credential in use; a rotation gets another"
+
+
+class ShownTrouble(NamedTuple):
+    """Something that fails: of a lease, a login or, without a stage, of the server. ``since`` as the clock has it."""
+
+    tone: Tone
+    what: str
+    why: str
+    since: float | None = None
+    place: tuple[str, str, str] = ("", "", "")  # stage, upstream, caller
+
+
+def troubles(row: LeaseRow, past: Past | None, now: float) -> list[ShownTrouble]:
+    """What fails of one lease or login, the worst first."""
+    place = (row.stage, row.upstream, row.caller)
+    failing_since = past.failing_since if past else None
+    out_since = past.out_since if past else None
+    worst = Tone.WARN if row.optional or not row.shared else Tone.BAD
+    found = []
+    if not row.usable and (row.failures or row.shared):
+        what = "No credential: requests are answered 503" if row.upstream else "No login to Vault"
+        began = failing_since if out_since is None else out_since
+        expected = not row.failures and out_since is None  # as at the start
+        tone = Tone.WARN if expected else worst
+        found.append(ShownTrouble(tone, what, row.last_error or _ON_ITS_WAY, began, place))
+    elif row.failures:
+        lasts = row.seconds_left is None or row.seconds_left > _URGENT
+        what = "Calls to Vault for it fail; it is used until it ends"
+        found.append(
+            ShownTrouble(Tone.WARN if lasts else worst, what, row.last_error, failing_since, place)
+        )
+    if row.refused:
+        since = None if row.refused_for is None else now - row.refused_for
+        found.append(ShownTrouble(worst, "Its service answers 401", _REFUSED, since, place))
+    if row.revoke_error:
+        what = "An earlier lease of it could not be revoked at Vault, which is tried again"
+        found.append(ShownTrouble(Tone.WARN, what, row.revoke_error, None, place))
+    return sorted(found, key=lambda trouble: BADNESS[trouble.tone])
+
+
+@dataclass(slots=True)
+class AlikeTroubles:
+    """Troubles that are the same but for where they are."""
+
+    trouble: ShownTrouble
+    places: list[tuple[str, str, str]] = field(default_factory=list)
+    since: float | None = None
+
+    def add(self, trouble: ShownTrouble) -> None:
+        if trouble.place[0]:
+            self.places.append(trouble.place)
+        if trouble.since is not None:
+            self.since = trouble.since if self.since is None else min(self.since, trouble.since)
+
+    @property
+    def order(self) -> tuple[int, bool, int]:
+        """Of what is as bad: the server's own first, then what most have."""
+        return BADNESS[self.trouble.tone], bool(self.places), -len(self.places)
+
+
+def grouped(found: Iterable[ShownTrouble]) -> list[AlikeTroubles]:
+    """One entry for each thing that fails, however many upstreams it has; the worst first."""
+    groups: dict[tuple[Tone, str, str], AlikeTroubles] = {}
+    for trouble in found:
+        key = (trouble.tone, trouble.what, trouble.why)
+        groups.setdefault(key, AlikeTroubles(trouble)).add(trouble)
+    return sorted(groups.values(), key=attrgetter("order"))

@@ -14,13 +14,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from vaultauthz.core import events
 from vaultauthz.core.events import Event
 from vaultauthz.core.grant import NOT_USED
+from vaultauthz.core.history import History, News, Past, Tone
 from vaultauthz.core.routing import StageUpstream
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,11 @@ class QueueAge:
 
 # --- credentials and logins --------------------------------------------------
 
+_TONES: Final = {
+    logging.INFO: Tone.NONE,
+    logging.WARNING: Tone.WARN,
+    logging.ERROR: Tone.BAD,
+}
 _MOST_LEASES: Final = 64  # of one credential, that are out of use and not revoked yet
 
 
@@ -172,11 +178,15 @@ class Story:
         rule = self._rules.get(event.name)
         if rule is None:
             return None
-        if event.caller or (event.stage, event.upstream) in self._own:
+        if event.caller or self.own(event):
             whose = f", caller {event.caller}" if event.caller else ""
             return _line(logging.DEBUG, f"{_label(event)}{whose}: {_what(event)}", event)
         place = self._places.setdefault((event.stage, event.upstream), _Place())
         return rule(place, event, now)
+
+    def own(self, event: Event) -> bool:
+        """Whether it is of an upstream whose callers, or requests, have leases of their own."""
+        return (event.stage, event.upstream) in self._own
 
     def _rejected(self, _place: _Place, event: Event, _now: float) -> LogLine:
         text = f"{_label(event)}: the upstream answered 401 to its credential, {_named(event)}"
@@ -261,19 +271,34 @@ class EventLog:
     def __init__(self, clock: Callable[[], float], own: Collection[StageUpstream] = ()) -> None:
         self._clock = clock
         self._story = Story(own)
+        self._history = History()
         self._lock = threading.Lock()
 
     def configured(self, known: Collection[StageUpstream], own: Collection[StageUpstream]) -> None:
         """Take over another configuration."""
         with self._lock:
             self._story.configured(known, own)
+            self._history.configured(known)
 
     def record_event(self, event: Event) -> None:
-        """Write its line, if it has one."""
+        """Write its line, if it has one, and keep it for whoever looks."""
         with self._lock:
-            line = self._story.line(event, self._clock())
+            now = self._clock()
+            line = self._story.line(event, now)
+            told = line if line and line.level > logging.DEBUG else None
+            own = self._story.own(event)
+            if told:
+                self._history.take(event, now, told.text, _TONES[told.level], own=own)
+            else:
+                self._history.take(event, now, own=own)
         if line:
             log.log(line.level, "%s", line.text, extra={"fields": line.fields})
+
+    def shown(self, leases: Iterable[tuple[str, str, str]]) -> tuple[list[Past | None], list[News]]:
+        """The pasts of some leases or logins (stage, upstream or "", caller), and the news."""
+        with self._lock:
+            pasts = [self._history.past(*lease) for lease in leases]
+            return [past and past.copy() for past in pasts], self._history.news()
 
 
 _ASKED: Final = {events.ROTATE_ASKED: "rotate", events.REVOKE_ASKED: "revoke"}

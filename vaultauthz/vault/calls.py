@@ -11,6 +11,7 @@ from hvac.api.auth_methods import Token as TokenApi
 
 from vaultauthz.config.values import Vault
 from vaultauthz.core.events import Operation
+from vaultauthz.core.grant import NodeState
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault import errors
 from vaultauthz.vault.errors import Call, Denial, NodeFate, VaultError
@@ -53,6 +54,11 @@ class Calls:
         self._nodes = Nodes(vault.addresses)
         self.trust = Trust(vault.tls, stage)
         self._local = threading.local()
+
+    @property
+    def nodes(self) -> tuple[NodeState, ...]:
+        """What is known of each address; asks nobody."""
+        return self._nodes.states
 
     def transport(
         self, call: Call, token: Secret | None = None, operation: Operation = Operation.OTHER

@@ -26,6 +26,8 @@ _ROTATION_GRACE = 10.0
 
 _LATEST = 10**18  # a version's number; more digits are no number of Vault's
 _DIGITS = 40  # of a time in RFC 3339
+_MOST_POLICIES = 64
+_NAME = 128  # characters of a policy's name
 
 
 class UnreadLeaseError(VaultError):
@@ -52,7 +54,16 @@ def token(answer: Answer, sent_at: float) -> Grant:
         login=Login(sent_at + ttl, accessor, on_the_way(ttl)),
         request_id=_text(answer, "request_id"),
         uses=_uses(auth.get("num_uses")),
+        policies=_policies(auth),
     )
+
+
+def _policies(auth: dict[str, Any]) -> tuple[str, ...]:
+    """What its login has; they are only shown, so what is no list of names is left out."""
+    named = [auth.get("policies") or (), auth.get("identity_policies") or ()]
+    found = [name for names in named if isinstance(names, (list, tuple)) for name in names]
+    texts = [name[:_NAME] for name in found if isinstance(name, str)]
+    return tuple(dict.fromkeys(texts))[:_MOST_POLICIES]
 
 
 def _uses(value: object) -> int:

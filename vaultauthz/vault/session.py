@@ -17,7 +17,7 @@ from vaultauthz.config.values import KvSecret, PathSecret, SecretSource, Vault
 from vaultauthz.core.certificate import EndingCertificate
 from vaultauthz.core.credential import Login
 from vaultauthz.core.events import Operation
-from vaultauthz.core.grant import NOT_VAULT, Failure, Grant, Renewal, Verdict
+from vaultauthz.core.grant import NOT_VAULT, Failure, Grant, NodeState, Renewal, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault import auth, ends, grants
 from vaultauthz.vault.auth.lockable import Lockable
@@ -78,6 +78,11 @@ class Session:
     def watched(self) -> tuple[Path, ...]:
         """Files that a login reads: when one changes, a login is worth a try."""
         return tuple(file.path for file in self._method.files if file.watched)
+
+    @property
+    def nodes(self) -> tuple[NodeState, ...]:
+        """What is known of each of Vault's addresses; asks nobody."""
+        return self._calls.nodes
 
     @property
     def calls_per_second(self) -> float:

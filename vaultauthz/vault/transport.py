@@ -28,7 +28,7 @@ from hvac.adapters import RawAdapter
 from vaultauthz.config.values import Vault
 from vaultauthz.core import redaction
 from vaultauthz.core.events import Operation
-from vaultauthz.core.grant import NOT_VAULT, Verdict
+from vaultauthz.core.grant import NOT_VAULT, NodeState, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault import errors
 from vaultauthz.vault.errors import Call, NodeFate, VaultError
@@ -61,6 +61,7 @@ class Nodes:
         self._addresses = tuple(addresses)
         self._pause = pause
         self._passed_over: dict[str, float] = {}  # until when
+        self._states = {address: NodeState(address) for address in addresses}
         self._lock = threading.Lock()
 
     def order(self, now: float) -> tuple[str, ...]:
@@ -76,15 +77,25 @@ class Nodes:
         until = self._passed_over.get(address, -inf)
         return until if until > now else -inf
 
-    def failed(self, address: str, now: float) -> None:
+    def failed(self, address: str, now: float, reason: str = "") -> None:
         """It could not serve: it comes last for a while."""
         with self._lock:
             self._passed_over[address] = now + self._pause
+            before = self._states[address]
+            since = now if before.since is None else before.since
+            self._states[address] = NodeState(address, False, since, reason)
 
     def worked(self, address: str) -> None:
         """It answered as Vault."""
         with self._lock:
             self._passed_over.pop(address, None)
+            self._states[address] = NodeState(address, True)
+
+    @property
+    def states(self) -> tuple[NodeState, ...]:
+        """What is known of each, in the order of preference."""
+        with self._lock:
+            return tuple(self._states.values())
 
 
 def url(path: str) -> str:
@@ -228,7 +239,7 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
 
     def _learn(self, address: str, exc: VaultError) -> None:
         if exc.node in (NodeFate.OUT, NodeFate.UNSURE):
-            self._nodes.failed(address, self._clock())
+            self._nodes.failed(address, self._clock(), exc.failure.reason)
         elif exc.status:
             self._nodes.worked(address)
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from vaultauthz.config.values import Tls
-from vaultauthz.core.certificate import VAULT, EndingCertificate, date
-from vaultauthz.core.verification import as_others_do
+from vaultauthz.core.certificate import VAULT, EndingCertificate, as_others_do, date
 from vaultauthz.vault import errors
 from vaultauthz.vault.certificates import not_after
 from vaultauthz.watching import Stamp, stamp_if_any

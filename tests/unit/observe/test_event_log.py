@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from vaultauthz.core import events
 from vaultauthz.core.events import Event
 from vaultauthz.core.grant import OLDER
+from vaultauthz.core.history import Tone
 from vaultauthz.observe.outage import EventLog, LogLine, Story
 
 PLACE = ("demo", "db")
@@ -277,3 +278,31 @@ def test_the_listener(caplog: pytest.LogCaptureFixture) -> None:
         "seconds": 2.0,
         "failed_calls": 1,
     }
+
+
+def test_what_the_log_was_told_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+    """In the words of the log, with how bad it is; and what it says at the level debug alone, as routine."""
+    caplog.set_level(logging.DEBUG)
+    times = iter(range(10))
+    listener = EventLog(lambda: float(next(times)), own=[("demo", "own")])
+    listener.record_event(event(events.ISSUED, "a"))
+    listener.record_event(event(events.RENEWED, "a"))
+    listener.record_event(event(events.EXPIRED, "a", reason="its time is over"))
+    listener.record_event(event(events.ISSUED, "o", upstream="own", caller="alice"))
+    (past, own, login), news = listener.shown(
+        [("demo", "db", ""), ("demo", "own", "alice"), ("demo", "", "")]
+    )
+    assert past is not None
+    assert (past.out_since, len(past.marks)) == (2.0, 3)
+    assert own is not None
+    assert login is None
+    told = [(one.tone, one.routine, one.text) for one in reversed(news)]
+    lines = [record.getMessage() for record in caplog.records]
+    assert told[0] == (Tone.NONE, False, lines[0])
+    assert told[1] == (Tone.NONE, True, "upstream db, stage demo: renewed")
+    assert told[2] == (Tone.BAD, False, lines[2])
+    assert told[3][:2] == (Tone.NONE, True)
+    past.marks.clear()  # it is the looker's own
+    assert listener.shown([("demo", "db", "")])[0][0] != past
+    listener.configured([("demo", "geo")], [])
+    assert listener.shown([("demo", "db", "")])[0] == [None]

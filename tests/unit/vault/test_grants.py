@@ -39,7 +39,7 @@ JSON = st.recursive(
 NAMES = (
     *("auth", "data", "metadata", "client_token", "accessor", "request_id"),
     *("lease_id", "lease_duration", "renewable"),
-    *("version", "created_time", "deletion_time", "destroyed"),
+    *("version", "created_time", "deletion_time", "destroyed", "policies", "identity_policies"),
     *("ttl", "expiration", "expires_at", "last_vault_rotation"),
 )
 
@@ -55,7 +55,7 @@ def whole(**parts: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
 
 
 TTL = {"lease_duration": SCALARS, "renewable": SCALARS}
-AUTH = whole(client_token=SCALARS, accessor=SCALARS, num_uses=SCALARS, **TTL)
+AUTH = whole(client_token=SCALARS, accessor=SCALARS, num_uses=SCALARS, policies=JSON, **TTL)
 TOKENS = whole(auth=AUTH, request_id=SCALARS)
 RENEWALS = whole(**TTL) | whole(auth=whole(**TTL))
 ENDS = st.sampled_from(["9" * 5000, "2026-01-01T00:00:00Z", 10**400]) | SCALARS
@@ -238,6 +238,25 @@ def test_a_version_that_will_be_deleted_is_not_yet_gone() -> None:
     """delete_version_after sets the deletion_time of a version that still lives."""
     grant = grants.kv(kv2({"key": "x"}, deletion_time="2099-01-01T00:00:00Z"), SOURCE, 2, NOW)
     assert grant.payload == {"key": Secret("x")}
+
+
+@pytest.mark.parametrize(
+    ("told", "policies"),
+    [
+        ({}, ()),
+        ({"policies": ["default", "pay"]}, ("default", "pay")),
+        ({"policies": ["pay"], "identity_policies": ["team", "pay"]}, ("pay", "team")),
+        ({"policies": None, "identity_policies": "team"}, ()),
+        ({"policies": [1, None, "pay", {}]}, ("pay",)),
+        ({"policies": ["p" * 500]}, ("p" * 128,)),
+    ],
+)
+def test_a_logins_policies_are_only_shown(told: dict[str, Any], policies: tuple[str, ...]) -> None:
+    """Whatever stands there, the login is one."""
+    auth = {"client_token": "hvs.x", "accessor": "a", "lease_duration": 60, **told}
+    assert grants.token({"auth": auth}, 0.0).policies == policies
+    many = {**auth, "policies": [str(number) for number in range(1000)]}
+    assert len(grants.token({"auth": many}, 0.0).policies) == 64
 
 
 @pytest.mark.parametrize("number", [True, None, "3", 3.0, [3]])

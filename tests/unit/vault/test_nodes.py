@@ -7,6 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vaultauthz.core.grant import NodeState
 from vaultauthz.vault.transport import Nodes
 
 ABC = ("a", "b", "c")
@@ -41,6 +42,20 @@ def test_one_call_tries_it_again_after_a_while() -> None:
     assert nodes.order(60.0)[0] == "b"
     nodes.worked("a")
     assert nodes.order(60.0)[0] == "a"
+
+
+def test_what_is_known_of_each_is_told() -> None:
+    """Nothing until it was asked; since when it does not serve, and why the last time; that it does."""
+    nodes = Nodes(ABC)
+    assert nodes.states == tuple(NodeState(name) for name in ABC)
+    nodes.failed("a", 5.0, "connection refused")
+    nodes.failed("a", 9.0, "Vault is sealed")
+    nodes.worked("b")
+    down, up = NodeState("a", False, 5.0, "Vault is sealed"), NodeState("b", True)
+    assert nodes.states == (down, up, NodeState("c"))
+    nodes.worked("a")
+    nodes.failed("a", 20.0, "connection refused")
+    assert nodes.states[0].since == 20.0
 
 
 @given(LUCK)

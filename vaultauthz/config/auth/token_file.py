@@ -75,6 +75,8 @@ class TokenFile(AuthMethod):
             "lease_duration": ttl,
             "renewable": False,
             "num_uses": data.get("num_uses"),
+            "policies": data.get("policies"),
+            "identity_policies": data.get("identity_policies"),
         }
         return {"request_id": answer.get("request_id", ""), "auth": found}
 
