@@ -20,9 +20,10 @@ know, and nobody outside of the folder knows its gateway, but for the command th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar
 
+from vaultauthz.admin.overview import ConnectedGateway
 from vaultauthz.core.routing import StageUpstream
 from vaultauthz.observe.gauges import DoorGauges
 from vaultauthz.server_tls import FollowedTls
@@ -98,6 +99,11 @@ class Door(ABC):
     def tls(self) -> Mapping[str, FollowedTls]:
         """The files of certificates that are followed, by the key of ``listen`` (NAME of NAME_tls)."""
         return {}
+
+    @property
+    def connected(self) -> Sequence[ConnectedGateway]:
+        """The gateways that are connected, as far as they can be told apart."""
+        return ()
 
     @property
     def gauges(self) -> DoorGauges:

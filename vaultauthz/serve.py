@@ -80,6 +80,7 @@ def run(signals: Signals, config: Config, way: Way, before: Path | None = None) 
     with signals.stoppable():
         found = _met(before) if before else None
         service = _taken_over(way, config, found, signals) if found else _started(way, config)
+        service.facts.config_file = signals.path
         log.info("serving %s", way.description)
         systemd.ready(_SERVING, main=found is not None)
         incumbent = _incumbent(service, config) if way.succeeding else None
@@ -135,7 +136,7 @@ def _serve(
             systemd.reloading()
             service.reload(signals.path)
             systemd.ready("serving" if started else _SERVING)
-            following.reloaded(service.at_restart)
+            following.reloaded(service.facts.at_restart)
         if signals.next:
             signals.next = False
             following.start("SIGUSR2")

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Final
 
 from vaultauthz.admin import Admin, see_that_it_fits
+from vaultauthz.admin.overview import ServerFacts, Sources
 from vaultauthz.admin.view import KeptView
 from vaultauthz.certificates import in_use
 from vaultauthz.config import ConfigError, load
@@ -99,7 +100,7 @@ class Service:
             call_listeners=[self.metrics.record_call],
         )
         self._reloads = Reloads(time.time())
-        self.at_restart: tuple[str, ...] = ()  # sections of the file that wait for a restart
+        self.facts = ServerFacts(__version__, began_at=self._reloads.at, read_at=self._reloads.at)
         self._start = self.engine.broker.start
         self._rejections = Rejections(self._rejected)
         self._refusals, self._refusing = Refusals(), threading.Lock()
@@ -113,6 +114,14 @@ class Service:
             ask=self.engine.ask,
             shown=self._shown,
             certificates=self._certificates,
+            sources=Sources(
+                boottime,
+                time.time,
+                server=lambda: self.facts,
+                pasts=self._event_log.shown,
+                stages=self.engine.stages,
+                gateways=lambda: self.door.connected,
+            ),
         )
         self.metrics.watch(self._gauges())
         self.admin = Admin(config.listen, view) if config.listen.admin else None
@@ -241,15 +250,11 @@ class Service:
         try:
             config = self._read(path, os.environ)
         except ConfigError as exc:
-            self._reloads.refuse()
-            why = "; ".join(exc.problems)
-            log.error("not reloaded, the configuration before stays: %s", why, extra=EACH_TIME)  # noqa: TRY400
+            self._not_reloaded("; ".join(exc.problems))
             return
         except Exception as exc:  # noqa: BLE001
             # A bug of ours must not end the server, and with it every credential.
-            self._reloads.refuse()
-            why = where(exc)
-            log.error("not reloaded, the configuration before stays: %s", why, extra=EACH_TIME)  # noqa: TRY400
+            self._not_reloaded(where(exc))
             return
         for warning in config.warnings:
             log.warning("%s", warning)
@@ -257,13 +262,18 @@ class Service:
         self._event_log.configured(_known(config), _of_callers(config))
         changes = self.engine.reload(config)
         self.door.reloaded()
-        self.at_restart = changes.at_restart
         self._reloads.took(time.time())
         files = [outcome for tls in self._tls.values() if (outcome := tls.reread())]
         summary = ", ".join([*([str(changes)] if changes else []), *files])
         log.info("reloaded: %s", summary or "nothing has changed")
+        self.facts.took(time.time(), summary or "nothing has changed", changes.at_restart)
         for name in changes.at_restart:
             log.warning("%s: the change of %s takes effect at a restart", path, name)
+
+    def _not_reloaded(self, why: str) -> None:
+        self._reloads.refuse()
+        log.error("not reloaded, the configuration before stays: %s", why, extra=EACH_TIME)
+        self.facts.refuse(time.time(), why)
 
     def drain(self, pause: Callable[[float, Callable[[], None]], None]) -> None:
         """Answer for ``listen.drain`` as before, while health checks turn gateways away.

@@ -23,7 +23,7 @@ _OURS = "ours."  # how the names of the faults of our process begin
 _AGAIN = 0.5  # seconds until a fault is tried again that another one is in the way of
 _SAMPLE_EVERY = 2.0
 _PAGES_EVERY = 7.0
-PAGES = ("/", "/leases", "/metrics", "/readyz")
+PAGES = ("/", "/leases", "/overview", "/metrics", "/readyz")
 
 
 @dataclass

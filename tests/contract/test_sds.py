@@ -76,7 +76,10 @@ def test_rotation_arrives(made: Made, method: str) -> None:
         made.give("geo", "geo-2")
         assert line.hear() == {GEO: "geo-2"}
         assert wait_until(lambda: made.count(SDS_DELIVERED) == 2)
+        (gateway,) = made.sds.connected
+        assert (gateway.name, gateway.how, gateway.secrets) == ("edge/edge-1", "SDS", 1)
     assert {event.caller for event in made.events} == {"edge/edge-1"}
+    assert wait_until(lambda: not made.sds.connected)
 
 
 @pytest.mark.parametrize("method", METHODS[2:])

@@ -175,7 +175,9 @@ class TestAudit:
 
     def test_no_secret_is_told(self, served: Served, login: Login) -> None:
         """Neither the key nor the secret_id is in its output or on its admin pages."""
-        pages = [str(served.admin(path)) for path in ("/", "/leases", "/metrics", "/readyz")]
+        pages = [
+            str(served.admin(path)) for path in ("/", "/leases", "/overview", "/metrics", "/readyz")
+        ]
         told = "".join([served.stdout, served.stderr, *pages])
         assert "geo" in told
         assert KEY not in told

@@ -204,6 +204,8 @@ class Handler(BaseHTTPRequestHandler):
                 mark=self.headers.get(MARK, ""),
                 body=body,
                 peer=_peer(self.connection, self.client_address),
+                site=self.headers.get("Sec-Fetch-Site", ""),
+                known=self.headers.get("If-None-Match", ""),
             )
         )
 
@@ -236,8 +238,7 @@ class Handler(BaseHTTPRequestHandler):
         head = [
             f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}",
             f"Date: {self.date_time_string()}",
-            f"Content-Type: {answer.content_type}",
-            f"Content-Length: {len(answer.body)}",
+            *_of_body(answer),
             f"Content-Security-Policy: {answer.policy}",
             "Cache-Control: no-store",
             "Cross-Origin-Resource-Policy: same-origin",
@@ -276,3 +277,10 @@ def _name(certificate: Mapping[str, Any]) -> str:
             if what == kind:
                 return str(name)[:_LONGEST_NAME]
     return ""
+
+
+def _of_body(answer: Answer) -> tuple[str, ...]:
+    """What is said of a body; what has not changed has none (RFC 9110, 15.4.5)."""
+    if answer.status == HTTPStatus.NOT_MODIFIED:
+        return ()
+    return (f"Content-Type: {answer.content_type}", f"Content-Length: {len(answer.body)}")

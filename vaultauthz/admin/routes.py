@@ -3,43 +3,58 @@
 By the bearer token, and by what keeps a browser's other pages out. A page from elsewhere, open in
 an operator's browser, can send requests to the loopback address. It cannot set X-Vaultauthz on them
 without a preflight, which is never granted; and when its own name resolves to 127.0.0.1 (DNS
-rebinding), the Host header still carries that name.
+rebinding), the Host header still carries that name. What a browser says of itself where it asks for
+something to be done (Sec-Fetch-Site) is looked at besides.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import math
-import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from hashlib import sha256
 from http import HTTPStatus
 from importlib.resources import files
 from threading import BoundedSemaphore
 from typing import Any, Final
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, parse_qsl, unquote
 
 from vaultauthz.admin.access import NOBODY, Guard, Peer, reason_of
+from vaultauthz.admin.overview import MOST, Asked
 from vaultauthz.admin.view import AdminView, EndingCertificate, LeaseRow
 from vaultauthz.core import redaction
 from vaultauthz.core.events import AskedBy
 
 MARK: Final = "X-Vaultauthz"
 _AT_ONCE: Final = 8  # long answers being made; of ten thousand upstreams each takes a while
+_SECONDS: Final = ("seconds_left", "renew_in", "refused_for", "ttl", "held_for")  # of a row
 _UPSTREAM_PATH_PARTS: Final = 4  # "", "upstreams", NAME, "rotate"
 _STARTED: Final = "started"  # the query by which probes ask
 JSON: Final = "application/json"
 METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
+_MOST_LEASES: Final = 500  # of one answer for the page
+_LONGEST_FIND: Final = 200  # characters
+_FROM_HERE: Final = ("", "same-origin")  # Sec-Fetch-Site of the page, and of what is no browser
 
 _Act = Callable[[str, str | None, AskedBy], tuple[str, ...]]
 
 # What a browser is told of everything but the page: nothing in it is to be run.
 BARE_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
+# … and of the page: its own two files are, nothing that stands in it, and text is never made markup.
+PAGE_POLICY: Final = (
+    "default-src 'none'; connect-src 'self'; img-src data:; script-src 'self'; style-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+_PAGE: Final = {
+    "/": ("page.html", "text/html; charset=utf-8", PAGE_POLICY),
+    "/page.css": ("page.css", "text/css; charset=utf-8", BARE_POLICY),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8", BARE_POLICY),
+}
 
 _log = logging.getLogger(__name__)
 
@@ -90,6 +105,8 @@ class AdminCall:
     host: str = ""
     authorization: str = ""
     mark: str = ""  # of X-Vaultauthz
+    site: str = ""  # Sec-Fetch-Site
+    known: str = ""  # If-None-Match
     body: bytes = b""
     peer: Peer = NOBODY
 
@@ -102,13 +119,14 @@ class AdminRoutes:
         self._guard = guard
         self._turns = BoundedSemaphore(_AT_ONCE)
         self._open: dict[str, Callable[[AdminCall], Answer]] = {
-            "/": lambda _: _page(),
+            **dict.fromkeys(_PAGE, lambda call: _page(call.path)),
             "/healthz": lambda _: as_json(200, {"alive": True}),
             "/readyz": self._readyz,
         }
         self._guarded: dict[str, Callable[[AdminCall], Answer]] = {
             "/leases": self._leases,
             "/certificates": lambda _: as_json(200, self._certificates()),
+            "/overview": self._overview,
             "/metrics": lambda _: Answer(200, self._view.metrics().encode(), METRICS),
         }
 
@@ -158,8 +176,8 @@ class AdminRoutes:
             return error(405, "method_not_allowed", ("Allow", "POST"))
         if not self._guard.admits(call.authorization):
             return _unauthorized()
-        if not call.mark:
-            return as_json(403, {"error": "mark_missing", "hint": f"send the header {MARK}: 1"})
+        if refusal := _from_elsewhere(call):
+            return refusal
         return self._act(call, action, upstream)
 
     def _act(self, call: AdminCall, action: _Act, upstream: str) -> Answer:
@@ -189,6 +207,20 @@ class AdminRoutes:
         now = time.time()
         return [_certificate(one, now) for one in self._view.certificates()]
 
+    def _overview(self, call: AdminCall) -> Answer:
+        """For the page; 304 where that is as it was. Its time is in a header, as that is another each time."""
+        try:
+            asked = _asked(call.query)
+        except ValueError:
+            return error(400, "bad_query")
+        found = self._view.overview(asked)
+        answer = as_json(200, found.told)
+        tag = f'"{sha256(answer.body).hexdigest()[:32]}"'
+        headers = (("ETag", tag), (f"{MARK}-Now", f"{found.now:.3f}"))
+        if call.known == tag:
+            return Answer(304, b"", headers=headers)
+        return replace(answer, headers=headers)
+
     def _readyz(self, call: AdminCall) -> Answer:
         if call.query not in ("", _STARTED):
             return as_json(
@@ -206,6 +238,13 @@ class AdminRoutes:
         return as_json(200 if met else 503, shown)
 
 
+def _from_elsewhere(call: AdminCall) -> Answer | None:
+    """The refusal of what another page in a browser may have sent."""
+    if not call.mark:
+        return as_json(403, {"error": "mark_missing", "hint": f"send the header {MARK}: 1"})
+    return None if call.site in _FROM_HERE else error(403, "cross_site")
+
+
 def _stage(query: str) -> str | None:
     fields = parse_qs(query, keep_blank_values=True, strict_parsing=bool(query), max_num_fields=2)
     values = fields.pop("stage", [])
@@ -214,11 +253,23 @@ def _stage(query: str) -> str | None:
     return values[0] if values else None
 
 
+def _asked(query: str) -> Asked:
+    fields = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+    find, most = fields.pop("find", ""), int(fields.pop("most", MOST))
+    after, failing = int(fields.pop("after", 0)), fields.pop("failing", "")
+    if (
+        fields
+        or len(find) > _LONGEST_FIND
+        or not 0 < most <= _MOST_LEASES
+        or failing not in ("", "1")
+    ):
+        raise ValueError(query)
+    return Asked(find, most, bool(failing), after)
+
+
 def _row(row: LeaseRow) -> dict[str, object]:
     shown = asdict(row)
-    return shown | {
-        key: seconds(shown[key]) for key in ("seconds_left", "renew_in", "refused_for", "ttl")
-    }
+    return shown | {key: seconds(shown[key]) for key in _SECONDS}
 
 
 def _certificate(one: EndingCertificate, now: float) -> dict[str, object]:
@@ -236,18 +287,8 @@ def _unauthorized() -> Answer:
 
 
 @cache
-def _page() -> Answer:
-    """The page with a policy under which only its own script and style run."""
-    html = files("vaultauthz.admin").joinpath("page.html").read_text("utf-8")
-    policy = (
-        f"default-src 'none'; connect-src 'self'; img-src data:; "
-        f"script-src {_hash(html, 'script')}; style-src {_hash(html, 'style')}; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-    return Answer(200, html.encode(), "text/html; charset=utf-8", policy=policy)
-
-
-def _hash(html: str, tag: str) -> str:
-    texts = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
-    digest = sha256("".join(texts).encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
+def _page(path: str) -> Answer:
+    """The page, or one of the two files that it loads: nothing else in the world is."""
+    name, content_type, policy = _PAGE[path]
+    body = files("vaultauthz.admin").joinpath(name).read_bytes()
+    return Answer(200, body, content_type, policy=policy)

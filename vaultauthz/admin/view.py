@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
+from vaultauthz.admin.overview import Asked, Overview, ServerFacts, Sources, overview
 from vaultauthz.core.certificate import EndingCertificate
 from vaultauthz.core.events import REVOKE_ASKED, ROTATE_ASKED, AskedBy
-from vaultauthz.core.lease_row import LeaseRow
+from vaultauthz.core.history import Tone
+from vaultauthz.core.lease_row import LeaseRow, ShownTrouble
+from vaultauthz.version import __version__
 
 __all__ = ["AdminView", "AskedBy", "EndingCertificate", "LeaseRow", "Readiness", "WaitingUpstream"]
 
@@ -55,6 +59,10 @@ class AdminView(Protocol):
         """Every certificate in use that ends, by use, stage and upstream."""
         ...
 
+    def overview(self, asked: Asked) -> Overview:
+        """What the page shows."""
+        ...
+
     def metrics(self) -> str:
         """The metrics in Prometheus's text format 0.0.4."""
         ...
@@ -91,7 +99,7 @@ class KeptView:
     ``started`` and ``recorded``: whether gateways may ask, and checks can be written down. ``metrics``
     is the text of a scrape. ``besides``: what else there is to say, by a key. ``shown``: the rows with
     what others know of them. ``certificates``: those in use that end. ``ask``: carries out what operators
-    want.
+    want. ``sources``: where the page has the rest from.
     """
 
     def __init__(
@@ -105,8 +113,10 @@ class KeptView:
         ask: Ask,
         shown: Callable[[list[LeaseRow]], list[LeaseRow]] = lambda rows: rows,
         certificates: Callable[[], list[EndingCertificate]] = list,
+        sources: Sources | None = None,
     ) -> None:
         self._keeper = keeper
+        self._sources = sources
         self.metrics = metrics
         self._started = started
         self._recorded = recorded
@@ -131,3 +141,25 @@ class KeptView:
     def leases(self) -> list[LeaseRow]:
         """Every login and lease."""
         return self._shown(self._keeper.rows())
+
+    def overview(self, asked: Asked) -> Overview:
+        """See ``AdminView``."""
+        sources = replace(self._sources or _nothing_besides(), certificates=self.certificates)
+        now = sources.clock()
+        readiness, rows = self.ready(), self.leases()
+        found = overview(now, rows, _of_readiness(readiness), sources, asked)
+        found.told["ready"], found.told["started"] = readiness.ready, readiness.started
+        return found
+
+
+def _of_readiness(readiness: Readiness) -> Iterator[ShownTrouble]:
+    if not readiness.recorded:
+        yield ShownTrouble(Tone.BAD, "The audit log cannot be written: every check is refused", "")
+    for key, phrase in readiness.besides:
+        tone = Tone.WARN if key == "stopping" else Tone.BAD
+        yield ShownTrouble(tone, f"{key}: {phrase}", "")
+
+
+def _nothing_besides() -> Sources:
+    server = ServerFacts(__version__, time.time())
+    return Sources(time.monotonic, time.time, lambda: server)

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from vaultauthz import serve as serving
+from vaultauthz.admin.overview import ConnectedGateway
 from vaultauthz.config.values import Config
 from vaultauthz.core.events import CLIENT_REFUSED, Event
 from vaultauthz.core.routing import StageUpstream
@@ -44,6 +45,7 @@ class EnvoyDoor(Door):
         listeners = _listeners(service)
         path = config.audit.access_log
         access_logs = AccessLogService(history, listeners, only_401s=path is not None)
+        self._access_logs = access_logs
         self._follower: Follower | None = None
         self._following: Callable[[], Follower] | None = None
         if path:
@@ -137,6 +139,13 @@ class EnvoyDoor(Door):
     def _connections(self) -> dict[str, int]:
         count = self._server.connections
         return {} if count is None else {"envoy": count}
+
+    @property
+    def connected(self) -> Sequence[ConnectedGateway]:
+        """The connections, and the Envoys with a stream: in a check none says who it is."""
+        count = self._server.connections
+        every = [ConnectedGateway("Envoy", "connections to listen.grpc", count)] if count else []
+        return [*every, *self._sds.connected, *self._access_logs.connected]
 
     @property
     def gauges(self) -> DoorGauges:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from vaultauthz import serve as serving
 from vaultauthz.admin import rehearse
+from vaultauthz.admin.overview import ConnectedGateway
 from vaultauthz.config import fit_for_kong, load_for_kong
 from vaultauthz.config.values import Config
 from vaultauthz.doors import Door
@@ -116,6 +118,12 @@ class KongDoor(Door):
         """See ``Door``."""
         return DoorGauges(connections=lambda: {"kong": self._server.connections})
 
+    @property
+    def connected(self) -> Sequence[ConnectedGateway]:
+        """Kong's workers, of which each connects by itself."""
+        connections = self._server.connections
+        return [ConnectedGateway("Kong", "its plugin's socket", connections)] if connections else []
+
     def stop(self, grace: float) -> None:
         """End, in good order."""
         self._server.stop(max(grace, _GRACE) if self._ownership.lost else grace)
@@ -192,7 +200,7 @@ class _Life:
     @property
     def over(self) -> bool:
         """Whether it is to end."""
-        stale = bool(self._service.at_restart)
+        stale = bool(self._service.facts.at_restart)
         if stale != self._stale or not self._recorded:
             self._stale = stale
             self.tell()

@@ -17,6 +17,7 @@ import pytest
 
 from tests.patience import PATIENCE
 from vaultauthz.admin import Admin, AdminView, LeaseRow, Readiness
+from vaultauthz.admin.overview import Asked, Overview, ServerFacts, Sources, overview
 from vaultauthz.config.values import Listen
 from vaultauthz.core.certificate import EndingCertificate
 from vaultauthz.core.events import AskedBy
@@ -25,6 +26,7 @@ TOKEN = "open-sesame"
 MARKED = {"X-Vaultauthz": "1"}
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"  # its headers may go on
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
+FACTS = ServerFacts("1.2.3", began_at=1_700_000_000.0)
 
 
 class FakeView:
@@ -51,6 +53,13 @@ class FakeView:
     def certificates(self) -> list[EndingCertificate]:
         """What it was set to."""
         return self.ending
+
+    def overview(self, asked: Asked) -> Overview:
+        """Made of the leases, at a time that stands still."""
+        sources = Sources(
+            lambda: 100.0, lambda: 1_700_000_100.0, lambda: FACTS, certificates=self.certificates
+        )
+        return overview(100.0, self.leases(), (), sources, asked)
 
     def metrics(self) -> str:
         """One gauge."""

@@ -24,6 +24,7 @@ def test_token(guarded: Admin, view: FakeView) -> None:
     for target, method in (
         ("/leases", "GET"),
         ("/certificates", "GET"),
+        ("/overview", "GET"),
         ("/metrics", "HEAD"),
         (post, "POST"),
     ):
@@ -91,6 +92,15 @@ def test_post_needs_the_header(admin: Admin, view: FakeView) -> None:
     reply = ask(admin, "/upstreams/pay%20ments/rotate", "POST", form)
     assert (reply.status, view.asked) == (403, [])
     assert reply.json["hint"] == "send the header X-Vaultauthz: 1"
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "none", "nonsense"])
+def test_post_of_another_site(admin: Admin, view: FakeView, site: str) -> None:
+    """A browser says where a request comes from: from elsewhere nothing is done, whatever else it has."""
+    reply = ask(admin, "/upstreams/pay%20ments/revoke", "POST", MARKED | {"Sec-Fetch-Site": site})
+    assert (reply.status, reply.json, view.asked) == (403, {"error": "cross_site"}, [])
+    ours = MARKED | {"Sec-Fetch-Site": "same-origin"}
+    assert ask(admin, "/upstreams/pay%20ments/revoke", "POST", ours).status == 202
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil:80"])

@@ -43,6 +43,9 @@ REQUESTS: dict[str, tuple[str, str, Headers, bytes, int, str]] = {
         403,
         "mark_missing",
     ),
+    "what a browser says is of another site": (
+        "POST", ROTATE, BEARER | MARKED | {"Sec-Fetch-Site": "cross-site"}, b"", 403, "cross_site",
+    ),
     "a preflight": ("OPTIONS", ROTATE, {"Origin": "https://evil.example"}, b"", 405, "method_not_allowed"),
     "a rebound name": ("GET", "/leases", BEARER | {"Host": "evil.example"}, b"", 421, "wrong_host"),
     "a rebound name that acts": ("POST", ROTATE, BEARER | MARKED | {"Host": "evil.test:80"}, b"", 421, "wrong_host"),

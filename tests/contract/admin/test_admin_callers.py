@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import fields
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ import pytest
 from tests.contract.admin.conftest import serving
 from tests.contract.fake_vault import FakeVault
 from tests.contract.running import LATER, Running, database, settings
-from vaultauthz.admin import LeaseRow
 from vaultauthz.admin.command import table
 from vaultauthz.admin.view import KeptView
 from vaultauthz.cli import main
@@ -94,13 +91,3 @@ def test_long_callers_are_told_apart(ends: tuple[str, str]) -> None:
     assert told == [*(f"payments for {ROOT}{end}" for end in ends), "geo "]
     assert [line.split()[0] for line in table(rows, None)[1:]] == ["payments", "payments"]
     assert ROOT + ends[1] in table(rows, None)[2]
-
-
-def test_the_page_shows_every_part_of_a_row() -> None:
-    """One row type from the lease to the page: none of it is lost on the way.
-
-    But the end of its certificate, which the page has among all (`/certificates`).
-    """
-    html = files("vaultauthz.admin").joinpath("page.html").read_text("utf-8")
-    shown = set(re.findall(r"\brow\.(\w+)", html))
-    assert shown == {field.name for field in fields(LeaseRow)} - {"optional", "not_after"}

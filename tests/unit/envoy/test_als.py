@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,6 +115,20 @@ def test_an_unknown_node_has_an_unknown_credential(logs: Logs) -> None:
     logs.logs.stream(iter([message([entry(401)], node=""), message([entry()], node="gw-9")]))
     assert [one.reason for one in logs.heard.accesses] == ["credential not known"] * 2
     assert logs.heard.rejections == []
+
+
+def test_who_is_connected(logs: Logs) -> None:
+    """While the stream lasts, by the name that its first message tells."""
+    seen: list[list[tuple[str, str]]] = []
+
+    def messages() -> Iterator[bytes]:
+        for node in ("", "gw-1"):
+            yield message([], node=node)
+            seen.append([(one.name, one.how) for one in logs.logs.connected])
+
+    logs.logs.stream(messages())
+    assert seen == [[("", "access log")], [("gw-1", "access log")]]
+    assert logs.logs.connected == ()
 
 
 def test_the_node_is_named_once(logs: Logs) -> None:

@@ -15,11 +15,13 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from vaultauthz._pb.accesslog_pb2 import HTTPAccessLogEntry, StreamAccessLogsMessage
+from vaultauthz.admin.overview import ConnectedGateway
 from vaultauthz.core.redaction import where
 from vaultauthz.envoy.access_logs import finished
 from vaultauthz.envoy.access_logs.history import CredentialHistory
 from vaultauthz.envoy.access_logs.unchecked import Listeners, Reporter, UncheckedRequests
 from vaultauthz.envoy.request import name_of
+from vaultauthz.leases.clock import boottime
 
 SERVICE: Final = "envoy.service.accesslog.v3.AccessLogService"
 METHOD: Final = f"/{SERVICE}/StreamAccessLogs"
@@ -60,12 +62,26 @@ class AccessLogService:
         self._wall = wall
         self._only_401s = only_401s
         self._warned_of_file = False
+        self._open: dict[object, ConnectedGateway] = {}
+
+    @property
+    def connected(self) -> tuple[ConnectedGateway, ...]:
+        """The Envoys with a stream, as each names itself."""
+        return tuple(self._open.values())
 
     def stream(self, messages: Iterator[bytes]) -> bytes:
         """Take in a stream of StreamAccessLogsMessages to its end; the empty response to it.
 
         Nothing in a message ends the stream: Envoy would only open it again.
         """
+        here = object()
+        self._open[here] = ConnectedGateway("", "access log", since=boottime())
+        try:
+            return self._taken_in(messages, here)
+        finally:
+            del self._open[here]
+
+    def _taken_in(self, messages: Iterator[bytes], here: object) -> bytes:
         node = ""
         for data in messages:
             if len(data) > MOST_BYTES:
@@ -78,6 +94,7 @@ class AccessLogService:
                 continue
             if message.HasField("identifier"):
                 node = name_of(message.identifier.node)
+                self._open[here] = self._open[here]._replace(name=node)
             self._take_all(message.http_logs.log_entry, node)
         return b""
 

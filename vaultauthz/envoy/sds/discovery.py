@@ -12,6 +12,7 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError, Message
 
 from vaultauthz._pb.discovery_pb2 import DiscoveryResponse
+from vaultauthz.admin.overview import ConnectedGateway
 from vaultauthz.core import events
 from vaultauthz.core.credential import Credential
 from vaultauthz.core.events import Event
@@ -102,6 +103,11 @@ class Discovery:
             now = time.monotonic()
             return frozenset(held | {u for u, at in self._left.items() if now - at < _COMES_BACK})
 
+    @property
+    def connected(self) -> list[ConnectedGateway]:
+        """The Envoys with a stream, as each names itself."""
+        return [stream.gateway for stream in self._connected()]
+
     def _connected(self) -> tuple[SecretStream, ...]:
         with self._lock:
             return tuple(self._open)
@@ -161,6 +167,7 @@ class SecretStream:
         self._types = {SECRET_TYPE} if aggregated else {SECRET_TYPE, ""}
         self._warned = False  # of a type that it asked for and we do not have
         self._node = ""
+        self._since = clock()
         self._delivered: dict[str, Credential] = {}  # what Envoy has said that it has
         self._lock = threading.Lock()
         self._changed: set[StageUpstream] = set()
@@ -182,6 +189,12 @@ class SecretStream:
     def in_use(self) -> set[StageUpstream]:
         """The upstreams whose credential this Envoy has, or is being sent."""
         return {upstream_of(served.name) for served in self._subscription.held}
+
+    @property
+    def gateway(self) -> ConnectedGateway:
+        """Who it is, and how many secrets it holds."""
+        held = len(tuple(self._subscription.held))
+        return ConnectedGateway(self._node, "SDS", secrets=held, since=self._since)
 
     def answers(self) -> Iterator[bytes]:
         """What to send, until the inbox has ended.
