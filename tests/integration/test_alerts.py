@@ -48,7 +48,7 @@ FAULTS = {"Denied, by reason", "Entries passed over", "Failures by reason", "Rej
 REQUESTS = {"Answers of upstreams", "Checks", "Checks by upstream", "Leases of callers' own"}
 TLS = {
     *("Clients that may not ask", "Current", "First certificate to end", "Replacements"),
-    "Time left of certificates",
+    *("Time left of certificates", "Next ends"),
 }
 NOTHING = {"Alerts that are on", *FAULTS, *REQUESTS, *TLS}
 
