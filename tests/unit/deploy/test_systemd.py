@@ -122,6 +122,10 @@ class TestService:
         drain = re.search(r"^  drain: (\d+)s", text, re.MULTILINE)
         assert int(only(SERVICE, "TimeoutStopSec")) >= (int(drain[1]) if drain else 0) + 5 + 10
 
+    def test_one_that_has_taken_over_is_stopped_in_order(self) -> None:
+        """With KillMode=mixed systemd (252) does not wait for a main process that is no child of its own."""
+        assert only(SERVICE, "KillMode") == "control-group"
+
     def test_it_is_told_what_vaultauthz_tells(self) -> None:
         """Ready, alive, and which process it is after another has taken over."""
         assert only(SERVICE, "Type") == "notify"
