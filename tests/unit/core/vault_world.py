@@ -243,7 +243,8 @@ class World:
             self.renew_refused = True
             last = self.shown.credential.ends_at - self.shown.ttl * self.pace.last_share
             self.call_by = inf if self.locked else max(self.call_by, last)
-            if self.wished:
+            # A 401 asks for another only when the credential is no longer new.
+            if self.rotate_at > self.issue_sent_at:
                 self.call_by = self.now + max(LONGEST_WAIT, failure.retry_after)
 
     # --- what the world knows of an event before the machine has it ---
