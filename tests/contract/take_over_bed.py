@@ -64,7 +64,13 @@ class Server:
     """One process of `vaultauthz serve`."""
 
     def __init__(
-        self, config: Path, *options: str, log: Path, systemd: Systemd, happens: str = ""
+        self,
+        config: Path,
+        *options: str,
+        log: Path,
+        systemd: Systemd,
+        happens: str = "",
+        code: Path | None = None,
     ) -> None:
         self._log = log
         script = _PROGRAM.format(happens=happens)
@@ -77,7 +83,7 @@ class Server:
         env = os.environ | ({"NOTIFY_SOCKET": systemd.place} if systemd.place else {})
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                command, stdout=output, stderr=output, env=env, pass_fds=fds
+                command, stdout=output, stderr=output, env=env, pass_fds=fds, cwd=code
             )
 
     @property
@@ -189,13 +195,19 @@ class Bed:
                 server.process.kill()
                 server.process.wait()
 
-    def start(self, *options: str, config: str = "vaultauthz.yaml", happens: str = "") -> Server:
-        """Start one more; ``happens`` is a statement in place of ``take_place``."""
+    def start(
+        self,
+        *options: str,
+        config: str = "vaultauthz.yaml",
+        happens: str = "",
+        code: Path | None = None,
+    ) -> Server:
+        """Start one more; ``happens`` is a statement in place of ``take_place``, ``code`` where the package is."""
         path = self.folder / config
         if not path.exists():
             path.write_text(yaml.safe_dump(self.document))
         log = self.folder / f"{len(self.servers)}.log"
-        server = Server(path, *options, log=log, happens=happens, systemd=self.systemd)
+        server = Server(path, *options, log=log, happens=happens, systemd=self.systemd, code=code)
         self.servers.append(server)
         return server
 
@@ -216,9 +228,11 @@ class Bed:
         self.document["listen"] |= listen
         (self.folder / "vaultauthz.yaml").write_text(yaml.safe_dump(self.document))
 
-    def traffic(self, address: str = "") -> Asking:
-        """Constant traffic, while it is entered; to another address, if one is given."""
-        return Asking(address or self.grpc)
+    def traffic(
+        self, address: str = "", credentials: grpc.ChannelCredentials | None = None
+    ) -> Asking:
+        """Constant traffic, while it is entered; to another address, if one is given, or over TLS."""
+        return Asking(address or self.grpc, credentials)
 
     def tokens(self) -> int:
         """How many logins Vault knows of."""
@@ -227,6 +241,14 @@ class Bed:
     def started(self) -> bool:
         """What the admin server answers: whether gateways may ask."""
         return get_unix(self.folder / "admin.sock", "/readyz?started").status == 200
+
+    def metrics(self) -> str:
+        """A scrape."""
+        with socket.socket(socket.AF_UNIX) as line:
+            line.settimeout(PATIENCE)
+            line.connect(str(self.folder / "admin.sock"))
+            line.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            return b"".join(iter(lambda: line.recv(65_536), b"")).decode()
 
     def lines(self) -> list[dict[str, Any]]:
         """The audit log, which is one whole chain."""
@@ -243,7 +265,8 @@ class Bed:
 class Asking(Working):
     """Checks from four connections, one after the other; ``answers`` counts what became of them."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None = None) -> None:
+        self._credentials = credentials
         self.answers: Counter[str] = Counter()
         self._address = address
         self._lock = threading.Lock()
@@ -264,7 +287,11 @@ class Asking(Working):
         data = checked()
         # Not `Client`: without its retries grpcio fails a call that it was about to send when GOAWAY came.
         options = [("grpc.use_local_subchannel_pool", 1)]
-        with grpc.insecure_channel(self._address, options=options) as channel:
+        with (
+            grpc.secure_channel(self._address, self._credentials, options=options)
+            if self._credentials
+            else grpc.insecure_channel(self._address, options=options)
+        ) as channel:
             check = channel.unary_unary(
                 CHECK, request_serializer=bytes, response_deserializer=bytes
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,12 +12,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+import vaultauthz
+from tests.contract.certificates import Authority
 from tests.contract.fake_vault import FakeVault
 from tests.contract.faults import held
 from tests.contract.take_over_bed import Bed, Server
-from tests.contract.test_server import KINDS
+from tests.contract.test_server import KINDS, trusting
 from tests.patience import PATIENCE
 from vaultauthz.demo.parts import wait_for
+from vaultauthz.version import __version__
 
 SERVES, LEAVES = "serving Envoy", "gateways are sent there"
 
@@ -333,3 +337,47 @@ def test_an_admin_socket_of_systemd_elsewhere(plain: Bed) -> None:
     """So is that of operators."""
     plain.systemd.open(admin=plain.folder / "other.sock")
     assert "under the name admin" in refused(plain.start())
+
+
+def test_an_upgrade(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The next one is of another version, from another folder."""
+    code = tmp_path_factory.mktemp("code")
+    shutil.copytree(Path(vaultauthz.__file__).parent, code / "vaultauthz")
+    version = code / "vaultauthz" / "version.py"
+    version.write_text(version.read_text().replace(__version__, "99.0"))
+    bed.first()
+    with bed.traffic() as traffic:
+        traffic.wait_for()
+        assert f'version="{__version__}"' in bed.metrics()
+        bed.start("--take-over", code=code).wait_until_told(SERVES)
+        bed.servers[0].wait_until_told(LEAVES)
+        traffic.wait_for()
+        assert 'version="99.0"' in bed.metrics()
+        assert bed.servers[0].ended(ask=signal.SIGTERM) == 0
+    assert traffic.answers.keys() == {"200"}
+    assert bed.servers[1].ended(ask=signal.SIGTERM) == 0
+    assert bed.count("request.allowed") == traffic.answers["200"]
+
+
+def test_over_tls(tmp_path: Path, vault: FakeVault) -> None:
+    """A call that crosses the end of its connection may fail, to be asked again; none is denied, or goes unrecorded."""
+    authority = Authority(tmp_path)
+    ours, gateway = authority.issue("localhost"), authority.issue("gateway")
+    with Bed(tmp_path, vault, "auto", tcp=True) as bed:
+        files = {"cert": str(ours.cert), "key": str(ours.key), "client_ca": str(authority.ca)}
+        bed.document["listen"]["grpc_tls"] = files
+        bed.first()
+        target = bed.grpc.replace("127.0.0.1", "localhost")
+        with bed.traffic(target, trusting(authority, gateway.key, gateway.cert)) as traffic:
+            traffic.wait_for()
+            server = bed.next()
+            bed.servers[0].wait_until_told(LEAVES)
+            assert bed.servers[0].ended(ask=signal.SIGTERM) == 0
+            traffic.wait_for()
+        asked_again = ("UNAVAILABLE", "CANCELLED")  # by retry_on, as it is printed
+        others = [told for told in traffic.answers if not any(one in told for one in asked_again)]
+        assert others == ["200"]
+        failed = traffic.answers.total() - traffic.answers["200"]
+        assert failed <= 4  # connections, each with one call
+        assert server.ended(ask=signal.SIGTERM) == 0
+        assert bed.count("request.allowed") >= traffic.answers["200"]

@@ -17,7 +17,7 @@ from tests.integration.faults.traffic import Traffic
 from tests.integration.sds_bed import FORMS, SdsEnvoy, Service, metrics
 from tests.integration.served import Login, Served
 from tests.patience import PATIENCE
-from vaultauthz.demo.parts import OpenBao, Postgres, Upstream, echo, reports, wait_for
+from vaultauthz.demo.parts import OpenBao, Postgres, Process, Upstream, echo, reports, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -286,6 +286,40 @@ def test_restarts_under_load(
         assert left["stage"] == "production"
         assert not served.audit("token.revoked")
         assert "is not revoked, since 1 of its leases are in use by Envoys" in served.stderr
+
+
+def test_a_take_over_under_load(
+    tmp_path: Path, login: Login, postgres: Postgres, services: list[Service]
+) -> None:
+    """Each Envoy has the next server's credential before the one before revokes its own; no request fails."""
+    steady = Service("steady", services[0].upstream, {"production/steady": "authorization"})
+    served = Served(tmp_path, login, STEADY)
+    words = [*served.process.argv[:2], f"{served.process.argv[2]} --take-over"]
+    heir = Process([*words, *served.process.argv[3:]], tmp_path / "stdout")
+    with (
+        contextlib.ExitStack() as ends,
+        SdsEnvoy(tmp_path / "a", served.socket, [steady], "delta-ads", "a") as first,
+        SdsEnvoy(tmp_path / "b", served.socket, [steady], "grpc", "b") as second,
+    ):
+        ends.callback(served.process.kill)
+        ends.callback(heir.kill)
+        served.start()
+        for envoy in (first, second):
+            assert wait_for(lambda e=envoy: works(e, "steady"), SETTLE)  # type: ignore[misc]
+        before = served.audited("sds.delivered", upstream="steady")["credential_id"]
+        with Traffic(first.port, "steady.test") as one, Traffic(second.port, "steady.test") as two:
+            heir.start()
+            for caller in ("edge/a", "edge/b"):
+                assert wait_for(lambda c=caller: delivered_after(served, c, before), SETTLE)  # type: ignore[misc]
+            assert wait_for(lambda: not served.process.running, 2 * SETTLE)
+            one.wait_for_200()
+            two.wait_for_200()
+        for traffic in (one, two):
+            assert set(traffic.statuses()) == {200}, traffic.statuses()
+        assert served.process.returncode == 0
+        assert not served.audit("token.left")
+        (revoked,) = served.audit("lease.revoked")
+        assert revoked["credential_id"] == before
 
 
 def delivered_after(served: Served, caller: str, before: str) -> bool:

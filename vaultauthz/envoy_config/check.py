@@ -26,8 +26,9 @@ _FILTER: Final = """
       envoy_grpc: {cluster_name: vaultauthz}
       # Here, and not in envoy_grpc, where Envoy (1.40) reads it for xDS alone. Asking twice costs a second audit
       # line, and with `per: request` a second lease, which ends by itself.
+      # (`cancelled` is what a call gets that comes over TLS to a vaultauthz in the moment of its end.)
       retry_policy:
-        retry_on: "connect-failure,refused-stream,reset,unavailable"
+        retry_on: "connect-failure,refused-stream,reset,unavailable,cancelled"
         num_retries: 2
         # By default Envoy waits up to a second, by when the timeout is over. And it (1.40) takes max_interval for
         # the timeout of each try.
