@@ -13,7 +13,8 @@ know, and nobody outside of the folder knows its gateway, but for the command th
   answer, where the gateway tells them; events go to ``Service.announce``.
 - What is configured about it is a key of ``listen`` (``config/listen.py``), or an option of its
   command, as Kong's socket is. Where it listens, ``listening.SocketName`` sees to the name.
-- What it adds to the metrics is in ``DoorGauges``.
+- What it adds to the metrics is in ``DoorGauges``; which gateways are connected the page asks of
+  ``connected``.
 - Its tests subclass ``tests.contract.door_cases.DoorCases``: what every door answers alike.
 """
 

@@ -28,6 +28,7 @@ from tests.contract.kong_bed import (
     server_of,
 )
 from tests.contract.running import fake
+from vaultauthz.demo.client import get_unix
 
 # The request's id and its first line, and the rest of who asks for what.
 ASKED = (
@@ -163,13 +164,16 @@ class TestAudit:
         assert wait_until(lambda: counted in metrics(folder / "admin.sock"))
 
     def test_kongs_connections_are_counted(self, kong: Kong, folder: Path) -> None:
-        """Those that it has open to the plugin's socket."""
+        """Those that it has open to the plugin's socket: in the metrics, and on the page."""
         kong.request("GET", "/pay")
         shown = metrics(folder / "admin.sock")
         (count,) = re.findall(
             r'^vaultauthz_gateway_connections\{door="kong"\} (\S+)$', shown, re.MULTILINE
         )
         assert float(count) >= 1
+        reply = get_unix(folder / "admin.sock", "/overview")
+        (gateway,) = reply.body["gateways"]
+        assert (gateway["name"], gateway["connections"] >= 1) == ("Kong", True)
 
     def test_an_upstreams_401(self, kong: Kong, folder: Path) -> None:
         """It refused what it was given: that is told, and a replacement asked for."""
