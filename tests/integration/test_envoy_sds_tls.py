@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.faults.traffic import Traffic
-from tests.integration.sds_bed import SdsEnvoy, Service, mutual_tls
+from tests.integration.sds_bed import SdsEnvoy, Service, metrics, mutual_tls
 from tests.integration.served import Login, Served
 from tests.patience import PATIENCE
 from vaultauthz.demo.parts import Certificate, OpenBao, Pki, wait_for
@@ -161,6 +161,23 @@ def test_certificates_rotate_under_load(envoy: SdsEnvoy, partner: Partner) -> No
     assert set(traffic.statuses()) == {200}, traffic.statuses()
     shown = json.loads(envoy.get("partner").text)
     assert shown["subject"] == [[["commonName", "gateway"]]]
+
+
+def test_the_end_of_what_is_shown_is_told(envoy: SdsEnvoy, served: Served) -> None:
+    """The notAfter that a service sees in the handshake, of what is stored and of what PKI issues."""
+
+    def told(upstream: str) -> float:
+        labels = f'stage="production",upstream="{upstream}",use="upstream"'
+        name = f"vaultauthz_certificate_expiration_timestamp_seconds{{{labels}}} "
+        lines = metrics(served.admin_socket).splitlines()
+        return float(next(line for line in lines if line.startswith(name)).removeprefix(name))
+
+    def shown(upstream: str) -> float:
+        return ssl.cert_time_to_seconds(json.loads(envoy.get(upstream).text)["notAfter"])
+
+    assert told("stored") == shown("stored")
+    # It is another every few seconds, and Envoy's connection is used for a second.
+    assert wait_for(lambda: told("partner") == shown("partner"), SETTLE)
 
 
 def test_a_certificate_that_envoy_refuses(
