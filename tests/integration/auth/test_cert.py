@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from tests.contract.certificates import Authority, Pair
 from vaultauthz.config.auth.cert import Cert
 from vaultauthz.core.grant import Verdict
+from vaultauthz.vault.certificates import validities
 from vaultauthz.vault.errors import VaultError
 
 from .auth_bao import AuthBao, failure_of
@@ -82,8 +84,11 @@ def test_a_revoked_certificate_is_refused(vault: AuthBao, tmp_path: Path) -> Non
     assert (error.status, error.failure.verdict) == (400, Verdict.REFUSED)
 
 
-def test_a_renewed_certificate_is_shown_from_then_on(vault: AuthBao, authority: Authority) -> None:
-    """The next login is by it; the token that the old one was given is not renewed by it."""
+def test_a_renewed_certificate_is_shown_from_then_on(
+    vault: AuthBao, authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next login is by it, and a line says so; the token of the old one is not renewed by it."""
+    caplog.set_level(logging.INFO, "vaultauthz")
     pair = authority.issue(NAME)
     session = vault.session(auth_of(pair))
     old = session.login()
@@ -95,6 +100,12 @@ def test_a_renewed_certificate_is_shown_from_then_on(vault: AuthBao, authority: 
     assert session.renew_token(new.payload, 600.0).ttl == 600.0
     session.revoke_token(old.payload)  # which wants no certificate
     assert set(session.watched) == {pair.cert, pair.key}
+    shown = session.client_certificate
+    assert shown
+    assert (shown.taken, shown.trouble, shown.file) == (1, "", str(pair.cert))
+    assert shown.not_after == validities(pair.cert.read_bytes())[0].ends
+    (told,) = [text for text in caplog.messages if text.startswith("client certificate for Vault")]
+    assert told.startswith("client certificate for Vault: replaced; new connections to Vault show ")
 
 
 def test_a_pair_that_is_half_replaced_does_no_harm(vault: AuthBao, authority: Authority) -> None:
