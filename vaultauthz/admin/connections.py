@@ -262,6 +262,8 @@ _CREDENTIALS: Final = struct.Struct("iII")  # struct ucred: pid, uid, gid
 def _peer(connection: socket.socket, address: Any) -> Peer:
     """By the kernel's word, the handshake's, or the connection's."""
     if connection.family == socket.AF_UNIX:
+        if not hasattr(socket, "SO_PEERCRED"):  # which only Linux has
+            return Peer(address="a unix socket")
         found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         return Peer(uid=_CREDENTIALS.unpack(found)[1])
     shown = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None

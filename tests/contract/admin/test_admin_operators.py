@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import pwd
+import socket
 import ssl
 from pathlib import Path
 
@@ -60,6 +61,17 @@ def test_a_user_without_a_name(
     with serving(Listen(admin=f"unix://{path}"), view):
         assert act(UnixConnection(path)) == 202
     assert [one.who for one in view.operators] == [f"uid {os.getuid()}"]
+
+
+def test_a_system_that_does_not_tell(
+    view: FakeView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As macOS: it works, and nobody is named."""
+    monkeypatch.delattr(socket, "SO_PEERCRED")
+    path = tmp_path / "admin.sock"
+    with serving(Listen(admin=f"unix://{path}"), view):
+        assert act(UnixConnection(path)) == 202
+    assert [one.who for one in view.operators] == ["anybody from a unix socket"]
 
 
 def test_a_port_tells_the_token(guarded: Admin, view: FakeView) -> None:
