@@ -21,7 +21,7 @@ know, and nobody outside of the folder knows its gateway, but for the command th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import ClassVar
 
 from vaultauthz.admin.overview import ConnectedGateway
@@ -71,8 +71,11 @@ class Door(ABC):
     def take_back(self) -> None:
         """The other server has not lasted: undo ``let_go``. Raises OSError: to be tried again."""
 
-    def leave(self, seconds: float) -> None:
-        """Have gateways turn to the server that has taken over, answering what still comes, for so long at most."""
+    def leave(self, seconds: float, over: Callable[[], bool]) -> None:
+        """Have gateways turn to the server that has taken over, answering what still comes.
+
+        For so long at most, and no longer once ``over`` says so.
+        """
 
     def drain(self) -> None:
         """Go on answering, and have gateways turn away, as by a health check; ``draining`` from now on."""

@@ -35,7 +35,8 @@ log = logging.getLogger(__name__)
 _LOOK: Final = 0.2  # seconds between looks at signals and at the file
 # For one that takes over to be as ready as the one that serves.
 _READY: Final = 60.0
-_LEAVE: Final = 5.0  # for gateways to turn to the next one
+_LEAVE: Final = 75.0  # for gateways to turn to the next one: over TLS they need a minute
+_LEAVE_AT_LEAST: Final = 5.0  # … also after SIGTERM: in plaintext they need less than one
 _MOVED: Final = 30.0  # … and to be told where that is, when it listens elsewhere
 _SERVING: Final = "serving; not every upstream has its credential yet"
 
@@ -224,8 +225,11 @@ def _leave(service: Service, signals: Signals) -> None:
         )
         _wait(signals, _MOVED)
     log.info("another server has taken over: gateways are sent there")
-    service.door.leave(_LEAVE)
+    least = time.monotonic() + _LEAVE_AT_LEAST
+    service.door.leave(_LEAVE, lambda: signals.stop and time.monotonic() >= least)
     _wait(signals, Pace().drain)
+    while service.receives() and not signals.stop:  # the one before that, whose lines we pass on
+        signals.reload(_LOOK)
 
 
 def _wait(signals: Signals, seconds: float) -> None:
@@ -278,7 +282,9 @@ def _taken_over(way: Way, config: Config, before: Successor, signals: Signals) -
     if service.admin and not service.given:
         service.admin.adopt()
     service.door.started()
-    Thread(target=_receive, args=(service, before), name="take-over-audit", daemon=True).start()
+    receiving = Thread(target=_receive, args=(service, before), name="take-over", daemon=True)
+    receiving.start()
+    service.receives = receiving.is_alive
     return service
 
 

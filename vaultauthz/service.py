@@ -84,6 +84,7 @@ class Service:
         # Addresses that the server before gives to this one.
         self.replaces = frozenset((before.grpc, before.admin) if before else ())
         self.given = dict(given)
+        self.receives: Callable[[], bool] = lambda: False  # lines of the server before
         self.succeeded = ""  # another server has taken over, and listens there
         self.metrics = Metrics(_known(config), __version__)
         shared = bool(before and before.audit and before.audit == audit_of(config))

@@ -99,10 +99,10 @@ class EnvoyDoor(Door):
             self._follower = self._following()
             self._follower.start()
 
-    def leave(self, seconds: float) -> None:
+    def leave(self, seconds: float, over: Callable[[], bool]) -> None:
         """See ``Door``."""
         self._follower = None
-        self._server.leave(seconds)
+        self._server.leave(seconds, over)
 
     def drain(self) -> None:
         """Say NOT_SERVING to health checks."""

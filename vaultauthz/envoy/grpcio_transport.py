@@ -50,6 +50,12 @@ _OPTIONS: Final = (
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
 )
 
+# Over TLS a GOAWAY cannot be written beside the library (``leaving``), but it sends one by itself to a connection
+# of this age (give or take a tenth), and answers what still comes. So all of them are gone after that time,
+# once new ones go to another server; and a client's certificate is looked at again.
+OLDEST: Final = 60.0  # seconds
+_TLS_OPTIONS: Final = (("grpc.max_connection_age_ms", int(OLDEST * 1000)),)
+
 log = logging.getLogger(__name__)
 
 
@@ -89,7 +95,7 @@ class GrpcioTransport:
         limit = 2 * self._backlog
         server = grpc.server(
             self._desk,  # type: ignore[arg-type] # any Executor will do; the stubs ask for one kind
-            options=_OPTIONS,
+            options=_OPTIONS + (_TLS_OPTIONS if self._tls else ()),
             maximum_concurrent_rpcs=limit,
         )
         for path, method in self._methods.items():

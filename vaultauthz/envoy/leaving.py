@@ -6,8 +6,8 @@ arrives after its ``stop``, and pygrpc-native (0.5) hangs up. So the frame is wr
 beside them. The kernel puts what is sent in one call into a stream in one piece while there is room;
 so it is written only where nothing waits to be read, when no half of a frame can be waiting in the library.
 
-Over TLS a frame cannot be written beside the library. Then a call that crosses the end is the gateway's to ask
-again (``retry_policy`` in what ``vaultauthz envoy`` prints).
+Over TLS a frame cannot be written beside the library. There each connection is of a minute's age at most, and
+ends in the same way by itself (``grpcio_transport.OLDEST``): that is waited for.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ _LOOK: Final = 0.01
 
 
 class Leaving:
-    """``places`` are those of ``connected_to``: names of a unix socket, or TCP ports."""
+    """``places`` are those of ``connected_to``. ``mute``: connections are over TLS, and only counted."""
 
-    def __init__(self, places: Collection[str | int]) -> None:
+    def __init__(self, places: Collection[str | int], *, mute: bool = False) -> None:
         self._places = places
+        self._mute = mute
         self._seen: dict[int, float] = {}  # connections by inode, and since when
         self._told: set[int] = set()
 
@@ -51,20 +52,23 @@ class Leaving:
     def _tell(self, one: socket.socket, inode: int, now: float) -> None:
         settled = now - self._seen.setdefault(inode, now) >= _SETTLED
         with contextlib.suppress(OSError):  # it ends by itself
-            if settled and inode not in self._told and not _unread(one):
+            if not self._mute and settled and inode not in self._told and not _unread(one):
                 one.sendmsg([GOAWAY], [], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
                 self._told.add(inode)
 
 
 def send_away(
-    places: Collection[str | int], seconds: float, told: Callable[[], None] = lambda: None
+    leaving: Leaving,
+    seconds: float,
+    told: Callable[[], None] = lambda: None,
+    over: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Have all of them go, and wait for so long; whether they are gone.
+    """Have all of them go, and wait for so long, or until it is ``over``; whether they are gone.
 
     ``told`` is called once they know: what would keep them, as streams do, is to end.
     """
-    leaving, began, ending = Leaving(places), time.monotonic(), False
-    while leaving.look(now := time.monotonic()) and now - began < seconds:
+    began, ending = time.monotonic(), False
+    while leaving.look(now := time.monotonic()) and now - began < seconds and not over():
         if not ending and now - began > 2 * _SETTLED:
             told()
             ending = True

@@ -25,7 +25,7 @@ from vaultauthz.core.request import Request
 from vaultauthz.envoy import ext_authz
 from vaultauthz.envoy.activation import WaitingGateways
 from vaultauthz.envoy.connected import connections_to
-from vaultauthz.envoy.leaving import send_away
+from vaultauthz.envoy.leaving import Leaving, send_away
 from vaultauthz.envoy.refused_calls import Announce, Clients, Unread
 from vaultauthz.envoy.rpc import (
     BACKLOG,
@@ -192,16 +192,16 @@ class GrpcServer:
         if self._place.name:
             self._place.name.restore()
 
-    def leave(self, seconds: float) -> None:
-        """Another server has the address: send gateways there, and wait for so long until they have gone."""
+    def leave(self, seconds: float, over: Callable[[], bool] = lambda: False) -> None:
+        """Another server has the address: send gateways there, and wait until they have gone, or it is ``over``."""
         if self._place.name:
             self._place.name.let_go()
-        if self.tls is None:
-            self._send_away(seconds)
+        self._send_away(seconds, over)
         self._end(_GRACE)
 
-    def _send_away(self, seconds: float) -> None:
-        send_away(self._places, seconds, self._streams.end if self._streams else lambda: None)
+    def _send_away(self, seconds: float, over: Callable[[], bool] = lambda: False) -> None:
+        end_streams = self._streams.end if self._streams else lambda: None
+        send_away(Leaving(self._places, mute=bool(self.tls)), seconds, end_streams, over)
 
     def drain(self) -> None:
         """Say NOT_SERVING to health checks and go on answering, so that gateways turn away."""

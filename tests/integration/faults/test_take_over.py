@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.contract.certificates import Authority
 from tests.integration.faults.bed import GEOCODER, Bed, Times
 from tests.patience import PATIENCE
 from vaultauthz.cli import main
@@ -22,8 +23,9 @@ TIMES = 10
 class TakeOverBed(Bed):
     """A bed at a unix socket or a port, whose Envoy asks once and no second time."""
 
-    def __init__(self, folder: Path, postgres: Postgres, *, tcp: bool) -> None:
-        self._grpc = free_port() if tcp else 0
+    def __init__(self, folder: Path, postgres: Postgres, kind: str) -> None:
+        self._grpc = 0 if kind == "unix" else free_port()
+        self._authority = Authority(folder) if kind == "tls" else None
         super().__init__(folder, postgres, Times(lease=60, check=5.0))
         self.gone: list[Process] = []
 
@@ -31,12 +33,18 @@ class TakeOverBed(Bed):
         document = super()._config(role_id)
         if self._grpc:
             document["listen"]["grpc"] = f"127.0.0.1:{self._grpc}"
+        if self._authority:
+            pair = self._authority.issue("localhost")
+            tls = {"cert": str(pair.cert), "key": str(pair.key)}
+            document["listen"]["grpc_tls"] = tls | {"client_ca": str(self._authority.ca)}
         return document
 
     def _gateway(self) -> dict[str, Any]:
         document = super()._gateway()
         for found in _objects(document):
             found.pop("retry_policy", None)
+            if self._authority and found.get("name") == "vaultauthz":
+                found["transport_socket"] = _tls(self._authority)
             if self._grpc and "pipe" in found:
                 del found["pipe"]
                 found["socket_address"] = {"address": "127.0.0.1", "port_value": self._grpc}
@@ -58,6 +66,23 @@ class TakeOverBed(Bed):
         return f"Envoy's checks on {where}"
 
 
+def _tls(authority: Authority) -> dict[str, Any]:
+    pair = authority.issue("gateway")
+    context = {
+        "alpn_protocols": ["h2"],
+        "tls_certificates": [
+            {
+                "certificate_chain": {"filename": str(pair.cert)},
+                "private_key": {"filename": str(pair.key)},
+            }
+        ],
+        "validation_context": {"trusted_ca": {"filename": str(authority.ca)}},
+    }
+    kind = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+    typed = {"@type": kind, "sni": "localhost", "common_tls_context": context}
+    return {"name": "envoy.transport_sockets.tls", "typed_config": typed}
+
+
 def _objects(found: Any) -> Iterator[dict[str, Any]]:
     if isinstance(found, dict):
         yield found
@@ -67,12 +92,12 @@ def _objects(found: Any) -> Iterator[dict[str, Any]]:
             yield from _objects(one)
 
 
-@pytest.fixture(params=["unix", "tcp"])
+@pytest.fixture(params=["unix", "tcp", "tls"])
 def bed(
     request: pytest.FixtureRequest, tmp_path: Path, postgres: Postgres
 ) -> Iterator[TakeOverBed]:
-    """Both kinds of address; ``make test-grpcio`` has the other transport."""
-    with TakeOverBed(tmp_path, postgres, tcp=request.param == "tcp") as made:
+    """Each kind of address; ``make test-grpcio`` has the other transport."""
+    with TakeOverBed(tmp_path, postgres, request.param) as made:
         yield made
         for process in (*made.gone, made.serve):
             process.kill()
@@ -85,8 +110,8 @@ def test_ten_times(bed: TakeOverBed) -> None:
         for _ in range(TIMES):
             bed.take_over()
             traffic.wait_for_200()
-        # Each ends by itself, half a minute after it was taken over from.
-        assert wait_for(lambda: not any(one.running for one in bed.gone), 2 * PATIENCE)
+        # Each ends by itself, half a minute after the last connection to it: over TLS that lasts a minute.
+        assert wait_for(lambda: not any(one.running for one in bed.gone), 4 * PATIENCE)
         other.wait_for_200()
     assert [one.returncode for one in bed.gone] == [0] * TIMES
     assert set(traffic.statuses()) == set(other.statuses()) == {200}

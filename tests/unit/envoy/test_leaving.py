@@ -91,7 +91,7 @@ def test_others_are_left_alone(listener: socket.socket, place: Path) -> None:
 
 def test_it_waits_until_they_are_gone(listener: socket.socket, place: Path) -> None:
     """And says so; what would keep them ends once they know. Nobody there: at once."""
-    ours = [str(place)]
+    ours = Leaving([str(place)])
     ended: list[bytes] = []
     assert send_away(ours, 60.0, lambda: ended.append(b""))
     assert len(ended) == 1
@@ -105,4 +105,14 @@ def test_it_waits_until_they_are_gone(listener: socket.socket, place: Path) -> N
     assert ended[1:] == [GOAWAY]
     slow = Gateway(listener, place)
     assert not send_away(ours, 0.0)
+    assert not send_away(ours, 60.0, over=lambda: True)
     slow.close()
+
+
+def test_nothing_is_written_into_tls(listener: socket.socket, place: Path) -> None:
+    """They are counted, and go by themselves."""
+    leaving = Leaving([str(place)], mute=True)
+    gateway = Gateway(listener, place)
+    assert leaving.look(0.0) == leaving.look(9.0) == 1
+    assert gateway.told() == b""
+    gateway.close()
