@@ -79,6 +79,7 @@ class SocketName:
         # In the same folder, and none that a server of another kind in this process uses.
         self.passing = path.with_name(f".{os.getpid()}{tag}")
         self._published: tuple[int, int] | None = None
+        self._lends = False  # when ``keep`` was called
 
     @property
     def is_of_a_file(self) -> bool:
@@ -161,10 +162,16 @@ class SocketName:
         """Have what it leads to under a second name, should the next server that takes it not last."""
         self._kept.unlink(missing_ok=True)
         self._kept.hardlink_to(self.path)
+        self._lends = self.borrowed
 
     def restore(self) -> None:
-        """Have the name back, if it leads to another server; ``keep`` is undone. Raises OSError."""
-        if self.lost:
+        """Have the name back, if it leads to another server; ``keep`` is undone. Raises OSError.
+
+        Where ``keep`` found no name there is none to have.
+        """
+        if self.lost and os.path.lexists(self._kept):
+            if self._lends and not self.borrowed:
+                self.borrow()  # the other one gave it back as it ended
             self._kept.replace(self.path)
         self.let_go()
 

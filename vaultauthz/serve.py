@@ -15,8 +15,9 @@ from typing import Final, Protocol
 
 from vaultauthz.config.values import Config
 from vaultauthz.core.pace import Pace
+from vaultauthz.desk import OPEN, ServiceDesk
 from vaultauthz.observe.sink import AuditError
-from vaultauthz.service import OPEN, Service, ServiceDesk
+from vaultauthz.service import Service
 from vaultauthz.systemd import Notifier, for_another
 from vaultauthz.takeover import (
     AGAIN,
@@ -79,7 +80,7 @@ def run(signals: Signals, config: Config, way: Way, before: Path | None = None) 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     systemd = Notifier.of(os.environ)
     with signals.stoppable():
-        found = _met(before) if before else None
+        found = _met(before, systemd) if before else None
         service = _taken_over(way, config, found, signals) if found else _started(way, config)
         service.facts.config_file = signals.path
         log.info("serving %s", way.description)
@@ -90,6 +91,7 @@ def run(signals: Signals, config: Config, way: Way, before: Path | None = None) 
             _serve(service, signals, way.over, systemd, following)
             if incumbent:
                 incumbent.settle()
+                incumbent.stop()
             if service.succeeded:
                 _leave(service, signals)
             else:
@@ -252,13 +254,19 @@ def meeting_place(config: Config) -> Path:
     return place
 
 
-def _met(place: Path) -> Successor | None:
+def _met(place: Path, systemd: Notifier) -> Successor | None:
     try:
         before = Successor.meet(place)
     except TakeOverError as exc:
         raise StartError(f"--take-over: {exc}") from exc
     if before is None:
         log.info("--take-over: no server serves yet; this is an ordinary start")
+    elif before.running.followed and not systemd:
+        before.close()
+        raise StartError(
+            f"--take-over: process {before.running.pid} is a service of systemd's, which would start another once it "
+            f"ends; have it do this itself: systemctl kill -s USR2 --kill-whom=main UNIT"
+        )
     return before
 
 
@@ -269,9 +277,10 @@ def _taken_over(way: Way, config: Config, before: Successor, signals: Signals) -
     log.info("--take-over: from process %d, once this one is as ready", pid)
     try:
         service = way.succeeding(config, before=before.running)
-    except AuditError as exc:
+    except (AuditError, OSError) as exc:
         before.close()
-        raise StartError(f"audit.file: {exc}; process {pid} goes on") from exc
+        key = "audit.file: " if isinstance(exc, AuditError) else ""
+        raise StartError(f"{key}{exc}; process {pid} goes on") from exc
     try:
         _get_ready(service, before, signals)
         _take_place(service, before)
@@ -343,13 +352,18 @@ def _give_back(service: Service, before: Successor) -> None:
     if service.admin:
         service.admin.leave()
     shared = before.running.audit == audit_of(service.engine.config)
-    if before.running.audit and shared:
-        if not service.audit.held:
-            service.audit.let_go(OPEN)
-        service.audit.send(before.back(), OPEN)
-    else:
-        before.back(end=True)
-    service.stop()
+    try:
+        if before.running.audit and shared:
+            if not service.audit.held:
+                service.audit.let_go(OPEN)
+            service.audit.send(before.back(), OPEN)
+        else:
+            before.back(end=True)
+    except AuditError as exc:
+        log.error("%s: the lines of this server are lost", exc)  # noqa: TRY400 - no fault of ours
+        before.close()
+    finally:
+        service.stop()
 
 
 def _receive(service: Service, before: Successor) -> None:

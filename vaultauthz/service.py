@@ -6,7 +6,6 @@ once in 30 seconds. This keeps a flood of 401s away from the keeper's lock, whic
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
@@ -36,11 +35,8 @@ from vaultauthz.leases.clock import boottime
 from vaultauthz.leases.later import Later
 from vaultauthz.observe.audit_log import AuditLog
 from vaultauthz.observe.gauges import Gauges, Reloads
-from vaultauthz.observe.handing_over import END
 from vaultauthz.observe.metrics import Metrics
 from vaultauthz.observe.outage import EventLog
-from vaultauthz.observe.record import Entry
-from vaultauthz.observe.sink import AuditError
 from vaultauthz.server_tls import FollowedTls
 from vaultauthz.takeover import Running, audit_of
 from vaultauthz.terminal import EACH_TIME
@@ -52,11 +48,10 @@ log = logging.getLogger(__name__)
 # end take too long is taken from the time to revoke, which is one call as a rule.
 _WHOLE: Final = 5.0  # seconds
 _FINISH_CHECKS: Final = 1.0  # for checks in flight
-_FINISH_REQUESTS: Final = 0.5  # … and for requests that just got their credential
+FINISH_REQUESTS: Final = 0.5  # … and for requests that just got their credential
 _REVOKE: Final = 3.0
 _REVOKE_AT_LEAST: Final = 1.0
 _CLOSE: Final = 0.8  # the keeper's threads, the admin page, the audit log
-OPEN: Final = 1.0  # for the audit log from one server to the next
 _GAP: Final = 1.0  # seconds between two tellings of one credential
 _MOST: Final = 1024  # credentials whose last telling is remembered
 
@@ -295,8 +290,8 @@ class Service:
         # Where another server has taken over, gateways have their credentials from that.
         leave = () if self.succeeded else self.door.in_use()
         self.door.stop(_FINISH_CHECKS)
-        until = time.monotonic() + _FINISH_REQUESTS
-        self.door.finish(_FINISH_REQUESTS)
+        until = time.monotonic() + FINISH_REQUESTS
+        self.door.finish(FINISH_REQUESTS)
         time.sleep(max(0.0, until - time.monotonic()))
         left = ends - time.monotonic() - _CLOSE
         revoked = self.engine.close(min(_REVOKE, max(_REVOKE_AT_LEAST, left)), leave)
@@ -305,63 +300,6 @@ class Service:
         self.audit.close(timeout=max(_CLOSE / 2, ends - time.monotonic()))
         self.door.recorded()
         return revoked
-
-
-class ServiceDesk:
-    """A service as a ``takeover.Desk``. Not by the thread of ``run``."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    def described(self) -> Running:
-        """See ``Desk``."""
-        service = self._service
-        return Running.of(
-            service.engine.config,
-            started=service.started,
-            rows=service.rows(),
-            given="admin" in service.given,
-        )
-
-    def let_go(self) -> list[socket]:
-        """See ``Desk``."""
-        service = self._service
-        service.door.let_go(_FINISH_REQUESTS)
-        if audit_of(service.engine.config):
-            try:
-                service.audit.let_go(OPEN)
-            except AuditError as exc:
-                raise OSError(str(exc)) from exc
-        service.door.recorded()
-        listener = service.admin.listener if service.admin else None
-        return [listener] if listener else []
-
-    def take_back(self) -> bool:
-        """See ``Desk``."""
-        audit = self._service.audit
-        try:
-            if audit.held:
-                audit.open(OPEN)
-            self._service.door.take_back()
-        except (AuditError, OSError) as exc:
-            log.error("%s; it is tried again", exc)  # noqa: TRY400 - it is no fault of ours
-            return False
-        return True
-
-    def go(self, line: socket, grpc: str) -> None:
-        """See ``Desk``."""
-        line.settimeout(OPEN)
-        if self._service.audit.held:
-            self._service.audit.send(line, OPEN)
-        else:
-            with contextlib.suppress(OSError):
-                line.sendall(END)
-            line.close()
-        self._service.succeeded = grpc
-
-    def record(self, entry: Entry) -> None:
-        """See ``Desk``."""
-        self._service.audit.record_entry(entry)
 
 
 def _known(config: Config) -> list[StageUpstream]:

@@ -13,16 +13,14 @@ gets ready first, with all that the one before has. Only then it says
 
 from __future__ import annotations
 
-import array
 import contextlib
-import json
 import logging
 import os
 import select
 import signal
 import socket
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock, Thread
@@ -33,6 +31,7 @@ from vaultauthz.core.lease_row import LeaseRow
 from vaultauthz.listening import Address, SocketName, peer_of
 from vaultauthz.observe.handing_over import END, sent
 from vaultauthz.observe.record import Entry
+from vaultauthz.talk import Talk
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +41,12 @@ _VERSION: Final = 1  # of what is said here
 ANSWER: Final = 10.0  # seconds for the other side to do what takes no call to Vault
 _READY: Final = 180.0  # … for the next one to be ready, until another one may try
 AGAIN: Final = 0.1  # seconds between two looks, or tries
-_LONGEST: Final = 1 << 24  # bytes: ten thousand upstreams are half a megabyte
-_MOST, _MODE = 16, 0o600  # descriptors at once; of the socket
+_MODE: Final = 0o600  # of the socket
 _TAG: Final = ".take-over"
+_UNREACHABLE: Final = (
+    "the next server could not be ended, should it hang; "
+    "start it as the same user, where processes see each other"
+)
 
 
 class TakeOverError(Exception):
@@ -64,7 +66,8 @@ def place_of(listen: Listen) -> Path | None:
 class Running:
     """The server before, as it says itself. ``audit`` is its file, "" where it has none.
 
-    ``given``: its admin socket is systemd's, whose name nobody else removes.
+    ``given``: its admin socket is systemd's, whose name nobody else removes. ``followed``: whoever started
+    it follows it to the next one, which tells (``NOTIFY_SOCKET``).
     """
 
     pid: int
@@ -74,16 +77,23 @@ class Running:
     started: bool
     usable: frozenset[tuple[str, str]]  # stage and upstream, whose credential it can use now
     given: bool = False
+    followed: bool = False
 
     @classmethod
     def of(
-        cls, config: Config, *, started: bool, rows: Iterable[LeaseRow], given: bool = False
+        cls,
+        config: Config,
+        *,
+        started: bool,
+        rows: Iterable[LeaseRow],
+        given: bool = False,
+        followed: bool = False,
     ) -> Self:
         """This process, as it stands."""
         listen = config.listen
         usable = frozenset((r.stage, r.upstream) for r in rows if _is_shared(r) and r.usable)
         place = listen.grpc, listen.admin, audit_of(config)
-        return cls(os.getpid(), *place, started, usable, given)
+        return cls(os.getpid(), *place, started, usable, given, followed)
 
     def lacks(self, rows: Iterable[LeaseRow], *, started: bool) -> tuple[str, ...]:
         """What this one has and the next one, with these rows, has not yet: names for people.
@@ -146,9 +156,8 @@ class Incumbent:
         Thread(target=self._run, args=(listener,), name="take-over", daemon=True).start()
 
     def settle(self) -> None:
-        """Wait until it is known who has the place, if that is being handed over."""
-        if self._giving.acquire(timeout=3 * self._patience):
-            self._giving.release()
+        """Wait until it is known who has the place, if that is being handed over; no other gets it from now on."""
+        self._giving.acquire(timeout=3 * self._patience)
 
     def stop(self) -> None:
         """Listen no more; the name goes, unless it is another server's by now."""
@@ -171,17 +180,26 @@ class Incumbent:
         try:
             if not known:
                 log.warning("take-over: process %d is another user's; it is not answered", pid)
+            elif not _could_be_ended(pid):
+                log.warning("take-over: process %d: %s", pid, _UNREACHABLE)
+                talk.say({"refused": _UNREACHABLE})
             elif not self._turn.acquire(blocking=False):
                 talk.say({"busy": True})
-            else:
-                try:
-                    if self._hand_over(talk, pid):
-                        return  # the audit log has the line from now on
-                finally:
-                    self._turn.release()
+            elif self._in_turn(talk, pid):
+                return  # the audit log has the line from now on
         except OSError as exc:
             log.warning("take-over: process %d: %s", pid, exc.strerror or exc)
         line.close()
+
+    def _in_turn(self, talk: Talk, pid: int) -> bool:
+        """As ``_hand_over``; who comes after one that has the place is told to ask there."""
+        over = False
+        try:
+            over = self._hand_over(talk, pid)
+        finally:
+            if not over:
+                self._turn.release()
+        return over
 
     def _hand_over(self, talk: Talk, pid: int) -> bool:
         """Do as the next one says; whether it has the place at the end."""
@@ -322,6 +340,17 @@ class Successor:
         self._talk.line.close()
 
 
+def _could_be_ended(pid: int) -> bool:
+    """Whether we could end it, should it hang with the place: not in another PID namespace, nor root's."""
+    try:
+        if pid > 0:  # 0 is nobody's, and to kill() our own group's
+            os.kill(pid, 0)
+            return True
+    except OSError:
+        pass
+    return False
+
+
 def _running(line: socket.socket, talk: Talk) -> Running:
     pid, known = peer_of(line)
     if not known:
@@ -339,59 +368,14 @@ def _running(line: socket.socket, talk: Talk) -> Running:
         raise TakeOverError(f"process {pid}, which serves: {exc.strerror or exc}") from exc
     if told.get("busy"):
         raise TakeOverError(f"another take-over from process {pid} is under way; wait for its end")
+    if why := told.get("refused"):
+        raise TakeOverError(f"process {pid} keeps its place: {why}")
     if told.get("take_over") != _VERSION:
         raise TakeOverError(f"process {pid} speaks another version; stop it, then start this one")
     try:
         usable = frozenset((str(stage), str(upstream)) for stage, upstream in told["usable"])
         grpc, admin, audit = (str(told[key]) for key in ("grpc", "admin", "audit"))
-        started, given = told["started"] is True, told["given"] is True
-        return Running(int(told["pid"]), grpc, admin, audit, started, usable, given)
+        started, given, followed = (told[key] is True for key in ("started", "given", "followed"))
+        return Running(int(told["pid"]), grpc, admin, audit, started, usable, given, followed)
     except (KeyError, TypeError, ValueError) as exc:
         raise TakeOverError(f"process {pid} does not speak as vaultauthz does") from exc
-
-
-class Talk:
-    """A line on which each side says one JSON object at a time, with descriptors beside it."""
-
-    def __init__(self, line: socket.socket, patience: float) -> None:
-        line.settimeout(patience)
-        self.line = line
-        self.sockets: list[socket.socket] = []
-        self.rest = b""  # read already, of what comes next
-        self._patience = patience
-
-    def say(self, what: dict[str, Any], sockets: Collection[socket.socket] = ()) -> None:
-        """Send it. Raises OSError."""
-        data = json.dumps(what).encode() + b"\n"
-        fds = array.array("i", [one.fileno() for one in sockets])
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)] if fds else []
-        if rest := data[self.line.sendmsg([data], rights) :]:
-            self.line.sendall(rest)
-
-    def hear(self, seconds: float | None = None) -> dict[str, Any]:
-        """What the other side says within so many seconds.
-
-        Raises:
-            OSError: it has ended, says nothing, or nothing that can be read.
-        """
-        self.line.settimeout(self._patience if seconds is None else seconds)
-        try:
-            while b"\n" not in self.rest:
-                data = self._received()
-                if not data or len(self.rest) > _LONGEST:
-                    raise ConnectionError("it has ended")
-                self.rest += data
-        finally:
-            self.line.settimeout(self._patience)
-        text, _, self.rest = self.rest.partition(b"\n")
-        with contextlib.suppress(ValueError):
-            if isinstance(told := json.loads(text), dict):
-                return told
-        raise ConnectionError("it says what is no JSON object")
-
-    def _received(self) -> bytes:
-        data, fds, _, _ = socket.recv_fds(self.line, 65_536, _MOST)
-        for fd in fds:
-            os.set_inheritable(fd, False)
-            self.sockets.append(socket.socket(fileno=fd))
-        return data

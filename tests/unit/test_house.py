@@ -15,7 +15,7 @@ MODULES = {
     if "_pb" not in path.parts  # generated
 }
 # 230 when the house was gone through; what came after (a take-over, a gateway of its own, …) is new.
-MOST_MODULES: Final = 250
+MOST_MODULES: Final = 255
 MOST_LINES: Final = 400  # of one module
 # Names of classes that stand in two modules, and why.
 SHARED_NAMES: Final = {

@@ -213,6 +213,41 @@ def test_a_borrowed_name(tmp_path: Path) -> None:
         second.close()
 
 
+def test_a_borrowed_name_that_the_next_one_gave_back(tmp_path: Path) -> None:
+    """The server before has the name again, and gives it back itself in the end."""
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as systemds:
+        systemds.bind(str(path))
+        systemds.listen(8)
+        one, first = SocketName(path), socket.socket(socket.AF_UNIX)
+        one.borrow()
+        one.bind(first)
+        one.publish(0o600, listen=first.listen)
+        one.keep()
+        other, second = served(path, "x")
+        other.release()
+        second.close()
+        one.restore()
+        assert not one.lost
+        one.release()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+        systemds.accept()[0].close()
+        assert list(tmp_path.iterdir()) == [path]
+        first.close()
+
+
+def test_a_name_that_somebody_removed(tmp_path: Path) -> None:
+    """There is none to keep, and none to have back."""
+    name, listener = served(tmp_path / "s")
+    (tmp_path / "s").unlink()
+    with pytest.raises(FileNotFoundError):
+        name.keep()
+    name.restore()
+    assert list(tmp_path.iterdir()) == []
+    listener.close()
+
+
 def test_nobody_to_borrow_from(tmp_path: Path) -> None:
     """A name that leads to nobody is not given back to anybody."""
     path = tmp_path / "s"

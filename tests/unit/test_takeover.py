@@ -164,11 +164,10 @@ def test_from_one_to_the_next(place: Path, desk: FakeDesk) -> None:
 
 
 def test_a_stop_meanwhile(tmp_path: Path, desk: FakeDesk) -> None:
-    """It waits until it is known who has the place; while the next one gets ready, for nothing."""
+    """It waits until it is known who has the place."""
     incumbent = Incumbent(tmp_path / "s", desk, patience=5.0)
     incumbent.start()
     successor = met(tmp_path / "s")
-    incumbent.settle()
     successor.place().pop().close()
     settled = Event()
 
@@ -185,6 +184,31 @@ def test_a_stop_meanwhile(tmp_path: Path, desk: FakeDesk) -> None:
     thread.join()
     successor.close()
     incumbent.stop()
+
+
+def test_who_stops_gives_its_place_to_nobody(tmp_path: Path, desk: FakeDesk) -> None:
+    """While the next one gets ready it waits for nothing; whoever asks later has no answer until it has ended."""
+    incumbent = Incumbent(tmp_path / "s", desk, patience=0.3)
+    incumbent.start()
+    successor = met(tmp_path / "s")
+    incumbent.settle()
+    incumbent.stop()
+    with pytest.raises(TakeOverError, match="does not answer any more"):
+        successor.place()
+    successor.close()
+    assert not desk.did
+
+
+def test_who_comes_after_the_one_that_has_the_place(place: Path, desk: FakeDesk) -> None:
+    """Is told so: it is for the next one to give."""
+    successor = met(place)
+    successor.place().pop().close()
+    successor.go("unix:///g")
+    assert desk.gone.wait(5)
+    with pytest.raises(TakeOverError, match="another take-over"):
+        Successor.meet(place, 5.0)
+    assert desk.did == ["let go", "go to unix:///g"]
+    successor.close()
 
 
 def test_it_is_given_back(place: Path, desk: FakeDesk) -> None:
@@ -311,3 +335,23 @@ def test_another_user_is_not_answered(
         line.connect(str(place))
         assert line.recv(1) == b""
     assert not desk.did
+
+
+@pytest.mark.parametrize("pid", [0, 1 << 22])
+def test_one_that_could_not_be_ended_is_not_answered(
+    place: Path, desk: FakeDesk, monkeypatch: pytest.MonkeyPatch, pid: int
+) -> None:
+    """Of another PID namespace, or gone: should it hang with the place, nobody would serve."""
+    monkeypatch.setattr("vaultauthz.takeover.peer_of", lambda line: (pid, True))
+    killed: list[tuple[int, int]] = []
+    kill = os.kill
+
+    def spied(process: int, number: int) -> None:
+        killed.append((process, number))
+        kill(process, number)
+
+    monkeypatch.setattr(os, "kill", spied)
+    with pytest.raises(TakeOverError, match=r"keeps its place: .* could not be ended"):
+        Successor.meet(place, 5.0)
+    assert not desk.did
+    assert killed == ([(pid, 0)] if pid else [])

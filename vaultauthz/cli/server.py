@@ -77,7 +77,8 @@ def _serve(options: Options) -> int:
 def _again(options: Options) -> list[str]:
     """The command that starts another server as this one was started."""
     words = ["--log-level", options.log_level, "--log-format", options.log_format]
-    return [sys.executable, "-m", "vaultauthz", "serve", "-c", str(options.config), *words]
+    # -P: not what the folder that we were started in has by that name.
+    return [sys.executable, "-P", "-m", "vaultauthz", "serve", "-c", str(options.config), *words]
 
 
 def until_sigterm(options: Options, run: Callable[[Options, Config, Signals], int]) -> int:

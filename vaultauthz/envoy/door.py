@@ -95,7 +95,7 @@ class EnvoyDoor(Door):
     def take_back(self) -> None:
         """Go on in Envoy's file."""
         self._server.take_back()
-        if self._following:
+        if self._following and self._follower and self._follower.stopped:
             self._follower = self._following()
             self._follower.start()
 

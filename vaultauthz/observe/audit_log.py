@@ -281,6 +281,9 @@ class AuditLog:
         except AuditError as exc:
             switch.done.set_exception(exc)
             return
+        except Exception as exc:  # noqa: BLE001 - the thread that writes must not end, nor who waits for it
+            switch.done.set_exception(AuditError(f"{before.name}: {type(exc).__name__}"))
+            return
         if isinstance(before, HeldLines):
             after.put(before.taken())
         self._lines = after

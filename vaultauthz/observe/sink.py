@@ -156,7 +156,10 @@ class LogFile:
         """Bring it to the disk and let go of it and its lock."""
         with contextlib.suppress(OSError):  # a pipe or device knows no fsync
             os.fsync(self._fd)
-        os.close(self._fd)
+        with contextlib.suppress(
+            OSError
+        ):  # a network file system tells now of what it lost; it is closed
+            os.close(self._fd)
 
     def _was_cut(self, size: int) -> bool:
         """Whether it was emptied, as logrotate's copytruncate does: then it is as good as new."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from pathlib import Path
 from threading import Thread
@@ -18,7 +19,7 @@ from vaultauthz.observe.audit_log import AuditLog
 from vaultauthz.observe.chain import verify
 from vaultauthz.observe.handing_over import END, sent
 from vaultauthz.observe.record import KEYS, of_check, of_event, received
-from vaultauthz.observe.sink import AuditError
+from vaultauthz.observe.sink import AuditError, LogFile
 
 SECONDS = 20.0
 NOTES = ("a", "b", "c", "d", "e", "f")
@@ -92,6 +93,40 @@ def test_it_is_had_back(tmp_path: Path) -> None:
     assert first.close(SECONDS)
     second.close(SECONDS)
     assert written(file) == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("error", [OSError(5, "an I/O error"), RuntimeError("a fault of ours")])
+def test_a_file_that_does_not_close_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The log lives on: it has let go, or says that it has not."""
+    log = AuditLog(Audit(tmp_path / "audit.jsonl"))
+    noted(log, "a")
+    close = LogFile.close
+    if isinstance(error, OSError):
+        real = os.close
+
+        def closed(fd: int) -> None:
+            real(fd)
+            raise error
+
+        monkeypatch.setattr("vaultauthz.observe.sink.os.close", closed)
+        log.let_go(SECONDS)
+        monkeypatch.setattr("vaultauthz.observe.sink.os.close", real)
+        assert log.held
+        log.open(SECONDS)
+    else:
+
+        def broken(file: LogFile) -> None:
+            raise error
+
+        monkeypatch.setattr(LogFile, "close", broken)
+        with pytest.raises(AuditError, match="RuntimeError"):
+            log.let_go(SECONDS)
+        monkeypatch.setattr(LogFile, "close", close)
+    noted(log, "b")
+    assert log.close(SECONDS)
+    assert written(tmp_path / "audit.jsonl") == ["a", "b"]
 
 
 def test_the_one_that_reads_has_ended(tmp_path: Path) -> None:

@@ -87,6 +87,11 @@ class Follower:
         """Begin to read."""
         self._thread.start()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it has been told to stop."""
+        return self._closing.is_set()
+
     def stop(self, timeout: float) -> bool:
         """Read what is there, within ``timeout`` seconds; whether all of it is written and kept."""
         self._end_at = time.monotonic() + timeout
