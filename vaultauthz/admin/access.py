@@ -66,9 +66,11 @@ class Guard:
             raise ListenError(f"listen.admin: {address} is not loopback and needs admin_token_file")
         self._token = BearerTokenFile(token_file) if token_file else None
         self._hosts = None
-        if address.loopback:
-            # Whatever the port: a forwarded one (ssh -L, kubectl) has another number.
-            self._hosts = {"localhost", "127.0.0.1", "[::1]", bare_host(str(address))}
+        if address.path or address.loopback:
+            # Whatever the port: a forwarded one (ssh -L, kubectl) has another number. A unix socket is
+            # forwarded to one of loopback, too, and so is within a browser's reach. None leaves Host out.
+            own = bare_host(str(address)) if address.loopback else ""
+            self._hosts = {"localhost", "127.0.0.1", "[::1]", own}
 
     def knows_host(self, host: str) -> bool:
         """Whether a request with this ``Host`` was meant for us."""

@@ -20,12 +20,14 @@ from vaultauthz.admin import Admin
 from vaultauthz.config.values import Listen
 from vaultauthz.listening import ListenError
 
+REVOKE = "/upstreams/pay%20ments/revoke"
+
 
 class UnixConnection(http.client.HTTPConnection):
     """HTTP over a unix socket."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__("vaultauthz", timeout=PATIENCE)
+        super().__init__("localhost", timeout=PATIENCE)
         self._path = path
 
     def connect(self) -> None:
@@ -35,10 +37,10 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def ask_unix(path: Path, target: str, method: str = "GET") -> Reply:
+def ask_unix(path: Path, target: str, method: str = "GET", host: str = "localhost") -> Reply:
     """One request over a unix socket."""
     connection = UnixConnection(path)
-    connection.request(method, target, headers=MARKED)
+    connection.request(method, target, headers=MARKED | {"Host": host})
     reply = Reply(connection.getresponse())
     connection.close()
     return reply
@@ -51,8 +53,29 @@ def test_unix_socket(view: FakeView, tmp_path: Path) -> None:
         assert admin.address == f"unix://{path}"
         assert path.stat().st_mode & 0o777 == 0o600
         assert ask_unix(path, "/leases").status == 200
-        assert ask_unix(path, "/upstreams/pay%20ments/revoke", "POST").status == 202
+        assert ask_unix(path, REVOKE, "POST").status == 202
     assert not path.exists()
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:9901", "localhost.evil", "vault"])
+def test_rebound_name(view: FakeView, tmp_path: Path, host: str) -> None:
+    """By `ssh -L` a browser reaches it, and so may a page whose name resolves to 127.0.0.1: it gets nothing."""
+    path = tmp_path / "admin.sock"
+    with serving(Listen(admin=f"unix://{path}"), view):
+        for target, method in (("/", "GET"), ("/leases", "GET"), (REVOKE, "POST")):
+            reply = ask_unix(path, target, method, host)
+            assert (reply.status, reply.json) == (421, {"error": "wrong_host"})
+    assert not view.asked
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:9901", "127.0.0.1:9901", "[::1]:9901", ""]
+)
+def test_own_names(view: FakeView, tmp_path: Path, host: str) -> None:
+    """As curl, nginx and a browser behind `ssh -L` call it; a check without a name is no browser's."""
+    path = tmp_path / "admin.sock"
+    with serving(Listen(admin=f"unix://{path}"), view):
+        assert ask_unix(path, REVOKE, "POST", host).status == 202
 
 
 def test_dead_socket_is_replaced(view: FakeView, tmp_path: Path) -> None:
