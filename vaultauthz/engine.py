@@ -209,7 +209,9 @@ class Engine:
     def client_certificates(self) -> dict[str, EndingCertificate]:
         """What each stage shows Vault, of those that show something."""
         with self.keeper.lock:  # a reload changes the stages
-            shown = {s: self.keeper.session(s).client_certificate for s in self._config.stages}
+            sessions = {stage: self.keeper.session(stage) for stage in self._config.stages}
+        # Without it: files are looked at, and may be of a mount that hangs.
+        shown = {stage: session.client_certificate for stage, session in sessions.items()}
         return {stage: found for stage, found in shown.items() if found}
 
     def stages(self) -> list[StageFacts]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,8 +13,11 @@ from tests.contract.certificates import Authority, server_context
 from tests.contract.fake_vault import FakeVault
 from tests.contract.faults import wait_until
 from tests.contract.served_bed import served
+from tests.patience import PATIENCE
 from vaultauthz.vault.certificates import validities
+from vaultauthz.vault.session import Session
 
+BASIC = {"basic": {"username": "{{username}}", "password": "{{password}}"}}
 MESH = {
     "secret": {"path": "pki/issue/mesh"},
     "inject": [{"tls": {}}],
@@ -57,3 +62,30 @@ def test_every_way_to_ask(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
             assert {o["use"]: o["not_after"] for o in json.loads(capsys.readouterr().out)} == ends
             assert asked.leases() == 0
             assert "mesh in production" in capsys.readouterr().out
+
+
+def test_files_are_not_looked_at_under_the_keepers_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of a mount that hangs would else hold up every renewal."""
+    with FakeVault() as vault:
+        vault.set_approle()
+        vault.set_creds("database/creds/pay")
+        pay = {"secret": {"path": "database/creds/pay"}, "inject": [BASIC], "callers": "any"}
+        with served(vault, tmp_path, {"pay": pay}) as asked:
+            engine, free = asked.service.engine, list[bool]()
+
+            def look(_session: Session) -> None:
+                other = threading.Thread(target=lambda: free.append(_is_free(engine.keeper.lock)))
+                other.start()
+                other.join()
+
+            monkeypatch.setattr(Session, "client_certificate", property(look))
+            assert (engine.client_certificates(), free) == ({}, [True])
+
+
+def _is_free(lock: Any) -> bool:
+    found = bool(lock.acquire(timeout=PATIENCE / 4))  # others take it now and then
+    if found:
+        lock.release()
+    return found

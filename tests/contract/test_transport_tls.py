@@ -247,6 +247,89 @@ def test_a_replaced_client_certificate_is_told_of(
     assert (found.client.taken, found.client.trouble) == (2, "")
 
 
+def test_a_file_that_hangs_keeps_nobody_waiting(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a page is told of the certificate does not wait for a call that waits for a file."""
+    pair = authority.issue("gateway")
+    found = trust.Trust(Tls(authority.ca, pair.cert, pair.key))
+    found.context()
+    told, hangs, free = found.client, threading.Event(), threading.Event()
+
+    def hang(_path: Path) -> None:
+        hangs.set()
+        assert free.wait(PATIENCE)
+
+    monkeypatch.setattr(trust, "stamp_if_any", hang)
+    calling = threading.Thread(target=found.context)
+    calling.start()
+    assert hangs.wait(PATIENCE)
+    asked = list[object]()
+    asking = threading.Thread(target=lambda: asked.append(found.client))
+    asking.start()
+    asking.join(PATIENCE / 4)
+    waited = asking.is_alive()
+    free.set()
+    calling.join()
+    asking.join()
+    assert (waited, asked) == (False, [told])
+
+
+def test_what_comes_back_is_no_trouble(authority: Authority, tmp_path: Path) -> None:
+    """The same files as before, as `cp -p` or a link brings them: they are loaded already."""
+    cert, key, times = tmp_path / "c.pem", tmp_path / "k.pem", [0.0]
+    pair, other = authority.issue("first"), authority.issue("second")
+    cert.symlink_to(pair.cert)
+    key.symlink_to(pair.key)
+    found = trust.Trust(Tls(authority.ca, cert, key), "prod", lambda: times[-1])
+    found.context()
+    for target, trouble in ((other.key, True), (pair.key, False), (other.key, True)):
+        key.unlink()
+        key.symlink_to(target)
+        for _ in range(2):
+            found.context()
+            times.append(times[-1] + 3.0)
+        assert found.client
+        assert bool(found.client.trouble) == trouble
+    assert found.client
+    assert found.client.refused == 2
+
+
+@pytest.mark.parametrize("with_client", [False, True])
+def test_a_broken_authority_is_called_by_its_name(
+    authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture, *, with_client: bool
+) -> None:
+    """It is no client certificate, whether there is one or not."""
+    ca, times = tmp_path / "authorities.pem", [0.0]
+    shutil.copyfile(authority.ca, ca)
+    pair = authority.issue("gateway")
+    tls = Tls(ca, pair.cert, pair.key) if with_client else Tls(ca)
+    found = trust.Trust(tls, "prod", lambda: times[-1])
+    found.context()
+    ca.write_text("no certificate")
+    for _ in range(2):
+        found.context()
+        times.append(times[-1] + 3.0)
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert said.startswith(
+        "ca_cert for Vault, stage prod: not taken, what was loaded stays in use: "
+    )
+    assert str(ca) in said
+    assert (found.client.trouble.startswith(str(ca)) if found.client else None) == (
+        True if with_client else None
+    )
+
+
+def test_what_is_shown_says_from_when_it_is_good(authority: Authority) -> None:
+    """So how long it lives is known, and when its end is near."""
+    pair = authority.issue("gateway", hours=1)
+    found = trust.Trust(Tls(authority.ca, pair.cert, pair.key))
+    for _ in range(2):
+        assert found.client
+        assert 0 < found.client.not_after - found.client.not_before < 86_400.0
+        found.context()
+
+
 def test_a_replaced_authority_is_trusted_at_once(authority: Authority, tmp_path: Path) -> None:
     """The file of `ca_cert` is read again when it has changed."""
     (tmp_path / "ca.pem").write_bytes(Authority(tmp_path, "before").ca.read_bytes())
