@@ -351,7 +351,7 @@ function vault() {
   node.append(address, " ", how);
   return { node, change: item => {
     put(address, item.address);
-    put(how, item.works === null ? "not asked yet" : item.works ? "answers" : `does not serve: ${item.reason} ${since(item.since)}`);
+    put(how, item.works === null ? (item.since === null ? "not asked yet" : `not asked again; did not serve: ${item.reason} ${since(item.since)}`) : item.works ? "answers" : `does not serve: ${item.reason} ${since(item.since)}`);
     named(how, "small " + (item.works === null ? "soft" : item.works ? "" : "bad-text"));
   } };
 }

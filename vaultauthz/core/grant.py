@@ -147,7 +147,11 @@ class Verdict(Enum):
 
 
 class NodeState(NamedTuple):
-    """An address of Vault's; ``works`` is None until a call has gone there. ``since`` is in seconds."""
+    """An address of Vault's; ``since`` is in seconds.
+
+    ``works`` is None until a call has gone there, and again where one failed (``since``) that long ago
+    that nothing is known of now.
+    """
 
     address: str
     works: bool | None = None

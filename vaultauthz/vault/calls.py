@@ -15,7 +15,8 @@ from vaultauthz.core.grant import NodeState
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault import errors
 from vaultauthz.vault.errors import Call, Denial, NodeFate, VaultError
-from vaultauthz.vault.transport import Nodes, Told, Transport, nobody
+from vaultauthz.vault.nodes import Nodes
+from vaultauthz.vault.transport import Told, Transport, nobody
 from vaultauthz.vault.trust import Trust
 
 # Every state answers 200, so that the state can be read instead of guessed from a status.
@@ -58,7 +59,7 @@ class Calls:
     @property
     def nodes(self) -> tuple[NodeState, ...]:
         """What is known of each address; asks nobody."""
-        return self._nodes.states
+        return self._nodes.states(self._clock())
 
     def transport(
         self, call: Call, token: Secret | None = None, operation: Operation = Operation.OTHER

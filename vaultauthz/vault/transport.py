@@ -3,8 +3,7 @@
 hvac's own adapter follows redirects with the token, waits 30 s for each read,
 reads any amount, and gives exceptions without a status; this one stands in for it.
 
-Which of a cluster's addresses is asked first goes by nginx's rule for the servers of an upstream: one
-that failed is passed over for a while, and then a single call tries it again.
+Which of a cluster's addresses is asked first: ``nodes.py``.
 """
 
 from __future__ import annotations
@@ -12,14 +11,12 @@ from __future__ import annotations
 import json
 import logging
 import re
-import threading
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPMessage
-from math import inf
 from typing import Any
 from urllib.parse import quote, unquote, urlencode
 
@@ -28,16 +25,16 @@ from hvac.adapters import RawAdapter
 from vaultauthz.config.values import Vault
 from vaultauthz.core import redaction
 from vaultauthz.core.events import Operation
-from vaultauthz.core.grant import NOT_VAULT, NodeState, Verdict
+from vaultauthz.core.grant import NOT_VAULT, Verdict
 from vaultauthz.core.secret import Secret
 from vaultauthz.vault import errors
 from vaultauthz.vault.errors import Call, NodeFate, VaultError
+from vaultauthz.vault.nodes import Nodes
 from vaultauthz.vault.trust import Trust
 from vaultauthz.vault.wire import LIMIT, Ask, Deadline, Line, Reply
 
 log = logging.getLogger(__name__)
 
-PAUSE = 60.0  # seconds; a black hole costs one call in this time its share of the timeout
 # What we send, but at a login, that is no secret, and that Vault's texts name.
 _PUBLIC = frozenset(("paths", "policy", "lease_id", "increment", "ttl", "renewable", "type"))
 # What a segment of a path may hold as it is (RFC 3986, 3.3), and the slashes between them.
@@ -51,51 +48,6 @@ Told = Callable[[Operation, int, float], None]  # of a call: its status, 0 for n
 
 def nobody(_operation: Operation, _status: int, _seconds: float) -> None:
     """Hears of calls where nobody counts them."""
-
-
-class Nodes:
-    """What is known of the addresses, shared by a session's threads."""
-
-    def __init__(self, addresses: Sequence[str], pause: float = PAUSE) -> None:
-        """``addresses`` in the order of preference; times are in seconds of one clock."""
-        self._addresses = tuple(addresses)
-        self._pause = pause
-        self._passed_over: dict[str, float] = {}  # until when
-        self._states = {address: NodeState(address) for address in addresses}
-        self._lock = threading.Lock()
-
-    def order(self, now: float) -> tuple[str, ...]:
-        """Every address once: those that work, then those that failed, longest ago first."""
-        with self._lock:
-            found = sorted(self._addresses, key=lambda address: self._rank(address, now))
-            if found[0] in self._passed_over:
-                # This call tries it again; the others wait for what comes of it.
-                self._passed_over[found[0]] = now + self._pause
-            return tuple(found)
-
-    def _rank(self, address: str, now: float) -> float:
-        until = self._passed_over.get(address, -inf)
-        return until if until > now else -inf
-
-    def failed(self, address: str, now: float, reason: str = "") -> None:
-        """It could not serve: it comes last for a while."""
-        with self._lock:
-            self._passed_over[address] = now + self._pause
-            before = self._states[address]
-            since = now if before.since is None else before.since
-            self._states[address] = NodeState(address, False, since, reason)
-
-    def worked(self, address: str) -> None:
-        """It answered as Vault."""
-        with self._lock:
-            self._passed_over.pop(address, None)
-            self._states[address] = NodeState(address, True)
-
-    @property
-    def states(self) -> tuple[NodeState, ...]:
-        """What is known of each, in the order of preference."""
-        with self._lock:
-            return tuple(self._states.values())
 
 
 def url(path: str) -> str:
@@ -239,7 +191,8 @@ class Transport(RawAdapter):  # type: ignore[misc]  # hvac has no types
 
     def _learn(self, address: str, exc: VaultError) -> None:
         if exc.node in (NodeFate.OUT, NodeFate.UNSURE):
-            self._nodes.failed(address, self._clock(), exc.failure.reason)
+            sure = exc.node is NodeFate.OUT
+            self._nodes.failed(address, self._clock(), exc.failure.reason, sure=sure)
         elif exc.status:
             self._nodes.worked(address)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vaultauthz.core.grant import NodeState
-from vaultauthz.vault.transport import Nodes
+from vaultauthz.vault.nodes import Nodes
 
 ABC = ("a", "b", "c")
 LUCK = st.lists(st.tuples(st.sampled_from(ABC), st.booleans(), st.floats(0, 200)))
@@ -47,15 +47,54 @@ def test_one_call_tries_it_again_after_a_while() -> None:
 def test_what_is_known_of_each_is_told() -> None:
     """Nothing until it was asked; since when it does not serve, and why the last time; that it does."""
     nodes = Nodes(ABC)
-    assert nodes.states == tuple(NodeState(name) for name in ABC)
+    assert nodes.states(0.0) == tuple(NodeState(name) for name in ABC)
     nodes.failed("a", 5.0, "connection refused")
     nodes.failed("a", 9.0, "Vault is sealed")
     nodes.worked("b")
     down, up = NodeState("a", False, 5.0, "Vault is sealed"), NodeState("b", True)
-    assert nodes.states == (down, up, NodeState("c"))
+    assert nodes.states(9.0) == (down, up, NodeState("c"))
     nodes.worked("a")
     nodes.failed("a", 20.0, "connection refused")
-    assert nodes.states[0].since == 20.0
+    assert nodes.states(20.0)[0].since == 20.0
+
+
+def test_what_failed_once_and_is_not_asked_again_is_not_told_for_ever() -> None:
+    """The first has come back and takes all calls: of the second nothing is known any more."""
+    nodes = Nodes(ABC[:2], pause=60.0)
+    nodes.failed("a", 0.0)
+    nodes.failed("b", 0.0, "connection refused")
+    assert [one.works for one in nodes.states(1000.0)] == [False, False]  # nobody serves
+    nodes.worked("a")
+    assert [one.works for one in nodes.states(59.0)] == [True, False]
+    assert nodes.order(60.0)[0] == "a"
+    assert nodes.states(60.0) == (
+        NodeState("a", True),
+        NodeState("b", None, 0.0, "connection refused"),
+    )
+
+
+def test_one_slow_engine_is_not_vault() -> None:
+    """Calls that are not answered are told of Vault when nothing was for ten seconds; the order minds each."""
+    nodes = Nodes(("a", "b"))
+    nodes.worked("a")
+    nodes.failed("a", 100.0, "no answer", sure=False)
+    nodes.failed("a", 109.0, "no answer", sure=False)
+    assert nodes.order(109.0) == ("b", "a")
+    assert nodes.states(109.0)[0].works
+    nodes.failed("a", 110.0, "no answer", sure=False)
+    assert nodes.states(110.0)[0] == NodeState("a", False, 100.0, "no answer")
+    nodes.worked("a")
+    nodes.failed("a", 120.0, "no answer", sure=False)
+    assert nodes.states(120.0)[0].works
+    nodes.failed("a", 121.0, "connection refused")
+    assert nodes.states(121.0)[0].works is False
+
+
+def test_what_never_answered_is_told_at_once() -> None:
+    """Nothing speaks for it."""
+    nodes = Nodes(ABC)
+    nodes.failed("a", 5.0, "no answer", sure=False)
+    assert nodes.states(5.0)[0] == NodeState("a", False, 5.0, "no answer")
 
 
 @given(LUCK)
