@@ -283,7 +283,7 @@ class TestConfigCheck:
         place = "c.yaml:5: stages.prod.auth.secret_id_file: "
         (told,) = done.err.splitlines()
         assert told.startswith(f"warning: {place}{shell.folder}/nowhere cannot be read: no such")
-        assert told.endswith("; the gateway will need it")
+        assert told.endswith("; the machine that serves will need it")
         for done in (shell.serve(), shell.run("doctor", "-c", "c.yaml")):
             assert done.refuses().startswith(place)
 
@@ -504,7 +504,7 @@ class TestElsewhere:
             assert more == []
         else:
             assert [".secret_id_file: " in line for line in more] == [True, True]  # each stage's
-            assert all(line.endswith("; the gateway will need it") for line in more)
+            assert all(line.endswith("; the machine that serves will need it") for line in more)
 
 
 class TestAudit:

@@ -102,7 +102,7 @@ def test_what_only_the_gateway_has_is_not_needed(run: Run, tmp_path: Path) -> No
     done = run("--stage", "prod")
     assert (done.status, done.out) == (0, before)
     assert "stages.prod.auth.secret_id_file" in done.err
-    assert "the gateway will need it" in done.err
+    assert "the machine that serves will need it" in done.err
 
 
 @pytest.mark.parametrize("place", ["environment", "file"])

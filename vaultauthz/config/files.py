@@ -78,7 +78,7 @@ def _elsewhere(value: Value) -> Iterator[None]:
 def _refuse_here(value: Value, refusal: Refused) -> None:
     if not value.report.elsewhere:
         raise refusal
-    text = f"{refusal.text}; the gateway will need it"
+    text = f"{refusal.text}; the machine that serves will need it"
     value.warn(text, absent=isinstance(refusal, _AbsentError))
 
 

@@ -296,7 +296,7 @@ def test_what_is_elsewhere_need_not_be_here(folder: Folder) -> None:
     assert set(here.warnings) - set(here.absent) == set(there.warnings) - set(there.absent)
     told = "\n".join(here.warnings)
     for key in ("tls.client_cert", "tls.client_key", "role_id_file", "password_file"):
-        assert re.search(rf"\.{key}: .*; the gateway will need it", told), key
+        assert re.search(rf"\.{key}: .*; the machine that serves will need it", told), key
 
 
 @pytest.mark.parametrize("program", ["./nowhere", "no-such-program-of-ours"])
@@ -307,7 +307,7 @@ def test_a_program_need_not_be_here_either(folder: Folder, program: str) -> None
     there = parse(text, "c.yaml", folder.path, {}, elsewhere=True)
     (warning,) = there.warnings
     assert "token_command[0]: is no program" in warning
-    assert warning.endswith("; the gateway will need it")
+    assert warning.endswith("; the machine that serves will need it")
     auth = there.stages["prod"].auth
     assert isinstance(auth, Jwt)
     name = str(folder.path / program) if "/" in program else program
@@ -331,7 +331,7 @@ def test_what_cannot_be_looked_at_here(folder: Folder, method: str, key: str) ->
     assert any(key in line for line in folder.problems(text))
     (warning,) = parse(text, "c.yaml", folder.path, {}, elsewhere=True).warnings
     assert key in warning
-    assert "the gateway will need it" in warning
+    assert "the machine that serves will need it" in warning
 
 
 def test_what_is_wrong_by_itself_is_wrong_elsewhere_too(folder: Folder) -> None:
