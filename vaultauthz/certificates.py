@@ -15,7 +15,6 @@ from vaultauthz.config.values import Config
 from vaultauthz.core.certificate import (
     ADMIN,
     GRPC,
-    SOON,
     UPSTREAM,
     USES,
     VAULT,
@@ -100,10 +99,10 @@ def _in_file(one: EndingCertificate, path: Path) -> EndingCertificate:
 
 
 def ending(found: Iterable[EndingCertificate], now: float) -> Iterator[str]:
-    """A line for each file whose certificate has ended, or ends in under 7 days; ``now`` since 1970."""
+    """A line for each file whose certificate has ended, or whose end is near; ``now`` since 1970."""
     alike: dict[tuple[str, float], list[EndingCertificate]] = {}
     for one in found:
-        if one.seconds_left(now) < SOON:
+        if one.near(now):
             alike.setdefault((one.file, one.not_after), []).append(one)
     for (file, not_after), ones in alike.items():
         left = not_after - now

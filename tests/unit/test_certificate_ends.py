@@ -90,6 +90,28 @@ def test_what_is_said(left: float, said: str | None) -> None:
     assert [bool(said and said in line) for line in lines] == ([True] if said else [])
 
 
+@pytest.mark.parametrize(
+    ("left", "life", "near"),
+    [
+        (6.9, inf, True),
+        (7.1, inf, False),
+        (6.9, 90.0, True),
+        (6.9, 30.0, False),
+        (2.9, 30.0, True),
+        (0.9, 1.0, False),
+        (0.09, 1.0, True),
+        (-0.1, 1.0, True),
+        (-0.1, -1.0, True),
+    ],
+)
+def test_what_is_near(left: float, life: float, near: bool) -> None:
+    """A week, and of a life that is shorter than ten weeks its last tenth; one rule for all that tell of it."""
+    end = NOW + left * DAY
+    one = EndingCertificate("grpc", end, file="c.pem", not_before=end - life * DAY)
+    assert one.near(NOW) == near
+    assert len(list(ending([one], NOW))) == near
+
+
 def test_one_file_is_told_of_once() -> None:
     """However many stages show it."""
     one = EndingCertificate("vault", NOW + DAY, "dev", file="c.pem")

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from vaultauthz.core.certificate import SOON, UPSTREAM, VAULT, EndingCertificate, date
+from vaultauthz.core.certificate import UPSTREAM, VAULT, EndingCertificate, date
 from vaultauthz.core.history import News, Past, Tone
 from vaultauthz.core.lease_row import (
     BADNESS,
@@ -149,7 +149,7 @@ def of_certificates(found: Iterable[EndingCertificate], wall: float) -> Iterator
         if one.trouble:
             what = "The certificate in a file is not taken; the one before is used"
             yield ShownTrouble(Tone.WARN, what, f"{one.name}: {one.trouble}", None, place)
-        if one.use == UPSTREAM or (left <= 0 and one.use != VAULT) or left >= SOON:
+        if one.use == UPSTREAM or (left <= 0 and one.use != VAULT) or not one.near(wall):
             continue
         if left > 0:
             tone, what = Tone.WARN, "A certificate ends soon"

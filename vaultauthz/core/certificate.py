@@ -17,7 +17,8 @@ VAULT = "vault"  # we show it to Vault
 UPSTREAM = "upstream"  # Envoy shows it to an upstream: Vault's PKI engine has issued it, as a rule
 USES: Final = (GRPC, ADMIN, VAULT, UPSTREAM)
 
-SOON: Final = 7 * 86_400.0  # seconds; less is told of as near
+SOON: Final = 7 * 86_400.0  # seconds; less is told of as near …
+_LITTLE: Final = 0.1  # … or, of a life that is short, this part of it
 _YEAR_10000: Final = 253_402_300_800  # in seconds since 1970
 
 
@@ -52,6 +53,12 @@ class EndingCertificate:
     def seconds_left(self, now: float) -> float:
         """From ``now``, in seconds since 1970; less than 0 once it has ended."""
         return self.not_after - now
+
+    def near(self, now: float) -> bool:
+        """Whether its end is, or has been: what renews one that lives long, or short, does so well before."""
+        life = self.not_after - self.not_before
+        left = self.seconds_left(now)
+        return left <= 0 or left < min(SOON, life * _LITTLE)
 
 
 def date(when: float) -> str:

@@ -11,14 +11,13 @@ from typing import Final
 from vaultauthz.config.auth import AuthMethod, LoginFile
 from vaultauthz.config.auth.methods import METHODS
 from vaultauthz.config.values import SecretSource, Vault
-from vaultauthz.core.certificate import SOON, EndingCertificate
+from vaultauthz.core.certificate import EndingCertificate
 from vaultauthz.core.grant import Verdict
 from vaultauthz.policy import Need
 from vaultauthz.vault.errors import VaultError
 from vaultauthz.vault.mounts import Mount
 from vaultauthz.vault.probe import NodeHealth, TokenLookup
 
-_LITTLE: Final = 0.1  # of a certificate's life
 ROOT: Final = "root"  # a capability, and the policy that brings it
 DEFAULT: Final = "default"  # the policy that every token has, unless its role says no
 _PHRASES: Final = frozenset(
@@ -256,10 +255,8 @@ class Shown:
 
     @property
     def near(self) -> bool:
-        """Whether its end is: what renews one that lives long, or short, does so well before."""
-        one = self.certificate
-        life = one.not_after - one.not_before
-        return self.ends_in < (SOON if life > SOON else life * _LITTLE)
+        """Whether its end is: what renews it does so well before."""
+        return self.certificate.near(self.certificate.not_after - self.ends_in)
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,6 +164,15 @@ def test_certificates_that_end() -> None:
     }
 
 
+@pytest.mark.parametrize(("left", "soon"), [(0.9, False), (0.11, False), (0.09, True)])
+def test_a_certificate_of_a_short_life(left: float, soon: bool) -> None:
+    """One of a day, as a mesh hands out, is renewed at its half: it fails in its last tenth."""
+    one = certificate("vault", left, stage="prod", not_before=WALL + (left - 1.0) * 86_400.0)
+    found = told(certificates=lambda: [one])
+    assert [failing["tone"] for failing in found["failing"]] == [Tone.WARN] * soon
+    assert found["certificates"][0]["tone"] == (Tone.WARN if soon else Tone.GOOD)
+
+
 def test_of_a_thousand_certificates_those_that_end_first_are_told() -> None:
     """And all that are in files, whenever they end."""
     many = [certificate("upstream", float(day), upstream=f"u{day}") for day in range(1, 1001)]

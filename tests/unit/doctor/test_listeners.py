@@ -88,6 +88,7 @@ def client(left: float, life: float = 90 * DAY) -> Shown:
     [
         (8 * DAY, 90 * DAY, []),
         (6 * DAY, 90 * DAY, [("warning", "ends in 6d (2027-01-21T08:00:00Z)")]),
+        (6 * DAY, 8 * DAY, []),
         (6 * DAY, 7 * DAY, []),  # as long as what renews it has time
         (0.6 * DAY, 7 * DAY, [("warning", "ends in 14h24m (2027-01-15T22:24:00Z)")]),
         (-1.0, 7 * DAY, [("error", "has ended (2027-01-15T07:59:59Z)")]),
