@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from socket import socket
 from types import MappingProxyType
@@ -109,7 +109,7 @@ class Service:
             self._besides,
             ask=self.engine.ask,
             shown=self._shown,
-            certificates=self._certificates,
+            in_use=self._certificates,
             sources=Sources(
                 boottime,
                 time.time,
@@ -143,8 +143,8 @@ class Service:
         admin = self.admin.tls if self.admin else None
         return {**self.door.tls, **({"admin": admin} if admin else {})}
 
-    def _certificates(self) -> list[EndingCertificate]:
-        issued = [(r.stage, r.upstream, r.not_after) for r in self.engine.keeper.rows()]
+    def _certificates(self, rows: Iterable[LeaseRow]) -> list[EndingCertificate]:
+        issued = ((r.stage, r.upstream, r.not_after) for r in rows)
         return in_use(self._tls, self.engine.client_certificates(), issued)
 
     def _besides(self) -> dict[str, str]:

@@ -20,6 +20,7 @@ from tests.contract.running import database, fake
 from tests.contract.served_bed import Asked, served
 from vaultauthz import service as service_module
 from vaultauthz.core import events
+from vaultauthz.core.lease_row import LeaseRow
 from vaultauthz.demo.client import get_unix
 from vaultauthz.engine import Engine
 from vaultauthz.version import __version__
@@ -83,6 +84,21 @@ def test_a_server_that_is_well(asked: Asked, vault: FakeVault) -> None:
     said = " / ".join(news["text"] for news in found["news"])
     assert "login of stage production: logged in" in said
     assert "upstream pay, stage production: has its credential" in said
+
+
+@pytest.mark.parametrize("path", ["/overview", "/metrics", "/certificates", "/leases"])
+def test_the_rows_are_made_once(asked: Asked, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """Under the keeper's lock, for which renewals wait; of ten thousand leases they take a while."""
+    keeper, made = asked.service.engine.keeper, list[int]()
+    rows = keeper.rows
+
+    def counted() -> list[LeaseRow]:
+        made.append(len(rows()))
+        return rows()
+
+    monkeypatch.setattr(keeper, "rows", counted)
+    assert asked.get(path)
+    assert made == [3]  # a login and two leases
 
 
 def test_it_holds_no_secret(asked: Asked, vault: FakeVault) -> None:

@@ -98,8 +98,8 @@ class KeptView:
 
     ``started`` and ``recorded``: whether gateways may ask, and checks can be written down. ``metrics``
     is the text of a scrape. ``besides``: what else there is to say, by a key. ``shown``: the rows with
-    what others know of them. ``certificates``: those in use that end. ``ask``: carries out what operators
-    want. ``sources``: where the page has the rest from.
+    what others know of them. ``in_use``: the certificates in use that end, by the rows. ``ask``: carries
+    out what operators want. ``sources``: where the page has the rest from.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class KeptView:
         *,
         ask: Ask,
         shown: Callable[[list[LeaseRow]], list[LeaseRow]] = lambda rows: rows,
-        certificates: Callable[[], list[EndingCertificate]] = list,
+        in_use: Callable[[list[LeaseRow]], list[EndingCertificate]] = lambda _: [],
         sources: Sources | None = None,
     ) -> None:
         self._keeper = keeper
@@ -122,7 +122,7 @@ class KeptView:
         self._recorded = recorded
         self._besides = besides
         self._shown = shown
-        self.certificates = certificates
+        self._in_use = in_use
         self.rotate = partial(ask, ROTATE_ASKED)
         self.revoke = partial(ask, REVOKE_ASKED)
 
@@ -142,11 +142,16 @@ class KeptView:
         """Every login and lease."""
         return self._shown(self._keeper.rows())
 
+    def certificates(self) -> list[EndingCertificate]:
+        """Those in use that end."""
+        return self._in_use(self._keeper.rows())
+
     def overview(self, asked: Asked) -> Overview:
         """See ``AdminView``."""
-        sources = replace(self._sources or _nothing_besides(), certificates=self.certificates)
+        sources = self._sources or _nothing_besides()
         now = sources.clock()
-        readiness, rows = self.ready(), self.leases()
+        readiness, rows = self.ready(), self.leases()  # made under the keeper's lock: once
+        sources = replace(sources, certificates=lambda: self._in_use(rows))
         found = overview(now, rows, _of_readiness(readiness), sources, asked)
         found.told["ready"], found.told["started"] = readiness.ready, readiness.started
         return found

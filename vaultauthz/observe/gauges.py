@@ -94,7 +94,8 @@ class Gauges:
     audit_dropped: Callable[[], int]
     audit_behind: Callable[[], int] = lambda: 0
     audit_working: Callable[[], bool] = lambda: True
-    certificates: Callable[[], Iterable[EndingCertificate]] = tuple
+    # … of whose credentials these are the rows: they are made under the keeper's lock, once a scrape.
+    certificates: Callable[[list[LeaseRow]], Iterable[EndingCertificate]] = lambda _: ()
     own_leases: Callable[[], Iterable[tuple[str, str, float]]] = tuple  # stage, upstream, how many
     admin_refused: Callable[[], Mapping[str, int]] = dict  # by reason
     door: DoorGauges = DoorGauges()
@@ -109,7 +110,8 @@ class Scraped(Collector):
     def collect(self) -> Iterator[Metric]:
         """See ``Collector``."""
         gauges, door = self._gauges, self._gauges.door
-        yield from _of_rows(list(gauges.rows()), list(gauges.known()))
+        rows = list(gauges.rows())
+        yield from _of_rows(rows, list(gauges.known()))
         own = (((stage, upstream), count) for stage, upstream, count in gauges.own_leases())
         yield _family(OWN_LEASES, own)
         yield _one(READY, gauges.ready())
@@ -124,7 +126,7 @@ class Scraped(Collector):
         yield _counted(CHECKS_UNREAD, door.checks_unread())
         yield _one(ACCESS_LOG_BEHIND, door.access_log_behind())
         yield _counted(CLIENTS_REFUSED, door.clients_refused())
-        yield from _of_certificates(list(gauges.certificates()), time.time())
+        yield from _of_certificates(list(gauges.certificates(rows)), time.time())
 
 
 def _of_rows(rows: list[LeaseRow], known: list[StageUpstream]) -> Iterator[Metric]:

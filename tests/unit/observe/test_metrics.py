@@ -52,7 +52,7 @@ def metrics() -> Metrics:
                 connections=lambda: {"envoy": 6},
                 clients_refused=lambda: {"envoy.service.auth.v3.Authorization": 4},
             ),
-            certificates=lambda: [
+            certificates=lambda _: [
                 EndingCertificate("grpc", FAR, taken=2, refused=1),
                 EndingCertificate("admin", 1.0, trouble="it is being written", refused=5),
                 EndingCertificate("vault", math.inf, "production"),
