@@ -505,6 +505,10 @@ EVERYTHING = f"""upstreams:
   cookie: {{{SECRET}, inject: [{{cookie: {{name: k, value: "{{k}}"}}}}], callers: any, per: caller}}
   aws: {{{SECRET}, inject: [{{sigv4: {{region: r, service: s3, host: "b.s3.test:8443"}}}}], callers: any}}
   host: {{{SECRET}, inject: [{{sigv4: {{region: r, service: es}}}}], callers: any}}
+routes:
+  - {{host: a.test, upstream: a, stage: staging}}
+  - {{host: a.test, path_prefix: /q, upstream: query, stage: staging}}
+  - {{path_prefix: /k, upstream: cookie, stage: production}}
 """
 
 
@@ -543,6 +547,8 @@ class TestEnvoyTakesIt:
         for name in ("query", "cookie", "aws", "host"):
             assert (f"vaultauthz: {name} is left out" in err) == (mode == "sds")
             assert (f"\n# - {name} " in text) == (mode == "sds")
+        refused = text.count("direct_response: {status: 503}")  # a's two, and any other host's
+        assert refused == (3 if mode == "sds" else 0)
         self.check(tmp_path, authority, text)
 
     @pytest.mark.parametrize(

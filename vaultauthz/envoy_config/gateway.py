@@ -140,6 +140,12 @@ _PATH_ROUTE: Final = """
     $route
 """
 
+_LEFT_OUT: Final = """
+# Its upstream is left out of this file, and the request is for no other one.
+- match: $match
+  direct_response: {status: 503}
+"""
+
 _UNKNOWN: Final = """
 $why
 - name: unknown
@@ -227,17 +233,13 @@ def _host(host: VirtualHost, named: RouteParts) -> str:
 
 
 def _path_routes(routes: list[PathRoute] | tuple[PathRoute, ...], named: RouteParts) -> str:
-    return join(
-        *(
-            fill(
-                _PATH_ROUTE,
-                match=_match(route.prefix),
-                named=named(route.target),
-                route=_route(route.target),
-            )
-            for route in routes
-        )
-    )
+    return join(*(_path_route(_match(route.prefix), route.target, named) for route in routes))
+
+
+def _path_route(match: str, target: Target | None, named: RouteParts) -> str:
+    if target is None:
+        return fill(_LEFT_OUT, match=match)
+    return fill(_PATH_ROUTE, match=match, named=named(target), route=_route(target))
 
 
 def _match(prefix: str) -> str:

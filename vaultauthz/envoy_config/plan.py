@@ -40,10 +40,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class PathRoute:
-    """Requests below ``prefix`` go to ``target``."""
+    """Requests below ``prefix`` go to ``target``; None: to nobody, as it is left out."""
 
     prefix: str
-    target: Target
+    target: Target | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +142,12 @@ class Plan:
 
     @property
     def hosts(self) -> tuple[VirtualHost, ...]:
-        """A host for each that ``routes`` names, and an example for what it does not reach."""
+        """A host for each that ``routes`` names, and an example for what it does not reach.
+
+        The route of a target that is left out stays, or a shorter one would have its requests.
+        """
         by_key = {(target.stage, target.upstream.name): target for target in self.targets}
-        routes = [r for r in self.config.routes if (r.stage, r.upstream) in by_key]
+        routes = self.config.routes
         anywhere = _path_routes([r for r in routes if not r.host], by_key)
         named = [
             VirtualHost(
@@ -186,4 +189,4 @@ def _path_routes(
 ) -> tuple[PathRoute, ...]:
     """The longest prefix first, as ``routes`` are tried."""
     longest = sorted(routes, key=lambda r: len(r.path_prefix), reverse=True)
-    return tuple(PathRoute(r.path_prefix, by_key[r.stage, r.upstream]) for r in longest)
+    return tuple(PathRoute(r.path_prefix, by_key.get((r.stage, r.upstream))) for r in longest)
