@@ -111,16 +111,22 @@ def gateway(value: Value) -> str:
     host, _, port = text.rpartition(":")
     if not _PORT.match(port) or not 0 < int(port) <= _LAST_PORT:
         raise value.wrong(f"{quoted(text)} has no valid port; use IP:PORT, as in 0.0.0.0:8443")
-    try:
-        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        address = None
-    if address is None or (address.version == 6) != host.startswith("["):
+    if "%" in host:  # Python takes any text for a zone
+        raise value.wrong(f"{quoted(text)} has a zone; leave out the % and what follows it")
+    if not valid_host(host) or not _is_ip(host):
         raise value.wrong(
             f"{quoted(text)} has no valid host; use one of its machine's IP addresses, 0.0.0.0 or "
             "[::] for all"
         )
     return text
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _split(value: Value, text: str) -> SplitResult:

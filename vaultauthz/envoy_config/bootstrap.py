@@ -9,7 +9,14 @@ from typing import Final
 
 from vaultauthz.envoy_config import access_logs, check, clusters, gateway, sds, services
 from vaultauthz.envoy_config.plan import Plan, Target
-from vaultauthz.envoy_config.templates import comment, fill, join, scalar, without_repeats
+from vaultauthz.envoy_config.templates import (
+    comment,
+    fill,
+    join,
+    printable,
+    scalar,
+    without_repeats,
+)
 
 _BOOTSTRAP: Final = """
 $head
@@ -264,7 +271,7 @@ def _route_example(plan: Plan, target: Target) -> str:
 def _head(config_name: str, mode: str, *, snippet: bool = False) -> str:
     options = f"--mode {mode}" + (" --snippet" if snippet else "")
     lines = (
-        f"# Printed by `vaultauthz envoy -c {config_name} {options}`.",
+        f"# Printed by `vaultauthz envoy -c {printable(config_name)} {options}`.",
         "# No credential stands here, and none appears in Envoy's /config_dump.",
     )
     return "\n".join(lines)

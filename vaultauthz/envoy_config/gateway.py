@@ -168,7 +168,7 @@ def listener(plan: Plan, manager: str) -> str:
         _LISTENER,
         manager=manager,
         where="" if side else _WHERE,
-        host=f'"{host[1:-1]}"' if host.startswith("[") else host,
+        host=scalar(host.strip("[]")),
         port=port,
         tls=_listener_tls(plan),
     )

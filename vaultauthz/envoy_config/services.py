@@ -191,7 +191,7 @@ def rewritten_host(target: Target) -> str:
         return "" if target.to.preserve_host else rewritten
     return (
         "# REPLACE: the service's own name; leave it out where it knows the host that clients ask for.\n"
-        f"host_rewrite_literal: {example_address(target)[0]}"
+        f"host_rewrite_literal: {scalar(example_address(target)[0])}"
     )
 
 

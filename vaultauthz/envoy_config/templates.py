@@ -69,8 +69,14 @@ def _is_comment(line: str) -> bool:
 
 def comment(text: str) -> str:
     """``text`` as comment lines."""
-    lines = textwrap.wrap(text, _COMMENT_WIDTH - 2, break_on_hyphens=False, break_long_words=False)
+    seen = printable(text)
+    lines = textwrap.wrap(seen, _COMMENT_WIDTH - 2, break_on_hyphens=False, break_long_words=False)
     return "\n".join(f"# {line}" for line in lines)
+
+
+def printable(text: str) -> str:
+    """``text`` for a comment, which no line break ends that a reader of YAML may know."""
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 
 def scalar(value: str | float) -> str:

@@ -11,6 +11,7 @@ ANY = "    callers: any"
 LISTEN = "  grpc: unix:///run/vaultauthz/grpc.sock"
 FORMS = "write https://HOST:PORT, and leave the credential to inject"
 BASIC = '[{basic: {username: "{username}", password: "{password}"}}]'
+ZONE = "has a zone; leave out the % and what follows it"
 HOST = "has no valid host; use one of its machine's IP addresses, 0.0.0.0 or [::] for all"
 
 
@@ -104,6 +105,12 @@ GATEWAYS = [
         ),
         ("address: 'localhost:8443'", (f"address: 'localhost:8443' {HOST}",)),
         ("address: '::1:8443'", (f"address: '::1:8443' {HOST}",)),
+        ("address: '[::1:8443'", (f"address: '[::1:8443' {HOST}",)),
+        ("address: '10.0.0.1]:8443'", (f"address: '10.0.0.1]:8443' {HOST}",)),
+        *(
+            (f"address: {address}", (f"address: {address} {ZONE}",))
+            for address in ("'[fe80::1%eth0]:8443'", "'[fe80::1%x\", y: {a: \"]:8443'")
+        ),
         (
             "address: '0.0.0.0:1', tls: {cert: cert.pem}",
             ("tls.key: is missing; add the private key's file",),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tests.unit.envoy_config.printing import (
     HEAD,
@@ -17,7 +20,7 @@ from tests.unit.envoy_config.printing import (
     filter_of,
     manager_of,
 )
-from vaultauthz.config import parse
+from vaultauthz.config import ConfigError, parse
 from vaultauthz.envoy_config import EnvoyOptions, run
 
 FOLDER = Path("/etc/vaultauthz")
@@ -217,6 +220,29 @@ class TestTheListener:
         address = listener["address"]["socket_address"]
         assert address == {"address": "::1", "port_value": 80}
         assert "transport_socket" not in listener["filter_chains"][0]
+
+    @given(
+        st.sampled_from(("", "[")),
+        st.lists(
+            st.sampled_from(("::1", "10.0.0.1", "fe80::", "%", "x", '"', ", y: {", "}")), max_size=5
+        ),
+        st.sampled_from(("", "]")),
+    )
+    @example("[", ["fe80::1", "%", "x", '"', "}", ", y: {", '"'], "]")
+    def test_whatever_address_is_taken_is_one(self, start: str, parts: list[str], end: str) -> None:
+        """And nothing else of the file is another; what is none is refused, not printed."""
+        text = "".join(parts)
+        gateway = f"gateway: {{address: {json.dumps(f'{start}{text}{end}:80')}}}\n"
+        configured = upstream("https://a.test") + ROUTE
+        try:
+            document = whole(configured + gateway)
+        except ConfigError:
+            return
+        (listener,) = document["static_resources"]["listeners"]
+        assert listener.pop("address") == {"socket_address": {"address": text, "port_value": 80}}
+        other = whole(configured + "gateway: {address: '0.0.0.0:80'}")
+        assert other["static_resources"]["listeners"][0].pop("address")
+        assert document == other
 
     @MODES
     def test_who_callers_are(self, mode: str) -> None:

@@ -50,3 +50,9 @@ def test_comments() -> None:
     told = "# why\na: 1\nb: 2\n# REPLACE c\nc: 3\n# REPLACE c\nd: 4\n"
     assert without_repeats(text) == told
     assert comment("word " * 40).count("\n# ") == 2
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\x0b", "\x1c", "\x85", "\u2028", "\u2029"])
+def test_no_text_goes_on_after_a_comment(end: str) -> None:
+    """Whatever ends a line, for Python or for a reader of YAML."""
+    assert comment(f"a{end}b: 1") == f"# a\\u{ord(end):04x}b: 1"
