@@ -177,7 +177,7 @@ GATEWAY: Final = Section(
     "What the gateway's printed configuration has to know besides; not used by `serve`.",
     Key(
         "address",
-        TEXT.by(addresses.gateway),
+        Reader(addresses.gateway, {**TEXT.schema, "pattern": "^[^%]+$"}),
         "Where clients come in: IP:PORT.",
         missing="say where clients come in, as in 0.0.0.0:8443",
     ),

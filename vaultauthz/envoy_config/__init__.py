@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
 
 from vaultauthz.config.sds_slots import TLS, kept_back, slots
 from vaultauthz.config.values import Config
 from vaultauthz.envoy_config import bootstrap, clusters, sds
 from vaultauthz.envoy_config.plan import Plan
+
+_CLIENT_CA: Final = "gateway.tls.client_ca"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +29,17 @@ class EnvoyOptions:
 
 
 def run(config: Config, file: Path, options: EnvoyOptions, out: TextIO, err: TextIO) -> int:
-    """Print; the exit status: 1 when an upstream will not get its credential by what is printed."""
+    """Print; the exit status.
+
+    It is 1 when an upstream will not get its credential by what is printed, or a rule asks for what
+    nobody has said how to know.
+    """
     plan = Plan.of(config)
     reached = _reached(plan, err)
     status = 1 if len(reached.targets) < len(plan.targets) else 0
     plan = reached
-    err.writelines(f"vaultauthz: marked REPLACE: {key} says it\n" for key in _unsaid(plan))
     if options.mode == "ext_authz":
+        status = _marked(plan, options, err) or status
         out.write(bootstrap.ext_authz(file.name, plan, snippet=options.snippet))
         return _without_certificate(plan, err) or status
     reasons = {upstream.name: sds.obstacle(upstream) for upstream in plan.upstreams}
@@ -48,6 +54,7 @@ def run(config: Config, file: Path, options: EnvoyOptions, out: TextIO, err: Tex
     if not kept.targets:
         err.write("vaultauthz: no upstream is left for SDS; use --mode ext_authz\n")
         return 1
+    status = _marked(kept, options, err) or status
     out.write(bootstrap.secrets(file.name, kept, left_out, snippet=options.snippet))
     return 1 if left_out else status
 
@@ -65,13 +72,22 @@ def _reached(plan: Plan, err: TextIO) -> Plan:
     return plan.only(target for target in plan.targets if target not in lost)
 
 
-def _unsaid(plan: Plan) -> Iterator[str]:
+def _marked(plan: Plan, options: EnvoyOptions, err: TextIO) -> int:
+    """Tell of what is still to be filled in; 1 where a rule does not hold before that."""
+    keys = list(_unsaid(plan, options))
+    err.writelines(f"vaultauthz: marked REPLACE: {key} says it\n" for key in keys)
+    return 1 if _CLIENT_CA in keys else 0
+
+
+def _unsaid(plan: Plan, options: EnvoyOptions) -> Iterator[str]:
     """The keys that would say what is still marked REPLACE, where there is a section `gateway`."""
     config, side = plan.config, plan.config.gateway
     if side is None:
         return
     for name in dict.fromkeys(t.upstream.name for t in plan.targets if t.to is None):
         yield f"upstreams.{name}.to"
+    if plan.reads_principals and not (side.tls and side.tls.client_ca) and not options.snippet:
+        yield _CLIENT_CA
     if plan.reads_claims and side.jwt is None:
         yield "gateway.jwt"
     if clusters.unknown_address(config):

@@ -59,14 +59,15 @@ require_client_certificate: false
 _THEIRS: Final = (
     "# REPLACE: the gateway's certificate, and the authority of the clients' certificates."
 )
+_THEIR_AUTHORITY: Final = "# REPLACE: the authority of the clients' certificates."
 _AUTHORITY: Final = """
+$replace
 validation_context:
   trusted_ca: {filename: $ca}
 """
+_CLIENTS_CA: Final = Path("/etc/envoy/tls/clients-ca.pem")
 _EXAMPLE_TLS: Final = ServerTls(
-    Path("/etc/envoy/tls/gateway.pem"),
-    Path("/etc/envoy/tls/gateway.key"),
-    Path("/etc/envoy/tls/clients-ca.pem"),
+    Path("/etc/envoy/tls/gateway.pem"), Path("/etc/envoy/tls/gateway.key"), _CLIENTS_CA
 )
 
 _MANAGER: Final = """
@@ -176,17 +177,26 @@ def listener(plan: Plan, manager: str) -> str:
 
 def _listener_tls(plan: Plan) -> str:
     side = plan.config.gateway
-    tls = side.tls if side else _EXAMPLE_TLS if plan.reads_principals else None
+    known = side.tls if side else None
+    # A rule must not be blind: by a `deny` of a principal that nobody has, everybody would be let in.
+    tls = known or (_EXAMPLE_TLS if plan.reads_principals else None)
     if tls is None:
         return ""
+    authority = tls.client_ca or (_CLIENTS_CA if plan.reads_principals else None)
     return fill(
         _TLS,
-        why=_FOR_PRINCIPALS if plan.reads_principals and tls.client_ca else "",
-        optional=fill(_OPTIONAL) if tls.client_ca else "",
-        replace="" if side else _THEIRS,
+        why=_FOR_PRINCIPALS if plan.reads_principals else "",
+        optional=fill(_OPTIONAL) if authority else "",
+        replace="" if known else _THEIRS,
         cert=scalar(str(tls.cert)),
         key=scalar(str(tls.key)),
-        authority=fill(_AUTHORITY, ca=scalar(str(tls.client_ca))) if tls.client_ca else "",
+        authority=fill(
+            _AUTHORITY,
+            replace="" if tls.client_ca else _THEIR_AUTHORITY,
+            ca=scalar(str(authority)),
+        )
+        if authority
+        else "",
     )
 
 

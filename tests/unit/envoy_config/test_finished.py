@@ -26,7 +26,7 @@ from vaultauthz.envoy_config import EnvoyOptions, run
 FOLDER = Path("/etc/vaultauthz")
 KEYED = 'secret: {kv: secret/a}, inject: [{header: {name: X-Api-Key, value: "{k}"}}]'
 ROUTE = "routes: [{host: a.test, upstream: a}]\n"
-GATEWAY = "gateway: {address: '0.0.0.0:8443', tls: {cert: g.pem, key: g.key}}\n"
+GATEWAY = "gateway: {address: '0.0.0.0:8443', node: edge-1, tls: {cert: g.pem, key: g.key}}\n"
 HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 MODES = pytest.mark.parametrize("mode", ["ext_authz", "sds"])
 
@@ -248,7 +248,7 @@ class TestTheListener:
     def test_who_callers_are(self, mode: str) -> None:
         """Certificates of `client_ca`, and tokens of the issuer, whose keys are fetched inside TLS."""
         gateway = (
-            f"gateway: {{address: '0.0.0.0:8443', {JWT},"
+            f"gateway: {{address: '0.0.0.0:8443', node: edge-1, {JWT},"
             " tls: {cert: g.pem, key: g.key, client_ca: c.pem}}\n"
         )
         document = whole(upstream("https://a.test", RULED) + ROUTE + gateway, mode)
@@ -264,6 +264,30 @@ class TestTheListener:
         keys = cluster(document, "identity_provider")
         assert endpoint(keys)["port_value"] == 8443
         assert verified(keys) == ("login.test", PUBLIC, ("DNS", "login.test"))
+
+    @pytest.mark.parametrize("known", [True, False])
+    @pytest.mark.parametrize("how", ["callers: any, deny", "callers"])
+    @MODES
+    def test_a_principal_is_never_left_unknown(self, mode: str, how: str, known: bool) -> None:
+        """Without `client_ca` the listener asks for certificates all the same: marked, told, and status 1."""
+        rules = f"{how}: [{{principal: spiffe://corp/web}}], callers_enforced_by: envoy"
+        text = f"upstreams: {{a: {{{KEYED}, {rules}, to: 'https://a.test'}}}}\n" + ROUTE
+        gateway = GATEWAY if known else "gateway: {address: '0.0.0.0:8443', node: edge-1}\n"
+        status, out, err = said(text + gateway, mode)
+        assert (status, err) == (1, "vaultauthz: marked REPLACE: gateway.tls.client_ca says it\n")
+        (listener,) = bootstrap(out)["static_resources"]["listeners"]
+        tls = listener["filter_chains"][0]["transport_socket"]["typed_config"]["common_tls_context"]
+        (pair,) = tls["tls_certificates"]
+        own = "/etc/vaultauthz/g.pem" if known else "/etc/envoy/tls/gateway.pem"
+        assert pair["certificate_chain"] == {"filename": own}
+        authority = "/etc/envoy/tls/clients-ca.pem"
+        assert tls["validation_context"] == {"trusted_ca": {"filename": authority}}
+        marked = [line.strip() for line in out.splitlines() if "# REPLACE" in line]
+        both = "the gateway's certificate, and "
+        assert marked == [
+            f"# REPLACE: {'' if known else both}the authority of the clients' certificates."
+        ]
+        assert said(text + gateway, mode, snippet=True)[::2] == (0, "")
 
     def test_a_rule_that_nobody_can_fit(self) -> None:
         """`config check` says so: the gateway tells of no principal, and of no claims."""
@@ -292,7 +316,7 @@ class TestTheWayToUs:
     @MODES
     def test_by_a_port(self, mode: str) -> None:
         """The name, the authority and the certificate that `gateway.vaultauthz` has, for both clusters."""
-        gateway = f"gateway: {{address: '127.0.0.1:80', vaultauthz: {WAY}}}\n"
+        gateway = f"gateway: {{address: '127.0.0.1:80', node: edge-1, vaultauthz: {WAY}}}\n"
         document = whole(upstream("https://a.test") + ROUTE + PORT + gateway, mode)
         for name in ("vaultauthz", "vaultauthz_logs"):
             made = cluster(document, name)
@@ -322,9 +346,10 @@ class TestWhatIsLeft:
         """What is still marked is told with its key, and the file is no other than before there."""
         text = f"upstreams: {{a: {{{KEYED}, callers: {RULED}, callers_enforced_by: envoy}}}}\n"
         status, out, err = said(text + ROUTE + PORT + GATEWAY, mode)
-        assert (status, "REPLACE" in out) == (0, True)
+        assert (status, "REPLACE" in out) == (1, True)
         assert [line.split(": ")[2].removesuffix(" says it") for line in err.splitlines()] == [
             "upstreams.a.to",
+            "gateway.tls.client_ca",
             "gateway.jwt",
             "gateway.vaultauthz.address",
             "gateway.vaultauthz.ca_cert",
