@@ -45,11 +45,12 @@ def answered(manager: dict[str, Any], host: str, path: str) -> str | int:
         if kind == "path_separated_prefix":
             below = path == prefix or path.startswith(f"{prefix}/")
         if below:
-            return (
+            found: str | int = (
                 route["route"]["cluster"]
                 if "route" in route
                 else route["direct_response"]["status"]
             )
+            return found
     return 404
 
 
