@@ -6,8 +6,8 @@ BIN    := $(VENV)/bin
 PROTO  := $(BIN)/python -m proto.build
 TABLES := $(BIN)/python docs/tables.py
 KEEP   ?=
-# Test files at once: most of them wait for a server or a lease, so two need one core.
-JOBS   ?= 2
+# Test files at once, on two cores or more: most of them wait for a server or a lease.
+JOBS   ?= 4
 
 .PHONY: help demo test test-unit test-grpcio check format proto docs bench lock newest clean
 help:
