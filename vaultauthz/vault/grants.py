@@ -9,6 +9,7 @@ from math import inf
 from typing import Any
 
 from vaultauthz.config.values import KvSecret
+from vaultauthz.core import redaction
 from vaultauthz.core.credential import NO_LOGIN, Login, on_the_way
 from vaultauthz.core.grant import NOT_VAULT, Failure, Grant, Renewal, Verdict, Version
 from vaultauthz.core.secret import Fields, Secret, is_token
@@ -59,11 +60,14 @@ def token(answer: Answer, sent_at: float) -> Grant:
 
 
 def _policies(auth: dict[str, Any]) -> tuple[str, ...]:
-    """What its login has; they are only shown, so what is no list of names is left out."""
+    """What its login has; they are only shown, so what is no list of names is left out.
+
+    Vault takes any text for one: it is shown as other texts of Vault's are.
+    """
     named = [auth.get("policies") or (), auth.get("identity_policies") or ()]
     found = [name for names in named if isinstance(names, (list, tuple)) for name in names]
-    texts = [name[:_NAME] for name in found if isinstance(name, str)]
-    return tuple(dict.fromkeys(texts))[:_MOST_POLICIES]
+    texts = list(dict.fromkeys(name for name in found if isinstance(name, str)))[:_MOST_POLICIES]
+    return tuple(dict.fromkeys(redaction.shown(text)[:_NAME] for text in texts))
 
 
 def _uses(value: object) -> int:

@@ -249,6 +249,12 @@ def test_a_version_that_will_be_deleted_is_not_yet_gone() -> None:
         ({"policies": None, "identity_policies": "team"}, ()),
         ({"policies": [1, None, "pay", {}]}, ("pay",)),
         ({"policies": ["p" * 500]}, ("p" * 128,)),
+        ({"policies": ["pay\x1b[2J\nteam\u202e"]}, ("pay?[2J team?",)),
+        ({"policies": ["hvs.CAESIJ1ZJzUW3Qk9xT0aBcDeFgHiJkLm"]}, ("<hidden>",)),
+        (
+            {"policies": ["team-payments/production_read-only"]},
+            ("team-payments/production_read-only",),
+        ),
     ],
 )
 def test_a_logins_policies_are_only_shown(told: dict[str, Any], policies: tuple[str, ...]) -> None:
