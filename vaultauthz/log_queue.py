@@ -7,6 +7,7 @@ writes them. When too many wait, further ones are dropped; how many is told in t
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import os
@@ -15,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Protocol, TextIO, cast
+from typing import Any, Final, Protocol, TextIO, cast
 
 _MOST: Final = 4096  # lines that wait
 _FLUSH: Final = 2.0  # seconds that an end waits for them
@@ -79,10 +80,16 @@ class LogQueue(logging.Handler):
                 self._dropped += 1
                 return
             self._waiting.append(ready)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="log", daemon=True)
-                self._thread.start()
+            self._begin()
             self._changed.notify_all()
+
+    def _begin(self) -> None:
+        if self._thread is None and self._waiting:
+            thread = threading.Thread(target=self._run, name="log", daemon=True)
+            # The system may have none left: the line waits, and the next one is another try.
+            with contextlib.suppress(RuntimeError):
+                thread.start()
+                self._thread = thread
 
     def _gap(self) -> logging.LogRecord:
         """The line in place of those that were dropped."""
@@ -117,6 +124,7 @@ class LogQueue(logging.Handler):
     def flush(self) -> None:
         """Wait until everything is written; not for ever, as whoever reads may be gone."""
         with self._changed:
+            self._begin()
             patience = 0.0 if self._waited_for == self._written else self._patience
             if not self._changed.wait_for(lambda: not (self._waiting or self._writing), patience):
                 self._waited_for = self._written  # at an end this is asked for twice
@@ -134,11 +142,11 @@ class LogQueue(logging.Handler):
 
 
 def _ready(record: logging.LogRecord) -> logging.LogRecord:
-    """With its text made, whatever becomes of its arguments, and without the frames of an error."""
+    """With its text made, whatever becomes of its arguments. Of an error its type: text and frames hold values."""
     found = copy.copy(record)
     found.msg, found.args = record.getMessage(), None
     if found.exc_info and found.exc_info[0]:
-        found.exc_info = (*found.exc_info[:2], None)
+        found.exc_info = cast(Any, (found.exc_info[0], None, None))  # who writes it names the type
     return found
 
 

@@ -100,7 +100,7 @@ def test_every_line_is_written_or_counted(steps: list[str], most: int) -> None:
 
 
 def test_its_text_is_made_when_it_is_logged() -> None:
-    """Whatever becomes of the arguments; an error's frames, which hold values, are let go."""
+    """Whatever becomes of the arguments; of an error its type stays, no value and no frame."""
     slow, changing = Slow(held=False), ["before"]
     queue = LogQueue(slow)
     try:
@@ -112,7 +112,29 @@ def test_its_text_is_made_when_it_is_logged() -> None:
     assert slow.lines == ["it is ['before']"]
     info = slow.records[0].exc_info
     assert info
-    assert (info[0], info[2]) == (ValueError, None)
+    assert (info[0], *map(bool, info[1:])) == (ValueError, False, False)
+
+
+@pytest.mark.parametrize("another", [True, False])
+def test_a_thread_that_cannot_start_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, *, another: bool
+) -> None:
+    """With the next line, or at the end; the lines until then have waited, and nobody who logs fails."""
+
+    def none_left(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    slow = Slow(held=False)
+    queue = LogQueue(slow)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        put(queue, "0")
+        put(queue, "1")
+    if another:
+        put(queue, "2")
+    queue.close()
+    assert slow.lines == ["0", "1", "2"][: 2 + another]
+    assert slow.ended
 
 
 def test_an_end_waits_for_no_reader_for_ever() -> None:
