@@ -33,7 +33,9 @@ function named(node, name) {
 
 // A list of nodes that stay as long as their key does, so that neither focus nor what is open is lost.
 function kept(parent, items, key, make) {
-  const before = parent.kept || new Map(), after = new Map();
+  const before = parent.kept || new Map(), after = new Map(), names = new Set(items.map(key));
+  // First, or what comes after one that goes would be moved, and lose the focus.
+  for (const [name, one] of before) if (!names.has(name)) one.node.remove();
   let place = parent.firstElementChild;
   for (const item of items) {
     const name = key(item);
@@ -45,7 +47,6 @@ function kept(parent, items, key, make) {
     else parent.insertBefore(one.node, place);
     one.change(item);
   }
-  for (const [name, one] of before) if (!after.has(name)) one.node.remove();
   parent.kept = after;
 }
 

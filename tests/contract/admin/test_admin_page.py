@@ -72,6 +72,12 @@ def test_every_node_that_the_script_names_is_in_the_page() -> None:
     assert set(re.findall(r'\bat\("([\w-]+)"\)', text("page.js"))) <= set(ids)
 
 
+def test_what_stays_is_not_moved_by_what_goes() -> None:
+    """A node that is moved loses the focus: the lists of the page let go first, and put in place then."""
+    (keeping,) = re.findall(r"^function kept\(.*?^}", text("page.js"), re.DOTALL | re.MULTILINE)
+    assert 0 < keeping.index(".remove()") < keeping.index(".insertBefore(")
+
+
 def test_a_reader_without_eyes_or_mouse_finds_the_way() -> None:
     """Landmarks with names, a label for each field, headers for columns and rows, states that are said."""
     html, script = text("page.html"), text("page.js")
