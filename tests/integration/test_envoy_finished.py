@@ -234,6 +234,7 @@ def configuration(
             *(f"  - {{host: {name}.test, path_prefix: /v1, upstream: {name}}}" for name in to),
             "gateway:",
             f"  address: 127.0.0.1:{port}",
+            "  node: edge-1",
             f"  tls: {{cert: {pair.cert}, key: {pair.key}, client_ca: {ca}}}",
             (
                 f"  jwt: {{issuer: 'https://login.test/', audiences: [{AUDIENCE}],"

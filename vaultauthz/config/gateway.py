@@ -186,6 +186,8 @@ GATEWAY: Final = Section(
         "node",
         Reader(_node, {**TEXT.schema, "pattern": _NODE}),
         "Envoy's own name, a different one for each.",
+        "For SDS, and certificates that are injected.",
+        otherwise="a placeholder is printed",
     ),
     Key("jwt", JWT.reader(), JWT.text),
     Key("vaultauthz", WAY_TO_US.reader(), WAY_TO_US.text),

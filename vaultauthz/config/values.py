@@ -208,7 +208,7 @@ class GatewaySide:
 
     address: str  # ip:port
     tls: ServerTls | None = None
-    node: str = "gateway-1"
+    node: str = ""  # not said
     jwt: CallerTokens | None = None
     vaultauthz: WayToUs = WayToUs()
 

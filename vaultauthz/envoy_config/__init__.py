@@ -18,6 +18,7 @@ from vaultauthz.envoy_config import bootstrap, clusters, sds
 from vaultauthz.envoy_config.plan import Plan
 
 _CLIENT_CA: Final = "gateway.tls.client_ca"
+_ELSEWHERE: Final = "a cluster for other hosts, which unmatched: pass lets go on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,9 @@ def _marked(plan: Plan, options: EnvoyOptions, err: TextIO) -> int:
     """Tell of what is still to be filled in; 1 where a rule does not hold before that."""
     keys = list(_unsaid(plan, options))
     err.writelines(f"vaultauthz: marked REPLACE: {key} says it\n" for key in keys)
+    listens = options.mode == "ext_authz" and not options.snippet
+    if plan.config.gateway and plan.config.unmatched == "pass" and listens:
+        err.write(f"vaultauthz: marked REPLACE: {_ELSEWHERE}\n")
     return 1 if _CLIENT_CA in keys else 0
 
 
@@ -88,6 +92,8 @@ def _unsaid(plan: Plan, options: EnvoyOptions) -> Iterator[str]:
         yield f"upstreams.{name}.to"
     if plan.reads_principals and not (side.tls and side.tls.client_ca) and not options.snippet:
         yield _CLIENT_CA
+    if not side.node and (options.mode == "sds" or any(map(sds.certificate, plan.targets))):
+        yield "gateway.node"
     if plan.reads_claims and side.jwt is None:
         yield "gateway.jwt"
     if clusters.unknown_address(config):

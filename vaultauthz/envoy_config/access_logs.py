@@ -18,7 +18,7 @@ from vaultauthz.envoy_config.templates import fill, join, scalar
 
 def node(plan: Plan) -> tuple[str, str]:
     """Cluster and id of the printed `node`."""
-    return "gateway", (plan.config.gateway or GatewaySide("")).node
+    return "gateway", (plan.config.gateway or GatewaySide("")).node or "gateway-1"
 
 
 _GRPC: Final = """
@@ -127,7 +127,7 @@ def _file(plan: Plan, path: Path, *, certified: bool) -> str:
     return fill(
         _FILE,
         path=scalar(str(path)),
-        whose="# This Envoy's CLUSTER/ID." if plan.config.gateway else _WHOSE,
+        whose="# This Envoy's CLUSTER/ID." if plan.has_node else _WHOSE,
         node=scalar("/".join(node(plan))),
         finished=_keys(*_FINISHED),
         refused=_keys(fields.ROUTE_UPSTREAM, fields.ROUTE_STAGE),

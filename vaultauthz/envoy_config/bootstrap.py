@@ -219,7 +219,7 @@ def _bootstrap(plan: Plan, manager: str, clusters_text: str, head: str, node: st
 
 def _node(plan: Plan) -> str:
     cluster, own_id = access_logs.node(plan)
-    which = fill(_ITS_ID if plan.config.gateway else _OWN_ID)
+    which = fill(_ITS_ID if plan.has_node else _OWN_ID)
     return fill(_NODE, which=which, id=scalar(own_id), cluster=cluster)
 
 

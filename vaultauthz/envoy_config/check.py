@@ -141,7 +141,7 @@ UNKNOWN: Final = """
 # Any other host is asked about too, so that vaultauthz answers 403 `no_upstream` and writes it down.
 """
 UNKNOWN_PASSED: Final = """
-# `unmatched: pass` lets requests for any other host go on; give them a cluster here.
+# REPLACE: `unmatched: pass` lets requests for any other host go on; give them a cluster here.
 """
 
 UNCHECKED: Final = """

@@ -84,6 +84,11 @@ class Plan:
         return Plan(self.config, tuple(targets))
 
     @property
+    def has_node(self) -> bool:
+        """Whether the configuration says which Envoy it is."""
+        return self.config.gateway is not None and bool(self.config.gateway.node)
+
+    @property
     def upstreams(self) -> tuple[Upstream, ...]:
         """The upstreams, each once."""
         return tuple({target.upstream.name: target.upstream for target in self.targets}.values())

@@ -357,6 +357,43 @@ class TestWhatIsLeft:
         ]
         assert "a.upstream.example" in out
 
+    @pytest.mark.parametrize(
+        ("mode", "inject", "told"),
+        [
+            ("sds", KEYED, True),
+            ("ext_authz", "secret: {kv: secret/a}, inject: [{tls: {}}]", True),
+            ("ext_authz", KEYED, False),
+        ],
+    )
+    @pytest.mark.parametrize("snippet", [True, False])
+    def test_which_envoy_it_is(self, mode: str, inject: str, told: bool, snippet: bool) -> None:
+        """The same id for each of several Envoys would mix up which has which credential."""
+        text = upstream("https://a.test", inject=inject) + ROUTE
+        log = "audit: {access_log: a.jsonl}\n" if mode == "sds" else ""
+        gateway = "gateway: {address: '127.0.0.1:80'}\n"
+        status, out, err = said(text + gateway + log, mode, snippet=snippet)
+        wanted = "vaultauthz: marked REPLACE: gateway.node says it\n" if told else ""
+        assert (status, err) == (0, wanted)
+        marked = [line for line in out.splitlines() if "REPLACE" in line and "marked" not in line]
+        assert len(marked) == (1 if told else 0) + bool(log)  # the file's log has it, too
+        assert ("filled in by hand" in out) == (not told and not snippet)
+
+    def test_where_other_hosts_go(self) -> None:
+        """`unmatched: pass` lets them go on, to where no key says."""
+        text = upstream("https://a.test") + ROUTE + GATEWAY + "unmatched: pass\n"
+        status, out, err = said(text)
+        assert (status, "filled in by hand" in out, "# REPLACE: `unmatched: pass`" in out) == (
+            0,
+            False,
+            True,
+        )
+        assert err == (
+            "vaultauthz: marked REPLACE: a cluster for other hosts, which unmatched: pass lets go on\n"
+        )
+        for mode, snippet in (("ext_authz", True), ("sds", False), ("sds", True)):
+            _, out, err = said(text, mode, snippet=snippet)
+            assert ("REPLACE" in out, err) == (False, "")
+
     @MODES
     def test_what_no_route_leads_to(self, mode: str) -> None:
         """It is left out, with status 1: no host is made up for it."""
