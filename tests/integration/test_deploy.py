@@ -34,9 +34,12 @@ print(urllib.request.urlopen(sys.argv[1], timeout=5, context=context).status)
 pytestmark = pytest.mark.integration
 
 
-def test_envoy_takes_the_sidecar_s_configuration() -> None:
-    """deploy/kubernetes/sidecar/envoy.yaml passes Envoy's validation as it stands."""
-    file = KUBERNETES / "sidecar" / "envoy.yaml"
+def test_envoy_takes_the_sidecar_s_configuration(tmp_path: Path) -> None:
+    """deploy/kubernetes/sidecar/envoy.yaml passes Envoy's validation, with an authority where one is mounted."""
+    text = (KUBERNETES / "sidecar" / "envoy.yaml").read_text()
+    assert text.count("/run/services-ca/ca.crt") == 1
+    file = tmp_path / "envoy.yaml"
+    file.write_text(text.replace("/run/services-ca/ca.crt", str(Authority(tmp_path).ca)))
     argv = [str(binaries.envoy()), "--mode", "validate", "-c", str(file)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -34,7 +34,12 @@ CRDS = {
 STRICT = {"allowPrivilegeEscalation", "readOnlyRootFilesystem", "capabilities"}
 TLS = {"tls.crt", "tls.key", "ca.crt"}  # what cert-manager writes into a Secret
 # What whoever applies it makes first, by docs/deploy.md.
-GIVEN = {"Secret": {"vaultauthz-admin-token": {"token"}}, "ConfigMap": {"vault-ca": {"ca.crt"}}}
+GIVEN = {
+    "Secret": {"vaultauthz-admin-token": {"token"}},
+    "ConfigMap": {"vault-ca": {"ca.crt"}, "services-ca": {"ca.crt"}},
+}
+# Where an image has the public authorities.
+PUBLIC = "/etc/ssl/certs/ca-certificates.crt"
 PROGRAMS = [
     [path, *words]
     for name, words in (("kustomize", ["build"]), ("kubectl", ["kustomize"]))
@@ -467,6 +472,29 @@ class TestEnvoy:
         kept = (KUBERNETES / "sidecar" / "envoy.yaml").read_text()
         assert kept == capsys.readouterr().out
         assert "REPLACE" not in kept
+
+    def test_it_trusts_by_what_it_has(self) -> None:
+        """A service in the cluster by an authority of yours, as no public one signs its name; each file is mounted."""
+        text = (KUBERNETES / "sidecar" / "envoy.yaml").read_text()
+        by_name: dict[str, str] = {}
+        for made in yaml.safe_load(text)["static_resources"]["clusters"]:
+            if "transport_socket" in made:
+                context = made["transport_socket"]["typed_config"]["common_tls_context"]
+                authority = context["validation_context"]["trusted_ca"]["filename"]
+                by_name[made["transport_socket"]["typed_config"]["sni"]] = authority
+        for name, authority in by_name.items():
+            assert (authority == PUBLIC) == (not name.endswith(".svc")), name
+        named = set(re.findall(r"filename: ([^\s,}]+)", text)) - {PUBLIC}
+        objects = build(KUBERNETES / "sidecar")
+        mounts = {
+            mount["mountPath"]: mount["name"]
+            for mount in containers(pod_of(objects))["envoy"]["volumeMounts"]
+        }
+        volumes = {volume["name"]: volume for volume in pod_of(objects)["volumes"]}
+        assert named
+        for folder, _, key in (file.rpartition("/") for file in named):
+            source = volumes[mounts[folder]]["configMap"]["name"]
+            assert key in made_or_given(objects)["ConfigMap"][source]
 
     def test_it_listens_where_the_container_says(self) -> None:
         """On every address of the pod, at the port that the Service and the policy let clients in to."""
