@@ -58,6 +58,8 @@ audit: {file: /var/log/vaultauthz/audit.jsonl}
 gateway:
   # Where clients come in. From other machines: 0.0.0.0:8443, and tls: {cert: gateway.crt, key: gateway.key}
   address: 127.0.0.1:10000
+  # Envoy's own name, for certificates and `--mode sds`: a different one for each.
+  node: gateway-1
 """
 
 
