@@ -188,9 +188,10 @@ def test_a_stop_meanwhile(tmp_path: Path, desk: FakeDesk) -> None:
 
 def test_who_stops_gives_its_place_to_nobody(tmp_path: Path, desk: FakeDesk) -> None:
     """While the next one gets ready it waits for nothing; whoever asks later has no answer until it has ended."""
-    incumbent = Incumbent(tmp_path / "s", desk, patience=0.3)
+    incumbent = Incumbent(tmp_path / "s", desk, patience=5.0)
     incumbent.start()
     successor = met(tmp_path / "s")
+    successor._patience = 0.1
     incumbent.settle()
     incumbent.stop()
     with pytest.raises(TakeOverError, match="does not answer any more"):
