@@ -106,7 +106,8 @@ def ending(found: Iterable[EndingCertificate], now: float) -> Iterator[str]:
             alike.setdefault((one.file, one.not_after), []).append(one)
     for (file, not_after), ones in alike.items():
         left = not_after - now
-        when = f"ends in {left / _DAY:.1f} days" if left > 0 else "has ended"
+        span = f"{left / _DAY:.1f} days" if left > _DAY / 10 else f"{left / 60:.0f} minutes"
+        when = f"ends in {span}" if left > 0 else "has ended"
         then = "" if left > 0 else f", and {ENDED[ones[0].use]}"
         yield (
             f"{ones[0].name}: {file} {when} ({date(not_after)}){then}; "

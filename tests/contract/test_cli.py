@@ -427,9 +427,9 @@ class TestServe:
 
 class TestCertificates:
     def test_what_ends_soon(self, shell: Shell) -> None:
-        """`config check` warns of what ends in under 7 days, and of what has ended; status 1."""
+        """`config check` warns of what is in its last tenth, and of what has ended; status 1."""
         authority = Authority(shell.folder, hours=9_000)
-        far, near = authority.issue("far", hours=8 * 24), authority.issue("near", hours=6 * 24)
+        far, near = authority.issue("far", hours=24), authority.issue("near", hours=0.1)
         over = authority.issue("over", hours=-0.5)
         found = {}
         for pair in (far, near, over):
@@ -441,7 +441,7 @@ class TestCertificates:
             assert ": good: " in done.out
         assert found["far"] == (0, "")
         assert found["near"][0] == found["over"][0] == 1
-        assert f"warning: listen.grpc_tls: {near.cert} ends in 6.0 days (" in found["near"][1]
+        assert f"warning: listen.grpc_tls: {near.cert} ends in 6 minutes (" in found["near"][1]
         assert f"warning: listen.grpc_tls: {over.cert} has ended (" in found["over"][1]
         assert "nobody new can connect" in found["over"][1]
 

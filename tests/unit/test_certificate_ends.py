@@ -81,6 +81,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         (SOON + 1, None),
         (SOON - 1, "ends in 7.0 days"),
         (0.5 * DAY, "ends in 0.5 days"),
+        (900.0, "ends in 15 minutes"),
         (-1, "has ended (2027-01-15T07:59:59Z), and nobody new can connect"),
     ],
 )
