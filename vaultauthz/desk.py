@@ -17,6 +17,11 @@ from vaultauthz.takeover import Running, audit_of
 log = logging.getLogger(__name__)
 
 OPEN: Final = 1.0  # seconds for the audit log from one server to the next
+# The kernel steers a port's connections to the last of its listeners by number. When one of three ends, the numbers
+# are others, and one that leaves would get some: in plaintext it sends them on, over TLS it cannot.
+_STILL_LEAVING: Final = (
+    "the server before it still has gateways over TLS (listen.grpc_tls); come again in two minutes"
+)
 _SENDS: Final = 10  # tries to have our last lines written by the next one
 
 
@@ -40,6 +45,8 @@ class ServiceDesk:
     def let_go(self) -> list[socket]:
         """See ``Desk``."""
         service = self._service
+        if service.engine.config.listen.grpc_tls and service.receives():
+            raise OSError(_STILL_LEAVING)
         service.door.let_go(FINISH_REQUESTS)
         if audit_of(service.engine.config):
             try:
