@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from vaultauthz.config.values import CallerTokens, ServerTls
 from vaultauthz.envoy_config.plan import PathRoute, Plan, Target, VirtualHost
 from vaultauthz.envoy_config.rbac import PAYLOAD
-from vaultauthz.envoy_config.services import PUBLIC_AUTHORITIES, is_ip, rewritten_host
+from vaultauthz.envoy_config.services import is_ip, rewritten_host, tls_towards
 from vaultauthz.envoy_config.templates import fill, flow, join, scalar
 
 ROUTER: Final = """
@@ -313,17 +313,6 @@ $why
   $tls
 """
 _KEYS: Final = "# REPLACE: where the keys of the tokens' issuer are fetched, three times."
-_JWT_TLS: Final = """
-transport_socket:
-  name: envoy.transport_sockets.tls
-  typed_config:
-    "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
-    $sni
-    common_tls_context:
-      validation_context:
-        trusted_ca: {filename: $ca}
-        match_typed_subject_alt_names: [{san_type: $san, matcher: {exact: $host}}]
-"""
 _EXAMPLE_ISSUER: Final = CallerTokens(
     "https://login.example/", "https://login.example/keys", ("gateway.example",)
 )
@@ -353,13 +342,6 @@ def jwt_cluster(plan: Plan) -> str:
     tokens, known = _tokens(plan)
     url = urlsplit(tokens.jwks)
     host, has_tls = url.hostname or "", url.scheme == "https"
-    tls = fill(
-        _JWT_TLS,
-        sni="" if is_ip(host) else f"sni: {scalar(host)}",
-        ca=scalar(str(tokens.ca_cert or PUBLIC_AUTHORITIES)),
-        san="IP_ADDRESS" if is_ip(host) else "DNS",
-        host=scalar(host),
-    )
     return fill(
         _JWT_CLUSTER,
         why="# The keys of the tokens' issuer." if known else _KEYS,
@@ -367,5 +349,5 @@ def jwt_cluster(plan: Plan) -> str:
         family="" if is_ip(host) else "dns_lookup_family: V4_PREFERRED",
         host=scalar(host),
         port=str(url.port or (443 if has_tls else 80)),
-        tls=tls if has_tls else "",
+        tls=tls_towards(host, tokens.ca_cert) if has_tls else "",
     )

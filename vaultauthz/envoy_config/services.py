@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 from typing import Final
 
 from vaultauthz.config.values import Destination
@@ -10,40 +11,10 @@ from vaultauthz.envoy_config.plan import Target
 from vaultauthz.envoy_config.templates import fill, scalar
 
 # Where Debian, Alpine and Envoy's own image keep the public authorities.
-PUBLIC_AUTHORITIES: Final = "/etc/ssl/certs/ca-certificates.crt"
+_PUBLIC_AUTHORITIES: Final = "/etc/ssl/certs/ca-certificates.crt"
 
-_UPSTREAM: Final = """
-# REPLACE: the address of $name, three times.
-- name: $cluster
-  type: LOGICAL_DNS
-  # By default Envoy would take an IPv6 address alone where the name has one.
-  dns_lookup_family: V4_PREFERRED
-  connect_timeout: 5s
-  $metadata
-  $protocol
-  load_assignment:
-    cluster_name: $cluster
-    endpoints:
-      - lb_endpoints:
-          - endpoint: {address: {socket_address: {address: $host, port_value: $port}}}
-  # A credential should cross a network only inside TLS, and only to whom it is for. (On loopback
-  # both can go.)
-  transport_socket:
-    name: envoy.transport_sockets.tls
-    typed_config:
-      "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
-      $sni
-      common_tls_context:
-        $certificate
-        validation_context:
-          # Where Debian, Alpine and Envoy's own image keep the public authorities.
-          trusted_ca: {filename: /etc/ssl/certs/ca-certificates.crt}
-          match_typed_subject_alt_names: [{san_type: $san, matcher: {exact: $host}}]
-"""
-
-
-_FOUND: Final = """
-# $name
+_CLUSTER: Final = """
+$title
 - name: $cluster
   type: $type
   $family
@@ -65,7 +36,7 @@ dns_lookup_family: V4_PREFERRED
 """
 
 _TLS: Final = """
-# A credential goes to whom it is for alone: whose certificate is another's gets no request (503).
+$note
 transport_socket:
   name: envoy.transport_sockets.tls
   typed_config:
@@ -78,6 +49,10 @@ transport_socket:
         trusted_ca: {filename: $ca}
         match_typed_subject_alt_names: [{san_type: $san, matcher: {exact: $certified}}]
 """
+_ALONE: Final = "# A credential goes to whom it is for alone: whose certificate is another's gets no request (503)."
+_EXAMPLE: Final = """\
+# A credential should cross a network only inside TLS, and only to whom it is for. (On loopback
+# both can go.)"""
 _PUBLIC: Final = "# Where Debian, Alpine and Envoy's own image keep the public authorities."
 
 _HEALTH: Final = """
@@ -121,34 +96,27 @@ def upstream_cluster(
     target: Target, *, metadata: str = "", protocol: str = "", certificate: str = ""
 ) -> str:
     """The service behind ``target``."""
-    name = f"{target.upstream.name} in stage {target.stage}"
-    to = target.to
-    if to is not None:
-        return fill(
-            _FOUND,
-            name=name,
-            cluster=scalar(target.cluster),
-            type=_discovery(to),
-            family="" if is_ip(to.host) else fill(_FAMILY),
-            metadata=metadata,
-            protocol=protocol,
-            health=_health(to) if to.health else "",
-            host=scalar(to.host),
-            port=str(to.port),
-            tls=_tls(to, certificate) if to.has_tls else "",
-        )
-    host, port = example_address(target)
+    name, to = f"{target.upstream.name} in stage {target.stage}", target.to
+    if to is None:
+        host, port = example_address(target)
+        tls = tls_towards(host, note=_EXAMPLE, certificate=certificate, why=_PUBLIC)
+        title, kind, health = f"# REPLACE: the address of {name}, three times.", "LOGICAL_DNS", ""
+    else:
+        (host, port), title, kind = (to.host, to.port), f"# {name}", _discovery(to)
+        health = _health(to) if to.health else ""
+        tls = _tls(to, certificate) if to.has_tls else ""
     return fill(
-        _UPSTREAM,
-        name=name,
+        _CLUSTER,
+        title=title,
         cluster=scalar(target.cluster),
+        type=kind,
+        family="" if kind == "STATIC" else fill(_FAMILY),
         metadata=metadata,
         protocol=protocol,
-        certificate=certificate,
-        sni="" if is_ip(host) else f"sni: {scalar(host)}",
-        san="IP_ADDRESS" if is_ip(host) else "DNS",
+        health=health,
         host=scalar(host),
         port=str(port),
+        tls=tls,
     )
 
 
@@ -164,13 +132,21 @@ def _health(to: Destination) -> str:
 
 
 def _tls(to: Destination, certificate: str) -> str:
-    name = to.certified_name
+    why = "" if to.ca_cert else _PUBLIC
+    return tls_towards(to.certified_name, to.ca_cert, note=_ALONE, certificate=certificate, why=why)
+
+
+def tls_towards(
+    name: str, ca: Path | None = None, *, note: str = "", certificate: str = "", why: str = ""
+) -> str:
+    """TLS to whose certificate has ``name``, by the authorities in ``ca``, else the public ones."""
     return fill(
         _TLS,
+        note=note,
         sni="" if is_ip(name) else f"sni: {scalar(name)}",
         certificate=certificate,
-        why="" if to.ca_cert else _PUBLIC,
-        ca=scalar(str(to.ca_cert or PUBLIC_AUTHORITIES)),
+        why=why,
+        ca=scalar(str(ca or _PUBLIC_AUTHORITIES)),
         san="IP_ADDRESS" if is_ip(name) else "DNS",
         certified=scalar(str(ipaddress.ip_address(name)) if is_ip(name) else name),
     )
