@@ -4,7 +4,9 @@ By HTTP/2's GOAWAY (RFC 9113, 6.8): "no new streams here", with the highest numb
 on its way is still answered. Neither library can say so and go on answering: grpcio (1.85) answers no call that
 arrives after its ``stop``, and pygrpc-native (0.5) hangs up. So the frame is written to the connections
 beside them. The kernel puts what is sent in one call into a stream in one piece while there is room;
-so it is written only where nothing waits to be read, when no half of a frame can be waiting in the library.
+so it is written only where nothing waits to be read, when no half of an answer to a check can be waiting in the
+library. (Of a message that is larger than the socket's buffer, as SDS may have, one could in the instant
+between its halves: that connection would break, and Envoy opens another.)
 
 Over TLS a frame cannot be written beside the library. There each connection is of a minute's age at most, and
 ends in the same way by itself (``grpcio_transport.OLDEST``): that is waited for.
